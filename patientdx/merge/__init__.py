@@ -1,0 +1,1 @@
+"""Merge methods as curves in weight space: pure tensor mathematics, one file per method."""

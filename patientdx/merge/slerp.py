@@ -1,0 +1,42 @@
+"""Spherical linear interpolation of two parents (Shoemake 1985), tensor by tensor, as PatientDx merges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from patientdx.merge.curve import Curve, geometry, line, two
+
+LAMBDA = (0.0, 1.0)  # where λ may lie
+ENDS = (0, 1)  # the parent that λ=0 and λ=1 give back, bit for bit
+
+
+def slerp(parents: Sequence[Tensor], *, collinear: float = 0.9995) -> Curve:
+    """Great-circle path from the base a (λ=0) to the pivot b (λ=1).
+
+        θ = arccos( <a, b> / (|a| |b|) )
+        m(λ) = sin((1 - λ) θ) / sin θ · a  +  sin(λ θ) / sin θ · b
+
+    The tensor is one flat vector; the angle is that of the unit vectors, the interpolation that of the vectors
+    themselves, so |m| moves from |a| to |b|. Where |cos θ| > `collinear`, or a norm is below 1e-8, sin θ carries no
+    more information than rounding and the straight line (1 - λ) a + λ b is taken: `facts["branch"]` says which.
+    Most tensors of lightly fine-tuned siblings lie there. Source: arXiv 2504.17360; threshold as in mergekit 0.1.5.
+    """
+    a, b = two(parents, "slerp")
+    found = geometry(a, b)
+    straight = abs(found.cosine) > collinear or min(found.norm_a, found.norm_b) < 1e-8
+    angle = math.acos(found.cosine)
+    facts = {
+        "cosine": found.cosine,
+        "angle_degrees": math.degrees(angle),
+        "norm_base": found.norm_a,
+        "norm_pivot": found.norm_b,
+        "branch": "line" if straight else "sphere",
+    }
+
+    def arc(weight: float) -> tuple[float, float]:
+        return math.sin((1.0 - weight) * angle) / math.sin(angle), math.sin(weight * angle) / math.sin(angle)
+
+    return Curve((a, b), line if straight else arc, facts)

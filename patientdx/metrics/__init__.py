@@ -1,0 +1,1 @@
+"""Numbers from arrays: ranking quality and its uncertainty by patient."""

@@ -1,0 +1,169 @@
+"""Scores of yes/no and other one-token answers: one forward a prompt, the common prefix run once.
+
+Axes: B rows of a batch, L positions, D hidden size, V vocabulary, N options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor
+from tqdm import tqdm
+from transformers.cache_utils import DynamicCache
+
+from patientdx.refusal import Refusal
+from patientdx.scoring.prompts import Prompts
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per prompt: `option` (n, N) float64, log of the probability mass on each option's variants, before any
+    renormalisation; rows in the order of the prompts."""
+
+    option: np.ndarray
+
+    @property
+    def margin(self) -> np.ndarray:
+        """(n,) logsumexp of the first option's variants minus that of the second's: yes against no."""
+        return self.option[:, 0] - self.option[:, 1]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """(n,) p(yes) = sigmoid(margin)."""
+        return 1.0 / (1.0 + np.exp(-self.margin))
+
+    @property
+    def mass(self) -> np.ndarray:
+        """(n,) share of the next-token distribution on any option: what is missing to 1 is abstention."""
+        return np.exp(self.option).sum(axis=1)
+
+
+def plan(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices of prompts in batches of like length, longest first, at most `batch_tokens` padded tokens each.
+
+    The plan is that of the whole task, whatever the number of processes, so that batching never changes a score.
+    Longest first: running out of memory shows at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+@torch.inference_mode()
+def score(
+    model, prompts: Prompts, rows: Sequence[int], *, batch_tokens: int, share: tuple[int, int] = (0, 1), label: str = ""
+) -> tuple[list[int], np.ndarray]:
+    """Log mass on each option at the first answer position of the prompts `rows`.
+
+    The last real position's hidden state goes through the head in float32 (bfloat16 logits would leave a handful of
+    distinct margins). On running out of memory a batch is halved; Refusal where one prompt alone does not fit.
+    share: (rank, processes); this call scores every processes-th batch of the one plan.
+    Returns the positions in `rows` scored here and their log masses, float64 (n, N).
+    """
+    _check_head(model)
+    ids = [prompts.ids[i] for i in rows]
+    prefix = prompts.prefix
+    past = _prefix(model, ids[0][:prefix]) if prefix and ids else None
+    mine = plan([len(row) - prefix for row in ids], batch_tokens)[share[0] :: share[1]]
+    done: list[int] = []
+    hidden: list[Tensor] = []
+    with tqdm(total=sum(map(len, mine)), desc=label, unit="prompt", disable=share[0] > 0, leave=False) as bar:
+        for batch in mine:
+            for piece, hidden_BD in _fitting(model, ids, batch, prefix, past):
+                done += piece
+                hidden.append(hidden_BD)
+                bar.update(len(piece))
+    if not done:
+        return [], np.empty((0, len(prompts.options)))
+    return done, log_mass(torch.cat(hidden), model.get_output_embeddings(), prompts.options)
+
+
+def log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]]) -> np.ndarray:
+    """Log probability of each option's token set, float64 (B, N): logits and softmax in float32.
+
+    The vocabulary is walked in slices, so that neither a float32 copy of the head nor a (B, V) matrix is ever held.
+    """
+    wanted = [torch.tensor(ids, device=hidden_BD.device) for ids in options]
+    bias = getattr(head, "bias", None)
+    total_B = torch.full((len(hidden_BD),), -torch.inf, device=hidden_BD.device)
+    found = [[] for _ in options]
+    for start in range(0, head.weight.shape[0], 8192):
+        weight_VD = head.weight[start : start + 8192].float()
+        logits_BV = torch.nn.functional.linear(
+            hidden_BD.float(), weight_VD, None if bias is None else bias[start : start + 8192].float()
+        )
+        total_B = torch.logaddexp(total_B, torch.logsumexp(logits_BV, dim=-1))
+        for kept, ids in zip(found, wanted, strict=True):
+            kept.append(logits_BV[:, ids[(ids >= start) & (ids < start + 8192)] - start])
+    return torch.stack([torch.logsumexp(torch.cat(k, 1), 1) - total_B for k in found], 1).double().cpu().numpy()
+
+
+def _check_head(model) -> None:
+    odd = [k for k in ("final_logit_softcapping", "logit_scale", "logits_scaling") if getattr(model.config, k, None)]
+    if odd:
+        raise Refusal(
+            f"{model.config.model_type} changes its logits after the head ({', '.join(odd)}), which scoring does not "
+            "reproduce. Use a model of the Llama or Mistral family."
+        )
+
+
+def _fitting(model, ids, batch: list[int], prefix: int, past) -> Iterator[tuple[list[int], Tensor]]:
+    waiting = [batch]
+    while waiting:
+        piece = waiting.pop()
+        try:
+            hidden_BD, fault = _forward(model, [ids[i][prefix:] for i in piece], prefix, past), ""
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            # Only the words are kept: the error's frames hold the failed forward's tensors.
+            hidden_BD, fault = None, str(error).splitlines()[0]
+        if hidden_BD is not None:
+            yield piece, hidden_BD
+        elif len(piece) == 1:
+            raise Refusal(
+                f"one prompt of {len(ids[piece[0]])} tokens does not fit into memory ({fault}). "
+                "Set scoring.max_tokens lower, dtype=bfloat16, or use a larger device."
+            )
+        else:
+            clear_device_cache()
+            half = len(piece) // 2
+            waiting += [piece[half:], piece[:half]]
+
+
+def _prefix(model, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    cache = DynamicCache()
+    model.get_decoder()(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True)
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _forward(model, rows: Sequence[Sequence[int]], prefix: int, past) -> Tensor:
+    """Hidden state (B, D) of each row's last real token, after the common prefix whose keys and values are `past`."""
+    width = max(len(row) for row in rows)
+    device = model.device
+    ids_BL = torch.zeros(len(rows), width, dtype=torch.long)
+    for b, row in enumerate(rows):
+        ids_BL[b, : len(row)] = torch.tensor(row)
+    cache = None
+    if past is not None:
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(past):
+            cache.update(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), layer)
+    # Padding stands right of every real token and attention is causal, so no real position ever sees it.
+    hidden_BLD = model.get_decoder()(
+        input_ids=ids_BL.to(device),
+        position_ids=torch.arange(prefix, prefix + width, device=device)[None],
+        past_key_values=cache,
+        use_cache=cache is not None,
+    ).last_hidden_state
+    last_B = torch.tensor([len(row) - 1 for row in rows], device=device)
+    return hidden_BLD[torch.arange(len(rows), device=device), last_B]

@@ -1,0 +1,112 @@
+"""What the runs of one process share, each made once: parents, curves, tokenised task, live model.
+
+A sweep is many runs in one process. Every function here remembers its last answer, so the second run of a sweep
+loads nothing: it refills the live model from curves whose angles are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from patientdx.checkpoint.align import align
+from patientdx.checkpoint.hashes import content_hash
+from patientdx.checkpoint.locate import ModelSource, locate
+from patientdx.checkpoint.read import Checkpoint
+from patientdx.merge.curve import Curve, write
+from patientdx.refusal import Refusal
+from patientdx.scoring.model import load_model, load_tokenizer, storage
+from patientdx.scoring.prompts import Prompts, tokenise
+from patientdx.settings import Call
+from patientdx.tasks.example import TaskData
+
+
+@dataclass(frozen=True)
+class Parents:
+    """Base and pivot, opened by their headers: names of the tensors to merge, content hashes, base first."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    names: tuple[str, ...]
+    hashes: tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def accelerator(device: str) -> Accelerator:
+    """The process's place among its fellows and its device; `device` is auto or cpu."""
+    return Accelerator(cpu=device == "cpu")
+
+
+@lru_cache(maxsize=4)
+def parents(models: tuple[ModelSource, ...], cache: Path) -> Parents:
+    """Locate and open the parents; Refusal unless every tensor and the vocabulary agree."""
+    opened = tuple(Checkpoint(locate(model, cache)) for model in models)
+    names = align(opened, [model.name for model in models])
+    return Parents(opened, tuple(names), tuple(content_hash(checkpoint, cache) for checkpoint in opened))
+
+
+@lru_cache(maxsize=4)
+def curves(models: tuple[ModelSource, ...], cache: Path, merge: Call) -> dict[str, Curve]:
+    """One curve for each tensor, over the memory-mapped parents."""
+    found = parents(models, cache)
+    try:
+        return {name: merge([parent.read(name) for parent in found.checkpoints]) for name in found.names}
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+
+
+@lru_cache(maxsize=4)
+def task_data(task: Call) -> TaskData:
+    """The examples of a task."""
+    return task()
+
+
+@lru_cache(maxsize=4)
+def prompts(model: ModelSource, cache: Path, task: Call, max_tokens: int) -> Prompts:
+    """The task's examples as tokens of `model`, at most its context long."""
+    folder = locate(model, cache)
+    context = Checkpoint(folder).config.get("max_position_embeddings") or max_tokens
+    examples = task_data(task).examples
+    return tokenise(
+        load_tokenizer(folder),
+        [(example.before, example.record, example.after) for example in examples],
+        examples[0].options,
+        chat=model.chat_template,
+        limit=min(max_tokens, context),
+    )
+
+
+class Live:
+    """The one model in memory and what it holds at present."""
+
+    def __init__(self, model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        self.model = model
+        self.tensors = tensors
+        self.holds: Any = None
+
+    def fill(self, shape: Mapping[str, Curve], weight: float, key: Any) -> torch.nn.Module:
+        """The model at λ = `weight` of the curves; `key` says which, so that it is not written twice."""
+        if self.holds != key:
+            self.holds = None  # what a failed pass leaves behind is no model
+            write(shape, weight, self.tensors)
+            self.holds = key
+        return self.model
+
+
+@lru_cache(maxsize=1)
+def live(models: tuple[ModelSource, ...], cache: Path, dtype: str, device: str, device_map: str | None) -> Live:
+    """The base's architecture on this process's device, to be refilled with points of the curves."""
+    found = parents(models, cache)
+    model = load_model(
+        found.checkpoints[0].folder,
+        dtype=getattr(torch, dtype),
+        device=accelerator(device).device,
+        device_map=device_map,
+    )
+    return Live(model, storage(model, found.names))

@@ -1,0 +1,53 @@
+"""What every task hands to the scorers: questions with their right answers, and where they come from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question about one record.
+
+    The prompt's text is `before + record + after`; only `record` may be cut when the prompt is too long.
+    `options[i]` holds every way of writing answer i. Option 0 is the positive answer, and `label` is 1 when
+    the outcome happened, so `label == 1` says that option 0 is right.
+    """
+
+    uid: str
+    subject: str
+    split: str
+    before: str
+    record: str
+    after: str
+    options: tuple[tuple[str, ...], ...]
+    label: int
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A loaded task.
+
+    `open_data` is true only when the source is known to be public or generated; text of any other source
+    stays out of logs, reports and uploads. `fingerprint` changes whenever a prompt, a label or a split does.
+    `provenance` says which files and which settings made the examples, without a path of any machine.
+    `cohort` is the attrition table: one row per step with the keys step, stays, patients and events.
+    """
+
+    name: str
+    kind: str
+    examples: tuple[Example, ...]
+    open_data: bool
+    fingerprint: str
+    provenance: dict[str, Any]
+    cohort: list[dict[str, Any]]
+
+
+def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> str:
+    """sha256 (hex) over the examples themselves and the plain settings that made them."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode())
+    for example in examples:
+        digest.update(json.dumps(asdict(example), sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""From tables in MIMIC-IV's layout to cohorts, features and text."""

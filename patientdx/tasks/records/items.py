@@ -1,0 +1,96 @@
+"""The item dictionary: which chart items are read, in which unit, and what is normal and what is possible.
+
+Reference intervals in items.csv are the customary adult ones of a textbook or a hospital laboratory, in the
+unit printed; for the coma scale (14-15) and inspired oxygen (21-40) they are the bedside limits of "not
+impaired" and "little support". A value outside minimum..maximum cannot be a reading and is dropped. The rows'
+order is the order of printing. Items that share a name are averaged together; items that differ in `part` are
+added.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+_CATEGORY, _LEFT_OUT = "category", "-"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One itemid: harmonised value = value * scale + offset, in `unit`."""
+
+    itemid: int
+    name: str
+    unit: str
+    low: str
+    high: str
+    minimum: float
+    maximum: float
+    decimals: int
+    part: int
+    parts: int
+    scale: float
+    offset: float
+
+
+def _rows(file: str) -> list[dict[str, str]]:
+    text = (resources.files(__package__) / file).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@cache
+def items() -> tuple[Item, ...]:
+    """All rows of items.csv, in the order of printing."""
+    numbers = {"minimum": float, "maximum": float, "scale": float, "offset": float}
+    numbers |= dict.fromkeys(("itemid", "decimals", "part", "parts"), int)
+    return tuple(
+        Item(**{name: numbers.get(name, str)(text) for name, text in row.items()})
+        for row in _rows("items.csv")
+    )
+
+
+@cache
+def readings() -> dict[str, Item]:
+    """The first item of each name, in the order of printing: its interval, unit and decimals stand for
+    all.
+    """
+    first: dict[str, Item] = {}
+    for item in items():
+        first.setdefault(item.name, item)
+    return first
+
+
+def urine() -> dict[int, int]:
+    """Itemids of urine output, with 1, or -1 for what was instilled."""
+    return {int(row["itemid"]): int(row["name"]) for row in _rows("labels.csv") if row["kind"] == "urine"}
+
+
+def short_names(kind: str, dictionary: Iterable[tuple[int, str, str]]) -> dict[int, str]:
+    """Short names of the drugs or procedures to print, from rows (itemid, label, category) of d_items.
+
+    labels.csv names single items, takes whole categories, and leaves out the items marked with a dash.
+    """
+    rules = [row for row in _rows("labels.csv") if row["kind"] == kind]
+    categories = {row[_CATEGORY] for row in rules if row[_CATEGORY]}
+    single = {int(row["itemid"]): row["name"] for row in rules if row["itemid"]}
+    names = {
+        itemid: single.get(itemid) or shortened(label)
+        for itemid, label, category in dictionary
+        if itemid in single or category in categories
+    }
+    return {itemid: name for itemid, name in names.items() if name != _LEFT_OUT}
+
+
+def shortened(label: str) -> str:
+    """A dictionary label without brand names in parentheses and without what follows a dash."""
+    return re.sub(r"\s*\([^)]*\)|\s+-\s.*|[\s.]+$", "", label) or label
+
+
+def digest() -> str:
+    """sha256 (hex) of the two data files, which change the text as much as a template does."""
+    files = (resources.files(__package__) / name for name in ("items.csv", "labels.csv"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

@@ -1,0 +1,162 @@
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from patientdx.metrics import bootstrap
+from patientdx.metrics.bootstrap import (
+    higher_is_better,
+    interval,
+    intervals,
+    paired_difference,
+    replicates,
+)
+from patientdx.metrics.ranking import auprc, auroc
+from patientdx.refusal import Refusal
+
+
+def stays(seed: int = 0, patients: int = 150, events: float = 0.2):
+    """Several stays a patient: scores, labels and subject ids in no particular order."""
+    random = np.random.default_rng(seed)
+    subject = random.permutation(np.repeat(np.arange(patients) * 7 + 100, random.integers(1, 4, patients)))
+    label = random.random(subject.size) < events
+    label[:2] = [True, False]
+    return random.normal(size=subject.size) + label, label, subject
+
+
+def test_value_counts_and_order():
+    score, label, subject = stays()
+    found = interval(auroc, score, label, subject, resamples=500, seed=1)
+    assert found.value == auroc(score, label)
+    assert found.low < found.value < found.high
+    assert (found.n, found.events, found.patients) == (label.size, label.sum(), 150)
+    assert (found.resamples, found.dropped, found.level) == (500, 0, 0.95)
+    narrow = interval(auroc, score, label, subject, resamples=500, level=0.5, seed=1)
+    assert found.low < narrow.low < narrow.high < found.high
+
+
+def test_equals_resampling_written_out():
+    score, label, subject = stays(patients=40)
+    drawn = replicates({"auroc": auroc}, score, label, subject, resamples=30, seed=3)["auroc"]
+    random, names = np.random.default_rng(3), np.unique(subject)
+    for value in drawn:
+        chosen = names[random.integers(0, names.size, names.size)]
+        rows = np.concatenate([np.flatnonzero(subject == name) for name in chosen])
+        assert value == pytest.approx(roc_auc_score(label[rows], score[rows]), abs=1e-12)
+
+
+def test_same_seed_same_numbers_whatever_the_block(monkeypatch):
+    score, label, subject = stays()
+    first = intervals({"auroc": auroc, "auprc": auprc}, score, label, subject, resamples=200, seed=5)
+    assert first == intervals({"auprc": auprc, "auroc": auroc}, score, label, subject, resamples=200, seed=5)
+    assert first["auprc"] == interval(auprc, score, label, subject, resamples=200, seed=5)
+    assert first["auroc"] != interval(auroc, score, label, subject, resamples=200, seed=6)
+    monkeypatch.setattr(bootstrap, "_BLOCK", 1000)
+    assert first["auroc"] == interval(auroc, score, label, subject, resamples=200, seed=5)
+
+
+def test_subject_ids_may_be_text():
+    score, label, subject = stays()
+    named = np.array([f"{number:06d}" for number in subject])
+    assert interval(auroc, score, label, named, resamples=50) == interval(
+        auroc, score, label, subject, resamples=50
+    )
+
+
+def test_repeated_rows_of_a_patient_do_not_narrow_the_interval():
+    score, label, subject = stays(patients=300)
+    _, first = np.unique(subject, return_index=True)
+    score, label, subject = score[first], label[first], subject[first]
+    once = interval(auroc, score, label, subject, seed=2)
+    ten_times = interval(auroc, *(np.tile(column, 10) for column in (score, label, subject)), seed=2)
+    assert ten_times.high - ten_times.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    truth = 0.7602499  # two normals one standard deviation apart: Phi(1 / sqrt(2))
+    covered = 0
+    for seed in range(100):
+        score, label, subject = stays(seed, patients=200)
+        found = interval(auroc, score, label, subject, resamples=300, level=0.9, seed=seed)
+        covered += found.low <= truth <= found.high
+    assert 82 <= covered <= 97
+
+
+def test_paired_difference_uses_the_same_resamples():
+    score, label, subject = stays(patients=400)
+    noise = np.random.default_rng(4).normal(size=score.size)
+    worse = score + 0.8 * noise
+    found = paired_difference(auroc, score, worse, label, subject, resamples=500, seed=9)
+    assert found.value == auroc(score, label) - auroc(worse, label)
+    a, b = (
+        replicates({"m": auroc}, each, label, subject, resamples=500, seed=9)["m"] for each in (score, worse)
+    )
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(a - b, [0.025, 0.975])), abs=1e-12)
+    apart = np.quantile(a - np.roll(b, 1), [0.025, 0.975])
+    assert found.high - found.low < 0.8 * (apart[1] - apart[0])
+    same = paired_difference(auroc, score, 2 * score + 1, label, subject, resamples=100)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_resamples_without_an_event_are_dropped_and_counted():
+    score = np.arange(20.0)
+    label = np.arange(20) == 15
+    found = interval(auroc, score, label, np.arange(20), resamples=2000)
+    assert found.resamples + found.dropped == 2000
+    # The one event is missed with probability (19/20)^20.
+    assert found.dropped / 2000 == pytest.approx(0.95**20, abs=0.04)
+    assert 0 < found.low <= found.value <= found.high < 1
+
+
+def test_two_thousand_resamples_of_five_thousand_rows_are_quick_and_small():
+    score, label, subject = stays(patients=2500, events=0.12)
+    assert score.size > 4800
+    metrics = {"auroc": auroc, "auprc": auprc}
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        intervals(metrics, score, label, subject, resamples=2000)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 1
+    tracemalloc.start()
+    intervals(metrics, score, label, subject, resamples=2000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"level": 95}, "level=95 was asked for"),
+        ({"resamples": 0}, "resamples=0 was asked for"),
+        ({"subject": np.zeros(8)}, "at least 2 patients; there are 1"),
+        ({"metric": lambda score, label, weight=None: 0.5}, r"gave shape \(\) for weights \(2000, 8\)"),
+    ],
+)
+def test_refusals(changed, message):
+    asked = {"metric": auroc, "score": np.arange(8.0), "label": np.arange(8) % 2, "subject": np.arange(8)}
+    with pytest.raises(Refusal, match=message):
+        interval(**{**asked, **changed})
+
+
+def test_arrays_that_do_not_fit_and_missing_classes_are_errors():
+    with pytest.raises(ValueError, match="one shape"):
+        interval(auroc, [0.1, 0.2], [0, 1], [1, 2, 3])
+    with pytest.raises(ValueError, match="both classes are needed"):
+        interval(auroc, [0.1, 0.2], [0, 0], [1, 2])
+    # Two patients with one class each are always drawn apart or alone: here never together.
+    with pytest.raises(Refusal, match="none of 1 resamples held both classes"):
+        interval(auroc, [0.1, 0.2], [0, 1], [1, 2], resamples=1, seed=_seed_that_draws_one_patient())
+
+
+def _seed_that_draws_one_patient() -> int:
+    return next(seed for seed in range(50) if np.ptp(np.random.default_rng(seed).integers(0, 2, 2)) == 0)
+
+
+def test_direction_of_a_metric():
+    assert higher_is_better(auroc) is True
+    with pytest.raises(Refusal, match="does not say whether higher is better"):
+        higher_is_better(stays)

@@ -1,0 +1,248 @@
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+from matplotlib import colors
+from matplotlib.image import imread
+from rich.console import Console
+
+from patientdx.refusal import Refusal
+from patientdx.report import choose, lambda_curve, table, write_csv
+
+BLUE, ORANGE = "#0072B2", "#D55E00"
+
+
+def row(role: str, place: float | None, value: float, *, split: str = "test", method: str = "slerp", **more):
+    return {
+        "task": "mortality",
+        "split": split,
+        "method": method if role == "merged" else None,
+        "lambda": place,
+        "role": role,
+        "auroc": value,
+        "auroc_ci_low": value - 0.09,
+        "auroc_ci_high": value + 0.08,
+        "auprc": value / 3,
+        "auprc_ci_low": value / 3 - 0.05,
+        "auprc_ci_high": value / 3 + 0.05,
+        "n": 68 if split == "test" else 40,
+        "events": 9,
+        "prevalence": 9 / 68,
+        "patients": 50,
+        "abstention_mass": 0.9812,
+        "distinct_scores": 67,
+        "fingerprint": f"{role}-{method}-{place}-{split}",
+        **more,
+    }
+
+
+def sweep(*places: float, methods=("slerp",), splits=("pilot", "test")) -> list[dict]:
+    rows = []
+    for split in splits:
+        rows.append(row("base", 0.0, 0.61, split=split))
+        for method in methods:
+            rows += [
+                row("merged", place, 0.62 + 0.3 * place * (1 - place), split=split, method=method)
+                for place in places
+            ]
+        rows.append(row("pivot", 1.0, 0.64, split=split))
+    return rows
+
+
+def printed(rows: list[dict], width: int = 120) -> str:
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(table(rows))
+    return console.export_text()
+
+
+def lines_of(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+
+
+def test_table_has_a_line_a_model_with_intervals():
+    text = printed(sweep(0.1, 0.4, splits=("test",)))
+    for heading in ("model", "AUROC", "AUPRC", "yes+no mass", "distinct scores"):
+        assert heading in text
+    assert lines_of(text) == [
+        ["base", "0.61 [0.52, 0.69]", "0.20 [0.15, 0.25]", "0.981", "67"],
+        ["slerp λ=0.1", "0.65 [0.56, 0.73]", "0.22 [0.17, 0.27]", "0.981", "67"],
+        ["slerp λ=0.4", "0.69 [0.60, 0.77]", "0.23 [0.18, 0.28]", "0.981", "67"],
+        ["pivot", "0.64 [0.55, 0.72]", "0.21 [0.16, 0.26]", "0.981", "67"],
+    ]
+    assert "task mortality, split test, prevalence 0.132, n 68, events 9" in text
+
+
+def test_what_differs_between_rows_is_a_column_and_what_is_absent_a_dash():
+    rows = sweep(0.4)
+    rows[0] |= {"abstention_mass": None, "distinct_scores": None, "auprc": float("nan"), "auprc_ci_low": None}
+    text = printed(rows)
+    cells = lines_of(text)
+    assert cells[0] == ["base", "pilot", "0.61 [0.52, 0.69]", "–", "40", "–", "–"]
+    assert [line[1] for line in cells] == ["pilot"] * 3 + ["test"] * 3
+    assert "task mortality, prevalence 0.132, events 9" in text
+
+
+def test_csv_keeps_every_digit_and_replaces_the_file_whole(tmp_path):
+    rows = sweep(0.1, 1 / 3)
+    rows[1]["extra"] = "a, b"
+    file = tmp_path / "new" / "sweep.csv"
+    write_csv([{"old": 1}], file)
+    write_csv(rows, file)
+    with file.open(newline="") as opened:
+        back = list(csv.DictReader(opened))
+    assert len(back) == len(rows)
+    for before, after in zip(rows, back, strict=True):
+        assert list(after) == [*rows[0], "extra"]
+        for key, value in before.items():
+            if isinstance(value, float):
+                assert float(after[key]) == value
+            else:
+                assert after[key] == ("" if value is None else str(value))
+    assert [path.name for path in file.parent.iterdir()] == ["sweep.csv"]
+
+
+def test_a_csv_that_cannot_be_finished_leaves_the_old_one(tmp_path):
+    class Breaks:
+        def __str__(self):
+            raise OSError("no space left on device")
+
+    file = tmp_path / "sweep.csv"
+    write_csv([{"a": 1}], file)
+    with pytest.raises(OSError, match="no space"):
+        write_csv([{"a": 2}, {"a": Breaks()}], file)
+    assert file.read_text() == "a\n1\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.csv"]
+
+
+def pixels(picture: np.ndarray, colour: str) -> int:
+    return int((np.abs(picture[..., :3] - colors.to_rgb(colour)).max(axis=-1) < 0.02).sum())
+
+
+@pytest.mark.parametrize("places", [(0.4,), (0.3, 0.7), tuple(i / 10 for i in range(11))])
+@pytest.mark.parametrize("metric", ["auroc", "auprc"])
+def test_the_curve_is_a_picture_with_both_splits(tmp_path, places, metric):
+    file = tmp_path / "pictures" / "curve.png"
+    lambda_curve(sweep(*places), file, metric=metric, chosen=places[0])
+    assert file.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert str(tmp_path).encode() not in file.read_bytes()
+    picture = imread(file)
+    height, width, _ = picture.shape
+    assert width >= 1200
+    assert height >= 800
+    for colour in (BLUE, ORANGE, "#AA4499"):
+        assert pixels(picture, colour) > 1000
+    assert [path.name for path in file.parent.iterdir()] == ["curve.png"]
+
+
+def test_one_point_of_one_split_without_parents_or_interval(tmp_path):
+    alone = row("merged", 0.4, 0.7, auroc_ci_low=None, auroc_ci_high=None)
+    lambda_curve([alone], tmp_path / "one.png")
+    picture = imread(tmp_path / "one.png")
+    assert pixels(picture, BLUE) > 100
+    assert pixels(picture, ORANGE) == 0
+
+
+def test_the_line_of_a_second_method_is_drawn(tmp_path):
+    places = (0.2, 0.4, 0.6, 0.8)
+    both = sweep(*places, methods=("slerp", "linear"), splits=("test",))
+    for each in both:
+        if each["method"] == "linear":
+            each["auroc"] += 0.1
+    lambda_curve([each for each in both if each["method"] != "linear"], tmp_path / "one.png")
+    lambda_curve(both, tmp_path / "two.png")
+    one, two = (pixels(imread(tmp_path / f"{name}.png"), BLUE) for name in ("one", "two"))
+    assert two > 1.3 * one
+
+
+def test_what_stands_where_in_the_picture(monkeypatch, tmp_path):
+    """The figure's own objects, caught before they become pixels."""
+    from matplotlib.figure import Figure
+
+    kept = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (kept.append(self), save(self, *a, **k)))
+    lambda_curve(sweep(0.4), tmp_path / "curve.png", metric="auprc", chosen=0.4)
+    (axes,) = kept[0].axes
+    (legend,) = kept[0].legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["test", "pilot", "slerp", "base", "pivot", "chance (0.132)", "λ chosen on pilot (0.4)"]
+    assert axes.get_title(loc="left") == "mortality: AUPRC from base to pivot"
+    test_line, pilot_line = (line for line in axes.lines if len(line.get_xdata()) == 3)
+    assert test_line.get_xdata() == pytest.approx([0, 0.4, 1], abs=0.01)
+    assert list(test_line.get_ydata()) == [0.61 / 3, (0.62 + 0.3 * 0.24) / 3, 0.64 / 3]
+    assert (test_line.get_color(), pilot_line.get_color()) == (BLUE, ORANGE)
+    bars = [path.vertices for bar in axes.collections for path in bar.get_paths()]
+    assert len(bars) == 6
+    assert sorted({round(float(np.ptp(bar[:, 1])), 6) for bar in bars}) == [0.1]
+    dashed = next(line for line in axes.lines if line.get_label() == "chance (0.132)")
+    assert set(dashed.get_ydata()) == {9 / 68}
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    with pytest.raises(Refusal, match="no point with a λ and a value of brier to draw"):
+        lambda_curve(sweep(0.4), tmp_path / "curve.png", metric="brier")
+    with pytest.raises(Refusal, match="these rows hold icu, mortality: name one of them"):
+        lambda_curve([*sweep(0.4), row("merged", 0.4, 0.7, task="icu")], tmp_path / "curve.png")
+    with pytest.raises(Refusal, match="for the task icu to draw"):
+        lambda_curve(sweep(0.4), tmp_path / "curve.png", task="icu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_choose_takes_the_best_on_pilot_and_reports_test():
+    rows = [
+        row("base", 0.0, 0.99, split="pilot"),
+        row("merged", 0.1, 0.60, split="pilot"),
+        row("merged", 0.2, 0.70, split="pilot"),
+        row("merged", None, 0.95, split="pilot"),
+        row("merged", 0.3, math.nan, split="pilot"),
+        row("merged", 0.1, 0.90),
+        row("merged", 0.2, 0.65),
+    ]
+    chosen = choose(rows)
+    assert chosen.pop("row") is rows[-1]
+    assert chosen == {
+        "lambda": 0.2,
+        "method": "slerp",
+        "metric": "auroc",
+        "chosen_on": "pilot",
+        "value": 0.70,
+        "reported_on": "test",
+    }
+    assert choose(rows, higher_is_better=False)["lambda"] == 0.1
+
+
+def test_choose_gives_ties_to_the_smaller_lambda():
+    rows = [
+        row("merged", place, 0.7, split=split, method=method)
+        for split in ("pilot", "test")
+        for place, method in ((0.8, "linear"), (0.4, "slerp"), (0.4, "linear"), (0.6, "slerp"))
+    ]
+    chosen = choose(rows)
+    assert (chosen["lambda"], chosen["method"]) == (0.4, "linear")
+    assert chosen["row"]["fingerprint"] == "merged-linear-0.4-test"
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked", "message"),
+    [
+        (sweep(0.4), {"chosen_on": "test"}, "λ cannot be chosen on the test split and reported on it"),
+        (sweep(0.4), {"reported_on": "pilot"}, "λ cannot be chosen on the pilot split and reported on it"),
+        (
+            sweep(0.4, splits=("test",)),
+            {},
+            "no merged model with a λ has a value of auroc on the pilot split",
+        ),
+        (sweep(0.4, splits=("pilot",)), {}, "λ=0.4 was chosen on pilot but has no result on the test split"),
+        (sweep(0.4), {"metric": "brier"}, "a value of brier on the pilot split"),
+        (
+            [*sweep(0.4), row("base", 0, 0.5, task="icu")],
+            {},
+            "one task at a time; these rows hold icu, mortality",
+        ),
+    ],
+)
+def test_choose_refuses(rows, asked, message):
+    with pytest.raises(Refusal, match=message):
+        choose(rows, **asked)
