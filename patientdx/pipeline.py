@@ -280,7 +280,18 @@ def _track(tracker: TrackingSettings, settings: Settings, rows, curves, key: str
         # The reported split goes by the task's own name; others say which they are.
         stem = row["task"] if row["split"] == settings.splits[-1] else f"{row['task']}_{row['split']}"
         plain = (str, int, float)
-        skipped = ("task", "split", "method", "lambda", "role", "base", "pivot", "fingerprint", "dtype", "data")
+        skipped = (
+            "task",
+            "split",
+            "method",
+            "lambda",
+            "role",
+            "base",
+            "pivot",
+            "fingerprint",
+            "dtype",
+            "data",
+        )
         summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in skipped and isinstance(v, plain)}
     method = settings.merge_name + ("" if settings.weight is None else f" λ={settings.weight:g}")
     track(

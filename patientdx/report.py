@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from patientdx.drawing import Row, lambda_curve, number, title_of
@@ -24,9 +25,10 @@ __all__ = ["choose", "lambda_curve", "metric_names", "table", "write_csv"]
 
 
 def table(rows: Sequence[Row], *, title: str | None = None) -> Table:
-    """The rows as a rich table, one line each, metrics as `0.71 [0.62, 0.79]`.
+    """The rows as a rich table, one line each, metrics as `0.71 [0.62, 0.79]`; it fits a terminal of 80 characters.
 
-    What is the same in every row (task, split, prevalence, n, events) moves to the caption.
+    What is the same in every row of a split (n, events, prevalence) moves to the caption, and so does a task that
+    is the same everywhere.
     """
     columns = {
         "task": [_text(row.get("task")) for row in rows],
@@ -36,22 +38,31 @@ def table(rows: Sequence[Row], *, title: str | None = None) -> Table:
     for metric in metric_names(rows):
         columns[title_of(metric)] = [_with_interval(row, metric) for row in rows]
     columns |= {
-        "prevalence": [_text(row.get("prevalence"), ".3f") for row in rows],
-        "n": [_text(row.get("n")) for row in rows],
-        "events": [_text(row.get("events")) for row in rows],
         "yes+no mass": [_text(row.get("abstention_mass"), ".3f") for row in rows],
         "distinct scores": [_text(row.get("distinct_scores")) for row in rows],
     }
-    shared = [name for name in ("task", "split", "prevalence", "n", "events") if len(set(columns[name])) == 1]
-    caption = ", ".join(f"{name} {columns.pop(name)[0]}" for name in shared)
-    shown = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    shared = [name for name in ("task",) if len(set(columns[name])) == 1]
+    caption = [f"{name} {columns.pop(name)[0]}" for name in shared] + _cohorts(rows)
+    shown = Table(
+        title=title, caption="\n".join(caption), title_justify="left", caption_justify="left", box=SIMPLE_HEAD
+    )
     for name in columns:
-        wraps = name in ("yes+no mass", "distinct scores")
         justify = "left" if name in ("task", "model", "split") else "right"
-        shown.add_column(name, justify=justify, no_wrap=not wraps)
+        shown.add_column(name, justify=justify, no_wrap=name not in ("yes+no mass", "distinct scores"))
     for cells in zip(*columns.values(), strict=True):
         shown.add_row(*cells)
     return shown
+
+
+def _cohorts(rows: Sequence[Row]) -> list[str]:
+    """One line a task and split: how many rows, patients and events it has."""
+    lines = {}
+    for row in rows:
+        parts = [f"n {_text(row.get('n'))}"]
+        parts += [f"{row['patients']} patients"] if row.get("patients") is not None else []
+        parts += [f"{_text(row.get('events'))} events", f"prevalence {_text(row.get('prevalence'), '.3f')}"]
+        lines[f"{_text(row.get('split'))}: " + ", ".join(parts)] = None
+    return list(lines)
 
 
 def metric_names(rows: Iterable[Row]) -> list[str]:

@@ -68,7 +68,12 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def write_run(
-    folder: Path, *, config: dict[str, Any], metrics: dict[str, Any], predictions: pa.Table, provenance: dict[str, Any]
+    folder: Path,
+    *,
+    config: dict[str, Any],
+    metrics: dict[str, Any],
+    predictions: pa.Table,
+    provenance: dict[str, Any],
 ) -> None:
     """One run's folder. `metrics.json` comes last: where it is, the run is finished."""
     write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), folder / "config.yaml")
@@ -120,4 +125,6 @@ def _whole(path: Path, write) -> None:
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
-        raise Refusal(f"{path} cannot be written: {error.strerror}. Free space or set output= to another place.") from error
+        raise Refusal(
+            f"{path} cannot be written: {error.strerror}. Free space or set output= to another place."
+        ) from error

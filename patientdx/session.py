@@ -100,7 +100,9 @@ class Live:
 
 
 @lru_cache(maxsize=1)
-def live(models: tuple[ModelSource, ...], cache: Path, dtype: str, device: str, device_map: str | None) -> Live:
+def live(
+    models: tuple[ModelSource, ...], cache: Path, dtype: str, device: str, device_map: str | None
+) -> Live:
     """The base's architecture on this process's device, to be refilled with points of the curves."""
     found = parents(models, cache)
     model = load_model(

@@ -10,6 +10,7 @@ import inspect
 import json
 import math
 import sys
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -144,7 +145,9 @@ def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: l
     known = [name for name in parameters if name not in supplied]
     for name, value in node.items():
         if name not in known:
-            faults.append(f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}.")
+            faults.append(
+                f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
+            )
         elif not _fits(value, hints.get(name)):
             faults.append(f"{where}.{name} must be {_words(hints[name])}, got {value!r}.")
     for name in known:
@@ -154,7 +157,7 @@ def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: l
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    options = typing.get_args(hint) or (hint,)
+    options = _alternatives(hint)
     plain = [option for option in options if option in (int, float, bool, str, type(None))]
     if len(plain) < len(options):
         return True  # paths, sequences and mappings are checked by the function itself
@@ -164,8 +167,19 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _words(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
-    return " or ".join(names.get(option, str(option)) for option in typing.get_args(hint) or (hint,))
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        type(None): "null",
+    }
+    return " or ".join(names.get(option, str(option)) for option in _alternatives(hint))
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if union else (hint,)
 
 
 def _weight(value: Any, method: str, target: str | None, faults: list[str]) -> float | None:
@@ -183,10 +197,14 @@ def _weight(value: Any, method: str, target: str | None, faults: list[str]) -> f
     low, high = allowed
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         hint = " To sweep, add -m and write lambda=0.1,0.2,0.4." if isinstance(value, list) else ""
-        faults.append(f"lambda={value} is not a number. Give one from {low:g} (base) to {high:g} (pivot).{hint}")
+        faults.append(
+            f"lambda={value} is not a number. Give one from {low:g} (base) to {high:g} (pivot).{hint}"
+        )
         return None
     if not low <= value <= high:
-        faults.append(f"lambda={value:g} is outside [{low:g}, {high:g}]: 0 is the base model and 1 the pivot model.")
+        faults.append(
+            f"lambda={value:g} is outside [{low:g}, {high:g}]: 0 is the base model and 1 the pivot model."
+        )
         return None
     return float(value)
 

@@ -62,7 +62,9 @@ def summarise(study: Path, console: Console | None = None) -> list[dict[str, Any
     console.print(report.table(found, title=f"\n{study.name}: {len(runs)} runs"))
     for job, one in enumerate(runs):
         phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in one["seconds"].items())
-        console.print(f"run {job}: {'found finished' if one['reused'] else f'seconds: {phases}'}", highlight=False)
+        console.print(
+            f"run {job}: {'found finished' if one['reused'] else f'seconds: {phases}'}", highlight=False
+        )
     report.write_csv(found, study / "sweep.csv")
     written = [study / "sweep.csv", *draw(found, study)]
     console.print("written:", *(str(path) for path in written), sep="\n  ", highlight=False, soft_wrap=True)
@@ -98,4 +100,12 @@ def chosen(rows: list[dict[str, Any]], metric: str) -> float | None:
 
 def _place(row: dict[str, Any]) -> tuple:
     order = {"base": 0, "merged": 1, "pivot": 2}
-    return row["task"], row["base"], row["pivot"], row["split"], order[row["role"]], row["method"] or "", row["lambda"] or 0.0
+    return (
+        row["task"],
+        row["base"],
+        row["pivot"],
+        row["split"],
+        order[row["role"]],
+        row["method"] or "",
+        row["lambda"] or 0.0,
+    )

@@ -47,7 +47,9 @@ def encode(tokenizer, turns: list[Question]) -> tuple[list[int], list[int]]:
             answering = False
         if answering and ids[i] in words:
             places.append(i - 1)
-    assert len(places) == sum(turn.target.count("\n") + 1 for turn in turns), "an answer was not found in the chat"
+    assert len(places) == sum(turn.target.count("\n") + 1 for turn in turns), (
+        "an answer was not found in the chat"
+    )
     return ids, places
 
 
@@ -91,10 +93,14 @@ def answer_loss(model, ids_BL: Tensor, places: Tensor, answers: Tensor) -> tuple
 
 def rate(step: int, plan: dict) -> float:
     """Linear warm-up, then linear decay to zero."""
-    return plan["lr"] * min((step + 1) / plan["warm_up"], (plan["steps"] - step) / (plan["steps"] - plan["warm_up"]))
+    return plan["lr"] * min(
+        (step + 1) / plan["warm_up"], (plan["steps"] - step) / (plan["steps"] - plan["warm_up"])
+    )
 
 
-def train(model, tokenizer, pairs: list[tuple[Tensor, Tensor]], plan: dict, seed: int, log: Path, save) -> None:
+def train(
+    model, tokenizer, pairs: list[tuple[Tensor, Tensor]], plan: dict, seed: int, log: Path, save
+) -> None:
     """AdamW on float32 masters beside the model's own tensors; `pairs` are (live, master), `save(step)` keeps them."""
     optimizer = torch.optim.AdamW([m for _, m in pairs], betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     rng = random.Random(f"train {seed}")
@@ -116,7 +122,14 @@ def train(model, tokenizer, pairs: list[tuple[Tensor, Tensor]], plan: dict, seed
                 for live, master in pairs:
                     live.copy_(master)
             seen += ids_BL.numel()
-            row = [step, f"{loss.item():.4f}", f"{right:.3f}", len(answers), seen, f"{time.monotonic() - start:.0f}"]
+            row = [
+                step,
+                f"{loss.item():.4f}",
+                f"{right:.3f}",
+                len(answers),
+                seen,
+                f"{time.monotonic() - start:.0f}",
+            ]
             out.writerow(row)
             handle.flush()
             if (step + 1) % 30 == 0 or step + 1 == plan["steps"]:
@@ -140,7 +153,9 @@ def full(base: Path, work: Path, seed: int) -> Path:
 
     def save(step: int) -> None:
         named = {id(live): master for live, master in pairs}
-        torch.save({n: named[id(p)] for n, p in model.named_parameters() if id(p) in named}, work / "full.partial")
+        torch.save(
+            {n: named[id(p)] for n, p in model.named_parameters() if id(p) in named}, work / "full.partial"
+        )
         (work / "full.partial").rename(work / "full.pt")
 
     train(model, tokenizer, pairs, FULL, seed, work / "full.csv", save)
@@ -151,7 +166,9 @@ def main() -> None:
     """Run one step of the training."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=("full", "cut", "card"))
-    parser.add_argument("--base", type=Path, required=True, help="folder of the base model (Hugging Face layout)")
+    parser.add_argument(
+        "--base", type=Path, required=True, help="folder of the base model (Hugging Face layout)"
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "numeric_adapter")
     parser.add_argument("--seed", type=int, default=SEED)

@@ -39,7 +39,9 @@ def evaluate(curve: Curve, weight: float, out: Tensor) -> Tensor:
     share 1 and all others 0, that term is copied, so end points equal their parent bit for bit.
     `out` must be contiguous, of the terms' shape; it may lie on another device than the terms.
     """
-    used = [(share, term) for share, term in zip(curve.shares(weight), curve.terms, strict=True) if share != 0.0]
+    used = [
+        (share, term) for share, term in zip(curve.shares(weight), curve.terms, strict=True) if share != 0.0
+    ]
     if len(used) == 1 and used[0][0] == 1.0:
         return out.copy_(used[0][1])
     exact = torch.float64 if any(term.dtype == torch.float64 for _, term in used) else torch.float32

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from patientdx.merge.curve import Curve
 
-
 LAMBDA = None  # there is no position to choose
 
 

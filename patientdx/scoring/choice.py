@@ -60,7 +60,13 @@ def plan(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 
 @torch.inference_mode()
 def score(
-    model, prompts: Prompts, rows: Sequence[int], *, batch_tokens: int, share: tuple[int, int] = (0, 1), label: str = ""
+    model,
+    prompts: Prompts,
+    rows: Sequence[int],
+    *,
+    batch_tokens: int,
+    share: tuple[int, int] = (0, 1),
+    label: str = "",
 ) -> tuple[list[int], np.ndarray]:
     """Log mass on each option at the first answer position of the prompts `rows`.
 
@@ -76,7 +82,13 @@ def score(
     mine = plan([len(row) - prefix for row in ids], batch_tokens)[share[0] :: share[1]]
     done: list[int] = []
     hidden: list[Tensor] = []
-    with tqdm(total=sum(map(len, mine)), desc=label, unit="prompt", disable=share[0] > 0, leave=False) as bar:
+    with tqdm(
+        total=sum(map(len, mine)),
+        desc=label,
+        unit="prompt",
+        disable=True if share[0] > 0 else None,
+        leave=False,
+    ) as bar:
         for batch in mine:
             for piece, hidden_BD in _fitting(model, ids, batch, prefix, past):
                 done += piece
@@ -104,11 +116,17 @@ def log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]]) -> np.nd
         total_B = torch.logaddexp(total_B, torch.logsumexp(logits_BV, dim=-1))
         for kept, ids in zip(found, wanted, strict=True):
             kept.append(logits_BV[:, ids[(ids >= start) & (ids < start + 8192)] - start])
-    return torch.stack([torch.logsumexp(torch.cat(k, 1), 1) - total_B for k in found], 1).double().cpu().numpy()
+    return (
+        torch.stack([torch.logsumexp(torch.cat(k, 1), 1) - total_B for k in found], 1).double().cpu().numpy()
+    )
 
 
 def _check_head(model) -> None:
-    odd = [k for k in ("final_logit_softcapping", "logit_scale", "logits_scaling") if getattr(model.config, k, None)]
+    odd = [
+        k
+        for k in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+        if getattr(model.config, k, None)
+    ]
     if odd:
         raise Refusal(
             f"{model.config.model_type} changes its logits after the head ({', '.join(odd)}), which scoring does not "
@@ -142,7 +160,9 @@ def _fitting(model, ids, batch: list[int], prefix: int, past) -> Iterator[tuple[
 
 def _prefix(model, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     cache = DynamicCache()
-    model.get_decoder()(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True)
+    model.get_decoder()(
+        input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True
+    )
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 

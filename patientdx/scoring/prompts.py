@@ -74,12 +74,19 @@ def _render(tokenizer, text: str, chat: bool) -> list[int]:
     if not chat:
         return tokenizer(text)["input_ids"]
     messages = [{"role": "user", "content": text}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+    return tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
 
 
 def _shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: int) -> list[int]:
     # Tokens at the cut may join differently, so the cut is repeated until the whole prompt fits.
-    ends = [end for _, end in tokenizer(record, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+    ends = [
+        end
+        for _, end in tokenizer(record, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
+    ]
     keep = len(ends)
     excess = len(_render(tokenizer, before + record + after, chat)) - limit
     while excess > 0:

@@ -119,9 +119,7 @@ def _roots(cache: Path, mimic_root: Sequence[str] | str | None, wanted: Mapping[
 def _divided(
     stays: Sequence[tuple[int, int, int]], *, seed: int, fractions: Mapping[str, float], limit: int | None
 ) -> list[tuple[int, int, int, str]]:
-    """(stay, subject, label, split), split after split; in a split, in an order that depends on stay and seed
-    only.
-    """
+    """(stay, subject, label, split), split after split; inside one, in an order fixed by stay and seed."""
     order = sorted(stays, key=lambda row: split.position("order", seed, row[0]))
     parts = {name: [] for name in split.SPLITS}
     for stay, subject, label in order:

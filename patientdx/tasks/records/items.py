@@ -55,9 +55,7 @@ def items() -> tuple[Item, ...]:
 
 @cache
 def readings() -> dict[str, Item]:
-    """The first item of each name, in the order of printing: its interval, unit and decimals stand for
-    all.
-    """
+    """The first item of each name, in order: its interval, unit and decimals stand for all."""
     first: dict[str, Item] = {}
     for item in items():
         first.setdefault(item.name, item)

@@ -131,9 +131,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 def _grid(
     rng: np.random.Generator, stays: dict, keep: np.ndarray, every: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers into `stays` and jittered times (microseconds) every so many hours, for at most five
-    days.
-    """
+    """Row numbers into `stays` and jittered times (microseconds) every so many hours, up to day five."""
     span = np.minimum(stays["los"], 120.0)
     counts = np.where(keep, np.maximum(1, (span / every).astype(int)), 0)
     row = np.repeat(np.arange(len(counts)), counts)
@@ -162,9 +160,7 @@ def _chart(
 
 
 def chart(rng: np.random.Generator, stays: dict) -> list[pa.Table]:
-    """chartevents: every reading on its own grid, slowly worse for those who will die, better for the
-    others.
-    """
+    """chartevents: every reading on its own grid, drifting to worse for those who will die."""
     severity, total = stays["severity"], len(stays["severity"])
     drift = np.where(stays["died"], 0.35, -0.20) + rng.normal(0, 0.25, total)
     tables = []

@@ -1,6 +1,4 @@
-"""The people of the synthetic hospital: patients, their admissions and their ICU stays, drawn block by
-block.
-"""
+"""The people of the synthetic hospital: patients, admissions and ICU stays, drawn block by block."""
 
 import numpy as np
 import pyarrow as pa
@@ -39,9 +37,7 @@ def _patients(rng: np.random.Generator, first: int) -> dict[str, np.ndarray]:
 
 
 def _timeline(rng: np.random.Generator, people: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Stays in the order of rounds (everyone's first, everyone's second ...); no one is admitted after
-    death.
-    """
+    """Stays in the order of rounds (everyone's first, then second ...); the dead are not admitted again."""
     size = len(people["age"])
     alive = np.ones(size, bool)
     day = (people["year"] - _EPOCH_YEAR) * 365.2425 + rng.integers(0, 300, size)

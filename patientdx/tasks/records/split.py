@@ -17,9 +17,7 @@ def position(*key: object) -> float:
 
 
 def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    """The fractions in the order train, pilot, test. Raises Refusal unless they are shares that add up to
-    1.
-    """
+    """The fractions in the order train, pilot, test. Raises Refusal unless they add up to 1."""
     given = dict(fractions)
     numbers = all(
         isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in given.values()
@@ -45,9 +43,7 @@ def split_of(subject: object, *, seed: int, fractions: Mapping[str, float]) -> s
 
 
 def check_splits(rows: Iterable[tuple[str, int]], scored: Iterable[str] = SCORED) -> None:
-    """Raises Refusal when a scored split has no positives or no negatives. `rows` are pairs (split,
-    label).
-    """
+    """Raises Refusal when a scored split has no positives or no negatives. `rows`: (split, label)."""
     rows, faults = list(rows), []
     for name in scored:
         labels = [label for split, label in rows if split == name]

@@ -1,4 +1,4 @@
-"""The synthetic hospital on disk: generated tables in MIMIC-IV's layout, made on first use, kept in the cache.
+"""The synthetic hospital on disk: generated tables in MIMIC-IV's layout, kept in the cache.
 
 Everything in it is invented. A number measured on it says that the code runs, and nothing about patients.
 Only the item numbers and labels in synthetic_items.csv are MIMIC-IV's own (open demo, ODbL 1.0).

@@ -1,6 +1,4 @@
-"""MIMIC-IV's tables where they lie: found in one or several roots, checked, hashed, opened as DuckDB
-views.
-"""
+"""MIMIC-IV's tables where they lie: found in one or several roots, checked, hashed, opened."""
 
 import csv
 import gzip
@@ -36,9 +34,7 @@ Needed = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Table:
-    """One table's file: `name` such as icu/chartevents, `root` the folder it was found in, `form` its
-    ending.
-    """
+    """One table's file: `name` such as icu/chartevents, `root` where it was found, `form` its ending."""
 
     name: str
     root: Path

@@ -1,6 +1,4 @@
-"""A stay in words. Each template is a function of plain values; its version goes up when its output
-changes.
-"""
+"""A stay in words. Each template is a function of plain values; its version goes up with every change."""
 
 import hashlib
 import json
@@ -17,9 +15,7 @@ SEX = {"M": "male", "F": "female"}
 
 @dataclass(frozen=True)
 class Template:
-    """`write(record, window_hours) -> text`. `every_item`: whether it wants all items under MIMIC-IV's
-    labels.
-    """
+    """`write(record, window_hours) -> text`. `every_item`: it wants all items, under MIMIC-IV's labels."""
 
     name: str
     version: int
@@ -39,9 +35,7 @@ class Template:
 
 
 def intervals(record: Record, window_hours: int) -> str:
-    """One reading a line with its adult reference interval and unit, then drugs, procedures and urine
-    output.
-    """
+    """One reading a line with its adult reference interval and unit, then drugs, procedures, urine."""
     sex = SEX.get(record.gender or "")
     lines = [f"Age {record.age}, {sex}." if sex else f"Age {record.age}."]
     if record.readings:
@@ -65,8 +59,10 @@ def _listed(names: Iterable[str], separator: str) -> str:
 
 
 def paper(record: Record, window_hours: int) -> str:
-    """Five blocks in the order of the paper's data, in our own words: person and diagnoses, charted means,
-    drugs with mean amounts, procedures, outputs. Three decimals, no units, no times, nothing left out.
+    """Five blocks in the order of the paper's data, in our own words.
+
+    Person and diagnoses, charted means, drugs with mean amounts, procedures, outputs. Three decimals,
+    no units, no times, nothing left out.
 
     Source: the text encoding of the data set behind PatientDx (arXiv 2504.17360), as far as it is public.
     """

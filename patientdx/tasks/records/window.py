@@ -97,9 +97,7 @@ def records(
 
 
 def _name_items(con: duckdb.DuckDBPyConnection, every_item: bool) -> dict[str, int]:
-    """Tables `read_items` and `named` (itemid, kind, name) in the connection; the readings' order of
-    printing.
-    """
+    """Tables `read_items` and `named` (itemid, kind, name) in the connection; the order of readings."""
     rows = con.execute(
         "SELECT itemid, label, category, linksto FROM d_items WHERE label IS NOT NULL"
     ).fetchall()
