@@ -19,8 +19,6 @@ _PREFIX = "base_model.model."
 # Settings under which W + scale·BA is not what the adapter means; each is fine while it is empty or false.
 _UNSUPPORTED = {
     "use_dora": "DoRA",
-    "rank_pattern": "ranks that differ per module",
-    "alpha_pattern": "alphas that differ per module",
     "modules_to_save": "whole modules saved beside the low-rank ones",
     "fan_in_fan_out": "transposed weights",
     "lora_bias": "biases of its own",
@@ -39,19 +37,18 @@ _UNSUPPORTED = {
 class Adapter:
     """Low-rank differences to a model: W becomes W + scale · B A.
 
-    ``factors`` maps the changed tensor's name to A [r, in] and B [out, r].
+    ``factors`` maps the changed tensor's name to A [r, in], B [out, r] and the scale; ranks may differ.
     """
 
     folder: Path
-    scale: float
-    factors: dict[str, tuple[Tensor, Tensor]]
+    factors: dict[str, tuple[Tensor, Tensor, float]]
 
     def apply(self, name: str, weight: Tensor) -> Tensor:
         """``weight`` [out, in] with its difference added: float32, one rounding to the weight's dtype."""
         if name not in self.factors:
             return weight
-        down, up = self.factors[name]
-        change = (up.float() @ down.float()) * self.scale
+        down, up, scale = self.factors[name]
+        change = (up.float() @ down.float()) * scale
         return change.add_(weight.float()).to(weight.dtype)
 
 
@@ -76,18 +73,34 @@ def read_adapter(folder: Path, tensors: dict[str, TensorHeader]) -> Adapter:
             f"{_some(unknown)}. "
             f"It was trained on {config.get('base_model_name_or_path')}: set source to that model."
         )
-    rank = config["r"]
+    ranks = _per_module(folder, config, "rank_pattern", "r", pairs)
+    alphas = _per_module(folder, config, "alpha_pattern", "lora_alpha", pairs)
     misfits = []
     for name, (down, up) in pairs.items():
-        wanted = tensors[name].shape
+        wanted, rank = tensors[name].shape, ranks[name]
         if len(wanted) != 2 or down.shape != (rank, wanted[1]) or up.shape != (wanted[0], rank):
-            misfits.append(f"{name} {list(wanted)} against B {list(up.shape)} A {list(down.shape)}")
+            misfits.append(f"{name} {list(wanted)} against B {list(up.shape)} A {list(down.shape)}, rank {rank}")
     if misfits:
-        raise Refusal(f"The adapter {folder} of rank {rank} does not fit the model: {_some(misfits)}.")
+        raise Refusal(f"The adapter {folder} of rank {config['r']} does not fit the model: {_some(misfits)}.")
     stored = _load(folder / ADAPTER_FILES[1])
-    scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    factors = {name: (stored[down.name], stored[up.name]) for name, (down, up) in pairs.items()}
-    return Adapter(folder, scale, factors)
+    factors = {}
+    for name, (down, up) in pairs.items():
+        scale = alphas[name] / (math.sqrt(ranks[name]) if config.get("use_rslora") else ranks[name])
+        factors[name] = (stored[down.name], stored[up.name], scale)
+    return Adapter(folder, factors)
+
+
+def _per_module(folder: Path, config: dict, pattern: str, default: str, names: Iterable[str]) -> dict[str, float]:
+    """Tensor name to its rank or alpha. peft takes keys for regular expressions; here each is a module's full name."""
+    own = config.get(pattern) or {}
+    found = {name: own.get(name.removesuffix(".weight"), config[default]) for name in names}
+    strange = sorted(set(own) - {name.removesuffix(".weight") for name in found})
+    if strange:
+        raise Refusal(
+            f"The adapter {folder} has a {pattern} for {_some(strange)}, which is not the full name of a module it "
+            "changes. Merge it with peft's merge_and_unload and give the merged folder as source."
+        )
+    return found
 
 
 def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:

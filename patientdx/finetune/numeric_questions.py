@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 ASK = " Answer Yes or No."
 
-NAMES = ["Pump pressure", "Coolant temperature", "Valve flow", "Motor speed", "Tank level", "Battery voltage", "Line current", "Oil pressure", "Humidity", "Wind speed", "Soil moisture", "Water hardness", "Channel 1", "Channel 4", "Channel 7", "Sensor A", "Sensor C", "Noise level", "Brightness", "Load", "Torque", "Vibration", "Exhaust temperature", "Feed rate", "Cabin pressure", "Turbidity", "Conductivity", "Dew point", "Heart rate", "Respiratory rate", "Oxygen saturation", "Systolic pressure", "Mean arterial pressure", "Body temperature", "Sodium", "Potassium", "Chloride", "Bicarbonate", "Creatinine", "Urea nitrogen", "Glucose", "Lactate", "Haemoglobin", "White cells", "Platelets", "Bilirubin", "INR", "pH", "Oxygen pressure", "Carbon dioxide pressure", "Albumin", "Calcium", "Magnesium", "Phosphate", "Iron", "Zinc"]
+NAMES = (
+    "Pump pressure", "Coolant temperature", "Valve flow", "Motor speed", "Tank level", "Battery voltage",
+    "Line current", "Oil pressure", "Humidity", "Wind speed", "Soil moisture", "Water hardness", "Channel 1",
+    "Channel 4", "Channel 7", "Sensor A", "Sensor C", "Noise level", "Brightness", "Load", "Torque",
+    "Vibration", "Exhaust temperature", "Feed rate", "Cabin pressure", "Turbidity", "Conductivity", "Dew point",
+    "Heart rate", "Respiratory rate", "Oxygen saturation", "Systolic pressure", "Mean arterial pressure",
+    "Body temperature", "Sodium", "Potassium", "Chloride", "Bicarbonate", "Creatinine", "Urea nitrogen",
+    "Glucose", "Lactate", "Haemoglobin", "White cells", "Platelets", "Bilirubin", "INR", "pH",
+    "Oxygen pressure", "Carbon dioxide pressure", "Albumin", "Calcium", "Magnesium", "Phosphate", "Iron",
+    "Zinc",
+)  # fmt: skip
 UNITS = (
     "bar",
     "mmHg",
@@ -85,36 +95,42 @@ class Reading:
         return f"{self.name} {self.value} ({self.low}-{self.high}) {self.unit}".rstrip()
 
 
-def _number(rng: random.Random) -> tuple[float, int]:
+def _number(rng: random.Random, easy: bool = False) -> tuple[float, int]:
+    if easy:
+        return rng.randint(20, 60), 0
     decimals = rng.choice((0, 0, 1, 1, 2))
     return round(rng.uniform(1, 10 ** rng.choice((1, 2, 2, 3))), decimals), decimals
 
 
-def reading(rng: random.Random, name: str, outside: bool) -> Reading:
-    """A reading outside or inside its interval; the distance outside is 0.05 to 1.5 interval widths."""
-    low, decimals = _number(rng)
+def reading(rng: random.Random, name: str, outside: bool, easy: bool = False) -> Reading:
+    """A reading outside or inside its interval; the distance outside is 0.05 to 1.5 interval widths.
+
+    easy: whole numbers of mostly two digits, and at least 0.4 widths outside.
+    """
+    low, decimals = _number(rng, easy)
     step = 10.0**-decimals
-    width = max(2 * step, round(low * rng.uniform(0.1, 1.0), decimals))
+    width = max(2 * step, round(low * rng.uniform(0.4 if easy else 0.1, 1.0), decimals))
     high = low + width
     side = 0
     value = rng.uniform(low + step, high - step)
     if outside:
-        distance = max(step, width * rng.choice((rng.uniform(0.05, 0.4), rng.uniform(0.3, 1.5))))
+        near, far = rng.uniform(0.05, 0.4), rng.uniform(0.3, 1.5)
+        distance = max(step, width * (rng.uniform(0.4, 1.0) if easy else rng.choice((near, far))))
         side = 1 if low - distance <= 0 or rng.random() < 0.5 else -1
         value = high + distance if side > 0 else low - distance
     # A value printed with one more decimal than its interval must not round on to the border.
-    printed = decimals + (rng.random() < 0.3)
+    printed = decimals + (not easy and rng.random() < 0.3)
     text = f"{value:.{printed}f}"
     if (float(text) > round(high, decimals)) - (float(text) < round(low, decimals)) != side:
-        return reading(rng, name, outside)
+        return reading(rng, name, outside, easy)
     return Reading(name, text, f"{low:.{decimals}f}", f"{high:.{decimals}f}", rng.choice(UNITS), side)
 
 
-def panel(rng: random.Random, size: int, outside: int) -> tuple[str, tuple[Reading, ...]]:
+def panel(rng: random.Random, size: int, outside: int, easy: bool = False) -> tuple[str, tuple[Reading, ...]]:
     """A list of `size` readings of which `outside` are out of range, between lines of other text."""
     flags = [i < outside for i in range(size)]
     rng.shuffle(flags)
-    rows = tuple(reading(rng, name, flag) for name, flag in zip(rng.sample(NAMES, size), flags, strict=True))
+    rows = tuple(reading(rng, name, flag, easy) for name, flag in zip(rng.sample(NAMES, size), flags, strict=True))
     lines = [row.line for row in rows]
     text = "; ".join(lines) if rng.random() < 0.1 else "\n".join(lines)
     if rng.random() < 0.8:
@@ -126,19 +142,20 @@ def panel(rng: random.Random, size: int, outside: int) -> tuple[str, tuple[Readi
     return text, rows
 
 
-def comparison(rng: random.Random) -> Question:
+def comparison(rng: random.Random, easy: bool = False) -> Question:
     """Which of two numbers is larger."""
-    a, decimals = _number(rng)
-    gap = max(10.0**-decimals, a * rng.choice((rng.uniform(0.02, 0.1), rng.uniform(0.1, 0.5))))
+    a, decimals = _number(rng, easy)
+    near, far = rng.uniform(0.02, 0.1), rng.uniform(0.3 if easy else 0.1, 0.5)
+    gap = max(10.0**-decimals, a * (far if easy else rng.choice((near, far))))
     b = round(a + rng.choice((-1, 1)) * gap, decimals)
     more = rng.random() < 0.5
     word = rng.choice(("greater", "larger", "higher") if more else ("less", "smaller", "lower"))
     return Question("comparison", "", f"Is {a:.{decimals}f} {word} than {b:.{decimals}f}?", (a > b) == more)
 
 
-def interval(rng: random.Random) -> Question:
+def interval(rng: random.Random, easy: bool = False) -> Question:
     """One value against its interval."""
-    row = reading(rng, rng.choice(NAMES), rng.random() < 0.5)
+    row = reading(rng, rng.choice(NAMES), rng.random() < 0.5, easy)
     return _about(rng, "range", row.line, row, "this value")
 
 
@@ -187,7 +204,7 @@ def marks(rng: random.Random, context: str, rows: tuple[Reading, ...]) -> Questi
     return Question("marks", context, f"For each reading: is it {word}?", False, reply)
 
 
-def arithmetic(rng: random.Random) -> Question:
+def arithmetic(rng: random.Random, easy: bool = False) -> Question:
     """A sum or a difference against a number."""
     a, b = rng.randint(2, 99), rng.randint(2, 99)
     sign, true = rng.choice((("+", a + b), ("-", a - b)))
@@ -195,7 +212,7 @@ def arithmetic(rng: random.Random) -> Question:
     return Question("arithmetic", "", f"Is {a} {sign} {b} greater than {true - shift}?", shift > 0)
 
 
-def units(rng: random.Random) -> Question:
+def units(rng: random.Random, easy: bool = False) -> Question:
     """Two quantities in different units of the same kind."""
     large, small, factor = rng.choice(
         (("L", "mL", 1000), ("g", "mg", 1000), ("kg", "g", 1000), ("h", "min", 60))
@@ -205,16 +222,16 @@ def units(rng: random.Random) -> Question:
     return Question("units", "", f"Is {a} {large} more than {b} {small}?", a * factor > b)
 
 
-def trend(rng: random.Random) -> Question:
+def trend(rng: random.Random, easy: bool = False) -> Question:
     """Whether a short series rises or falls."""
-    start, decimals = _number(rng)
+    start, decimals = _number(rng, easy)
     up = rng.random() < 0.5
     values = [start]
     for _ in range(rng.randint(2, 5)):
         step = max(10.0**-decimals, start * rng.uniform(0.02, 0.15))
         values.append(values[-1] + (step if up else -step))
     if values[-1] <= 0:
-        return trend(rng)
+        return trend(rng, easy)
     series = ", ".join(f"{value:.{decimals}f}" for value in values)
     rising = rng.random() < 0.5
     return Question(
@@ -252,20 +269,20 @@ def held_out(seed: int, per_kind: int) -> Iterator[Question]:
 
 
 def conversation(
-    rng: random.Random, *, panels: float, short: tuple[str, ...], marked: float
+    rng: random.Random, *, panels: float, short: tuple[str, ...], marked: float, easy: bool = False
 ) -> list[Question]:
     """Questions asked one after another in one chat; those about a panel share it (only the first repeats it).
 
     `panels` is the share of conversations about a panel, `short` the kinds that the others draw from, `marked` the
-    share of panels that are only marked line by line.
+    share of panels that are only marked line by line; `easy` numbers are for the beginning.
     """
     if rng.random() >= panels:
-        return [SHORT[rng.choice(short)](rng) for _ in range(rng.choice((1, 2, 4, 6, 8)))]
+        return [SHORT[rng.choice(short)](rng, easy) for _ in range(rng.choice((1, 2, 4, 6, 8)))]
     size = rng.choice((rng.randint(3, 8), rng.randint(6, 18), rng.randint(12, 20)))
     if rng.random() < marked:
         # About half of the readings, always: a rate that varied could be picked up from the marks before.
-        return [marks(rng, *panel(rng, size, sum(rng.random() < 0.5 for _ in range(size))))]
-    context, rows = panel(rng, size, rng.randint(0, size))
+        return [marks(rng, *panel(rng, size, sum(rng.random() < 0.5 for _ in range(size)), easy))]
+    context, rows = panel(rng, size, rng.randint(0, size), easy)
     kinds = ["item", "item", "item", "item", "most", "count", "count", "count"]
     rng.shuffle(kinds)
     turns = [ABOUT_A_PANEL[kind](rng, context, rows) for kind in kinds[: rng.randint(4, 8)]]

@@ -56,7 +56,13 @@ def change_config(folder, **values):
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"target_modules": "all-linear", "r": 7}])
+PATTERNS = {
+    "rank_pattern": {"model.layers.0.self_attn.q_proj": 2, "model.layers.1.mlp.down_proj": 6},
+    "alpha_pattern": {"model.layers.0.self_attn.q_proj": 5},
+}
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"target_modules": "all-linear", "r": 7}, PATTERNS])
 def test_equals_the_merge_of_peft_in_float32(base32, tmp_path, settings):
     expected = make_adapter(base32, tmp_path / "adapter", **settings).merge_and_unload().state_dict()
     (tmp_path / "merged").mkdir()
@@ -115,8 +121,8 @@ def test_adapter_of_another_width(make_tiny, adapter):
     message = refusal(make_tiny(intermediate_size=48), adapter)
     assert message == (
         f"The adapter {adapter} of rank 4 does not fit the model: "
-        "model.layers.0.mlp.down_proj.weight [32, 48] against B [32, 4] A [4, 64], "
-        "model.layers.1.mlp.down_proj.weight [32, 48] against B [32, 4] A [4, 64]."
+            "model.layers.0.mlp.down_proj.weight [32, 48] against B [32, 4] A [4, 64], rank 4, "
+        "model.layers.1.mlp.down_proj.weight [32, 48] against B [32, 4] A [4, 64], rank 4."
     )
 
 
@@ -129,8 +135,6 @@ def test_rank_in_the_configuration_must_be_the_rank_of_the_factors(tiny_base, ad
     ("values", "named"),
     [
         ({"use_dora": True}, "DoRA"),
-        ({"rank_pattern": {"q_proj": 8}}, "ranks that differ per module"),
-        ({"alpha_pattern": {"q_proj": 8}}, "alphas that differ per module"),
         ({"bias": "all"}, "bias=all"),
         ({"modules_to_save": ["lm_head"]}, "whole modules saved beside the low-rank ones"),
         ({"fan_in_fan_out": True}, "transposed weights"),
@@ -140,6 +144,15 @@ def test_other_kinds_of_adapter(tiny_base, adapter, values, named):
     change_config(adapter, **values)
     assert refusal(tiny_base, adapter) == (
         f"The adapter {adapter} uses {named}; only plain LoRA can be applied. "
+        "Merge it with peft's merge_and_unload and give the merged folder as source."
+    )
+
+
+@pytest.mark.parametrize("pattern", ["rank_pattern", "alpha_pattern"])
+def test_a_pattern_that_is_no_full_name(tiny_base, adapter, pattern):
+    change_config(adapter, **{pattern: {"q_proj": 8}})
+    assert refusal(tiny_base, adapter) == (
+        f"The adapter {adapter} has a {pattern} for q_proj, which is not the full name of a module it changes. "
         "Merge it with peft's merge_and_unload and give the merged folder as source."
     )
 

