@@ -131,7 +131,8 @@ def _dress(axes, rows: Sequence[Row], metric: str) -> None:
         row = next(row for row in rows if row.get("split") == split)
         if row.get("n") is not None and row.get("events") is not None:
             sizes.append(f"{split or 'all'}: n = {row['n']}, events = {row['events']}")
-    note = "     ".join([*sizes, "bars: interval by patient bootstrap"])
+    bars = any(number(row.get(f"{metric}_ci_low")) is not None for row in rows)
+    note = "     ".join([*sizes, *(["bars: interval by patient bootstrap"] if bars else [])])
     axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=_GREY, va="bottom")
     axes.set_xlabel("λ   (0 = base, 1 = pivot)", color=_INK)
     axes.set_ylabel(shown, color=_INK)

@@ -29,12 +29,12 @@ TOKENS_A_STEP = 2048
 BYTES = 7_900_000  # the adapter's size in the repository
 # One stage after the other: on to the next once the mean accuracy of ten steps reaches `until`, or at the step `by`
 # (a share of all) at the latest. Numbers come before lists: with all kinds at once the loss never left a coin's.
-EASY = {"panels": 0.4, "short": ("comparison", "range"), "marked": 1.0, "easy": True}
-FIRST = {"panels": 0.6, "short": ("comparison", "range"), "marked": 1.0}
+EASY = {"panels": 0.75, "short": ("comparison", "range"), "marked": 1.0, "inline": 1.0, "easy": True}
+FIRST = {"panels": 0.7, "short": ("comparison", "range"), "marked": 1.0, "inline": 0.5}
 THEN = {"panels": 0.8, "short": ("comparison", "range", "arithmetic", "units", "trend"), "marked": 0.2}
 FULL = {
     "steps": 480, "lr": 3e-4, "warm_up": 15,
-    "stages": ({"until": 0.9, "by": 0.35, **EASY}, {"until": 0.9, "by": 0.6, **FIRST}, THEN),
+    "stages": ({"until": 0.9, "by": 0.3, **EASY}, {"until": 0.9, "by": 0.6, **FIRST}, THEN),
 }  # fmt: skip
 CUT = {"steps": 60, "lr": 5e-4, "warm_up": 5, "stages": (THEN,)}
 

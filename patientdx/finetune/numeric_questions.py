@@ -196,12 +196,17 @@ def count(rng: random.Random, context: str, rows: tuple[Reading, ...]) -> Questi
     return Question("count", context, f"Are at least {k} readings abnormal?", out >= k)
 
 
-def marks(rng: random.Random, context: str, rows: tuple[Reading, ...]) -> Question:
-    """Every reading in turn: many answers for few tokens, which is what gets the training off the ground."""
+def marks(rng: random.Random, context: str, rows: tuple[Reading, ...], inline: bool = False) -> Question:
+    """Every reading in turn: many answers for few tokens, which is what gets the training off the ground.
+
+    inline: the answer repeats each reading and marks it there, so that nothing has to be looked up: the comparison
+    alone is learnt first.
+    """
     sides = {"out of range": (-1, 1), "above its range": (1,), "below its range": (-1,)}
     word = rng.choice(("out of range", "out of range", "above its range", "below its range"))
-    reply = "\n".join(f"{row.name}: {'Yes' if row.side in sides[word] else 'No'}" for row in rows)
-    return Question("marks", context, f"For each reading: is it {word}?", False, reply)
+    said = {row.line if inline else row.name: row.side in sides[word] for row in rows}
+    reply = "\n".join(f"{what}: {'Yes' if out else 'No'}" for what, out in said.items())
+    return Question("marks", "" if inline else context, f"For each reading: is it {word}?", False, reply)
 
 
 def arithmetic(rng: random.Random, easy: bool = False) -> Question:
@@ -269,19 +274,21 @@ def held_out(seed: int, per_kind: int) -> Iterator[Question]:
 
 
 def conversation(
-    rng: random.Random, *, panels: float, short: tuple[str, ...], marked: float, easy: bool = False
+    rng: random.Random, *, panels: float, short: tuple[str, ...], marked: float, inline: float = 0.0, easy: bool = False
 ) -> list[Question]:
     """Questions asked one after another in one chat; those about a panel share it (only the first repeats it).
 
     `panels` is the share of conversations about a panel, `short` the kinds that the others draw from, `marked` the
-    share of panels that are only marked line by line; `easy` numbers are for the beginning.
+    share of panels that are only marked line by line, `inline` the share of those marked in place; `easy` numbers are
+    for the beginning.
     """
     if rng.random() >= panels:
         return [SHORT[rng.choice(short)](rng, easy) for _ in range(rng.choice((1, 2, 4, 6, 8)))]
     size = rng.choice((rng.randint(3, 8), rng.randint(6, 18), rng.randint(12, 20)))
     if rng.random() < marked:
         # About half of the readings, always: a rate that varied could be picked up from the marks before.
-        return [marks(rng, *panel(rng, size, sum(rng.random() < 0.5 for _ in range(size)), easy))]
+        context, rows = panel(rng, size, sum(rng.random() < 0.5 for _ in range(size)), easy)
+        return [marks(rng, context, rows, rng.random() < inline)]
     context, rows = panel(rng, size, rng.randint(0, size), easy)
     kinds = ["item", "item", "item", "item", "most", "count", "count", "count"]
     rng.shuffle(kinds)

@@ -46,7 +46,8 @@ def about_readings(question: str, found: dict[str, int]) -> bool:
         return out < len(found) / 2
     if question.startswith("Are most readings"):
         return out > len(found) / 2
-    match = re.fullmatch(r"Is (.+) (out of range|abnormal|within its range|above its range|below its range)\?", question)
+    states = "out of range|abnormal|within its range|above its range|below its range"
+    match = re.fullmatch(rf"Is (.+) ({states})\?", question)
     side = next(iter(found.values())) if match[1] == "this value" else found[match[1]]
     wanted = {"within its range": (0,), "above its range": (1,), "below its range": (-1,)}
     return side in wanted.get(match[2], (-1, 1))
@@ -90,6 +91,18 @@ def test_no_held_out_question_is_asked_in_training():
     asked = {q.prompt for q in held_out(7, 60) if q.context}
     assert len(asked) > 200
     assert not asked & seen
+
+
+def test_marks_in_place_repeat_the_reading():
+    rng = random.Random("inline")
+    for _ in range(50):
+        (turn,) = conversation(rng, panels=1.0, short=("range",), marked=1.0, inline=1.0)
+        assert not turn.context
+        word = re.search(r"is it (.*)\?", turn.text)[1]
+        wanted = {"above its range": (1,), "below its range": (-1,)}.get(word, (-1, 1))
+        for line in turn.target.split("\n"):
+            (side,) = sides(line).values()
+            assert line.endswith(": Yes" if side in wanted else ": No")
 
 
 def test_easy_numbers_are_whole():

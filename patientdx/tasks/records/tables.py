@@ -47,6 +47,7 @@ class Table:
 
     @property
     def path(self) -> Path:
+        """Where the file is on this machine; never written into results."""
         return self.root / self.file
 
 

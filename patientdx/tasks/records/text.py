@@ -24,6 +24,7 @@ class Template:
 
     @property
     def id(self) -> str:
+        """Name and version, as results state it."""
         return f"{self.name}/{self.version}"
 
     @property

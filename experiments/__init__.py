@@ -1,0 +1,1 @@
+"""Paper tables and figures: each script reads results and prints ours beside published."""

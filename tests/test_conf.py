@@ -1,0 +1,191 @@
+"""Every yaml of conf/: it composes, it is accepted, its function takes its keys, its header's commands work."""
+
+import inspect
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from experiments.published import published
+from patientdx.refusal import Refusal
+from patientdx.settings import Settings, dotted, parse
+from patientdx.tracking import TrackingSettings
+
+REPOSITORY = Path(__file__).parents[1]
+CONF = REPOSITORY / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+OPTIONS = [path for path in FILES if path.parent != CONF]  # what can be chosen in a group
+STUDIES = [path for path in OPTIONS if path.parent.name == "experiment"]
+SUPPLIED = {"merge": ("parents",)}  # what the pipeline gives beside the yaml
+NOT_ARGUMENTS = {"_target_", "name", "kind", "metrics"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(CONF).with_suffix("").as_posix()
+
+
+def content(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def conf():
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+def settings(*overrides: str) -> Settings:
+    return parse(compose("config", overrides=list(overrides)))
+
+
+def targets(node: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping with a `_target_`, however deep."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from targets(value)
+
+
+def header(path: Path) -> list[str]:
+    """The comment lines before the first key."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The arguments of every `python run.py …` in the header; two blanks or a bracket end a command."""
+    found = re.findall(r"python run\.py(.*?)(?= {2}| \(|$)", "\n".join(header(path)), re.MULTILINE)
+    return [shlex.split(arguments) for arguments in found]
+
+
+def jobs(arguments: list[str]) -> Iterator[list[str]]:
+    """The overrides of each run of a command; what stands in <…> is for the user to fill in, and any word will do."""
+    sweep = arguments[:1] == ["-m"]
+    choices = []
+    for one in OverridesParser.create().parse_overrides([re.sub("<.*?>", "x", a) for a in arguments[sweep:]]):
+        assert sweep or not one.is_sweep_override(), f"{one.input_line} needs -m"
+        key, plain = one.get_key_element(), one.get_value_element_as_str
+        values = one.sweep_string_iterator() if one.is_sweep_override() else [plain()]
+        choices.append([f"{key}={value}" for value in values])
+    yield from (list(job) for job in itertools.product(*choices))
+
+
+def swept(stem: str) -> Iterator[list[str]]:
+    """The overrides of each run that a study's overlay sweeps."""
+    cfg = compose("config", overrides=[f"experiment={stem}"], return_hydra_config=True)
+    yield from jobs(
+        ["-m", f"experiment={stem}", *(f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items())]
+    )
+
+
+def chosen(cfg: DictConfig, group: str) -> str:
+    return cfg.hydra.runtime.choices[group]
+
+
+def test_the_defaults_compose_and_are_accepted():
+    given = settings()
+    assert (given.merge_name, given.weight) == ("slerp", 0.4)
+
+
+def test_every_group_has_its_place_in_the_defaults_list():
+    groups = {path.parent.relative_to(CONF).as_posix() for path in OPTIONS}
+    listed = {key for entry in content(CONF / "config.yaml")["defaults"] if isinstance(entry, dict) for key in entry}
+    assert groups == listed
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=name_of)
+def test_a_yaml_composes_and_is_accepted(path):
+    group = path.parent.relative_to(CONF).as_posix()
+    given = settings(f"{group}={path.stem}")
+    assert isinstance(TrackingSettings(**given.tracking | {"tags": tuple(given.tracking["tags"])}), TrackingSettings)
+
+
+@pytest.mark.parametrize("path", [path for path in OPTIONS if path.parent.name != "tracking"], ids=name_of)
+def test_stem_and_name_are_one(path):
+    node = content(path)
+    node = node.get(path.parent.name, node)  # a yaml of package _global_ holds its group as a key
+    assert node["name"] == path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_at_most_one_target_inside_patientdx(path):
+    found = list(targets(content(path)))
+    assert len(found) <= 1
+    for node in found:
+        assert callable(dotted(node["_target_"]))
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if list(targets(content(path)))], ids=name_of)
+def test_the_function_takes_the_keys(path):
+    (node,) = targets(content(path))
+    function = dotted(node["_target_"])
+    arguments = dict.fromkeys(node.keys() - NOT_ARGUMENTS)
+    inspect.signature(function).bind(*SUPPLIED.get(path.parent.name, ()), **arguments)
+    if path.parent.name == "merge":
+        assert node["_target_"] == f"patientdx.merge.{path.stem}.{path.stem}"
+    for label, metric in node.get("metrics", {}).items():
+        assert callable(dotted(metric)), label
+
+
+def test_a_key_that_the_function_does_not_take_is_refused():
+    with pytest.raises(Refusal, match=r"merge\.density: slerp has no such parameter"):
+        settings("+merge.density=0.5")
+    with pytest.raises(Refusal, match=r"os\.remove is not inside patientdx"):
+        settings("merge._target_=os.remove")
+    with pytest.raises(Refusal, match=r"patientdx\.merge\.slerp\.slrp does not exist"):
+        settings("merge._target_=patientdx.merge.slerp.slrp")
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path not in STUDIES], ids=name_of)
+def test_the_header_has_commands_that_work(path):
+    found = commands(path)
+    assert found, f"{path.name} does not say how it is used"
+    for arguments in found:
+        for overrides in jobs(arguments):
+            settings(*overrides)
+            cfg = compose("config", overrides=overrides, return_hydra_config=True)
+            assert path.parent == CONF or chosen(cfg, path.parent.name) == path.stem
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=name_of)
+def test_a_study_sweeps_without_m_and_every_job_is_accepted(path):
+    cfg = compose("config", overrides=[f"experiment={path.stem}"], return_hydra_config=True)
+    assert cfg.hydra.mode.name == "MULTIRUN"
+    found = [settings(*job) for job in swept(path.stem)]
+    assert len(found) > 1
+    assert {given.name for given in found} == {path.stem}
+    assert commands(path)
+    for arguments in commands(path):
+        assert arguments[0] == f"experiment={path.stem}"
+        for job in jobs(["-m", *arguments]):
+            settings(*job)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=name_of)
+def test_a_study_has_its_script_its_published_block_and_its_line(path):
+    assert (REPOSITORY / "experiments" / f"{path.stem}.py").is_file()
+    assert published(path.stem).cells
+    assert f"python -m experiments.{path.stem}" in "\n".join(header(path))
+    table = (REPOSITORY / "experiments" / "README.md").read_text(encoding="utf-8")
+    assert f"`python run.py experiment={path.stem}`" in table
+    assert f"`python -m experiments.{path.stem}`" in table
+
+
+def test_every_published_block_is_a_study():
+    blocks = yaml.safe_load((REPOSITORY / "experiments" / "paper.yaml").read_text(encoding="utf-8"))
+    assert set(blocks) == {path.stem for path in STUDIES}
+
+
+def test_the_lambda_curve_is_both_methods_over_the_whole_grid():
+    given = [dict(one.split("=") for one in job) for job in swept("lambda_curve")]
+    grid = [i / 10 for i in range(11)]
+    assert [(one["merge"], float(one["lambda"])) for one in given] == list(itertools.product(("slerp", "linear"), grid))
