@@ -86,9 +86,9 @@ def read_run(folder: Path, key: str) -> dict[str, Any] | None:
     """The metrics of a finished run with fingerprint `key`, or None."""
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return None
-    return metrics if metrics.get("fingerprint") == key else None
+    return metrics if isinstance(metrics, dict) and metrics.get("fingerprint") == key else None
 
 
 def hashed(ids: Sequence[str], *, open_data: bool, cache: Path) -> list[str]:
@@ -111,6 +111,21 @@ def _secret(cache: Path) -> bytes:
         return bytes.fromhex(path.read_text())
 
 
+def make_writable(folder: Path) -> None:
+    """Make the folder that results go to; Refusal where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+            probe.flush()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> Refusal:
+    return Refusal(f"{path} cannot be written: {error.strerror}. Free space or set output= to another place.")
+
+
 def _whole(path: Path, write) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +140,4 @@ def _whole(path: Path, write) -> None:
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
-        raise Refusal(
-            f"{path} cannot be written: {error.strerror}. Free space or set output= to another place."
-        ) from error
+        raise _unwritable(path, error) from error

@@ -6,7 +6,7 @@ loads nothing: it refills the live model from curves whose angles are known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from patientdx.checkpoint.align import align
@@ -40,7 +41,40 @@ class Parents:
 @lru_cache(maxsize=1)
 def accelerator(device: str) -> Accelerator:
     """The process's place among its fellows and its device; `device` is auto or cpu."""
-    return Accelerator(cpu=device == "cpu")
+    # Unless told that it is to use the CPU, accelerate takes each of several processes without a GPU for the only one.
+    return Accelerator(cpu=device == "cpu" or not torch.accelerator.is_available())
+
+
+def agreed(value: Any) -> Any:
+    """The first process's value, in every process."""
+    box = [value]
+    broadcast_object_list(box)
+    return box[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every process's value, in the order of the processes, in every process."""
+    return gather_object([value])
+
+
+def together(step: Callable[[], Any]) -> Any:
+    """What `step` returns in this process, once it has ended in all.
+
+    Where it fails in one process it fails in all, so that none waits for another for ever: a Refusal everywhere,
+    and any other error where it arose.
+    """
+    value, error = None, None
+    try:
+        value = step()
+    except Exception as fault:
+        error = fault
+    faults = gathered(None if error is None else str(error))
+    if error is not None:
+        raise error
+    told = [fault for fault in faults if fault is not None]
+    if told:
+        raise Refusal(told[0])
+    return value
 
 
 @lru_cache(maxsize=4)
@@ -100,9 +134,7 @@ class Live:
 
 
 @lru_cache(maxsize=1)
-def live(
-    models: tuple[ModelSource, ...], cache: Path, dtype: str, device: str, device_map: str | None
-) -> Live:
+def live(models: tuple[ModelSource, ...], cache: Path, dtype: str, device: str, device_map: str | None) -> Live:
     """The base's architecture on this process's device, to be refilled with points of the curves."""
     found = parents(models, cache)
     model = load_model(

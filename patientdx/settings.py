@@ -26,6 +26,7 @@ from patientdx.refusal import Refusal
 DTYPES = ("bfloat16", "float16", "float32")
 SPLITS = ("train", "pilot", "test")
 KINDS = ("choice",)
+_SECTIONS = ("base_model", "pivot_model", "merge", "task", "scoring", "bootstrap", "tracking")
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,14 @@ def parse(cfg: DictConfig) -> Settings:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise Refusal(f"this configuration cannot be resolved: {str(error).splitlines()[0]}") from None
+    absent = [name for name in _SECTIONS if not isinstance(plain.get(name), dict)]
+    if absent:
+        raise Refusal(f"this configuration has no {', '.join(absent)}: choose one, as in merge=slerp.")
     merge, task, scoring, bootstrap = (dict(plain[key]) for key in ("merge", "task", "scoring", "bootstrap"))
-    metrics = task.pop("metrics", {})
-    names = {"merge": merge.pop("name"), "task": task.pop("name"), "kind": task.pop("kind")}
+    metrics = task.pop("metrics", None) or {}
+    names = {"merge": _given(merge, "merge", "name", faults), "task": _given(task, "task", "name", faults)}
     # The cache is one place for all that a run keeps: a task gets it spelled out.
-    cache = Path(plain["cache"]).expanduser()
+    cache = _path(plain["cache"], "cache", faults)
     if "cache" in task:
         task["cache"] = str(cache)
     settings = Settings(
@@ -97,7 +101,7 @@ def parse(cfg: DictConfig) -> Settings:
         merge_name=names["merge"],
         merge=_call(merge, "merge", ("parents",), faults),
         task_name=names["task"],
-        kind=_one_of(names["kind"], "task.kind", KINDS, faults),
+        kind=_one_of(task.pop("kind", None), "task.kind", KINDS, faults),
         task=_call(task, "task", (), faults),
         metrics=tuple((label, _metric(label, target, faults)) for label, target in metrics.items()),
         parents=_yes_no(plain["parents"], "parents", faults),
@@ -111,7 +115,7 @@ def parse(cfg: DictConfig) -> Settings:
         else _whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, faults),
         resamples=_whole(bootstrap["resamples"], "bootstrap.resamples", 100, faults),
         level=_between(bootstrap["level"], "bootstrap.level", faults),
-        output=Path(plain["output"]).expanduser(),
+        output=_path(plain["output"], "output", faults),
         cache=cache,
         tracking=dict(plain["tracking"]),
         composed=plain,
@@ -128,13 +132,20 @@ def dotted(target: str) -> Any:
     if not module.startswith("patientdx."):
         raise Refusal(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("patientdx"):
+            raise  # the function's own file lacks a package: not the yaml's fault
         raise Refusal(f"{target} does not exist; name a function as patientdx.<module>.<function>.") from None
+    if not callable(found):
+        raise Refusal(f"{target} is no function; name a function as patientdx.<module>.<function>.")
+    return found
 
 
 def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: list[str]) -> Call:
-    target = node.pop("_target_", None)
+    target = _given(node, where, "_target_", faults)
+    if target is None:
+        return Call("", "{}")
     try:
         function = dotted(target)
     except Refusal as fault:
@@ -183,10 +194,12 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _weight(value: Any, method: str, target: str | None, faults: list[str]) -> float | None:
+    if target is None:
+        return None  # reported with the method itself
     try:
         allowed = getattr(sys.modules[dotted(target).__module__], "LAMBDA", None)
     except Refusal:
-        return None  # reported with the method itself
+        return None
     if allowed is None:
         if value is not None:
             faults.append(
@@ -197,14 +210,10 @@ def _weight(value: Any, method: str, target: str | None, faults: list[str]) -> f
     low, high = allowed
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         hint = " To sweep, add -m and write lambda=0.1,0.2,0.4." if isinstance(value, list) else ""
-        faults.append(
-            f"lambda={value} is not a number. Give one from {low:g} (base) to {high:g} (pivot).{hint}"
-        )
+        faults.append(f"lambda={value} is not a number. Give one from {low:g} (base) to {high:g} (pivot).{hint}")
         return None
     if not low <= value <= high:
-        faults.append(
-            f"lambda={value:g} is outside [{low:g}, {high:g}]: 0 is the base model and 1 the pivot model."
-        )
+        faults.append(f"lambda={value:g} is outside [{low:g}, {high:g}]: 0 is the base model and 1 the pivot model.")
         return None
     return float(value)
 
@@ -214,7 +223,14 @@ def _model(node: dict[str, Any], where: str, faults: list[str]) -> ModelSource:
     unknown = sorted(set(node) - set(known))
     if unknown:
         faults.append(f"{where} has no key {', '.join(unknown)}; it takes {', '.join(known)}.")
-    return ModelSource(**{key: value for key, value in node.items() if key in known})
+    hints = typing.get_type_hints(ModelSource)
+    for key in known:
+        if key in node and not _fits(node[key], hints[key]):
+            faults.append(f"{where}.{key} must be {_words(hints[key])}, got {node[key]!r}.")
+    for key in ("name", "source"):
+        if key not in node:
+            faults.append(f"{where}.{key} is missing.")
+    return ModelSource(**{"name": "", "source": None} | {key: value for key, value in node.items() if key in known})
 
 
 def _metric(label: str, target: str, faults: list[str]) -> str:
@@ -226,11 +242,24 @@ def _metric(label: str, target: str, faults: list[str]) -> str:
 
 
 def _splits(value: Any, faults: list[str]) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else list(value)
-    unknown = [name for name in names if name not in SPLITS]
-    if unknown or not names:
-        faults.append(f"splits={names}: give one or more of {', '.join(SPLITS)}.")
-    return tuple(names)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or any(name not in SPLITS for name in names):
+        faults.append(f"splits={value}: give one or more of {', '.join(SPLITS)}.")
+        return ()
+    return tuple(dict.fromkeys(names))
+
+
+def _given(node: dict[str, Any], where: str, key: str, faults: list[str]) -> Any:
+    if node.get(key) is None:
+        faults.append(f"{where}.{key} is missing.")
+    return node.pop(key, None)
+
+
+def _path(value: Any, where: str, faults: list[str]) -> Path:
+    if not isinstance(value, str):
+        faults.append(f"{where}={value}: give a folder.")
+        return Path()
+    return Path(value).expanduser()
 
 
 def _one_of(value: Any, where: str, allowed: tuple[str, ...], faults: list[str]) -> str:

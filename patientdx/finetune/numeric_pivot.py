@@ -36,7 +36,7 @@ FULL = {
     "steps": 480, "lr": 3e-4, "warm_up": 15,
     "stages": ({"until": 0.9, "by": 0.3, **EASY}, {"until": 0.9, "by": 0.6, **FIRST}, THEN),
 }  # fmt: skip
-CUT = {"steps": 60, "lr": 5e-4, "warm_up": 5, "stages": (THEN,)}
+CUT = {"steps": 70, "lr": 5e-4, "warm_up": 5, "stages": (THEN,)}
 
 
 class Curriculum:

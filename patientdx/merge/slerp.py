@@ -23,11 +23,16 @@ def slerp(parents: Sequence[Tensor], *, collinear: float = 0.9995) -> Curve:
     themselves, so |m| moves from |a| to |b|. Where |cos θ| > `collinear`, or a norm is below 1e-8, sin θ carries no
     more information than rounding and the straight line (1 - λ) a + λ b is taken: `facts["branch"]` says which.
     Most tensors of lightly fine-tuned siblings lie there. Source: arXiv 2504.17360; threshold as in mergekit 0.1.5.
+    Raises ValueError for a `collinear` outside [0, 1], other than two parents, or parents of two shapes.
     """
     a, b = two(parents, "slerp")
+    if not 0.0 <= collinear <= 1.0:
+        raise ValueError(f"merge.collinear={collinear:g} is no |cos θ|: give a number from 0 to 1")
     found = geometry(a, b)
-    straight = abs(found.cosine) > collinear or min(found.norm_a, found.norm_b) < 1e-8
     angle = math.acos(found.cosine)
+    # The second test keeps collinear=1 from dividing by nothing.
+    straight = abs(found.cosine) > collinear or math.sin(angle) < 1e-6
+    straight = straight or min(found.norm_a, found.norm_b) < 1e-8
     facts = {
         "cosine": found.cosine,
         "angle_degrees": math.degrees(angle),

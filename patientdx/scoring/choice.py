@@ -16,7 +16,10 @@ from tqdm import tqdm
 from transformers.cache_utils import DynamicCache
 
 from patientdx.refusal import Refusal
+from patientdx.scoring.attention import after_prefix
 from patientdx.scoring.prompts import Prompts
+
+_ROWS = 32  # of a product with the head
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,18 @@ def score(
     _check_head(model)
     ids = [prompts.ids[i] for i in rows]
     prefix = prompts.prefix
-    past = _prefix(model, ids[0][:prefix]) if prefix and ids else None
     mine = plan([len(row) - prefix for row in ids], batch_tokens)[share[0] :: share[1]]
     done: list[int] = []
     hidden: list[Tensor] = []
-    with tqdm(
+    bar = tqdm(
         total=sum(map(len, mine)),
         desc=label,
         unit="prompt",
         disable=True if share[0] > 0 else None,
         leave=False,
-    ) as bar:
+    )
+    with bar, after_prefix(model):
+        past = _prefix(model, ids[0][:prefix]) if prefix and mine else None
         for batch in mine:
             for piece, hidden_BD in _fitting(model, ids, batch, prefix, past):
                 done += piece
@@ -99,34 +103,34 @@ def score(
     return done, log_mass(torch.cat(hidden), model.get_output_embeddings(), prompts.options)
 
 
+@torch.no_grad()
 def log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]]) -> np.ndarray:
     """Log probability of each option's token set, float64 (B, N): logits and softmax in float32.
 
     The vocabulary is walked in slices, so that neither a float32 copy of the head nor a (B, V) matrix is ever held.
+    Rows go through in blocks of one size, the last one filled up: a product's rounding depends on how many rows it
+    has, and a prompt's score must not depend on how many others its process has scored.
     """
+    n = len(hidden_BD)
+    hidden_BD = hidden_BD.to(head.weight.device, torch.float32)
+    hidden_BD = torch.nn.functional.pad(hidden_BD, (0, 0, 0, -n % _ROWS))
     wanted = [torch.tensor(ids, device=hidden_BD.device) for ids in options]
     bias = getattr(head, "bias", None)
-    total_B = torch.full((len(hidden_BD),), -torch.inf, device=hidden_BD.device)
+    total_B = torch.full((n,), -torch.inf, device=hidden_BD.device)
     found = [[] for _ in options]
     for start in range(0, head.weight.shape[0], 8192):
         weight_VD = head.weight[start : start + 8192].float()
-        logits_BV = torch.nn.functional.linear(
-            hidden_BD.float(), weight_VD, None if bias is None else bias[start : start + 8192].float()
-        )
+        bias_V = None if bias is None else bias[start : start + 8192].float()
+        blocks = [torch.nn.functional.linear(block, weight_VD, bias_V) for block in hidden_BD.split(_ROWS)]
+        logits_BV = torch.cat(blocks)[:n]
         total_B = torch.logaddexp(total_B, torch.logsumexp(logits_BV, dim=-1))
         for kept, ids in zip(found, wanted, strict=True):
             kept.append(logits_BV[:, ids[(ids >= start) & (ids < start + 8192)] - start])
-    return (
-        torch.stack([torch.logsumexp(torch.cat(k, 1), 1) - total_B for k in found], 1).double().cpu().numpy()
-    )
+    return torch.stack([torch.logsumexp(torch.cat(k, 1), 1) - total_B for k in found], 1).double().cpu().numpy()
 
 
 def _check_head(model) -> None:
-    odd = [
-        k
-        for k in ("final_logit_softcapping", "logit_scale", "logits_scaling")
-        if getattr(model.config, k, None)
-    ]
+    odd = [k for k in ("final_logit_softcapping", "logit_scale", "logits_scaling") if getattr(model.config, k, None)]
     if odd:
         raise Refusal(
             f"{model.config.model_type} changes its logits after the head ({', '.join(odd)}), which scoring does not "
@@ -160,9 +164,7 @@ def _fitting(model, ids, batch: list[int], prefix: int, past) -> Iterator[tuple[
 
 def _prefix(model, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     cache = DynamicCache()
-    model.get_decoder()(
-        input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True
-    )
+    model.get_decoder()(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
@@ -185,5 +187,5 @@ def _forward(model, rows: Sequence[Sequence[int]], prefix: int, past) -> Tensor:
         past_key_values=cache,
         use_cache=cache is not None,
     ).last_hidden_state
-    last_B = torch.tensor([len(row) - 1 for row in rows], device=device)
-    return hidden_BLD[torch.arange(len(rows), device=device), last_B]
+    # Indices on the CPU fit a model spread over several devices too.
+    return hidden_BLD[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from patientdx.refusal import Refusal
 
@@ -74,29 +76,26 @@ def _render(tokenizer, text: str, chat: bool) -> list[int]:
     if not chat:
         return tokenizer(text)["input_ids"]
     messages = [{"role": "user", "content": text}]
-    return tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True
-    )["input_ids"]
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)[
+        "input_ids"
+    ]
 
 
 def _shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: int) -> list[int]:
     # Tokens at the cut may join differently, so the cut is repeated until the whole prompt fits.
     ends = [
-        end
-        for _, end in tokenizer(record, add_special_tokens=False, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
+        end for _, end in tokenizer(record, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     ]
     keep = len(ends)
     excess = len(_render(tokenizer, before + record + after, chat)) - limit
     while excess > 0:
-        keep -= excess
-        if keep <= 0:
+        if keep <= 1:
             least = len(_render(tokenizer, before + after, chat))
             raise Refusal(
                 f"a prompt has {least} tokens without its record, but scoring.max_tokens is {limit}. "
                 f"Set scoring.max_tokens to more than {least}."
             )
+        keep = max(keep - excess, 1)
         row = _render(tokenizer, before + record[: ends[keep - 1]] + after, chat)
         excess = len(row) - limit
     return row
@@ -111,9 +110,13 @@ def answer_tokens(tokenizer, options: Sequence[Sequence[str]]) -> tuple[tuple[in
                 f"none of the answers {list(variants)} is a single token of this tokenizer, so the first token cannot "
                 "tell the options apart. Give the task options that are one token each."
             )
-    shared = set(found[0]).intersection(*found[1:]) if len(found) > 1 else set()
+    shared = sorted(token for token, count in Counter(chain(*found)).items() if count > 1)
     if shared:
-        raise Refusal(f"the options {[list(v) for v in options]} share the answer tokens {sorted(shared)}.")
+        words = [tokenizer.decode([token]) for token in shared]
+        raise Refusal(
+            f"the options {[list(v) for v in options]} share the answers {words}: nothing would tell them apart. "
+            "Give each option answers of its own."
+        )
     return found
 
 

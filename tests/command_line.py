@@ -1,0 +1,84 @@
+"""run.py as a user starts it, on tiny models and a synthetic hospital of 60 stays (pilot 23, test 23)."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from patientdx.settings import Settings, parse
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def small(base: Path, pivot: Path, *more: str) -> list[str]:
+    """The overrides of a run that takes a second."""
+    return [
+        f"base_model.source={base}",
+        f"pivot_model.source={pivot}",
+        "pivot_model.adapter=null",
+        "dtype=float32",
+        "task.synthetic.stays=60",
+        "task.threads=1",
+        "bootstrap.resamples=100",
+        "tracking=none",
+        *more,
+    ]
+
+
+def settings(base: Path, pivot: Path, output: Path, *more: str) -> Settings:
+    """The same run for use in this process."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return parse(compose("config", small(base, pivot, f"output={output}", *more)))
+
+
+def environment() -> dict[str, str]:
+    """This process's, with one thread and no GPU."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def launch(folder: Path, *arguments: str, program: Sequence[str] = (sys.executable,)) -> subprocess.CompletedProcess:
+    """`python run.py <arguments>` in `folder`, to its end."""
+    return subprocess.run(
+        [*program, str(ROOT / "run.py"), *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def forked(
+    folder: Path, commands: Sequence[Sequence[str]], *, models_may_load: bool = True
+) -> list[subprocess.CompletedProcess]:
+    """The same for several commands, each in a process of its own that starts with everything imported.
+
+    Unless `models_may_load`, loading a language model ends the command with a traceback.
+    """
+    asked = json.dumps({"run": str(ROOT / "run.py"), "commands": commands, "models_may_load": models_may_load})
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "forked_commands.py")],
+        cwd=folder,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        input=asked,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+    )
+    return [subprocess.CompletedProcess(*one) for one in json.loads(done.stdout)]
+
+
+def rows_of(folder: Path) -> list[dict]:
+    """What metrics.json of a result folder holds, model by split."""
+    return json.loads((folder / "metrics.json").read_text())["rows"]
+
+
+def the_one(folder: Path, pattern: str) -> Path:
+    """The only path in `folder` that matches."""
+    (found,) = folder.glob(pattern)
+    return found

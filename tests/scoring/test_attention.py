@@ -1,0 +1,70 @@
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import DynamicCache
+from transformers.masking_utils import sliding_window_causal_mask_function
+
+from patientdx.scoring import attention
+from patientdx.scoring.attention import after_prefix
+
+
+def model_of(heads: int, dtype: torch.dtype):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=heads,
+        vocab_size=90,
+        initializer_range=0.2,
+    )
+    return LlamaForCausalLM(config).eval().to(dtype)
+
+
+def after(model, ids, prefix: int):
+    """Hidden states behind a cached prefix."""
+    cache = DynamicCache()
+    decoder = model.get_decoder()
+    with torch.no_grad():
+        decoder(input_ids=ids[:, :prefix], past_key_values=cache, use_cache=True)
+        return decoder(input_ids=ids[:, prefix:], past_key_values=cache, use_cache=True).last_hidden_state
+
+
+@pytest.mark.parametrize("heads", [4, 2, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("length", "prefix"), [(9, 1), (40, 9), (40, 10), (40, 11), (40, 39), (700, 20)])
+def test_hidden_states_are_those_of_the_masked_kernel(heads, dtype, length, prefix, monkeypatch):
+    model = model_of(heads, dtype)
+    ids = torch.randint(0, 90, (3, length), generator=torch.Generator().manual_seed(1))
+    expected = after(model, ids, prefix)
+    masks = []
+    monkeypatch.setattr(attention, "sdpa_mask", lambda **rest: masks.append(rest) or real(**rest))
+    with after_prefix(model):
+        found = after(model, ids, prefix)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.1)
+    assert bool(masks) == (4 * prefix > length)  # which of the two ways was taken
+
+
+real = attention.sdpa_mask
+
+
+def test_masks_that_are_more_than_causal_are_kept():
+    given = {"batch_size": 1, "q_length": 7, "kv_length": 8, "q_offset": 1, "kv_offset": 0, "device": "cpu"}
+    assert attention._mask(**given) is None
+    window = attention._mask(**given, mask_function=sliding_window_causal_mask_function(3), local_size=3)
+    assert window.shape == (1, 1, 7, 8)
+    assert window.sum(-1).flatten().tolist() == [2, 3, 3, 3, 3, 3, 3]
+    padded = attention._mask(**given, attention_mask=torch.tensor([[False] + [True] * 7]))
+    assert padded.sum(-1).flatten().tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_model_gets_its_own_attention_back():
+    model = model_of(2, torch.float32)
+    with pytest.raises(RuntimeError, match="stop"), after_prefix(model):
+        assert model.config._attn_implementation != "sdpa"
+        raise RuntimeError("stop")
+    assert model.config._attn_implementation == "sdpa"
+    model.set_attn_implementation("eager")
+    with after_prefix(model):
+        assert model.config._attn_implementation == "eager"

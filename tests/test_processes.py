@@ -1,0 +1,116 @@
+"""Two processes, as `accelerate launch` starts them on a machine without a GPU."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import ROOT, environment, forked, launch, rows_of, small, the_one
+
+# `--multi_gpu` is accelerate's word for several processes; without it, it starts one where there is no second GPU.
+ACCELERATE = (
+    *(str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2"),
+    *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+)
+SWEEP = ("-m", "lambda=0.2,0.4")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("processes")
+
+
+@pytest.fixture(scope="module")
+def alone(place, tiny_base, tiny_pivot) -> list[subprocess.CompletedProcess]:
+    """A single run and a sweep in one process."""
+    arguments = small(tiny_base, tiny_pivot)
+    commands = [[*arguments, "output=alone"], [SWEEP[0], *arguments, "output=alone", "name=sweep", SWEEP[1]]]
+    return forked(place, commands)
+
+
+@pytest.fixture(scope="module")
+def pair(place, tiny_base, tiny_pivot) -> list[subprocess.CompletedProcess]:
+    """The same in two."""
+    arguments = small(tiny_base, tiny_pivot)
+    return [
+        launch(place, *arguments, "output=pair", program=ACCELERATE),
+        launch(place, SWEEP[0], *arguments, "output=pair", "name=sweep", SWEEP[1], program=ACCELERATE),
+    ]
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_single_run_in_two_processes_gives_the_same_metrics(pair, place):
+    assert pair[0].returncode == 0, pair[0].stderr
+    ours, theirs = the_one(place, "alone/default/mortality_*"), the_one(place, "pair/default/mortality_*")
+    assert ours.name == theirs.name
+    assert rows_of(ours) == rows_of(theirs)
+    assert json.loads((theirs / "provenance.json").read_text())["scoring"]["processes"] == 2
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_sweep_in_two_processes_gives_the_same_table(pair, place):
+    assert pair[1].returncode == 0, pair[1].stderr
+    assert (place / "alone/sweep/sweep.csv").read_bytes() == (place / "pair/sweep/sweep.csv").read_bytes()
+    assert sorted(path.name for path in place.glob("pair/sweep/*")) == sorted(
+        path.name for path in place.glob("alone/sweep/*")
+    )
+    assert len(list(place.glob("pair/scores/*"))) == len(list(place.glob("alone/scores/*")))
+
+
+def test_only_the_first_process_speaks(pair, alone):
+    for two, one in zip(pair, alone, strict=True):
+        assert len(two.stdout.splitlines()) == len(one.stdout.splitlines())
+        assert two.stderr.strip() == ""
+
+
+def test_a_refusal_ends_both_and_is_said_once(place, tiny_base, tiny_pivot):
+    done = launch(place, *small(tiny_base, tiny_pivot), "task.limit=1", "output=refused", program=ACCELERATE)
+    assert done.returncode != 0
+    assert done.stderr.count("AUROC needs both outcomes in every scored split") == 1
+    assert done.stdout == ""
+    assert "exitcode  : 2" in done.stderr
+
+
+ASYMMETRIC = """
+import sys
+from patientdx import session
+from patientdx.refusal import Refusal
+rank = session.accelerator("auto").process_index
+assert session.agreed(rank) == 0
+assert session.gathered(rank) == [0, 1]
+assert session.together(lambda: rank) == rank
+def refused():
+    if rank == 1:
+        raise Refusal("one prompt does not fit")
+def broken():
+    if rank == 1:
+        raise KeyError("a fault of ours")
+for step in (refused, broken):
+    try:
+        session.together(step)
+    except Exception as error:
+        print(rank, type(error).__name__, error, flush=True)
+"""
+
+
+def test_what_fails_in_one_process_fails_in_both():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = environment() | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASYMMETRIC],
+            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=600)[0] for process in started]
+    assert said == [
+        "0 Refusal one prompt does not fit\n0 Refusal 'a fault of ours'\n",
+        "1 Refusal one prompt does not fit\n1 KeyError 'a fault of ours'\n",
+    ]

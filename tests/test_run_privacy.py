@@ -1,0 +1,116 @@
+"""A run on records that are not known to be open: what it leaves and says holds no text and no id of them."""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from command_line import launch, rows_of, small, the_one
+from test_tracking import final_state, run_record
+
+from patientdx.tasks.example import TaskData
+from patientdx.tasks.mortality import load
+from patientdx.tasks.records.synthetic import hospital
+
+LETTERS = 16  # of a record, in a row: enough to be no accident
+
+
+@pytest.fixture(scope="module")
+def root(session_cache, tmp_path_factory) -> Path:
+    """The synthetic hospital without one row, and so no longer known to be synthetic."""
+    folder = shutil.copytree(hospital(session_cache, stays=60), tmp_path_factory.mktemp("mimic") / "root")
+    file = folder / "icu/outputevents.parquet"
+    events = pyarrow.parquet.read_table(file)
+    pyarrow.parquet.write_table(events.slice(1), file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(root, session_cache) -> TaskData:
+    data = load(cache=session_cache, mimic_root=str(root), threads=1)
+    assert data.open_data is False
+    return data
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("private")
+
+
+@pytest.fixture(scope="module")
+def result(root, place, tiny_base, tiny_pivot) -> Path:
+    """The result folder of a run that logs all that it can, tracked offline; beside it what it said."""
+    words = [one for one in small(tiny_base, tiny_pivot, f"task.mimic_root={root}") if "tracking" not in one]
+    done = launch(place, *words, "name=trial", "hydra.verbose=true")
+    assert done.returncode == 0, done.stderr
+    (place / "outputs/said").write_text(done.stdout + done.stderr)
+    return the_one(place, "outputs/trial/mortality_*")
+
+
+@pytest.fixture(scope="module")
+def left(result, place) -> bytes:
+    """All bytes that the run left and said; tables unpacked."""
+    files = [path for path in (place / "outputs").rglob("*") if path.is_file()]
+    assert {"run.log", "said", "config.yaml", "provenance.json"} <= {path.name for path in files}
+    assert [path for path in files if path.suffix == ".wandb"]
+    tables = (str(pyarrow.parquet.read_table(path).to_pydict()) for path in files if path.suffix == ".parquet")
+    return b"\n".join([*(path.read_bytes() for path in files), *(table.encode() for table in tables)])
+
+
+def pieces(record: str) -> set[bytes]:
+    return {record[i : i + LETTERS].encode() for i in range(0, len(record) - LETTERS, 5)}
+
+
+def test_no_text_of_a_record(left, records):
+    found = {piece for example in records.examples for piece in pieces(example.record) if piece in left}
+    assert found == set()
+    planted = left + records.examples[7].record.encode()
+    assert any(piece in planted for piece in pieces(records.examples[7].record))  # the search does find
+
+
+def test_no_id(left, records, root):
+    admissions = pyarrow.parquet.read_table(root / "icu/icustays.parquet")["hadm_id"].to_pylist()
+    ids = {example.uid for example in records.examples} | {example.subject for example in records.examples}
+    ids |= {str(one) for one in admissions}
+    # Digits inside a longer number or a hash are no id.
+    pattern = re.compile(rb"(?<![0-9a-f.])(" + b"|".join(sorted(one.encode() for one in ids)) + rb")(?![0-9a-f])")
+    assert min(map(len, ids)) >= 8
+    assert pattern.findall(left) == []
+    assert pattern.search(b"stay " + records.examples[0].uid.encode())  # the search does find
+
+
+def test_predictions_name_patients_by_a_keyed_hash(result, records, session_cache):
+    told = pyarrow.parquet.read_table(result / "predictions.parquet").to_pydict()
+    secret = bytes.fromhex((session_cache / "id_secret").read_text())
+
+    def under(key: bytes) -> set[str]:
+        names = {example.uid for example in records.examples if example.split != "train"}
+        return {hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest() for name in names}
+
+    assert set(told["id"]) == under(secret)
+    assert not set(told["id"]) & (under(b"open") | under(b""))
+    assert all(row["data"] == "credentialed" for row in rows_of(result))
+
+
+def test_the_tracked_run_reads_back(result, tiny_base):
+    merged = {row["split"]: row for row in rows_of(result) if row["role"] == "merged"}
+    (place,) = (result / "wandb").glob("offline-run-*")
+    run_id = place.name.rsplit("-", 1)[1]
+    assert run_id.startswith(result.name.rsplit("_", 1)[1])  # the fingerprint
+    run, state = run_record(result, run_id), final_state(result, run_id)
+    assert (run["run_group"], run["job_type"], run["display_name"]) == ("trial", "mortality", "mortality slerp λ=0.4")
+    assert run["tags"] == ["slerp", "smollm2_135m_instruct", "smollm2_135m_numeric", "credentialed"]
+    config, summary = state["config"], state["summary"]
+    assert (config["lambda"], config["merge"]["name"], config["dtype"], config["seed"]) == (0.4, "slerp", "float32", 0)
+    assert "mimic_root" not in config["task"]
+    for metric in ("auroc", "auroc_ci_low", "auroc_ci_high", "auprc", "n", "events", "prevalence"):
+        assert summary[f"mortality/{metric}"] == merged["test"][metric]
+        assert summary[f"mortality_pilot/{metric}"] == merged["pilot"][metric]
+    tables = sorted(path.relative_to(place / "files/media/table").parts[:2] for path in place.rglob("*.table.json"))
+    assert tables == [("mortality", split) for split in ("pilot", "pilot", "test", "test")]
+
+
+def test_tracking_is_offline_by_default_and_below_its_own_result(place, result):
+    assert [path.parent for path in place.rglob("wandb")] == [result]
