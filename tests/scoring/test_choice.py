@@ -186,12 +186,13 @@ def test_plan_holds_each_prompt_once_within_the_budget_longest_first(lengths, bu
     assert in_order == sorted(lengths, reverse=True)
 
 
+NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words."
+
+
 class Small:
     """A model whose decoder runs out of memory above so many padded tokens."""
 
-    def __init__(
-        self, model, most: int, words: str = "CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words."
-    ) -> None:
+    def __init__(self, model, most: int, words: str = NO_MEMORY) -> None:
         self.model, self.most, self.words, self.widths = model, most, words, []
 
     def __getattr__(self, name):
