@@ -1,7 +1,7 @@
 """What the shipped pivot knows that its base does not: held-out generated questions, and the model card.
 
     python -m experiments.numeric_pivot                          # examine base, pivot and merges, print the table
-    python -m experiments.numeric_pivot --card                   # and write the card and picture beside the adapter
+    python -m experiments.numeric_pivot --card                   # and write evaluation.json beside the adapter
 
 Questions come from `patientdx.finetune.numeric_questions` under a seed that training never used.
 """
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=60, help="questions of each kind")
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.4, 1.0])
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
-    parser.add_argument("--card", action="store_true", help="write evaluation.json and evaluation.md into the adapter")
+    parser.add_argument("--card", action="store_true", help="write evaluation.json beside the adapter and print the card's table")
     parser.add_argument("--work", type=Path, help="training folder: its loss curves are drawn into the adapter")
     asked = parser.parse_args()
     dtype = getattr(torch, asked.dtype)
@@ -122,7 +122,7 @@ def main() -> None:
     if asked.card:
         facts = {"seed": SEED, "dtype": asked.dtype, "asked": ASK.strip(), "rows": rows}
         (asked.adapter / "evaluation.json").write_text(json.dumps(facts, indent=2) + "\n")
-        (asked.adapter / "evaluation.md").write_text(card(rows))
+        print(card(rows))
     if asked.work:
         losses(asked.work, asked.adapter / "loss.png")
 
