@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     job = HydraConfig.get()
     number = job.job.num if job.mode == RunMode.MULTIRUN else None
     try:
-        outcome = run(parse(cfg))
+        outcome = run(parse(cfg, sweep=number is not None))
         if not sweep.leads(cfg):
             return
         if number is not None:

@@ -113,7 +113,9 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=60, help="questions of each kind")
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.4, 1.0])
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
-    parser.add_argument("--card", action="store_true", help="write evaluation.json beside the adapter and print the card's table")
+    parser.add_argument(
+        "--card", action="store_true", help="write evaluation.json beside the adapter and print the card's table"
+    )
     parser.add_argument("--work", type=Path, help="training folder: its loss curves are drawn into the adapter")
     asked = parser.parse_args()
     dtype = getattr(torch, asked.dtype)

@@ -1,3 +1,3 @@
-"""PatientDx: merge public language models so that they predict from patient records, without a gradient on a patient."""
+"""PatientDx: merge public language models to predict from patient records, without a gradient on a patient."""
 
 __version__ = "0.1.0"

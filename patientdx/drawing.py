@@ -103,9 +103,7 @@ def _draw_points(axes, rows: Sequence[Row], metric: str, shift: float, **look) -
     for row in rows:
         low, high = (number(row.get(f"{metric}_ci_{end}")) for end in ("low", "high"))
         if low is not None and high is not None:
-            axes.vlines(
-                _place(row) + shift, low, high, color=look["color"], linewidth=1.4, alpha=0.5, zorder=2
-            )
+            axes.vlines(_place(row) + shift, low, high, color=look["color"], linewidth=1.4, alpha=0.5, zorder=2)
     place = [_place(row) + shift for row in rows]
     axes.plot(place, [row[metric] for row in rows], linestyle="none", zorder=4, **look)
 
@@ -194,9 +192,7 @@ def _colours(rows: Sequence[Row]) -> dict[str | None, str]:
     present = list(dict.fromkeys(row.get("split") for row in rows))
     colours = {split: colour for split, colour in _SPLIT_COLOURS.items() if split in present}
     others = [split for split in present if split not in colours]
-    return colours | {
-        split: _OTHER_COLOURS[index % len(_OTHER_COLOURS)] for index, split in enumerate(others)
-    }
+    return colours | {split: _OTHER_COLOURS[index % len(_OTHER_COLOURS)] for index, split in enumerate(others)}
 
 
 def number(value: Any) -> float | None:

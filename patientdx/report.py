@@ -118,9 +118,7 @@ def choose(
         key=lambda row: (sign * row[metric], row["lambda"], str(row.get("method"))),
     )
     if not ranked:
-        raise Refusal(
-            f"no merged model with a λ has a value of {metric} on the {chosen_on} split to choose by"
-        )
+        raise Refusal(f"no merged model with a λ has a value of {metric} on the {chosen_on} split to choose by")
     best = ranked[0]
     reported = [
         row
@@ -129,9 +127,7 @@ def choose(
         and (row["lambda"], row.get("method")) == (best["lambda"], best.get("method"))
     ]
     if not reported:
-        raise Refusal(
-            f"λ={best['lambda']:g} was chosen on {chosen_on} but has no result on the {reported_on} split"
-        )
+        raise Refusal(f"λ={best['lambda']:g} was chosen on {chosen_on} but has no result on the {reported_on} split")
     return {
         "lambda": best["lambda"],
         "method": best.get("method"),

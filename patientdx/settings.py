@@ -75,8 +75,11 @@ class Settings:
     composed: dict[str, Any]
 
 
-def parse(cfg: DictConfig) -> Settings:
-    """Settings of a composed config; one Refusal listing every fault found."""
+def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
+    """Settings of a composed config; one Refusal listing every fault found.
+
+    sweep: the run is one of several, among which λ is chosen, so that pilot is scored beside test.
+    """
     faults: list[str] = []
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -105,7 +108,7 @@ def parse(cfg: DictConfig) -> Settings:
         task=_call(task, "task", (), faults),
         metrics=tuple((label, _metric(label, target, faults)) for label, target in metrics.items()),
         parents=_yes_no(plain["parents"], "parents", faults),
-        splits=_splits(plain["splits"], faults),
+        splits=_splits(plain["splits"], sweep, faults),
         device=_one_of(plain["device"], "device", ("auto", "cpu"), faults),
         device_map=plain["device_map"],
         dtype=_one_of(plain["dtype"], "dtype", DTYPES, faults),
@@ -241,7 +244,9 @@ def _metric(label: str, target: str, faults: list[str]) -> str:
     return target
 
 
-def _splits(value: Any, faults: list[str]) -> tuple[str, ...]:
+def _splits(value: Any, sweep: bool, faults: list[str]) -> tuple[str, ...]:
+    if value is None:
+        return ("pilot", "test") if sweep else ("test",)
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or any(name not in SPLITS for name in names):
         faults.append(f"splits={value}: give one or more of {', '.join(SPLITS)}.")

@@ -131,9 +131,7 @@ def scrubbed(value: Any) -> Any:
     if isinstance(value, str | Path):
         return _clean_text(str(value))
     if isinstance(value, Mapping):
-        return {
-            str(key): scrubbed(below) for key, below in value.items() if not _PRIVATE_KEYS.search(str(key))
-        }
+        return {str(key): scrubbed(below) for key, below in value.items() if not _PRIVATE_KEYS.search(str(key))}
     if isinstance(value, list | tuple):
         return [scrubbed(item) for item in value]
     if hasattr(value, "item") and getattr(value, "size", 0) == 1:  # a number of numpy or torch
@@ -256,11 +254,7 @@ def _private_environment() -> Iterator[None]:
 def _runs(folder: Path, run_id: str) -> list[Path]:
     """wandb's folders of this run, named by the second of their start and the id."""
     started = "????????_??????"
-    return [
-        place
-        for kind in ("run", "offline-run")
-        for place in (folder / "wandb").glob(f"{kind}-{started}-{run_id}")
-    ]
+    return [place for kind in ("run", "offline-run") for place in (folder / "wandb").glob(f"{kind}-{started}-{run_id}")]
 
 
 def _remove_runs(folder: Path, run_id: str) -> None:

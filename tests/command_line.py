@@ -25,6 +25,7 @@ def small(base: Path, pivot: Path, *more: str) -> list[str]:
         "task.threads=1",
         "bootstrap.resamples=100",
         "tracking=none",
+        "splits=[pilot,test]",
         *more,
     ]
 

@@ -45,8 +45,7 @@ def sweep(*places: float, methods=("slerp",), splits=("pilot", "test")) -> list[
         rows.append(row("base", 0.0, 0.61, split=split))
         for method in methods:
             rows += [
-                row("merged", place, 0.62 + 0.3 * place * (1 - place), split=split, method=method)
-                for place in places
+                row("merged", place, 0.62 + 0.3 * place * (1 - place), split=split, method=method) for place in places
             ]
         rows.append(row("pivot", 1.0, 0.64, split=split))
     return rows

@@ -247,9 +247,7 @@ def test_names_of_people_and_machines_are_whole_words():
 
 
 def test_settings_and_their_yaml():
-    with pytest.raises(
-        Refusal, match=r"tracking\.mode=wandb does not exist; it is one of offline, online, none"
-    ):
+    with pytest.raises(Refusal, match=r"tracking\.mode=wandb does not exist; it is one of offline, online, none"):
         TrackingSettings(mode="wandb")
     modes = {}
     for file in (Path(__file__).parents[1] / "conf" / "tracking").glob("*.yaml"):

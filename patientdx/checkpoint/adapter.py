@@ -131,18 +131,14 @@ def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
 def _adapter_config(folder: Path) -> dict:
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
-            raise Refusal(
-                f"The adapter folder {folder} has no {name}: give a folder that peft's save_pretrained made."
-            )
+            raise Refusal(f"The adapter folder {folder} has no {name}: give a folder that peft's save_pretrained made.")
     try:
         config = json.loads((folder / ADAPTER_FILES[0]).read_text())
         kind, rank, alpha = config["peft_type"], config["r"], config["lora_alpha"]
     except (ValueError, KeyError, TypeError) as error:
         raise Refusal(f"{folder / ADAPTER_FILES[0]} is not a LoRA configuration ({error!r}).") from error
     if kind != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise Refusal(
-            f"The adapter {folder} is {kind} with r={rank}, lora_alpha={alpha}; only LoRA can be applied."
-        )
+        raise Refusal(f"The adapter {folder} is {kind} with r={rank}, lora_alpha={alpha}; only LoRA can be applied.")
     found = [what for key, what in _UNSUPPORTED.items() if what and config.get(key)]
     if config.get("bias", "none") != "none":
         found.append(f"bias={config['bias']}")

@@ -33,9 +33,7 @@ def align(parents: Sequence[Checkpoint], names: Sequence[str]) -> tuple[str, ...
             difference.
     """
     tensors = [_merged_names(parent) for parent in parents]
-    faults = [
-        fault for parent, name in zip(parents, names, strict=True) for fault in _head_faults(parent, name)
-    ]
+    faults = [fault for parent, name in zip(parents, names, strict=True) for fault in _head_faults(parent, name)]
     for other in range(1, len(parents)):
         pair, called = (parents[0], parents[other]), (names[0], names[other])
         faults += _config_faults(pair, called)
@@ -50,9 +48,7 @@ def align(parents: Sequence[Checkpoint], names: Sequence[str]) -> tuple[str, ...
         )
     for parent, name, kept in zip(parents, names, tensors, strict=True):
         if parent.tied and "lm_head.weight" in parent.tensors and "lm_head.weight" not in kept:
-            log.info(
-                "%s stores an output head that equals its embedding; the embedding stands for both", name
-            )
+            log.info("%s stores an output head that equals its embedding; the embedding stands for both", name)
     return tuple(tensors[0])
 
 
@@ -108,9 +104,7 @@ def _name_faults(tensors: tuple[dict[str, None], dict[str, None]], called: tuple
     return faults
 
 
-def _shape_faults(
-    pair: tuple[Checkpoint, Checkpoint], tensors: Iterable[str], called: tuple[str, str]
-) -> list[str]:
+def _shape_faults(pair: tuple[Checkpoint, Checkpoint], tensors: Iterable[str], called: tuple[str, str]) -> list[str]:
     differing = []
     for tensor in tensors:
         if tensor in pair[1].tensors:
@@ -155,15 +149,11 @@ def vocabulary(folder: Path) -> dict[int, str]:
             content = json.loads(file.read_text())
             model = content["model"]["vocab"]
             # byte-pair vocabularies map token to id; unigram ones list (token, score) in the order of the ids
-            pairs = (
-                model.items() if isinstance(model, dict) else ((entry[0], i) for i, entry in enumerate(model))
-            )
+            pairs = model.items() if isinstance(model, dict) else ((entry[0], i) for i, entry in enumerate(model))
             tokens = {index: token for token, index in pairs}
             tokens |= {added["id"]: added["content"] for added in content.get("added_tokens", ())}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Refusal(
-                f"{file} is not a tokenizer of the tokenizers library: download it again."
-            ) from error
+            raise Refusal(f"{file} is not a tokenizer of the tokenizers library: download it again.") from error
         return tokens
     if (folder / "tokenizer.model").is_file():
         from transformers import AutoTokenizer

@@ -105,8 +105,7 @@ def _refuse_unwritable(target: Path, error: OSError) -> None:
         ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         raise Refusal(
-            f"{target} cannot be written ({error.strerror}): "
-            "set PATIENTDX_CACHE to a folder that you can write to."
+            f"{target} cannot be written ({error.strerror}): set PATIENTDX_CACHE to a folder that you can write to."
         ) from error
 
 

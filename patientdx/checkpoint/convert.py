@@ -9,9 +9,7 @@ from patientdx.refusal import Refusal
 # What llama.cpp splits into single digits before the merges. transformers reads the merges and the added
 # tokens from the file but not this split, so runs of blanks before a number would come out as other tokens
 # than in training.
-DIGIT_SPLITTERS = frozenset(
-    {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
-)
+DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
 
 # Part of the converted folder's name: raise it when the conversion's result changes, and old folders are left
 # alone.
@@ -43,9 +41,7 @@ def convert_gguf(file: Path, into: Path) -> None:
             dtype=torch.bfloat16,
             local_files_only=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(file.parent), gguf_file=file.name, local_files_only=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
     except (OSError, ValueError, RuntimeError, LookupError, struct.error) as error:
         reason = str(error).strip().split("\n")[0]
         raise Refusal(f"{file} cannot be read as a GGUF model, is it whole? ({reason})") from error

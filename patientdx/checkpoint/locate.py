@@ -126,9 +126,7 @@ def _file_in_wheel(model: ModelSource, place: str) -> Path:
             file = Path(distribution.locate_file(entry))
             if file.is_file():
                 return file
-    raise Refusal(
-        f"{model.name}: the installed wheel {name} {distribution.version} has no file {inside}: {hint}"
-    )
+    raise Refusal(f"{model.name}: the installed wheel {name} {distribution.version} has no file {inside}: {hint}")
 
 
 def _hub_snapshot(model: ModelSource) -> Path:

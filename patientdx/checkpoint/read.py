@@ -54,9 +54,7 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise Refusal(
-                f"There is no checkpoint folder {self.folder}: give the folder that holds config.json."
-            )
+            raise Refusal(f"There is no checkpoint folder {self.folder}: give the folder that holds config.json.")
         self.config: dict = _config_of(self.folder)
         self.tensors: dict[str, TensorHeader] = {}
         listed = _listed_shards(self.folder)
@@ -88,9 +86,7 @@ class Checkpoint:
         header = self.tensors[name]
         raw = self.read_bytes(name)
         if header.start % header.dtype.itemsize:
-            raw = (
-                raw.clone()
-            )  # other writers may leave tensors unaligned; only an aligned buffer can be viewed
+            raw = raw.clone()  # other writers may leave tensors unaligned; only an aligned buffer can be viewed
         return raw.view(header.dtype).view(header.shape)
 
     def read_bytes(self, name: str) -> Tensor:
@@ -117,9 +113,7 @@ def read_header(file: Path) -> list[TensorHeader]:
     with file.open("rb") as handle:
         prefix = handle.read(8)
         if len(prefix) < 8:
-            raise _damaged(
-                file, f"a safetensors file begins with 8 bytes of length, this one has {size} bytes"
-            )
+            raise _damaged(file, f"a safetensors file begins with 8 bytes of length, this one has {size} bytes")
         (length,) = struct.unpack("<Q", prefix)
         if length > min(_LONGEST_HEADER, size - 8):
             raise _damaged(file, f"its header should take {length} bytes, but only {size - 8} follow")
@@ -150,9 +144,7 @@ def _header_of(file: Path, name: str, entry: dict, data_start: int) -> TensorHea
         count *= length
     if first < 0 or last - first != count * dtype.itemsize:
         expected = count * dtype.itemsize
-        raise _damaged(
-            file, f"{name} of shape {list(shape)} takes {expected} bytes, its header gives {last - first}"
-        )
+        raise _damaged(file, f"{name} of shape {list(shape)} takes {expected} bytes, its header gives {last - first}")
     return TensorHeader(name, shape, dtype, file, data_start + first, last - first)
 
 

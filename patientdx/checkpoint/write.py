@@ -13,9 +13,7 @@ from patientdx.checkpoint.read import DTYPES, TensorHeader
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def write_safetensors(
-    file: Path, headers: Sequence[TensorHeader], tensor_of: Callable[[str], Tensor]
-) -> None:
+def write_safetensors(file: Path, headers: Sequence[TensorHeader], tensor_of: Callable[[str], Tensor]) -> None:
     """Write one safetensors file with the tensors of ``headers``, in that order.
 
     Args:
@@ -24,9 +22,7 @@ def write_safetensors(
         tensor_of: gives the tensor of a name, asked once per tensor in order; its shape and dtype must be the
             header's.
     """
-    entries: dict[str, dict] = {
-        "__metadata__": {"format": "pt"}
-    }  # transformers refuses files without a format
+    entries: dict[str, dict] = {"__metadata__": {"format": "pt"}}  # transformers refuses files without a format
     end = 0
     for header in headers:
         start, end = end, end + header.nbytes
@@ -43,7 +39,5 @@ def write_safetensors(
         for header in headers:
             tensor = tensor_of(header.name)
             if tuple(tensor.shape) != header.shape or tensor.dtype != header.dtype:
-                raise ValueError(
-                    f"{header.name}: {tensor.dtype} {list(tensor.shape)} is not what the header promises"
-                )
+                raise ValueError(f"{header.name}: {tensor.dtype} {list(tensor.shape)} is not what the header promises")
             handle.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))

@@ -1,10 +1,10 @@
 """Train the default pivot: SmolLM2 taught numeric reasoning on generated questions, shipped as a low-rank adapter.
 
-    python -m patientdx.finetune.numeric_pivot full --base FOLDER --work WORK   # all matrices, embeddings frozen
-    python -m patientdx.finetune.numeric_pivot cut --base FOLDER --work WORK    # to low rank, then a little training
-    python -m experiments.numeric_pivot --adapter WORK/adapter                  # held-out accuracy, model card
+   python -m patientdx.finetune.numeric_pivot full --base FOLDER --work WORK   # all matrices, embeddings frozen
+   python -m patientdx.finetune.numeric_pivot cut --base FOLDER --work WORK    # to low rank, then a little training
+   python -m experiments.numeric_pivot --adapter WORK/adapter                  # held-out accuracy, model card
 
- No patient and no clinical outcome is involved: see `numeric_questions`.
+No patient and no clinical outcome is involved: see `numeric_questions`.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def encode(tokenizer, turns: list[Question]) -> tuple[list[int], list[int]]:
             answering = False
         if answering and ids[i] in words:
             places.append(i - 1)
-    assert len(places) == sum(turn.target.count("\n") + 1 for turn in turns), (
-        "an answer was not found in the chat"
-    )
+    assert len(places) == sum(turn.target.count("\n") + 1 for turn in turns), "an answer was not found in the chat"
     return ids, places
 
 
@@ -129,9 +127,7 @@ def answer_loss(model, ids_BL: Tensor, places: Tensor, answers: Tensor) -> tuple
 
 def rate(step: int, plan: dict) -> float:
     """Linear warm-up, then linear decay to zero."""
-    return plan["lr"] * min(
-        (step + 1) / plan["warm_up"], (plan["steps"] - step) / (plan["steps"] - plan["warm_up"])
-    )
+    return plan["lr"] * min((step + 1) / plan["warm_up"], (plan["steps"] - step) / (plan["steps"] - plan["warm_up"]))
 
 
 class Training:

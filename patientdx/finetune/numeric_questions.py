@@ -219,9 +219,7 @@ def arithmetic(rng: random.Random, easy: bool = False) -> Question:
 
 def units(rng: random.Random, easy: bool = False) -> Question:
     """Two quantities in different units of the same kind."""
-    large, small, factor = rng.choice(
-        (("L", "mL", 1000), ("g", "mg", 1000), ("kg", "g", 1000), ("h", "min", 60))
-    )
+    large, small, factor = rng.choice((("L", "mL", 1000), ("g", "mg", 1000), ("kg", "g", 1000), ("h", "min", 60)))
     a = round(rng.uniform(0.2, 9), 1)
     b = max(1, round(a * factor * rng.choice((0.2, 0.5, 0.8, 1.25, 2, 5))))
     return Question("units", "", f"Is {a} {large} more than {b} {small}?", a * factor > b)
@@ -239,9 +237,7 @@ def trend(rng: random.Random, easy: bool = False) -> Question:
         return trend(rng, easy)
     series = ", ".join(f"{value:.{decimals}f}" for value in values)
     rising = rng.random() < 0.5
-    return Question(
-        "trend", "", f"Series: {series}. Are the values {'rising' if rising else 'falling'}?", up == rising
-    )
+    return Question("trend", "", f"Series: {series}. Are the values {'rising' if rising else 'falling'}?", up == rising)
 
 
 SHORT: dict[str, Callable[[random.Random], Question]] = {

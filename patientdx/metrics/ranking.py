@@ -62,9 +62,7 @@ def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     return _answer(area, many)
 
 
-def roc_curve(
-    score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, points: int = 200
-) -> Points:
+def roc_curve(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, points: int = 200) -> Points:
     """(False positive rate, true positive rate) from (0, 0) to (1, 1), at most `points` of them.
 
     `weight` is None or (n,). Points on a straight piece are left out first, so short curves are exact.
@@ -73,9 +71,7 @@ def roc_curve(
     return _thinned(false_alarms / false_alarms[-1], hits / hits[-1], points)
 
 
-def pr_curve(
-    score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, points: int = 200
-) -> Points:
+def pr_curve(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, points: int = 200) -> Points:
     """(Recall, precision) with recall rising from 0 to 1, at most `points` of them.
 
     It starts at (0, 1) by convention, as scikit-learn's does. `weight` is None or (n,).

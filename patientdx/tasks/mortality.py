@@ -16,7 +16,7 @@ OPTIONS = (
     ("No", "no", "NO", " No", " no", " NO"),
 )
 FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
-SYNTHETIC = MappingProxyType({"stays": 480, "seed": 0})
+SYNTHETIC = MappingProxyType({"stays": 320, "seed": 0})
 
 
 def load(
@@ -53,12 +53,8 @@ def load(
     origins = sorted({fact["origin"] for fact in facts.values()})
     if mimic_root is None and origins != [tables.SYNTHETIC]:
         folder = next(iter(found.values())).root
-        raise Refusal(
-            f"The synthetic hospital in {folder} was changed since it was made. Delete that folder."
-        )
-    with tables.opened(
-        found, needed, memory_limit=memory_limit, threads=threads, spill=Path(cache) / "spill"
-    ) as con:
+        raise Refusal(f"The synthetic hospital in {folder} was changed since it was made. Delete that folder.")
+    with tables.opened(found, needed, memory_limit=memory_limit, threads=threads, spill=Path(cache) / "spill") as con:
         chosen = cohort.mortality(con, window_hours=window_hours, gap_hours=gap_hours, death=death)
         records = window.records(con, diagnoses=diagnoses, every_item=written.every_item)
     stays = _divided(chosen.stays, seed=seed, fractions=shares, limit=limit)

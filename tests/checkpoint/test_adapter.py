@@ -111,9 +111,7 @@ def test_absent_weights(tiny_base, adapter):
 def test_adapter_of_another_model(make_tiny, adapter):
     other = make_tiny(num_hidden_layers=1)
     message = refusal(other, adapter)
-    assert message.startswith(
-        f"The adapter {adapter} changes 3 tensors that the model does not have: model.layers.1."
-    )
+    assert message.startswith(f"The adapter {adapter} changes 3 tensors that the model does not have: model.layers.1.")
     assert message.endswith("set source to that model.")
 
 
@@ -121,7 +119,7 @@ def test_adapter_of_another_width(make_tiny, adapter):
     message = refusal(make_tiny(intermediate_size=48), adapter)
     assert message == (
         f"The adapter {adapter} of rank 4 does not fit the model: "
-            "model.layers.0.mlp.down_proj.weight [32, 48] against B [32, 4] A [4, 64], rank 4, "
+        "model.layers.0.mlp.down_proj.weight [32, 48] against B [32, 4] A [4, 64], rank 4, "
         "model.layers.1.mlp.down_proj.weight [32, 48] against B [32, 4] A [4, 64], rank 4."
     )
 
@@ -166,9 +164,7 @@ def test_other_methods_of_peft(tiny_base, adapter):
 
 def test_configuration_that_is_none(tiny_base, adapter):
     (adapter / "adapter_config.json").write_text("[]")
-    assert refusal(tiny_base, adapter).startswith(
-        f"{adapter}/adapter_config.json is not a LoRA configuration"
-    )
+    assert refusal(tiny_base, adapter).startswith(f"{adapter}/adapter_config.json is not a LoRA configuration")
 
 
 def test_tensors_that_are_no_pair(tiny_base, adapter):

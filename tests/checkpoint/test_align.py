@@ -44,24 +44,16 @@ def test_parents_that_fit_give_every_tensor_in_the_order_of_the_base(tiny_base, 
 
 
 def test_rotary_frequencies_are_ignored(tiny_base, copy):
-    edit_tensors(
-        copy, lambda tensors: tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
-    )
-    assert align([Checkpoint(tiny_base), Checkpoint(copy)], ["a", "b"]) == tuple(
-        Checkpoint(tiny_base).tensors
-    )
+    edit_tensors(copy, lambda tensors: tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
+    assert align([Checkpoint(tiny_base), Checkpoint(copy)], ["a", "b"]) == tuple(Checkpoint(tiny_base).tensors)
 
 
 def test_a_stored_head_that_equals_the_embedding_is_allowed_and_said(tiny_base, copy, caplog):
-    edit_tensors(
-        copy, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
-    )
+    edit_tensors(copy, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()})
     with caplog.at_level(logging.INFO):
         names = align([Checkpoint(tiny_base), Checkpoint(copy)], ["a", "b"])
     assert "lm_head.weight" not in names
-    assert caplog.messages == [
-        "b stores an output head that equals its embedding; the embedding stands for both"
-    ]
+    assert caplog.messages == ["b stores an output head that equals its embedding; the embedding stands for both"]
 
 
 def test_a_stored_head_that_differs_from_the_embedding(tiny_base, copy):
@@ -112,9 +104,7 @@ def test_every_kind_of_fault_is_in_one_message(tiny_base, make_tiny):
 
 
 def test_other_architecture(tiny_base, copy):
-    edit_json(
-        copy / "config.json", lambda config: config.update(model_type="mistral", architectures=["MistralX"])
-    )
+    edit_json(copy / "config.json", lambda config: config.update(model_type="mistral", architectures=["MistralX"]))
     message = refusal(tiny_base, copy)
     assert "- model_type: llama in first, mistral in second\n" in message
     assert "- architectures: LlamaForCausalLM in first, MistralX in second\n" in message
@@ -138,9 +128,7 @@ def test_placeholder_tokens_may_have_other_names(make_tiny, caplog):
 def test_tokens_beyond_the_embedding_do_not_count(tiny_base, copy):
     edit_json(
         copy / "tokenizer.json",
-        lambda content: content["added_tokens"].append(
-            content["added_tokens"][0] | {"id": 420, "content": "[PAD]"}
-        ),
+        lambda content: content["added_tokens"].append(content["added_tokens"][0] | {"id": 420, "content": "[PAD]"}),
     )
     assert vocabulary(copy)[420] == "[PAD]"
     align([Checkpoint(tiny_base), Checkpoint(copy)], ["a", "b"])

@@ -129,8 +129,7 @@ def test_a_cache_that_is_a_file(tmp_path):
     with pytest.raises(Refusal) as caught:
         build_folder(tmp_path / "cache" / "m", lambda into: None)
     assert str(caught.value) == (
-        f"{tmp_path}/cache/m cannot be written (File exists): "
-        "set PATIENTDX_CACHE to a folder that you can write to."
+        f"{tmp_path}/cache/m cannot be written (File exists): set PATIENTDX_CACHE to a folder that you can write to."
     )
     with pytest.raises(Refusal, match="cannot be written"):
         write_json(tmp_path / "cache" / "new" / "a.json", {})

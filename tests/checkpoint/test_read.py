@@ -114,9 +114,7 @@ def test_what_is_written_tensor_by_tensor_is_read_by_the_safetensors_library(tin
 def test_writer_does_not_take_a_tensor_of_other_shape(tiny_base, tmp_path):
     checkpoint = Checkpoint(tiny_base)
     with pytest.raises(ValueError, match="is not what the header promises"):
-        write_safetensors(
-            tmp_path / "new.safetensors", list(checkpoint.tensors.values()), lambda name: torch.zeros(1)
-        )
+        write_safetensors(tmp_path / "new.safetensors", list(checkpoint.tensors.values()), lambda name: torch.zeros(1))
 
 
 def test_opening_reads_headers_only(tmp_path):
@@ -142,8 +140,7 @@ def test_absent_folder(tmp_path):
 def test_adapter_folder_is_not_a_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     assert refusal(tmp_path) == (
-        f"{tmp_path} is a LoRA adapter, not a model: set source to the model it was trained on "
-        f"and adapter={tmp_path}."
+        f"{tmp_path} is a LoRA adapter, not a model: set source to the model it was trained on and adapter={tmp_path}."
     )
 
 
@@ -165,10 +162,7 @@ def test_pickle_is_refused_with_the_way_to_convert_it(copy):
         f"{copy} has its weights as pickle (pytorch_model.bin), which can run code when it is opened, "
         "so it is not read."
     )
-    assert (
-        f"M, AutoTokenizer as T; [K.from_pretrained('{copy}').save_pretrained('NEW') for K in (M, T)]"
-        in message
-    )
+    assert f"M, AutoTokenizer as T; [K.from_pretrained('{copy}').save_pretrained('NEW') for K in (M, T)]" in message
 
 
 def test_no_weights_at_all(copy):
@@ -253,6 +247,4 @@ def test_index_that_names_an_absent_tensor(sharded, tmp_path):
 def test_shards_without_an_index(sharded, tmp_path):
     copy = shutil.copytree(sharded, tmp_path / "model")
     (copy / "model.safetensors.index.json").unlink()
-    assert "safetensors files and no model.safetensors.index.json to say which tensor is in which" in refusal(
-        copy
-    )
+    assert "safetensors files and no model.safetensors.index.json to say which tensor is in which" in refusal(copy)

@@ -29,9 +29,7 @@ def test_tiny_models_answer_and_speak_yes_and_no_in_one_token(tiny_base, tiny_pi
     assert text == "<|im_start|>user\nIs 12 > 3?<|im_end|>\n<|im_start|>assistant\n"
     ids = tokenizer(text, return_tensors="pt").input_ids
     assert tokenizer.decode(ids[0]) == text
-    logits = [
-        AutoModelForCausalLM.from_pretrained(folder)(ids).logits[0, -1] for folder in (tiny_base, tiny_pivot)
-    ]
+    logits = [AutoModelForCausalLM.from_pretrained(folder)(ids).logits[0, -1] for folder in (tiny_base, tiny_pivot)]
     assert all(torch.isfinite(row).all() for row in logits)
     assert logits[0].float().std() > 0.3
     assert not torch.equal(*logits)

@@ -60,9 +60,7 @@ def test_same_seed_same_numbers_whatever_the_block(monkeypatch):
 def test_subject_ids_may_be_text():
     score, label, subject = stays()
     named = np.array([f"{number:06d}" for number in subject])
-    assert interval(auroc, score, label, named, resamples=50) == interval(
-        auroc, score, label, subject, resamples=50
-    )
+    assert interval(auroc, score, label, named, resamples=50) == interval(auroc, score, label, subject, resamples=50)
 
 
 def test_repeated_rows_of_a_patient_do_not_narrow_the_interval():
@@ -90,9 +88,7 @@ def test_paired_difference_uses_the_same_resamples():
     worse = score + 0.8 * noise
     found = paired_difference(auroc, score, worse, label, subject, resamples=500, seed=9)
     assert found.value == auroc(score, label) - auroc(worse, label)
-    a, b = (
-        replicates({"m": auroc}, each, label, subject, resamples=500, seed=9)["m"] for each in (score, worse)
-    )
+    a, b = (replicates({"m": auroc}, each, label, subject, resamples=500, seed=9)["m"] for each in (score, worse))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(a - b, [0.025, 0.975])), abs=1e-12)
     apart = np.quantile(a - np.roll(b, 1), [0.025, 0.975])
     assert found.high - found.low < 0.8 * (apart[1] - apart[0])

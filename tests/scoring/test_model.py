@@ -26,9 +26,9 @@ def test_a_loaded_model_is_for_scoring_only(tiny_base):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_storage_is_the_models_own_and_filling_it_is_loading(folder, tiny_pivot):
+def test_storage_is_the_models_own_and_filling_it_is_loading(folder):
     model, checkpoint = loaded(folder), Checkpoint(folder)
-    names = sorted(checkpoint.names)
+    names = sorted(checkpoint.tensors)
     live = storage(model, names)
     assert sorted(live) == names
     for tensor in live.values():
@@ -43,7 +43,7 @@ def test_storage_is_the_models_own_and_filling_it_is_loading(folder, tiny_pivot)
 
 
 def test_tensors_that_the_model_does_not_have(tiny_base):
-    names = sorted(Checkpoint(tiny_base).names)
+    names = sorted(Checkpoint(tiny_base).tensors)
     with pytest.raises(Refusal) as refused:
         storage(loaded(tiny_base), [*names, "model.extra", "model.layers.9.mlp"])
     assert str(refused.value) == (
@@ -55,7 +55,7 @@ def test_tensors_that_the_model_does_not_have(tiny_base):
 
 def test_tensors_that_the_checkpoint_does_not_have(folder):
     model = loaded(folder)
-    names = [name for name in Checkpoint(folder).names if name not in ("model.norm.weight", "lm_head.weight")]
+    names = [name for name in Checkpoint(folder).tensors if name not in ("model.norm.weight", "lm_head.weight")]
     missing = ["model.norm.weight"]
     if not model.config.tie_word_embeddings:
         missing.append("lm_head.weight")

@@ -30,9 +30,7 @@ def test_shares_are_kept_and_seeds_differ():
     assert len(pairs) == 9
 
 
-@given(
-    st.integers(), st.sampled_from([(0.0, 0.5, 0.5), (0.0, 0.0, 1.0), (1 / 3, 1 / 3, 1 / 3), (0.5, 0.5, 0.0)])
-)
+@given(st.integers(), st.sampled_from([(0.0, 0.5, 0.5), (0.0, 0.0, 1.0), (1 / 3, 1 / 3, 1 / 3), (0.5, 0.5, 0.0)]))
 def test_an_empty_share_gets_no_patient(subject, shares):
     fractions = checked_fractions(dict(zip(SHARES, shares, strict=True)))
     assert fractions[split_of(subject, seed=0, fractions=fractions)] > 0
@@ -41,9 +39,7 @@ def test_an_empty_share_gets_no_patient(subject, shares):
 @given(st.integers(0, 10**9), st.floats(0.05, 0.45), st.floats(0.0, 0.05))
 def test_a_larger_first_share_only_moves_patients_into_it(subject, share, more):
     small = split_of(subject, seed=0, fractions=checked_fractions({"train": share, "test": 1 - share}))
-    large = split_of(
-        subject, seed=0, fractions=checked_fractions({"train": share + more, "test": 1 - share - more})
-    )
+    large = split_of(subject, seed=0, fractions=checked_fractions({"train": share + more, "test": 1 - share - more}))
     assert large == small or large == "train"
 
 
@@ -61,8 +57,7 @@ def test_shares_that_make_no_split_are_refused(fractions):
     with pytest.raises(Refusal) as refused:
         checked_fractions(fractions)
     assert str(refused.value) == (
-        f"task.fractions={fractions}: the shares of train, pilot, test must each lie in [0, 1] "
-        "and add up to 1."
+        f"task.fractions={fractions}: the shares of train, pilot, test must each lie in [0, 1] and add up to 1."
     )
 
 

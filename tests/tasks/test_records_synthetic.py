@@ -40,9 +40,7 @@ def test_the_same_numbers_make_the_same_bytes_in_any_process(ward, tmp_path):
         "import sys; from pathlib import Path; from patientdx.tasks.records.synthetic import hospital\n"
         "print(hospital(Path(sys.argv[1]), stays=150, seed=3))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
     other = Path(run.stdout.strip())
     assert other.name == ward.name
     manifests = [json.loads((root / synthetic.MANIFEST).read_text()) for root in (ward, other)]
@@ -61,9 +59,7 @@ def test_a_larger_hospital_begins_with_the_smaller_one_and_seeds_differ(ward, tm
     pd.testing.assert_frame_equal(known, small)
     assert not whole["stay_id"].isin(small["stay_id"]).all()
     other = pd.read_parquet(synthetic.hospital(tmp_path, stays=150, seed=4) / "hosp/patients.parquet")
-    assert list(other["anchor_age"][:50]) != list(
-        pd.read_parquet(ward / "hosp/patients.parquet")["anchor_age"][:50]
-    )
+    assert list(other["anchor_age"][:50]) != list(pd.read_parquet(ward / "hosp/patients.parquet")["anchor_age"][:50])
 
 
 def test_it_is_as_ill_as_an_intensive_care_unit(many):
@@ -113,9 +109,7 @@ def test_times_and_keys_are_those_of_a_hospital(ward):
     ordered = whole.sort_values(["subject_id", "intime"])
     same = ordered["subject_id"].eq(ordered["subject_id"].shift())
     assert (ordered["intime"] > ordered["outtime"].shift())[same].all()
-    assert (
-        ordered["deathtime"].shift()[same & ~ordered["hadm_id"].eq(ordered["hadm_id"].shift())].isna().all()
-    )
+    assert ordered["deathtime"].shift()[same & ~ordered["hadm_id"].eq(ordered["hadm_id"].shift())].isna().all()
     assert (patients["anchor_age"] < 18).any()
     for name in ("icu/chartevents", "icu/inputevents"):
         assert read[name]["itemid"].isin(read["icu/d_items"]["itemid"]).all()

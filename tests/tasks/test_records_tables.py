@@ -37,9 +37,7 @@ def test_a_csv_gz_that_was_cut_is_named(spoil, store):
     root = spoil("icu/chartevents", lambda text: text)
     path = root / "icu/chartevents.csv.gz"
     whole = path.read_bytes()
-    expected = (
-        f"Table icu/chartevents cannot be read from {path}: the gzip file ends in the middle; fetch it again."
-    )
+    expected = f"Table icu/chartevents cannot be read from {path}: the gzip file ends in the middle; fetch it again."
     for kept in (len(whole) // 2, len(whole) - 9, 12):
         path.write_bytes(whole[:kept])
         assert said(str(root), store) == expected
@@ -60,9 +58,7 @@ def test_what_is_no_parquet_or_gzip_is_named(ward, tmp_path, store):
     root = tmp_path / "mimic"
     shutil.copytree(ward, root)
     (root / "icu/d_items.parquet").write_bytes(b"PAR1 and then nothing of the kind")
-    expected = (
-        f"Table icu/d_items cannot be read from {root}/icu/d_items.parquet: it is no intact parquet file"
-    )
+    expected = f"Table icu/d_items cannot be read from {root}/icu/d_items.parquet: it is no intact parquet file"
     assert said([root], store).startswith(expected)
     (root / "icu/d_items.parquet").unlink()
     (root / "icu/d_items.csv.gz").write_bytes(b"plain text")

@@ -73,9 +73,7 @@ def test_paper_is_one_paragraph_of_means_for_labels():
         "Drugs, mean amount: 4.250 of Norepinephrine; Propofol. "
         "Procedures: Invasive ventilation. Outputs: Foley; Void."
     )
-    assert text.paper(Record(age=40, gender=None), 24) == (
-        "A patient, 40 years old, race unknown, insured by unknown."
-    )
+    assert text.paper(Record(age=40, gender=None), 24) == ("A patient, 40 years old, race unknown, insured by unknown.")
 
 
 @pytest.mark.parametrize(
@@ -113,9 +111,7 @@ def test_the_item_dictionary_is_sound():
             (first.unit, first.low, first.high, first.decimals, first.parts)
         }
         assert {item.part for item in same} == set(range(first.parts))
-        assert sum(max(i.minimum for i in same if i.part == part) for part in range(first.parts)) <= float(
-            first.low
-        )
+        assert sum(max(i.minimum for i in same if i.part == part) for part in range(first.parts)) <= float(first.low)
         assert (
             float(first.low)
             < float(first.high)

@@ -26,9 +26,7 @@ def small(store: Path) -> Path:
     return hospital(store, stays=15, seed=5)
 
 
-def records(
-    roots: list[Path], spill: Path, *, every_item: bool = False, diagnoses: str = "none", hours: int = 48
-):
+def records(roots: list[Path], spill: Path, *, every_item: bool = False, diagnoses: str = "none", hours: int = 48):
     needed = dict(cohort.NEEDED) | window.needed(diagnoses)
     found = tables.find(roots, needed)
     with tables.opened(found, needed, memory_limit="1GB", threads=2, spill=spill) as con:
@@ -61,9 +59,7 @@ def test_no_event_after_prediction_time_changes_the_text(small, tmp_path_factory
         limit = frame["stay_id"].map(prediction_times(small))
         later = frame[time] >= limit
         assert later.any()
-        if (
-            "endtime" in frame
-        ):  # what goes on beyond prediction time: its end, length and amount are not known yet
+        if "endtime" in frame:  # what goes on beyond prediction time: its end, length and amount are not known yet
             runs_on = (~later & (frame["endtime"] >= limit)).to_numpy()
             frame.loc[runs_on, "endtime"] += pd.Timedelta(hours=int(rng.integers(1, 50)))
             if value:
@@ -81,9 +77,7 @@ def test_no_event_after_prediction_time_changes_the_text(small, tmp_path_factory
     shutil.rmtree(root)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "seen"), [(-1, True), (0, False), (-48 * 3600, True), (-48 * 3600 - 1, False)]
-)
+@pytest.mark.parametrize(("seconds", "seen"), [(-1, True), (0, False), (-48 * 3600, True), (-48 * 3600 - 1, False)])
 def test_the_window_begins_with_the_stay_and_ends_before_prediction_time(small, tmp_path, seconds, seen):
     for table, (time, _) in TIMES.items():
         frame = pd.read_parquet(small / f"{table}.parquet")
@@ -159,9 +153,7 @@ def test_a_sum_of_parts_needs_every_part(small, tmp_path):
     chart = pd.read_parquet(small / "icu/chartevents.parquet")
     (tmp_path / "icu").mkdir()
     chart[chart["itemid"] != 223900].to_parquet(tmp_path / "icu/chartevents.parquet")
-    assert any(
-        "Glasgow coma scale" in dict(record.readings) for record in records([small], tmp_path).values()
-    )
+    assert any("Glasgow coma scale" in dict(record.readings) for record in records([small], tmp_path).values())
     for record in records([tmp_path, small], tmp_path / "spill").values():
         assert "Glasgow coma scale" not in dict(record.readings)
 
@@ -176,8 +168,6 @@ def test_neither_threads_nor_the_order_of_rows_change_a_digit(small, tmp_path):
 def test_diagnoses_are_off_unless_asked_for(small, tmp_path):
     assert not any(record.diagnoses for record in records([small], tmp_path).values())
     coded = records([small], tmp_path, diagnoses="discharge")
-    assert "Essential (primary) hypertension" in {
-        name for record in coded.values() for name in record.diagnoses
-    }
+    assert "Essential (primary) hypertension" in {name for record in coded.values() for name in record.diagnoses}
     with pytest.raises(Refusal, match=r"^task\.diagnoses='prior': choose none or discharge\.$"):
         window.needed("prior")

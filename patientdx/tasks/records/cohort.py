@@ -79,9 +79,7 @@ def mortality(con: duckdb.DuckDBPyConnection, *, window_hours: int, gap_hours: i
         attrition.append({"step": step, "stays": stays, "patients": patients, "events": int(events)})
     if not attrition[-1]["stays"]:
         left = ", ".join(f"{row['step']}: {row['stays']}" for row in attrition)
-        raise Refusal(
-            f"No ICU stay is left in the cohort ({left}). Shorten task.window_hours or task.gap_hours."
-        )
+        raise Refusal(f"No ICU stay is left in the cohort ({left}). Shorten task.window_hours or task.gap_hours.")
     con.execute(f"CREATE TEMP TABLE cohort AS SELECT * EXCLUDE (known, hours) FROM stays WHERE {kept}")
     rows = con.execute("SELECT stay_id, subject_id, label FROM cohort ORDER BY stay_id").fetchall()
     return Cohort(tuple(rows), attrition)

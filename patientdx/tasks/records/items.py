@@ -48,8 +48,7 @@ def items() -> tuple[Item, ...]:
     numbers = {"minimum": float, "maximum": float, "scale": float, "offset": float}
     numbers |= dict.fromkeys(("itemid", "decimals", "part", "parts"), int)
     return tuple(
-        Item(**{name: numbers.get(name, str)(text) for name, text in row.items()})
-        for row in _rows("items.csv")
+        Item(**{name: numbers.get(name, str)(text) for name, text in row.items()}) for row in _rows("items.csv")
     )
 
 

@@ -43,9 +43,7 @@ READINGS = (
     Reading(220615, 0.05, 0.55, 0.40, 0.08, 12, 0.90, log=True, decimals=1, unit="mg/dL", minimum=0.2),
     Reading(225624, 3.0, 0.55, 0.45, 0.08, 12, 0.90, log=True, unit="mg/dL", minimum=2),
     Reading(220645, 138.5, 4.2, 0.10, 1.5, 12, 0.88, both=True, unit="mEq/L", minimum=110, maximum=170),
-    Reading(
-        227442, 4.15, 0.42, 0.20, 0.25, 12, 0.85, both=True, decimals=1, unit="mEq/L", minimum=2, maximum=8
-    ),
+    Reading(227442, 4.15, 0.42, 0.20, 0.25, 12, 0.85, both=True, decimals=1, unit="mEq/L", minimum=2, maximum=8),
     Reading(227443, 24.5, 3.4, -0.42, 1.2, 12, 0.75, unit="mEq/L", minimum=6, maximum=45),
     Reading(220546, 2.25, 0.42, 0.32, 0.10, 12, 0.85, log=True, decimals=1, unit="K/uL", minimum=0.2),
     Reading(220228, 11.3, 1.9, -0.25, 0.4, 12, 0.85, decimals=1, unit="g/dl", minimum=4, maximum=19),
@@ -128,9 +126,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def _grid(
-    rng: np.random.Generator, stays: dict, keep: np.ndarray, every: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _grid(rng: np.random.Generator, stays: dict, keep: np.ndarray, every: float) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers into `stays` and jittered times (microseconds) every so many hours, up to day five."""
     span = np.minimum(stays["los"], 120.0)
     counts = np.where(keep, np.maximum(1, (span / every).astype(int)), 0)
@@ -144,9 +140,7 @@ def _ids(stays: dict, row: np.ndarray) -> dict[str, np.ndarray]:
     return {name: stays[name][row] for name in ("subject_id", "hadm_id", "stay_id")}
 
 
-def _chart(
-    stays: dict, row: np.ndarray, time: np.ndarray, item: int, value: np.ndarray, unit: str
-) -> pa.Table:
+def _chart(stays: dict, row: np.ndarray, time: np.ndarray, item: int, value: np.ndarray, unit: str) -> pa.Table:
     columns = _ids(stays, row) | {
         "charttime": pa.array(time, pa.timestamp("us")),
         "storetime": pa.array(time + HOUR // 4, pa.timestamp("us")),
@@ -177,9 +171,7 @@ def chart(rng: np.random.Generator, stays: dict) -> list[pa.Table]:
         z = z[row] + reading.loading * drift[row] * elapsed
         value = reading.centre + reading.spread * z + rng.normal(0, reading.noise, len(row))
         value = np.clip(np.exp(value) if reading.log else value, reading.minimum, reading.maximum)
-        tables.append(
-            _chart(stays, row, time, reading.itemid, np.round(value, reading.decimals), reading.unit)
-        )
+        tables.append(_chart(stays, row, time, reading.itemid, np.round(value, reading.decimals), reading.unit))
     deficit = np.clip(0.4 * severity + rng.normal(0, 0.7, total) - 0.5 + 0.8 * stays["ventilated"], 0, 3)
     for item, best, points in COMA:
         row, time = _grid(rng, stays, rng.random(total) < 0.99, 4)

@@ -114,9 +114,7 @@ def _patients_table(rng: np.random.Generator, people: dict, stays: dict) -> pa.T
         "anchor_age": people["age"],
         "anchor_year": people["year"],
         "anchor_year_group": pa.array(["2011 - 2013"] * size, pa.string()),
-        "dod": pa.array(day.astype(np.int32), pa.int32(), mask=~(dead | people["dies_later"])).cast(
-            pa.date32()
-        ),
+        "dod": pa.array(day.astype(np.int32), pa.int32(), mask=~(dead | people["dies_later"])).cast(pa.date32()),
     }
     return pa.table(columns)
 
@@ -127,8 +125,7 @@ def _admissions_table(rng: np.random.Generator, people: dict, stays: dict, last:
     stamps = {"admittime": "admitted", "dischtime": "discharged", "deathtime": "deathtime"}
     masks = {"deathtime": ~died | unrecorded}
     times = {
-        name: pa.array(stays[source][last], pa.timestamp("us"), mask=masks.get(name))
-        for name, source in stamps.items()
+        name: pa.array(stays[source][last], pa.timestamp("us"), mask=masks.get(name)) for name, source in stamps.items()
     }
     age = people["age"][person]
     insurance = np.where(age >= 65, "Medicare", rng.choice(["Private", "Medicaid", "Other"], len(last)))

@@ -19,13 +19,10 @@ def position(*key: object) -> float:
 def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
     """The fractions in the order train, pilot, test. Raises Refusal unless they add up to 1."""
     given = dict(fractions)
-    numbers = all(
-        isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in given.values()
-    )
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in given.values())
     if not set(given) <= set(SPLITS) or not numbers or not math.isclose(sum(given.values()), 1, abs_tol=1e-9):
         raise Refusal(
-            f"task.fractions={given}: the shares of {', '.join(SPLITS)} must each lie in [0, 1] "
-            "and add up to 1."
+            f"task.fractions={given}: the shares of {', '.join(SPLITS)} must each lie in [0, 1] and add up to 1."
         )
     return {name: float(given.get(name, 0)) for name in SPLITS}
 
@@ -37,9 +34,7 @@ def split_of(subject: object, *, seed: int, fractions: Mapping[str, float]) -> s
         edge += share
         if share and place < edge:
             return name
-    return next(
-        name for name in reversed(list(fractions)) if fractions[name]
-    )  # edge short of 1 by a rounding
+    return next(name for name in reversed(list(fractions)) if fractions[name])  # edge short of 1 by a rounding
 
 
 def check_splits(rows: Iterable[tuple[str, int]], scored: Iterable[str] = SCORED) -> None:

@@ -35,7 +35,7 @@ _GENERATORS = {
 }
 
 
-def hospital(cache: Path, *, stays: int = 480, seed: int = 0, form: str = "parquet") -> Path:
+def hospital(cache: Path, *, stays: int = 320, seed: int = 0, form: str = "parquet") -> Path:
     """Folder with the synthetic hospital, written on first use.
 
     `stays` is the number of adult ICU stays of at least 54 hours (reached to within a patient's stays);
@@ -112,18 +112,14 @@ def _tables(folder: Path, wanted: dict) -> dict[str, str]:
         for writer in writers.values():
             writer.close()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-    }
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _block(seed: int, number: int) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
     stays, tables = population.block(seed, number)
     for place, (name, make) in enumerate(_GENERATORS.items(), start=2):
         parts = make(np.random.default_rng([seed, number, place]), stays)
-        tables[name] = pa.concat_tables(parts).sort_by(
-            [("subject_id", "ascending"), ("hadm_id", "ascending")]
-        )
+        tables[name] = pa.concat_tables(parts).sort_by([("subject_id", "ascending"), ("hadm_id", "ascending")])
     return stays, tables
 
 

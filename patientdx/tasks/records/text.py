@@ -30,9 +30,7 @@ class Template:
     @property
     def sha256(self) -> str:
         """sha256 (hex) of what the template makes of a fixed invented record, and of the item dictionary."""
-        return hashlib.sha256(
-            json.dumps([self.id, self.write(SPECIMEN, 48), items.digest()]).encode()
-        ).hexdigest()
+        return hashlib.sha256(json.dumps([self.id, self.write(SPECIMEN, 48), items.digest()]).encode()).hexdigest()
 
 
 def intervals(record: Record, window_hours: int) -> str:
@@ -69,9 +67,7 @@ def paper(record: Record, window_hours: int) -> str:
     """
     sex = SEX.get(record.gender or "")
     race, insurance = record.race or "unknown", record.insurance or "unknown"
-    person = (
-        f"A {sex + ' ' if sex else ''}patient, {record.age} years old, race {race}, insured by {insurance}"
-    )
+    person = f"A {sex + ' ' if sex else ''}patient, {record.age} years old, race {race}, insured by {insurance}"
     blocks = [person + (", diagnosed with " + "; ".join(record.diagnoses) if record.diagnoses else "")]
     if record.readings:
         means = "; ".join(f"{value:.3f} for {name}" for name, value in record.readings)

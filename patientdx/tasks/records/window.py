@@ -62,9 +62,7 @@ def needed(diagnoses: str) -> dict[str, dict[str, str]]:
     return _EVENTS | (_CODES if diagnoses == "discharge" else {})
 
 
-def records(
-    con: duckdb.DuckDBPyConnection, *, diagnoses: str = "none", every_item: bool = False
-) -> dict[int, Record]:
+def records(con: duckdb.DuckDBPyConnection, *, diagnoses: str = "none", every_item: bool = False) -> dict[int, Record]:
     """A Record for each stay of the table `cohort`, by stay_id.
 
     By default readings are those of items.csv and names are short. With `every_item` all numeric chart items
@@ -98,9 +96,7 @@ def records(
 
 def _name_items(con: duckdb.DuckDBPyConnection, every_item: bool) -> dict[str, int]:
     """Tables `read_items` and `named` (itemid, kind, name) in the connection; the order of readings."""
-    rows = con.execute(
-        "SELECT itemid, label, category, linksto FROM d_items WHERE label IS NOT NULL"
-    ).fetchall()
+    rows = con.execute("SELECT itemid, label, category, linksto FROM d_items WHERE label IS NOT NULL").fetchall()
     of = {link: [row[:3] for row in rows if row[3] == link] for link in {row[3] for row in rows}}
     kinds = {"drug": "inputevents", "procedure": "procedureevents", "output": "outputevents"}
     names: list[tuple[int, str, str]] = []
@@ -112,10 +108,7 @@ def _name_items(con: duckdb.DuckDBPyConnection, every_item: bool) -> dict[str, i
     if every_item:
         read = [(itemid, label, 0, 1, 1.0, 0.0, -1e9, 1e9) for itemid, label, _ in of.get("chartevents", [])]
     else:
-        read = [
-            (i.itemid, i.name, i.part, i.parts, i.scale, i.offset, i.minimum, i.maximum)
-            for i in items.items()
-        ]
+        read = [(i.itemid, i.name, i.part, i.parts, i.scale, i.offset, i.minimum, i.maximum) for i in items.items()]
     columns = ("itemid", "name", "part", "parts", "scale", "shift", "minimum", "maximum")
     _table(con, "read_items", columns, read)
     _table(con, "named", ("itemid", "kind", "name"), names)

@@ -1,0 +1,247 @@
+"""What a config may say: composed by Hydra from conf/, read by `parse`, every fault in its own words."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import open_dict
+
+from patientdx.refusal import Refusal
+from patientdx.settings import Call, Settings, dotted, parse
+
+CONF = Path(__file__).parents[1] / "conf"
+RANGE = "0 is the base model and 1 the pivot model."
+NUMBER = "is not a number. Give one from 0 (base) to 1 (pivot)."
+MISSING = object()
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("config", overrides=list(overrides))
+
+
+def changed(key: str, value):
+    """The default config with one key set, or taken away, behind Hydra's back: as another yaml would have it."""
+    cfg = composed()
+    *path, last = key.split(".")
+    node = cfg
+    for name in path:
+        node = node[name]
+    with open_dict(node):
+        if value is MISSING:
+            del node[last]
+        else:
+            node[last] = value
+    return cfg
+
+
+def faults(cfg) -> list[str]:
+    """The lines of the refusal, without their count, which is checked here."""
+    with pytest.raises(Refusal) as refused:
+        parse(cfg)
+    head, *lines = str(refused.value).split("\n")
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    assert head == f"{count} in this configuration"
+    assert all(line.startswith("  ") for line in lines)
+    return [line[2:] for line in lines]
+
+
+def test_the_default_config():
+    settings = parse(composed())
+    assert isinstance(settings, Settings)
+    assert (settings.weight, settings.merge_name, settings.task_name, settings.kind) == (
+        0.4,
+        "slerp",
+        "mortality",
+        "choice",
+    )
+    assert settings.merge == Call("patientdx.merge.slerp.slerp", '{"collinear": 0.9995}')
+    assert (settings.base.name, settings.pivot.name) == ("smollm2_135m_instruct", "smollm2_135m_numeric")
+    assert [label for label, _ in settings.metrics] == ["auroc", "auprc"]
+    assert settings.splits == ("pilot", "test")
+    assert settings.composed["lambda"] == 0.4
+    assert hash(settings.merge) == hash(parse(composed("lambda=0.1")).merge)  # a sweep shares its curves
+
+
+def test_the_cache_of_the_environment_reaches_the_task(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATIENTDX_CACHE", str(tmp_path))
+    settings = parse(composed())
+    assert settings.cache == tmp_path
+    assert json.loads(settings.task.arguments)["cache"] == str(tmp_path)
+    settings = parse(composed("cache=~/somewhere"))
+    assert settings.cache == Path.home() / "somewhere"
+    assert json.loads(settings.task.arguments)["cache"] == str(settings.cache)
+
+
+@pytest.mark.parametrize(("text", "weight"), [("0", 0.0), ("1", 1.0), ("0.25", 0.25), ("1e-3", 0.001)])
+@pytest.mark.parametrize("method", ["slerp", "linear"])
+def test_lambda_from_end_to_end(method, text, weight):
+    found = parse(composed(f"merge={method}", f"lambda={text}")).weight
+    assert found == weight
+    assert isinstance(found, float)
+
+
+def test_no_merge_has_no_lambda():
+    assert parse(composed("merge=none")).weight is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (["lambda=abc"], f"lambda=abc {NUMBER}"),
+        (["lambda=nan"], f"lambda=nan {NUMBER}"),
+        (["lambda=inf"], f"lambda=inf {NUMBER}"),
+        (["lambda=true"], f"lambda=True {NUMBER}"),
+        (["lambda=null"], f"lambda=None {NUMBER}"),
+        (["lambda='0.3'"], f"lambda=0.3 {NUMBER}"),
+        (["lambda=[0.1,0.2]"], f"lambda=[0.1, 0.2] {NUMBER} To sweep, add -m and write lambda=0.1,0.2,0.4."),
+        (["lambda=1.5"], f"lambda=1.5 is outside [0, 1]: {RANGE}"),
+        (["lambda=-0.1"], f"lambda=-0.1 is outside [0, 1]: {RANGE}"),
+        (["lambda=2"], f"lambda=2 is outside [0, 1]: {RANGE}"),
+        (
+            ["merge=none", "lambda=0.3"],
+            "lambda=0.3: merge=none has no λ. Leave lambda out, or use a method that has one (merge=slerp, linear).",
+        ),
+        (["+merge.gamma=3"], "merge.gamma: slerp has no such parameter; it takes collinear."),
+        (["merge=linear", "+merge.collinear=1"], "merge.collinear: linear has no such parameter; it takes none."),
+        (["merge.collinear=high"], "merge.collinear must be a number, got 'high'."),
+        (["merge.collinear=true"], "merge.collinear must be a number, got True."),
+        (["merge.collinear=null"], "merge.collinear must be a number, got None."),
+        (["task.window_hours=long"], "task.window_hours must be a number, got 'long'."),
+        (["task.question=3"], "task.question must be a word, got 3."),
+        (["task.kind=essay"], "task.kind=essay: it is one of choice."),
+        (["splits=[x]"], "splits=['x']: give one or more of train, pilot, test."),
+        (["splits=[test,x]"], "splits=['test', 'x']: give one or more of train, pilot, test."),
+        (["splits=[]"], "splits=[]: give one or more of train, pilot, test."),
+        (["splits=null"], "splits=None: give one or more of train, pilot, test."),
+        (["splits=3"], "splits=3: give one or more of train, pilot, test."),
+        (["dtype=int4"], "dtype=int4: it is one of bfloat16, float16, float32."),
+        (["device=tpu"], "device=tpu: it is one of auto, cpu."),
+        (["parents=perhaps"], "parents=perhaps: it is true or false."),
+        (["seed=-1"], "seed=-1: give a whole number of at least 0."),
+        (["seed=0.5"], "seed=0.5: give a whole number of at least 0."),
+        (["scoring.max_tokens=8"], "scoring.max_tokens=8: give a whole number of at least 16."),
+        (["scoring.max_tokens=null"], "scoring.max_tokens=None: give a whole number of at least 16."),
+        (["scoring.batch_tokens=0"], "scoring.batch_tokens=0: give a whole number of at least 1."),
+        (["bootstrap.resamples=3"], "bootstrap.resamples=3: give a whole number of at least 100."),
+        (["bootstrap.level=95"], "bootstrap.level=95: give a number between 0 and 1."),
+        (["bootstrap.level=nan"], "bootstrap.level=nan: give a number between 0 and 1."),
+        (["output=null"], "output=None: give a folder."),
+        (["cache=7"], "cache=7: give a folder."),
+        (["base_model.source=3"], "base_model.source must be a word or null, got 3."),
+        (["pivot_model.chat_template=maybe"], "pivot_model.chat_template must be true or false, got 'maybe'."),
+        (
+            ["+base_model.quant=q4"],
+            "base_model has no key quant; it takes name, source, revision, adapter, gguf, licence, ancestor, "
+            "memory_gb, chat_template.",
+        ),
+        (
+            ["merge._target_=os.system"],
+            "merge._target_: os.system is not inside patientdx; only its own functions can be named in a yaml.",
+        ),
+        (
+            ["merge._target_=patientdx.merge.slerp.lerp"],
+            "merge._target_: patientdx.merge.slerp.lerp does not exist; name a function as "
+            "patientdx.<module>.<function>.",
+        ),
+        (
+            ["merge._target_=patientdx.merge.curve.BLOCK"],
+            "merge._target_: patientdx.merge.curve.BLOCK is no function; name a function as "
+            "patientdx.<module>.<function>.",
+        ),
+        (
+            ["task.metrics.auroc=sklearn.metrics.roc_auc_score"],
+            "task.metrics.auroc: sklearn.metrics.roc_auc_score is not inside patientdx; only its own functions can be "
+            "named in a yaml.",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_each_fault_in_its_own_words(overrides, fault):
+    assert faults(composed(*overrides)) == [fault]
+
+
+@pytest.mark.parametrize("key", ["merge._target_", "task._target_", "merge.name", "task.name", "base_model.name"])
+@pytest.mark.parametrize("value", [MISSING, None])
+def test_what_a_yaml_must_say(key, value):
+    said = [f"{key} is missing."]
+    if key == "base_model.name" and value is None:
+        said = ["base_model.name must be a word, got None."]
+    assert faults(changed(key, value)) == said
+
+
+def test_a_parameter_without_default_must_be_given():
+    [fault] = faults(changed("task.cache", MISSING))
+    assert fault == "task.cache is missing: load needs it."
+
+
+def test_an_unknown_key_of_a_task_names_those_there_are():
+    [fault] = faults(changed("task.windows", 3))
+    assert fault.startswith("task.windows: load has no such parameter; it takes ")
+    assert "window_hours" in fault
+
+
+@pytest.mark.parametrize("overrides", [["~merge"], ["~task", "~base_model"]])
+def test_a_group_taken_away(overrides):
+    names = sorted(one[1:] for one in overrides)
+    with pytest.raises(Refusal) as refused:
+        parse(composed(*overrides))
+    assert str(refused.value) == f"this configuration has no {', '.join(names)}: choose one, as in merge=slerp."
+
+
+def test_several_faults_are_listed_together():
+    cfg = composed(
+        "lambda=2", "dtype=int4", "splits=[x]", "+merge.gamma=1", "seed=-3", "bootstrap.level=2", "+base_model.quant=q4"
+    )
+    assert sorted(fault.split(":")[0].split("=")[0].split(" ")[0] for fault in faults(cfg)) == [
+        "base_model",
+        "bootstrap.level",
+        "dtype",
+        "lambda",
+        "merge.gamma",
+        "seed",
+        "splits",
+    ]
+
+
+def test_an_interpolation_that_leads_nowhere():
+    with pytest.raises(Refusal) as refused:
+        parse(changed("task.question", "${nowhere}"))
+    assert str(refused.value) == "this configuration cannot be resolved: Interpolation key 'nowhere' not found"
+
+
+def test_splits_as_a_word_and_named_twice():
+    assert parse(composed("splits=test")).splits == ("test",)
+    assert parse(composed("splits=[test,pilot,test]")).splits == ("test", "pilot")
+
+
+def test_a_package_that_is_not_installed_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch):
+    (tmp_path / "needy.py").write_text("import surely_not_installed\n")
+    monkeypatch.setattr("patientdx.merge.__path__", [str(tmp_path)])
+    with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
+        dotted("patientdx.merge.needy.needy")
+
+
+@pytest.mark.parametrize("value", [True, 3, "x", [1, 2]])
+def test_a_call_gives_its_arguments(value):
+    call = Call("patientdx.settings.Call", json.dumps({"arguments": value}))
+    assert call("patientdx.x").arguments == value
+
+
+@pytest.mark.parametrize(
+    ("override", "group"), [("merge=slrp", "merge"), ("base_model=gpt", "base_model"), ("task=sepsys", "task")]
+)
+def test_hydra_lists_what_there_is(override, group):
+    with pytest.raises(MissingConfigException) as refused:
+        composed(override)
+    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    wrong = override.split("=")[1]
+    listed = "".join(f"\n\t{option}" for option in options)
+    assert f"Could not find '{group}/{wrong}'\n\nAvailable options in '{group}':{listed}\n" in str(refused.value)
+
+
+def test_hydra_refuses_a_key_that_is_not_there():
+    with pytest.raises(ConfigCompositionException, match="Could not override 'lamda'"):
+        composed("lamda=0.3")
