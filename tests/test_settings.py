@@ -60,7 +60,7 @@ def test_the_default_config():
     assert settings.merge == Call("patientdx.merge.slerp.slerp", '{"collinear": 0.9995}')
     assert (settings.base.name, settings.pivot.name) == ("smollm2_135m_instruct", "smollm2_135m_numeric")
     assert [label for label, _ in settings.metrics] == ["auroc", "auprc"]
-    assert settings.splits == ("pilot", "test")
+    assert (settings.splits, parse(composed(), sweep=True).splits) == (("test",), ("pilot", "test"))
     assert settings.composed["lambda"] == 0.4
     assert hash(settings.merge) == hash(parse(composed("lambda=0.1")).merge)  # a sweep shares its curves
 
@@ -70,7 +70,7 @@ def test_the_cache_of_the_environment_reaches_the_task(monkeypatch, tmp_path):
     settings = parse(composed())
     assert settings.cache == tmp_path
     assert json.loads(settings.task.arguments)["cache"] == str(tmp_path)
-    settings = parse(composed("cache=~/somewhere"))
+    settings = parse(composed("cache='~/somewhere'"))
     assert settings.cache == Path.home() / "somewhere"
     assert json.loads(settings.task.arguments)["cache"] == str(settings.cache)
 
@@ -109,19 +109,17 @@ def test_no_merge_has_no_lambda():
         (["merge.collinear=high"], "merge.collinear must be a number, got 'high'."),
         (["merge.collinear=true"], "merge.collinear must be a number, got True."),
         (["merge.collinear=null"], "merge.collinear must be a number, got None."),
-        (["task.window_hours=long"], "task.window_hours must be a number, got 'long'."),
+        (["task.window_hours=long"], "task.window_hours must be a whole number, got 'long'."),
         (["task.question=3"], "task.question must be a word, got 3."),
         (["task.kind=essay"], "task.kind=essay: it is one of choice."),
         (["splits=[x]"], "splits=['x']: give one or more of train, pilot, test."),
         (["splits=[test,x]"], "splits=['test', 'x']: give one or more of train, pilot, test."),
         (["splits=[]"], "splits=[]: give one or more of train, pilot, test."),
-        (["splits=null"], "splits=None: give one or more of train, pilot, test."),
         (["splits=3"], "splits=3: give one or more of train, pilot, test."),
         (["dtype=int4"], "dtype=int4: it is one of bfloat16, float16, float32."),
         (["device=tpu"], "device=tpu: it is one of auto, cpu."),
         (["parents=perhaps"], "parents=perhaps: it is true or false."),
         (["seed=-1"], "seed=-1: give a whole number of at least 0."),
-        (["seed=0.5"], "seed=0.5: give a whole number of at least 0."),
         (["scoring.max_tokens=8"], "scoring.max_tokens=8: give a whole number of at least 16."),
         (["scoring.max_tokens=null"], "scoring.max_tokens=None: give a whole number of at least 16."),
         (["scoring.batch_tokens=0"], "scoring.batch_tokens=0: give a whole number of at least 1."),
@@ -206,6 +204,11 @@ def test_several_faults_are_listed_together():
     ]
 
 
+def test_a_fault_is_told_where_it_is_taken_over_too():
+    said = ["seed=0.5: give a whole number of at least 0.", "task.seed must be a whole number, got 0.5."]
+    assert faults(composed("seed=0.5")) == said
+
+
 def test_an_interpolation_that_leads_nowhere():
     with pytest.raises(Refusal) as refused:
         parse(changed("task.question", "${nowhere}"))
@@ -213,7 +216,7 @@ def test_an_interpolation_that_leads_nowhere():
 
 
 def test_splits_as_a_word_and_named_twice():
-    assert parse(composed("splits=test")).splits == ("test",)
+    assert parse(composed("splits=train")).splits == ("train",)
     assert parse(composed("splits=[test,pilot,test]")).splits == ("test", "pilot")
 
 
