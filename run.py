@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from patientdx import report, sweep
+from patientdx import report, session, sweep
 from patientdx.pipeline import run
 from patientdx.refusal import Refusal
 from patientdx.settings import parse
@@ -34,6 +34,8 @@ def main(cfg: DictConfig) -> None:
     except Refusal as fault:
         sweep.refuse(cfg, fault)
         if number is None:
+            # All were refused alike. Whoever ends first has the others ended too: not before the word is out.
+            session.accelerator(str(cfg.device)).wait_for_everyone()
             sys.exit(2)
         sweep.leave_fault(cfg, number, fault)  # the other runs go on; the end of the sweep says which was refused
         return

@@ -12,7 +12,8 @@ from command_line import ROOT, environment, forked, launch, rows_of, small, the_
 # `--multi_gpu` is accelerate's word for several processes; without it, it starts one where there is no second GPU.
 ACCELERATE = (
     *(str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2"),
-    *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    # Port 0 lets it find a free one: two test runs may share a machine.
+    *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
 )
 SWEEP = ("-m", "lambda=0.2,0.4")
 
