@@ -160,3 +160,12 @@ def test_two_tokenizations_never_share_a_fingerprint():
     assert len({*made, prompts(((2, 1),))}) == 5
     assert made[0] == prompts(((1, 2),))
     assert len(made[0]) == 64
+
+
+def test_a_record_whose_first_word_takes_no_token_more_is_kept_that_far(tokenizer):
+    # A text's last space is a token of its own, and part of the word where one follows.
+    least, whole = (len(tokenise(tokenizer, [(BEFORE, r, AFTER)], OPTIONS).ids[0]) for r in ("", RECORD))
+    for limit in range(least, whole):
+        [ids] = tokenise(tokenizer, [(BEFORE, RECORD, AFTER)], OPTIONS, limit=limit).ids
+        assert len(ids) == limit
+        assert f"{BEFORE}hea" in text(tokenizer, ids)
