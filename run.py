@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -47,4 +48,9 @@ if __name__ == "__main__":
     if int(os.environ.get("RANK", "0")) > 0:  # of the processes of `accelerate launch` only the first speaks
         logging.disable()
         warnings.simplefilter("ignore")
-    main()
+    try:
+        main()
+    finally:
+        # A process group left to the interpreter's end can abort it: its threads are still running.
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -23,7 +23,7 @@ from patientdx.scoring.choice import score
 from patientdx.scoring.model import load_model, load_tokenizer
 from patientdx.scoring.prompts import Prompts
 
-OURS, PLAIN, PLAIN_LAST = "ours", "transformers", "transformers, last logits only"
+OURS, PLAIN, PLAIN_LAST = "ours", "transformers", "transformers, last row"
 
 
 def theirs(batch: int) -> str:
