@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -19,50 +20,96 @@ BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One tensor's path from λ=0 to λ=1.
+class Worked:
+    """A term that is not stored but worked out as it is needed, a block at a time: a trimmed task vector, say.
 
-    terms: tensors of one shape, any floating dtype; never written to.
-    shares: λ -> one float for each term; the point at λ is the sum of share x term.
-    facts: what was found when the curve was made (angle, branch taken, ...), for the report.
+    sources: stored tensors of one shape, any floating dtype; never written to.
+    block: (pieces, start, λ) -> float64 (n,). `pieces` are the sources' elements start .. start + n as float64 (n,),
+    free to be overwritten. A pure function, called from several threads: no state, no randomness but by place.
     """
 
-    terms: tuple[Tensor, ...]
-    shares: Callable[[float], tuple[float, ...]]
+    sources: tuple[Tensor, ...]
+    block: Callable[[Sequence[Tensor], int, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One tensor's path in λ.
+
+    terms: tensors of one shape, any floating dtype, never written to; or rules that work one out.
+    shares: λ -> for each term one float, or a float64 tensor (rows,) with one for each row, a row being the elements
+    along the last axis; the point at λ is the sum of share x term.
+    facts: what was found when the curve was made (angle, branch taken, ...), for the report.
+    by_row: blocks hold whole rows (elements along the last axis), because a term or its shares need them whole.
+    """
+
+    terms: tuple[Tensor | Worked, ...]
+    shares: Callable[[float], tuple[float | Tensor, ...]]
     facts: Mapping[str, float | str] = field(default_factory=dict)
+    by_row: bool = False
 
 
 @torch.no_grad()
-def evaluate(curve: Curve, weight: float, out: Tensor) -> Tensor:
+def evaluate(curve: Curve, weight: float, out: Tensor, *, span: tuple[int, int] | None = None) -> Tensor:
     """Write the point at λ = `weight` into `out` and return it.
 
     Arithmetic is float64 (float32 on a device without), with one rounding to `out`'s dtype at the end: where terms
     of opposite sign nearly cancel, float32 sums are thousands of bfloat16 steps off, and the pass is bound by memory,
-    not by arithmetic. Where one term has share 1 and all others 0, that term is copied, so end points equal their
-    parent bit for bit.
-    `out` must be contiguous, of the terms' shape, and share no memory with them (ValueError); it may lie on another
-    device than the terms.
+    not by arithmetic. Where one stored term has share 1 and all others 0, that term is copied, so end points equal
+    their parent bit for bit.
+    span: (start, stop), flat elements: only these are worked out and `out` (stop - start,) takes them; for a curve
+    `by_row` both are whole rows. Spans give the same bits as the whole.
+    `out` must be contiguous, of the terms' shape (or the span's length), and share no memory with them (ValueError);
+    it may lie on another device than the terms.
     """
-    _check_out(curve.terms, out)
-    used = [(share, term) for share, term in zip(curve.shares(weight), curve.terms, strict=True) if share != 0.0]
-    if not used:
-        return out.zero_()
-    if len(used) == 1 and used[0][0] == 1.0:
-        return out.copy_(used[0][1])
-    exact = torch.float32 if out.device.type == "mps" else torch.float64
-    total, piece = _scratch(out.device, exact, threading.get_ident())
+    stored = tuple(chain.from_iterable(t.sources if isinstance(t, Worked) else (t,) for t in curve.terms))
+    _check_out(stored, out, span)
+    first, last = span or (0, out.numel())
+    row = max(1, stored[0].shape[-1] if stored[0].ndim else 1)
+    flat = [
+        (share, tuple(source.reshape(-1) for source in (term.sources if isinstance(term, Worked) else (term,))), term)
+        for share, term in zip(curve.shares(weight), curve.terms, strict=True)
+        if not _is(share, 0.0)
+    ]
     target = out.view(-1)
-    flat = [(share, term.reshape(-1)) for share, term in used]
-    for start in range(0, target.numel(), BLOCK):
-        stop = min(start + BLOCK, target.numel())
-        acc, part = total[: stop - start], piece[: stop - start]
-        # Multiplied, then added: a fused multiply-add would leave a residue where two terms cancel exactly, and the
-        # result would depend on the processor.
-        acc.copy_(flat[0][1][start:stop]).mul_(flat[0][0])
-        for share, term in flat[1:]:
-            acc.add_(part.copy_(term[start:stop]).mul_(share))
-        target[start:stop].copy_(acc)
+    if not flat:
+        return out.zero_()
+    if len(flat) == 1 and _is(flat[0][0], 1.0) and not isinstance(flat[0][2], Worked):
+        target.copy_(flat[0][1][0][first:last])
+        return out
+    exact = torch.float32 if out.device.type == "mps" else torch.float64
+    step = max(1, BLOCK // row) * row if curve.by_row else BLOCK
+    buffers = _scratch(out.device, exact, min(step, last - first), threading.get_ident())
+    for start in range(first, last, step):
+        stop = min(start + step, last)
+        acc = None
+        for share, sources, term in flat:
+            # Multiplied, then added: a fused multiply-add would leave a residue where two terms cancel exactly, and
+            # the result would depend on the processor.
+            piece = _piece(term, sources, start, stop, weight, buffers[acc is not None])
+            piece = _times(piece, share, start, row)
+            acc = piece if acc is None else acc.add_(piece)
+        target[start - first : stop - first].copy_(acc)
     return out
+
+
+def _piece(term: Tensor | Worked, sources: Sequence[Tensor], start: int, stop: int, weight: float, room: Tensor):
+    """Elements start .. stop of a term, (stop - start,) in `room`'s dtype, free to be overwritten."""
+    if isinstance(term, Worked):
+        pieces = [source[start:stop].to(room.device, room.dtype, copy=True) for source in sources]
+        return term.block(pieces, start, weight)
+    return room[: stop - start].copy_(sources[0][start:stop])
+
+
+def _times(piece: Tensor, share: float | Tensor, start: int, row: int) -> Tensor:
+    if isinstance(share, Tensor):
+        rows = share[start // row : start // row + piece.numel() // row].to(piece.device, piece.dtype)
+        return piece.view(-1, row).mul_(rows[:, None]).view(-1)
+    return piece.mul_(share)
+
+
+def _is(share: float | Tensor, value: float) -> bool:
+    return not isinstance(share, Tensor) and share == value
 
 
 def write(curves: Mapping[str, Curve], weight: float, into: Mapping[str, Tensor]) -> None:
@@ -108,11 +155,14 @@ def two(parents: Sequence[Tensor], method: str) -> tuple[Tensor, Tensor]:
     return parents[0], parents[1]
 
 
-def _check_out(terms: Sequence[Tensor], out: Tensor) -> None:
+def _check_out(terms: Sequence[Tensor], out: Tensor, span: tuple[int, int] | None) -> None:
     if not out.is_contiguous():
         raise ValueError(f"a merged tensor is written to contiguous memory, got strides {out.stride()}")
+    wanted = out.shape if span is None else terms[0].shape
+    if span is not None and out.numel() != span[1] - span[0]:
+        raise ValueError(f"{span[1] - span[0]} merged elements cannot be written into {out.numel()}")
     for term in terms:
-        if term.shape != out.shape:
+        if term.shape != wanted:
             raise ValueError(f"a tensor of shape {tuple(term.shape)} cannot be merged into {tuple(out.shape)}")
         if term.device == out.device and _overlap(term, out):
             raise ValueError("a merged tensor cannot be written over its own parents: give it memory of its own")
@@ -130,9 +180,9 @@ def _span(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
-@lru_cache(maxsize=8)
-def _scratch(device: torch.device, dtype: torch.dtype, thread: int) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=256)
+def _scratch(device: torch.device, dtype: torch.dtype, size: int, thread: int) -> tuple[Tensor, Tensor]:
     # Touching fresh memory costs more than the arithmetic: the same two blocks serve every tensor of a thread.
     # Made in inference mode they could not be written to outside it.
     with torch.inference_mode(False):
-        return torch.empty(BLOCK, dtype=dtype, device=device), torch.empty(BLOCK, dtype=dtype, device=device)
+        return torch.empty(size, dtype=dtype, device=device), torch.empty(size, dtype=dtype, device=device)
