@@ -1,8 +1,7 @@
-"""Attention after a common prefix, without a mask where that is faster.
+"""Causal attention after a common prefix, without a mask; on a CPU in blocks of queries.
 
 With a prefix in the cache there are fewer queries than keys. The kernels' own causal flag lines the two up at their
-starts, so transformers passes a mask instead, and a masked kernel works on the upper triangle too. Queries of zeros in
-the prefix's place line them up at their ends: the kernel then skips the triangle, and the first rows are dropped.
+starts, so transformers passes a mask instead, and a masked kernel works on the upper triangle too.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function, sdpa_mask
 
 _NAME = "patientdx_after_prefix"
+_BLOCK = 64  # queries at a time on a CPU: their scores stay in its cache
 
 
 @contextmanager
@@ -33,19 +33,54 @@ def after_prefix(model) -> Iterator[None]:
 
 
 def _attend(module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest):
+    if attention_mask is not None or query.shape[2] == 1:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
+    if query.device.type == "cpu":
+        return _by_blocks(query, key, value, rest.get("scaling") or query.shape[-1] ** -0.5), None
+    return _end_aligned(module, query, key, value, **rest)
+
+
+def _end_aligned(module, query: Tensor, key: Tensor, value: Tensor, **rest):
+    """The kernel's own causal attention: queries of zeros in the prefix's place line queries and keys up at their
+    ends, so that it skips the triangle; their rows are dropped."""
     before = key.shape[2] - query.shape[2]
-    if attention_mask is None and before > 0 and query.shape[2] > 1:
-        query = torch.nn.functional.pad(query, (0, 0, before, 0))
-        out, weights = sdpa_attention_forward(module, query, key, value, None, **rest)
-        return out[:, before:], weights
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
+    query = torch.nn.functional.pad(query, (0, 0, before, 0))
+    out, weights = sdpa_attention_forward(module, query, key, value, None, **rest)
+    return out[:, before:], weights
+
+
+def _by_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """Attention of query (B, H, L, D) to key and value (B, G, K, D), in float32; (B, L, H, D) in query's dtype.
+
+    The H / G query heads of a group share its keys in one product. A block of queries sees no key behind its last.
+    """
+    batch, heads, length, size = query.shape
+    kept = query.dtype
+    groups, keys = key.shape[1], key.shape[2]
+    shared, before = heads // groups, keys - length
+    query = (query.float() * scaling).reshape(batch * groups, shared, length, size)
+    key = key.float().reshape(batch * groups, keys, size).transpose(1, 2)
+    value = value.float().reshape(batch * groups, keys, size)
+    out = query.new_empty(batch * groups, shared, length, size)
+    later = torch.full((_BLOCK, _BLOCK), -torch.inf).triu_(1)
+    for start in range(0, length, _BLOCK):
+        stop = min(start + _BLOCK, length)
+        block = query[:, :, start:stop].reshape(batch * groups, -1, size)
+        scores = torch.bmm(block, key[:, :, : before + stop])
+        rows = stop - start
+        scores.view(batch * groups, shared, rows, -1)[..., before + start :] += later[:rows, :rows]
+        found = torch.bmm(torch.softmax(scores, -1), value[:, : before + stop])
+        out[:, :, start:stop] = found.view(batch * groups, shared, rows, size)
+    return out.view(batch, heads, length, size).transpose(1, 2).to(kept)
 
 
 def _mask(*, q_length: int, kv_length: int, mask_function=causal_mask_function, attention_mask=None, **rest):
-    # Added queries cost more than the triangle saves once the prefix is long (measured: at a third of the keys).
     # Sliding windows and padding bring a function or a mask of their own.
     plain = mask_function is causal_mask_function and attention_mask is None
-    if plain and 4 * (kv_length - q_length) <= kv_length:
+    # Added queries cost a GPU more than the triangle saves once the prefix is long (measured on a CPU: at a third
+    # of the keys); blocks need none.
+    cpu = torch.device(rest.get("device", "cpu")).type == "cpu"
+    if plain and (cpu or 4 * (kv_length - q_length) <= kv_length):
         return None
     return sdpa_mask(
         q_length=q_length,

@@ -5,7 +5,7 @@ Axes: B rows of a batch, L positions, D hidden size, V vocabulary, N options.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicCache
 from patientdx.refusal import Refusal
 from patientdx.scoring.attention import after_prefix
 from patientdx.scoring.prompts import Prompts
+from patientdx.scoring.workers import workers
 
 _ROWS = 32  # of a product with the head
 
@@ -82,8 +83,7 @@ def score(
     ids = [prompts.ids[i] for i in rows]
     prefix = prompts.prefix
     mine = plan([len(row) - prefix for row in ids], batch_tokens)[share[0] :: share[1]]
-    done: list[int] = []
-    hidden: list[Tensor] = []
+    found: list[tuple[list[int], Tensor]] = []
     bar = tqdm(
         total=sum(map(len, mine)),
         desc=label,
@@ -91,42 +91,45 @@ def score(
         disable=True if share[0] > 0 else None,
         leave=False,
     )
-    with bar, after_prefix(model):
+    with bar, after_prefix(model), workers(model.device) as at_once:
         past = _prefix(model, ids[0][:prefix]) if prefix and mine else None
-        for batch in mine:
-            for piece, hidden_BD in _fitting(model, ids, batch, prefix, past):
-                done += piece
-                hidden.append(hidden_BD)
-                bar.update(len(piece))
-    if not done:
-        return [], np.empty((0, len(prompts.options)))
-    return done, log_mass(torch.cat(hidden), model.get_output_embeddings(), prompts.options)
+        for pieces in at_once(lambda batch: _fitting(model, ids, batch, prefix, past), mine):
+            found += pieces
+            bar.update(sum(len(piece) for piece, _ in pieces))
+        if not found:
+            return [], np.empty((0, len(prompts.options)))
+        hidden_BD = torch.cat([hidden_BD for _, hidden_BD in found])
+        mass = log_mass(hidden_BD, model.get_output_embeddings(), prompts.options, at_once)
+    return [i for piece, _ in found for i in piece], mass
 
 
-@torch.no_grad()
-def log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]]) -> np.ndarray:
+def log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]], at_once: Callable = map) -> np.ndarray:
     """Log probability of each option's token set, float64 (B, N): logits and softmax in float32.
 
     The vocabulary is walked in slices, so that neither a float32 copy of the head nor a (B, V) matrix is ever held.
     Rows go through in blocks of one size, the last one filled up: a product's rounding depends on how many rows it
-    has, and a prompt's score must not depend on how many others its process has scored.
+    has, and a prompt's score must not depend on how many others its process has scored. `at_once` maps over them.
     """
     n = len(hidden_BD)
     hidden_BD = hidden_BD.to(head.weight.device, torch.float32)
-    hidden_BD = torch.nn.functional.pad(hidden_BD, (0, 0, 0, -n % _ROWS))
+    blocks = torch.nn.functional.pad(hidden_BD, (0, 0, 0, -n % _ROWS)).split(_ROWS)
+    return torch.cat(list(at_once(lambda block: _log_mass(block, head, options), blocks)))[:n].double().cpu().numpy()
+
+
+@torch.inference_mode()
+def _log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]]) -> Tensor:
     wanted = [torch.tensor(ids, device=hidden_BD.device) for ids in options]
     bias = getattr(head, "bias", None)
-    total_B = torch.full((n,), -torch.inf, device=hidden_BD.device)
+    total_B = torch.full((len(hidden_BD),), -torch.inf, device=hidden_BD.device)
     found = [[] for _ in options]
     for start in range(0, head.weight.shape[0], 8192):
         weight_VD = head.weight[start : start + 8192].float()
         bias_V = None if bias is None else bias[start : start + 8192].float()
-        blocks = [torch.nn.functional.linear(block, weight_VD, bias_V) for block in hidden_BD.split(_ROWS)]
-        logits_BV = torch.cat(blocks)[:n]
+        logits_BV = torch.nn.functional.linear(hidden_BD, weight_VD, bias_V)
         total_B = torch.logaddexp(total_B, torch.logsumexp(logits_BV, dim=-1))
         for kept, ids in zip(found, wanted, strict=True):
             kept.append(logits_BV[:, ids[(ids >= start) & (ids < start + 8192)] - start])
-    return torch.stack([torch.logsumexp(torch.cat(k, 1), 1) - total_B for k in found], 1).double().cpu().numpy()
+    return torch.stack([torch.logsumexp(torch.cat(k, 1), 1) - total_B for k in found], 1)
 
 
 def _check_head(model) -> None:
@@ -138,8 +141,10 @@ def _check_head(model) -> None:
         )
 
 
-def _fitting(model, ids, batch: list[int], prefix: int, past) -> Iterator[tuple[list[int], Tensor]]:
-    waiting = [batch]
+@torch.inference_mode()
+def _fitting(model, ids, batch: list[int], prefix: int, past) -> list[tuple[list[int], Tensor]]:
+    """A batch's last hidden states, in as many pieces as memory asks for."""
+    found, waiting = [], [batch]
     while waiting:
         piece = waiting.pop()
         try:
@@ -150,7 +155,7 @@ def _fitting(model, ids, batch: list[int], prefix: int, past) -> Iterator[tuple[
             # Only the words are kept: the error's frames hold the failed forward's tensors.
             hidden_BD, fault = None, str(error).splitlines()[0]
         if hidden_BD is not None:
-            yield piece, hidden_BD
+            found.append((piece, hidden_BD))
         elif len(piece) == 1:
             raise Refusal(
                 f"one prompt of {len(ids[piece[0]])} tokens does not fit into memory ({fault}). "
@@ -160,6 +165,7 @@ def _fitting(model, ids, batch: list[int], prefix: int, past) -> Iterator[tuple[
             clear_device_cache()
             half = len(piece) // 2
             waiting += [piece[half:], piece[:half]]
+    return found
 
 
 def _prefix(model, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:

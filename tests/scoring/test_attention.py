@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -27,26 +29,50 @@ def after(model, ids, prefix: int):
     cache = DynamicCache()
     decoder = model.get_decoder()
     with torch.no_grad():
-        decoder(input_ids=ids[:, :prefix], past_key_values=cache, use_cache=True)
+        if prefix:
+            decoder(input_ids=ids[:, :prefix], past_key_values=cache, use_cache=True)
         return decoder(input_ids=ids[:, prefix:], past_key_values=cache, use_cache=True).last_hidden_state
 
 
 @pytest.mark.parametrize("heads", [4, 2, 1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("length", "prefix"), [(9, 1), (40, 9), (40, 10), (40, 11), (40, 39), (700, 20)])
-def test_hidden_states_are_those_of_the_masked_kernel(heads, dtype, length, prefix, monkeypatch):
-    model = model_of(heads, dtype)
+@pytest.mark.parametrize(("length", "prefix"), [(9, 1), (40, 9), (40, 11), (40, 39), (64, 0), (700, 20), (193, 65)])
+def test_hidden_states_are_those_of_the_masked_kernel(heads, length, prefix, monkeypatch):
+    model = model_of(heads, torch.float32)
     ids = torch.randint(0, 90, (3, length), generator=torch.Generator().manual_seed(1))
     expected = after(model, ids, prefix)
-    masks = []
-    monkeypatch.setattr(attention, "sdpa_mask", lambda **rest: masks.append(rest) or real(**rest))
+    monkeypatch.setattr(attention, "sdpa_mask", lambda **rest: pytest.fail("a CPU needs no mask"))
     with after_prefix(model):
         found = after(model, ids, prefix)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.1)
-    assert bool(masks) == (4 * prefix > length)  # which of the two ways was taken
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-real = attention.sdpa_mask
+@pytest.mark.parametrize("heads", [4, 1])
+def test_bfloat16_is_no_further_from_float32_than_the_kernel(heads):
+    ids = torch.randint(0, 90, (3, 300), generator=torch.Generator().manual_seed(1))
+    model = model_of(heads, torch.bfloat16)
+    exact = after(model_of(heads, torch.bfloat16).float(), ids, 20)  # rounded weights, float32 arithmetic
+    kernel = after(model, ids, 20)
+    with after_prefix(model):
+        found = after(model, ids, 20)
+    assert found.dtype == torch.bfloat16
+    assert 0 < (found - exact).abs().mean() < 1.1 * (kernel - exact).abs().mean()
+
+
+def test_the_way_of_a_gpu_gives_the_same():
+    draw = torch.Generator().manual_seed(1)
+    query = torch.randn(2, 4, 30, 16, generator=draw)
+    key, value = (torch.randn(2, 4, 40, 16, generator=draw) for _ in range(2))
+    module = SimpleNamespace(is_causal=True, training=False)
+    found, _ = attention._end_aligned(module, query, key, value)
+    torch.testing.assert_close(found, attention._by_blocks(query, key, value, 0.25), rtol=0, atol=1e-5)
+
+
+def test_a_gpu_gets_a_mask_once_the_prefix_is_long(monkeypatch):
+    monkeypatch.setattr(attention, "sdpa_mask", lambda **rest: "mask")
+    given = {"q_offset": 10, "kv_offset": 0, "device": torch.device("cuda")}
+    assert attention._mask(q_length=30, kv_length=40, **given) is None
+    assert attention._mask(q_length=29, kv_length=40, **given) == "mask"
+    assert attention._mask(q_length=29, kv_length=40, **given | {"device": "cpu"}) is None
 
 
 def test_masks_that_are_more_than_causal_are_kept():

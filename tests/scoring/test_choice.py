@@ -109,6 +109,23 @@ def test_shares_of_several_processes_are_the_whole(tiny, batch_tokens, count, ma
     assert np.array_equal(found, whole)  # the plan is one, so the numbers are the same to the last bit
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was(tiny_base, dtype, make_prompts):
+    model = load_model(tiny_base, dtype=dtype, device=CPU)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(scored(model, make_prompts(), 64)[0])
+            with pytest.raises(IndexError):
+                scored(model, make_prompts(vocab=1000))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
 def test_rows_of_one_split_keep_the_prefix_of_all_and_their_own_order(tiny, make_prompts, plain):
     prompts = make_prompts()
     found, done = scored(tiny, prompts, 64, rows=[5, 1, 3])
