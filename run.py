@@ -12,40 +12,63 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from patientdx import report, session, sweep
-from patientdx.pipeline import run
+from patientdx import sweep
 from patientdx.refusal import Refusal
-from patientdx.settings import parse
+from patientdx.settings import Settings, parse
+
+RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
-    """One run, or one job of a sweep: settings in, result folder out."""
+    """One run, or one job of a sweep: settings in, merged model and result folder out."""
     job = HydraConfig.get()
     number = job.job.num if job.mode == RunMode.MULTIRUN else None
     try:
-        outcome = run(parse(cfg, sweep=number is not None))
-        if not sweep.leads(cfg):
-            return
-        if number is not None:
-            sweep.leave_pointer(cfg, number, outcome.folder, outcome.seconds, outcome.reused)
-        else:
-            Console().print(report.table(outcome.rows))
-            sweep.draw(outcome.rows, outcome.folder)
+        settings = parse(cfg, sweep=number is not None)
+        if settings.dry_run or settings.save is not None:
+            save(settings)
+        if settings.task_name is not None and not settings.dry_run:
+            score(cfg, settings, number)
     except Refusal as fault:
-        sweep.refuse(cfg, fault)
+        sweep.refuse(fault)
         if number is None:
-            # All were refused alike. Whoever ends first has the others ended too: not before the word is out.
-            session.accelerator(str(cfg.device)).wait_for_everyone()
+            if PROCESSES > 1:
+                # All were refused alike. Whoever ends first has the others ended too: not before the word is out.
+                from patientdx import session
+
+                session.accelerator(str(cfg.device)).wait_for_everyone()
             sys.exit(2)
         sweep.leave_fault(cfg, number, fault)  # the other runs go on; the end of the sweep says which was refused
+
+
+def save(settings: Settings) -> None:
+    """Write the merged model, or say what that would take."""
+    from patientdx import saving
+
+    saving.save(settings, (RANK, PROCESSES))
+
+
+def score(cfg: DictConfig, settings: Settings, number: int | None) -> None:
+    """Score the merged model and its parents on the task."""
+    # Not at the top: a merge to disk starts without the libraries that run a model.
+    from patientdx import report
+    from patientdx.pipeline import run
+
+    outcome = run(settings)
+    if not sweep.leads():
         return
+    if number is not None:
+        sweep.leave_pointer(cfg, number, outcome.folder, outcome.seconds, outcome.reused)
+    else:
+        Console().print(report.table(outcome.rows))
+        sweep.draw(outcome.rows, outcome.folder)
     note = "found finished, nothing was computed again: " if outcome.reused else "written: "
     Console(soft_wrap=True, highlight=False, markup=False).print(f"{note}{outcome.folder}")
 
 
 if __name__ == "__main__":
-    if int(os.environ.get("RANK", "0")) > 0:  # of the processes of `accelerate launch` only the first speaks
+    if RANK > 0:  # of the processes of `accelerate launch` only the first speaks
         logging.disable()
         warnings.simplefilter("ignore")
     try:

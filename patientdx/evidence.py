@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from patientdx import session
+from patientdx.merge.schedule import label
 from patientdx.metrics import bootstrap, ranking
-from patientdx.plan import SCORING, Plan
+from patientdx.opening import curves
+from patientdx.plan import SCORING, Plan, Point
 from patientdx.results import hashed
 from patientdx.scoring.choice import Scores
 from patientdx.settings import Settings, dotted
@@ -29,17 +30,17 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
     rows = []
     for point in asked.points:
         for split in settings.splits:
-            label, subjects = _labels(asked, split), _subjects(asked, split)
+            labels, subjects = _labels(asked, split), _subjects(asked, split)
             scores = found[point.role, split]
             intervals = bootstrap.intervals(
-                metrics, scores.probability, label, subjects,
+                metrics, scores.probability, labels, subjects,
                 resamples=settings.resamples, level=settings.level, seed=settings.seed,
             )  # fmt: skip
-            row = {"task": settings.task_name, "split": split, "method": point.method, "lambda": point.weight,
+            row = {"task": settings.task_name, "split": split, **_place(point),
                    "role": point.role, "base": settings.base.name, "pivot": settings.pivot.name}  # fmt: skip
             for name, one in intervals.items():
                 row |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
-            row |= {"n": len(label), "events": int(label.sum()), "prevalence": float(label.mean()),
+            row |= {"n": len(labels), "events": int(labels.sum()), "prevalence": float(labels.mean()),
                     "patients": len(set(subjects)),
                     "abstention_mass": float(scores.mass.mean()),
                     "distinct_scores": len(np.unique(scores.margin)), "dtype": settings.dtype,
@@ -47,6 +48,13 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
                     "fingerprint": asked.keys[point.role, split]}  # fmt: skip
             rows.append(row)
     return rows
+
+
+def _place(point: Point) -> dict[str, Any]:
+    """Method and λ of a model. Several λ in one model are no place on an axis: they go with the method's name."""
+    if point.weight is None or isinstance(point.weight, float):
+        return {"method": point.method, "lambda": point.weight}
+    return {"method": f"{point.method} {label(point.weight)}", "lambda": None}
 
 
 def headline(settings: Settings, asked: Plan, found: Found, rows: list[dict]) -> tuple[dict, dict[str, list]]:
@@ -59,12 +67,12 @@ def headline(settings: Settings, asked: Plan, found: Found, rows: list[dict]) ->
         if row["role"] == "merged":
             stem = row["task"] if row["split"] == settings.splits[-1] else f"{row['task']}_{row['split']}"
             summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in NAMES and v is not None}
-    curves = {}
+    points = {}
     for split in settings.splits:
-        probability, label = found["merged", split].probability, _labels(asked, split)
-        curves[f"{settings.task_name}/{split}/roc"] = ranking.roc_curve(probability, label)
-        curves[f"{settings.task_name}/{split}/pr"] = ranking.pr_curve(probability, label)
-    return summary, curves
+        probability, labels = found["merged", split].probability, _labels(asked, split)
+        points[f"{settings.task_name}/{split}/roc"] = ranking.roc_curve(probability, labels)
+        points[f"{settings.task_name}/{split}/pr"] = ranking.pr_curve(probability, labels)
+    return summary, points
 
 
 def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
@@ -88,8 +96,8 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
 
 def provenance(settings: Settings, asked: Plan, seconds: Mapping[str, float], processes: int) -> dict[str, Any]:
     """Where a run's numbers come from: parents, merge tensor by tensor, cohort, prompts, versions; no path, no id."""
-    models = (settings.base, settings.pivot)
-    shape = session.curves(models, settings.cache, settings.merge)
+    models = settings.ingredients.models
+    shape = curves(settings.ingredients, settings.cache)
     tensors = {name: dict(curve.facts) for name, curve in shape.items() if curve.facts}
     data, tokens = asked.data, asked.tokens
     return {
@@ -97,7 +105,9 @@ def provenance(settings: Settings, asked: Plan, seconds: Mapping[str, float], pr
             {"name": model.name, "sha256": content, "licence": model.licence}
             for model, content in zip(models, asked.opened.hashes, strict=True)
         ],
-        "merge": {"method": settings.merge_name, "lambda": settings.weight, "arguments": settings.merge.arguments,
+        "merge": {"method": settings.merge_name, "lambda": settings.weight, "seed": settings.seed,
+                  "ancestor": None if settings.ancestor is None else settings.ancestor.name,
+                  "tokenizer": settings.tokenizer, "arguments": settings.merge.arguments,
                   "summary": branches(tensors), "tensors": tensors},
         "task": {"fingerprint": data.fingerprint, "open_data": data.open_data, "cohort": data.cohort,
                  **data.provenance},

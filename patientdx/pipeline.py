@@ -11,11 +11,13 @@ import numpy as np
 
 from patientdx import session
 from patientdx.evidence import headline, measure, predictions, provenance
+from patientdx.merge.schedule import label
+from patientdx.opening import curves, parents, recipe
 from patientdx.plan import Plan, Point, folder_name, plan
 from patientdx.refusal import Refusal
 from patientdx.results import Store, read_run, write_run
 from patientdx.scoring.choice import Scores, score
-from patientdx.settings import Call, Settings
+from patientdx.settings import Settings
 from patientdx.tracking import TrackingSettings, track
 
 
@@ -63,7 +65,8 @@ class Clock:
 
 
 def _prepare(settings: Settings, clock: Clock) -> Plan:
-    session.parents((settings.base, settings.pivot), settings.cache)
+    made_of = settings.ingredients
+    parents(made_of.models, settings.cache, made_of.ancestor, made_of.tokenizer)
     clock.lap("parents")
     asked = plan(settings)
     clock.lap("task")
@@ -89,18 +92,14 @@ def _answers(settings: Settings, asked: Plan, clock: Clock) -> dict[tuple[str, s
 def _score(settings: Settings, asked: Plan, point: Point, split: str, clock: Clock) -> np.ndarray:
     """(n, options) float64: fill the live model with the point and score, sharing the split's rows among processes."""
     where = session.accelerator(settings.device)
-    models = (settings.base, settings.pivot)
-    linear = Call("patientdx.merge.linear.linear", "{}")
-    # Parents are the two ends of the straight line, which needs no statistics.
-    merge = linear if "parent" in point.identity else settings.merge
-    weight = point.weight if point.weight is not None else 0.0
 
     def share() -> tuple[list[int], np.ndarray]:
-        live = session.live(models, settings.cache, settings.dtype, settings.device, settings.device_map)
+        live = session.live(settings.ingredients, settings.cache, settings.dtype, settings.device, settings.device_map)
         clock.lap("load")
-        shape = session.curves(models, settings.cache, merge)
+        shape = curves(point.made_of, settings.cache)
         clock.lap("curve")
-        model = live.fill(shape, weight, (models, merge, weight))
+        found = recipe(point.made_of, point.weight, settings.cache)
+        model = live.fill(found, shape, (point.made_of, point.weight))
         clock.lap("fill")
         return score(
             model,
@@ -148,7 +147,7 @@ def _finish(settings: Settings, tracker: TrackingSettings, asked: Plan, found, c
 
 def _track(tracker: TrackingSettings, settings: Settings, asked: Plan, found, outcome: Outcome) -> None:
     summary, curves = headline(settings, asked, found, outcome.rows)
-    method = settings.merge_name + ("" if settings.weight is None else f" λ={settings.weight:g}")
+    method = settings.merge_name + ("" if settings.weight is None else f" λ={label(settings.weight)}")
     data = "open" if asked.data.open_data else "credentialed"
     track(
         tracker,

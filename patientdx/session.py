@@ -7,7 +7,6 @@ loads nothing: it refills the live model from curves whose angles are known.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,16 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
-from patientdx.checkpoint.align import align
-from patientdx.checkpoint.hashes import content_hash
 from patientdx.checkpoint.locate import ModelSource, locate
 from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.recipe import Recipe
 from patientdx.merge.curve import Curve, write
+from patientdx.opening import parents
 from patientdx.refusal import Refusal
 from patientdx.scoring.model import load_model, load_tokenizer, storage
 from patientdx.scoring.prompts import Prompts, tokenise
-from patientdx.settings import Call
+from patientdx.settings import Call, Ingredients
 from patientdx.tasks.example import TaskData
-
-
-@dataclass(frozen=True)
-class Parents:
-    """Base and pivot, opened by their headers: names of the tensors to merge, content hashes, base first."""
-
-    checkpoints: tuple[Checkpoint, ...]
-    names: tuple[str, ...]
-    hashes: tuple[str, ...]
 
 
 @lru_cache(maxsize=1)
@@ -78,24 +68,6 @@ def together(step: Callable[[], Any]) -> Any:
 
 
 @lru_cache(maxsize=4)
-def parents(models: tuple[ModelSource, ...], cache: Path) -> Parents:
-    """Locate and open the parents; Refusal unless every tensor and the vocabulary agree."""
-    opened = tuple(Checkpoint(locate(model, cache)) for model in models)
-    names = align(opened, [model.name for model in models])
-    return Parents(opened, tuple(names), tuple(content_hash(checkpoint, cache) for checkpoint in opened))
-
-
-@lru_cache(maxsize=4)
-def curves(models: tuple[ModelSource, ...], cache: Path, merge: Call) -> dict[str, Curve]:
-    """One curve for each tensor, over the memory-mapped parents."""
-    found = parents(models, cache)
-    try:
-        return {name: merge([parent.read(name) for parent in found.checkpoints]) for name in found.names}
-    except ValueError as error:
-        raise Refusal(str(error)) from error
-
-
-@lru_cache(maxsize=4)
 def task_data(task: Call) -> TaskData:
     """The examples of a task."""
     return task()
@@ -124,19 +96,19 @@ class Live:
         self.tensors = tensors
         self.holds: Any = None
 
-    def fill(self, shape: Mapping[str, Curve], weight: float, key: Any) -> torch.nn.Module:
-        """The model at λ = `weight` of the curves; `key` says which, so that it is not written twice."""
+    def fill(self, found: Recipe, shape: Mapping[str, Curve], key: Any) -> torch.nn.Module:
+        """The model at the recipe's λ on its curves; `key` says which, so that it is not written twice."""
         if self.holds != key:
             self.holds = None  # what a failed pass leaves behind is no model
-            write(shape, weight, self.tensors)
+            write(shape, found.weight_of, self.tensors)
             self.holds = key
         return self.model
 
 
 @lru_cache(maxsize=1)
-def live(models: tuple[ModelSource, ...], cache: Path, dtype: str, device: str, device_map: str | None) -> Live:
+def live(made_of: Ingredients, cache: Path, dtype: str, device: str, device_map: str | None) -> Live:
     """The base's architecture on this process's device, to be refilled with points of the curves."""
-    found = parents(models, cache)
+    found = parents(made_of.models, cache, made_of.ancestor, made_of.tokenizer)
     model = load_model(
         found.checkpoints[0].folder,
         dtype=getattr(torch, dtype),

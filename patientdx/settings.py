@@ -5,14 +5,11 @@ The only place that spells `cfg["lambda"]`: below here it is `weight`, the posit
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import math
 import sys
-import types
 import typing
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,45 +17,52 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from patientdx.checkpoint.locate import ModelSource
+from patientdx.call import Call, dotted, fits, words
+from patientdx.checkpoint.locate import REPOSITORY, ModelSource
+from patientdx.checkpoint.recipe import SUPPLIED
+from patientdx.merge.schedule import Schedule, schedule, values
 from patientdx.refusal import Refusal
 
 DTYPES = ("bfloat16", "float16", "float32")
 SPLITS = ("train", "pilot", "test")
 KINDS = ("choice",)
+TOKENIZERS = (None, "base", "pivot", "union")
 _SECTIONS = ("base_model", "pivot_model", "merge", "task", "scoring", "bootstrap", "tracking")
 
 
 @dataclass(frozen=True)
-class Call:
-    """A function of patientdx with its arguments, hashable: `target` is a dotted name, `arguments` are JSON."""
+class Ingredients:
+    """What a curve is made of, as a key: parents (base first), their common ancestor, method, vocabulary, seed."""
 
-    target: str
-    arguments: str
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """The function itself."""
-        return dotted(self.target)
-
-    def __call__(self, *given: Any) -> Any:
-        return self.function(*given, **json.loads(self.arguments))
+    models: tuple[ModelSource, ...]
+    merge: Call
+    ancestor: ModelSource | None = None
+    tokenizer: str | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One run. `weight` is λ, None for a method without; `composed` is the resolved config, for the record."""
+    """One run. `weight` is λ, None for a method without; `composed` is the resolved config, for the record.
+
+    `save` is the folder that the merged model is written to; without a task (`task_name` is None) nothing is scored.
+    """
 
     name: str
     seed: int
-    weight: float | None
+    weight: Schedule | None
     base: ModelSource
     pivot: ModelSource
+    extra: tuple[ModelSource, ...]
+    ancestor: ModelSource | None
+    tokenizer: str | None
     merge_name: str
     merge: Call
-    task_name: str
-    kind: str
-    task: Call
+    save: Path | None
+    dry_run: bool
+    task_name: str | None
+    kind: str | None
+    task: Call | None
     metrics: tuple[tuple[str, str], ...]
     parents: bool
     splits: tuple[str, ...]
@@ -74,6 +78,12 @@ class Settings:
     tracking: dict[str, Any]
     composed: dict[str, Any]
 
+    @property
+    def ingredients(self) -> Ingredients:
+        """What the merged model's curve is made of."""
+        models = (self.base, self.pivot, *self.extra)
+        return Ingredients(models, self.merge, self.ancestor, self.tokenizer, self.seed)
+
 
 def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
     """Settings of a composed config; one Refusal listing every fault found.
@@ -88,24 +98,38 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
     absent = [name for name in _SECTIONS if not isinstance(plain.get(name), dict)]
     if absent:
         raise Refusal(f"this configuration has no {', '.join(absent)}: choose one, as in merge=slerp.")
-    merge, task, scoring, bootstrap = (dict(plain[key]) for key in ("merge", "task", "scoring", "bootstrap"))
+    merge, scoring, bootstrap = (dict(plain[key]) for key in ("merge", "scoring", "bootstrap"))
+    task = dict(plain["task"]) if plain["task"].get("name") != "none" else {}
     metrics = task.pop("metrics", None) or {}
-    names = {"merge": _given(merge, "merge", "name", faults), "task": _given(task, "task", "name", faults)}
+    names = {"merge": _given(merge, "merge", "name", faults)}
+    if task:
+        names["task"] = _given(task, "task", "name", faults)
+    elif plain["save"] is None and not plain["dry_run"]:
+        faults.append("task=none leaves nothing to do: choose a task, or add save=<folder> or dry_run=true.")
     # The cache is one place for all that a run keeps: a task gets it spelled out.
     cache = _path(plain["cache"], "cache", faults)
     if "cache" in task:
         task["cache"] = str(cache)
+    base = _model(plain["base_model"], "base_model", faults)
+    pivot = _model(plain["pivot_model"], "pivot_model", faults)
+    extra = _extra(plain["extra_models"], faults)
+    call = _call(merge, "merge", SUPPLIED, faults)
     settings = Settings(
         name=str(plain["name"]),
         seed=_whole(plain["seed"], "seed", 0, faults),
-        weight=_weight(plain["lambda"], names["merge"], merge.get("_target_"), faults),
-        base=_model(plain["base_model"], "base_model", faults),
-        pivot=_model(plain["pivot_model"], "pivot_model", faults),
+        weight=_weight(plain["lambda"], names["merge"], call, faults),
+        base=base,
+        pivot=pivot,
+        extra=extra,
+        ancestor=_ancestor(plain.get("ancestor"), (base, pivot, *extra), call, names["merge"], faults),
+        tokenizer=_one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, faults),
         merge_name=names["merge"],
-        merge=_call(merge, "merge", ("parents",), faults),
-        task_name=names["task"],
-        kind=_one_of(task.pop("kind", None), "task.kind", KINDS, faults),
-        task=_call(task, "task", (), faults),
+        merge=call,
+        save=None if plain["save"] is None else _path(plain["save"], "save", faults),
+        dry_run=_yes_no(plain["dry_run"], "dry_run", faults),
+        task_name=names.get("task"),
+        kind=_one_of(task.pop("kind", None), "task.kind", KINDS, faults) if task else None,
+        task=_call(task, "task", (), faults) if task else None,
         metrics=tuple((label, _metric(label, target, faults)) for label, target in metrics.items()),
         parents=_yes_no(plain["parents"], "parents", faults),
         splits=_splits(plain["splits"], sweep, faults),
@@ -129,22 +153,6 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
     return settings
 
 
-def dotted(target: str) -> Any:
-    """What a dotted name inside patientdx stands for; Refusal for anything else."""
-    module, _, name = str(target).rpartition(".")
-    if not module.startswith("patientdx."):
-        raise Refusal(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("patientdx"):
-            raise  # the function's own file lacks a package: not the yaml's fault
-        raise Refusal(f"{target} does not exist; name a function as patientdx.<module>.<function>.") from None
-    if not callable(found):
-        raise Refusal(f"{target} is no function; name a function as patientdx.<module>.<function>.")
-    return found
-
-
 def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: list[str]) -> Call:
     target = _given(node, where, "_target_", faults)
     if target is None:
@@ -162,47 +170,18 @@ def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: l
             faults.append(
                 f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
             )
-        elif not _fits(value, hints.get(name)):
-            faults.append(f"{where}.{name} must be {_words(hints[name])}, got {value!r}.")
+        elif not fits(value, hints.get(name)):
+            faults.append(f"{where}.{name} must be {words(hints[name])}, got {value!r}.")
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in node:
             faults.append(f"{where}.{name} is missing: {function.__name__} needs it.")
     return Call(target, json.dumps(node, sort_keys=True))
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    options = _alternatives(hint)
-    plain = [option for option in options if option in (int, float, bool, str, type(None))]
-    if len(plain) < len(options):
-        return True  # paths, sequences and mappings are checked by the function itself
-    if isinstance(value, bool):
-        return bool in plain
-    return isinstance(value, tuple(plain)) or (float in plain and isinstance(value, int))
-
-
-def _words(hint: Any) -> str:
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a word",
-        type(None): "null",
-    }
-    return " or ".join(names.get(option, str(option)) for option in _alternatives(hint))
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if union else (hint,)
-
-
-def _weight(value: Any, method: str, target: str | None, faults: list[str]) -> float | None:
-    if target is None:
+def _weight(value: Any, method: str, call: Call, faults: list[str]) -> Schedule | None:
+    if not call.target:
         return None  # reported with the method itself
-    try:
-        allowed = getattr(sys.modules[dotted(target).__module__], "LAMBDA", None)
-    except Refusal:
-        return None
+    allowed = getattr(sys.modules[call.function.__module__], "LAMBDA", None)
     if allowed is None:
         if value is not None:
             faults.append(
@@ -211,14 +190,57 @@ def _weight(value: Any, method: str, target: str | None, faults: list[str]) -> f
             )
         return None
     low, high = allowed
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    ends = f"from {low:g} (base) to {high:g} (pivot)" if math.isfinite(high) else f"of at least {low:g}"
+    try:
+        given = schedule(value)
+    except ValueError:
         hint = " To sweep, add -m and write lambda=0.1,0.2,0.4." if isinstance(value, list) else ""
-        faults.append(f"lambda={value} is not a number. Give one from {low:g} (base) to {high:g} (pivot).{hint}")
+        faults.append(f"lambda={value} is not a number. Give one {ends}.{hint}")
         return None
-    if not low <= value <= high:
-        faults.append(f"lambda={value:g} is outside [{low:g}, {high:g}]: 0 is the base model and 1 the pivot model.")
+    for number in values(given):
+        if not math.isfinite(number):
+            faults.append(f"lambda={value} is not a number. Give one {ends}.")
+        elif not low <= number <= high:
+            meaning = ": 0 is the base model and 1 the pivot model" if math.isfinite(high) else ""
+            faults.append(f"lambda={number:g} is outside [{low:g}, {high:g}]{meaning}.")
+    return given
+
+
+def _extra(nodes: Any, faults: list[str]) -> tuple[ModelSource, ...]:
+    """Further parents: folders or hub ids, or what a model's yaml holds."""
+    if not isinstance(nodes, list):
+        faults.append(f"extra_models={nodes}: give a list of folders or hub ids, as in extra_models=[/models/third].")
+        return ()
+    plain = [{"name": Path(node).name, "source": node} if isinstance(node, str) else node for node in nodes]
+    return tuple(_model(dict(node or {}), f"extra_models[{i}]", faults) for i, node in enumerate(plain))
+
+
+def _ancestor(
+    node: Any, models: tuple[ModelSource, ...], call: Call, method: str, faults: list[str]
+) -> ModelSource | None:
+    """The parents' common ancestor for a method that asks for it: as given, or one that they name themselves."""
+    asked = inspect.signature(call.function).parameters.get("ancestor") if call.target else None
+    if asked is None:
         return None
-    return float(value)
+    if node is not None:
+        return _model(dict(node), "ancestor", faults)
+    named = {model.name: model for model in models}
+    wanted = {model.ancestor for model in models} - {None}
+    # A parent that names none may itself be the others' ancestor.
+    if len(wanted) == 1 and all(model.ancestor in wanted or model.name in wanted for model in models):
+        (name,) = wanted
+        if name in named:
+            return named[name]
+        known = REPOSITORY / "conf" / "base_model" / f"{name}.yaml"
+        if known.is_file():
+            return _model(OmegaConf.to_container(OmegaConf.load(known)), f"base_model@ancestor={name}", faults)
+    if asked.default is inspect.Parameter.empty:
+        told = ", ".join(f"{model.name}: {model.ancestor or 'unknown'}" for model in models)
+        faults.append(
+            f"merge={method} works on differences from the parents' common ancestor, and they name no common one "
+            f"({told}): set base_model@ancestor=<its yaml>, or use a method without one (merge=slerp, linear)."
+        )
+    return None
 
 
 def _model(node: dict[str, Any], where: str, faults: list[str]) -> ModelSource:
@@ -228,8 +250,8 @@ def _model(node: dict[str, Any], where: str, faults: list[str]) -> ModelSource:
         faults.append(f"{where} has no key {', '.join(unknown)}; it takes {', '.join(known)}.")
     hints = typing.get_type_hints(ModelSource)
     for key in known:
-        if key in node and not _fits(node[key], hints[key]):
-            faults.append(f"{where}.{key} must be {_words(hints[key])}, got {node[key]!r}.")
+        if key in node and not fits(node[key], hints[key]):
+            faults.append(f"{where}.{key} must be {words(hints[key])}, got {node[key]!r}.")
     for key in ("name", "source"):
         if key not in node:
             faults.append(f"{where}.{key} is missing.")
@@ -269,7 +291,7 @@ def _path(value: Any, where: str, faults: list[str]) -> Path:
 
 def _one_of(value: Any, where: str, allowed: tuple[str, ...], faults: list[str]) -> str:
     if value not in allowed:
-        faults.append(f"{where}={value}: it is one of {', '.join(allowed)}.")
+        faults.append(f"{where}={value}: it is one of {', '.join(one or 'null' for one in allowed)}.")
     return value
 
 

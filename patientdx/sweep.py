@@ -7,6 +7,7 @@ them when all are done. It holds nothing in memory, so it does not matter which 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 
-from patientdx import report, session
+from patientdx import report
 from patientdx.drawing import title_of
 from patientdx.refusal import Refusal
 from patientdx.results import make_writable, write_json
@@ -24,14 +25,14 @@ from patientdx.results import make_writable, write_json
 POINTERS = "sweep"
 
 
-def leads(config: DictConfig) -> bool:
+def leads() -> bool:
     """Whether this is the one process, of those that accelerate started, that writes and speaks."""
-    return session.accelerator(str(config.device)).is_main_process
+    return int(os.environ.get("RANK", "0")) == 0
 
 
-def refuse(config: DictConfig, fault: Exception) -> None:
+def refuse(fault: Exception) -> None:
     """Say on stderr, once for all processes, why a run was refused."""
-    if leads(config):
+    if leads():
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
 
 
@@ -43,7 +44,7 @@ def leave_pointer(config: DictConfig, job: int, folder: Path, seconds: dict[str,
 
 def leave_fault(config: DictConfig, job: int, fault: Exception) -> None:
     """Say that run number `job` of the sweep was refused, and why."""
-    if leads(config):
+    if leads():
         write_json({"refused": str(fault)}, _study(config) / POINTERS / f"{job}.json")
 
 
@@ -58,23 +59,23 @@ class SweepSummary(Callback):
         try:
             make_writable(_study(config))
         except Refusal as fault:
-            refuse(config, fault)
+            refuse(fault)
             sys.exit(2)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The same, and drop the pointers of an earlier sweep of this study; its results stay."""
         self.on_run_start(config)
-        if leads(config):
+        if leads():
             shutil.rmtree(_study(config) / POINTERS, ignore_errors=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Table, csv and picture of all runs of this sweep; exit code 2 where one of them was refused."""
-        if not leads(config):
+        if not leads():
             return
         try:
             summarise(_study(config))
         except (Refusal, OSError) as fault:
-            refuse(config, fault)
+            refuse(fault)
             sys.exit(2)
         if any("refused" in one for one in _left(_study(config)).values()):
             sys.exit(2)

@@ -16,9 +16,9 @@ FLOORS = {
     "merge": 0,
     "checkpoint": 1,
     **dict.fromkeys(("tasks", "scoring", "metrics", "privacy", "finetune"), 2),
-    **dict.fromkeys(("settings", "search"), 3),
+    **dict.fromkeys(("call", "mergekit_config", "settings", "search"), 3),
     **dict.fromkeys(
-        ("session", "plan", "pipeline", "evidence", "results", "tracking", "report", "drawing", "sweep"), 4
+        ("opening", "session", "plan", "pipeline", "evidence", "results", "tracking", "report", "drawing", "sweep"), 4
     ),
     "run": 5,
 }

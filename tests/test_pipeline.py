@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from command_line import rows_of, settings
 
-from patientdx import pipeline, session
+from patientdx import opening, pipeline, session
 from patientdx.pipeline import run
 from patientdx.plan import plan
 from patientdx.refusal import Refusal
 
-SHARED = (session.accelerator, session.parents, session.curves, session.task_data, session.prompts, session.live)
+SHARED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,10 @@ def counted(monkeypatch) -> Counter:
 
         monkeypatch.setattr(module, name, step)
 
-    for name in ("load_model", "load_tokenizer", "tokenise", "content_hash", "locate"):
+    for name in ("load_model", "load_tokenizer", "tokenise"):
         watch(session, name)
+    for name in ("content_hash", "locate"):
+        watch(opening, name)
     watch(pipeline, "score")
     original = session.write
     monkeypatch.setattr(session, "write", lambda *a: (count.update(["write"]), original(*a)))
@@ -102,7 +104,7 @@ def test_an_end_scored_as_a_merge_is_the_parent(make, counted, tmp_path):
     asked = make("merge=slerp", "lambda=1")
     planned, clock = plan(asked), pipeline.Clock()
     parent = next(point for point in planned.points if point.role == "pivot")
-    merge = pipeline.Point("merged", "slerp", 1.0, {"merge": asked.merge.target})
+    merge = pipeline.Point("merged", "slerp", 1.0, {"merge": asked.merge.target}, asked.ingredients)
     assert np.array_equal(
         pipeline._score(asked, planned, merge, "test", clock), pipeline._score(asked, planned, parent, "test", clock)
     )

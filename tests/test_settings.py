@@ -96,7 +96,22 @@ def test_no_merge_has_no_lambda():
         (["lambda=true"], f"lambda=True {NUMBER}"),
         (["lambda=null"], f"lambda=None {NUMBER}"),
         (["lambda='0.3'"], f"lambda=0.3 {NUMBER}"),
-        (["lambda=[0.1,0.2]"], f"lambda=[0.1, 0.2] {NUMBER} To sweep, add -m and write lambda=0.1,0.2,0.4."),
+        (["lambda=[0.1]"], f"lambda=[0.1] {NUMBER} To sweep, add -m and write lambda=0.1,0.2,0.4."),
+        (["lambda=[0.1,2]"], f"lambda=2 is outside [0, 1]: {RANGE}"),
+        (["merge=ties", "lambda=-1"], "lambda=-1 is outside [0, inf]."),
+        (["merge=ties", "lambda=x"], "lambda=x is not a number. Give one of at least 0."),
+        (["tokenizer=mine"], "tokenizer=mine: it is one of null, base, pivot, union."),
+        (
+            ["extra_models=third"],
+            "extra_models=third: give a list of folders or hub ids, as in extra_models=[/models/third].",
+        ),
+        (["task=none"], "task=none leaves nothing to do: choose a task, or add save=<folder> or dry_run=true."),
+        (
+            ["merge=ties", "pivot_model=metamath_mistral_7b"],
+            "merge=ties works on differences from the parents' common ancestor, and they name no common one "
+            "(smollm2_135m_instruct: unknown, metamath_mistral_7b: mistral_7b_v0_1): set "
+            "base_model@ancestor=<its yaml>, or use a method without one (merge=slerp, linear).",
+        ),
         (["lambda=1.5"], f"lambda=1.5 is outside [0, 1]: {RANGE}"),
         (["lambda=-0.1"], f"lambda=-0.1 is outside [0, 1]: {RANGE}"),
         (["lambda=2"], f"lambda=2 is outside [0, 1]: {RANGE}"),
@@ -105,7 +120,7 @@ def test_no_merge_has_no_lambda():
             "lambda=0.3: merge=none has no λ. Leave lambda out, or use a method that has one (merge=slerp, linear).",
         ),
         (["+merge.gamma=3"], "merge.gamma: slerp has no such parameter; it takes collinear."),
-        (["merge=linear", "+merge.collinear=1"], "merge.collinear: linear has no such parameter; it takes none."),
+        (["merge=linear", "+merge.collinear=1"], "merge.collinear: linear has no such parameter; it takes weights."),
         (["merge.collinear=high"], "merge.collinear must be a number, got 'high'."),
         (["merge.collinear=true"], "merge.collinear must be a number, got True."),
         (["merge.collinear=null"], "merge.collinear must be a number, got None."),
@@ -248,3 +263,41 @@ def test_hydra_lists_what_there_is(override, group):
 def test_hydra_refuses_a_key_that_is_not_there():
     with pytest.raises(ConfigCompositionException, match="Could not override 'lamda'"):
         composed("lamda=0.3")
+
+
+@pytest.mark.parametrize(
+    ("base", "pivot", "ancestor"),
+    [
+        ("smollm2_135m_instruct", "smollm2_135m_numeric", "smollm2_135m_instruct"),  # the base itself
+        ("llama_3_1_8b_instruct", "gatortron_llama", "llama_3_1_8b"),  # a third that both name
+        ("mistral_7b_instruct_v0_1", "biomistral_7b", None),
+    ],
+)
+def test_the_ancestor_is_the_one_that_all_parents_name(base, pivot, ancestor):
+    cfg = composed("merge=ties", f"base_model={base}", f"pivot_model={pivot}")
+    if ancestor is None:
+        assert "they name no common one" in faults(cfg)[0]
+    else:
+        assert parse(cfg).ancestor.name == ancestor
+    assert parse(composed(f"base_model={base}", f"pivot_model={pivot}")).ancestor is None  # slerp asks for none
+
+
+def test_an_ancestor_can_be_given():
+    assert parse(composed("merge=ties", "base_model@ancestor=llama_3_1_8b")).ancestor.name == "llama_3_1_8b"
+
+
+def test_lambda_by_depth_and_by_filter():
+    assert parse(composed("lambda=[0,0.5,1]")).weight == (0.0, 0.5, 1.0)
+    found = parse(composed("lambda={self_attn:[0,1],rest:0.4}"))
+    assert found.weight == (("self_attn", (0.0, 1.0)), ("*", 0.4))
+    assert hash(found.ingredients) == hash(parse(composed("lambda=0.1")).ingredients)
+
+
+def test_further_parents():
+    (third,) = parse(composed("merge=linear", "extra_models=[/models/third]")).extra
+    assert (third.name, third.source) == ("third", "/models/third")
+
+
+def test_a_merge_alone_has_no_task():
+    settings = parse(composed("task=none", "save=/tmp/merged"))
+    assert (settings.task, settings.task_name, settings.save) == (None, None, Path("/tmp/merged"))

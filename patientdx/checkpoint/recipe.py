@@ -37,7 +37,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if "ancestor" in self._named and self.ancestor is None:
+        asked = inspect.signature(self.method).parameters.get("ancestor")
+        if asked is not None and asked.default is inspect.Parameter.empty and self.ancestor is None:
             called = self.method.__name__
             raise Refusal(
                 f"merge={called} works on differences from the parents' common ancestor, and none is given: set "
@@ -64,7 +65,7 @@ class Recipe:
         together = getattr(sys.modules[self.method.__module__], "SCOPE", "tensor") != "tensor"
         given: dict[str, Any] = {"seed": self.seed, "config": self.parents[0].config, "name": group[0]}
         read = _several if together else _one
-        if "ancestor" in self._named:
+        if self.ancestor is not None:
             given["ancestor"] = read(self.ancestor, group)
         if "cutoffs" in self._named:
             given["cutoffs"] = self._cutoffs

@@ -1,0 +1,71 @@
+"""Parents and curves of a merge, each opened or worked out once in a process; no model is run here.
+
+Needs neither transformers nor accelerate, so that a merge to disk starts at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from patientdx.checkpoint.align import align
+from patientdx.checkpoint.hashes import content_hash
+from patientdx.checkpoint.locate import ModelSource, locate
+from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.recipe import Recipe
+from patientdx.merge.curve import Curve
+from patientdx.merge.schedule import Schedule
+from patientdx.settings import Ingredients
+
+
+@dataclass(frozen=True)
+class Parents:
+    """Parents opened by their headers, base first, and the names of the tensors to merge.
+
+    `ancestor` is None where the method asks for none.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    names: tuple[str, ...]
+    ancestor: Checkpoint | None
+    cache: Path
+
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """Content hash of each parent; worked out once and remembered in the cache."""
+        return tuple(content_hash(checkpoint, self.cache) for checkpoint in self.checkpoints)
+
+
+@lru_cache(maxsize=4)
+def parents(
+    models: tuple[ModelSource, ...], cache: Path, ancestor: ModelSource | None = None, tokenizer: str | None = None
+) -> Parents:
+    """Locate and open the parents; Refusal unless every tensor and the vocabulary agree."""
+    opened = tuple(Checkpoint(locate(model, cache)) for model in models)
+    called = [model.name for model in models]
+    if ancestor in models:
+        origin = opened[models.index(ancestor)]
+    else:
+        origin = None if ancestor is None else Checkpoint(locate(ancestor, cache))
+    if origin is None or ancestor in models:
+        names = align(opened, called)
+    else:
+        names = align((*opened, origin), [*called, ancestor.name])
+    return Parents(opened, tuple(names), origin, cache)
+
+
+def recipe(made_of: Ingredients, weight: Schedule | None, cache: Path) -> Recipe:
+    """The merge of the parents at λ = `weight`; Refusal where the method lacks something."""
+    found = parents(made_of.models, cache, made_of.ancestor, made_of.tokenizer)
+    merge = made_of.merge
+    return Recipe(
+        found.checkpoints, found.names, merge.function, merge.given, weight, ancestor=found.ancestor, seed=made_of.seed
+    )
+
+
+@lru_cache(maxsize=4)
+def curves(made_of: Ingredients, cache: Path) -> dict[str, Curve]:
+    """One curve for each tensor, over the memory-mapped parents, for every λ."""
+    found = recipe(made_of, None, cache)
+    return {name: curve for group in found.groups for name, curve in found.curves(group).items()}
