@@ -14,6 +14,7 @@ from patientdx.checkpoint.hashes import content_hash
 from patientdx.checkpoint.locate import ModelSource, locate
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.checkpoint.recipe import Recipe
+from patientdx.checkpoint.vocabulary import common_vocabulary
 from patientdx.merge.curve import Curve
 from patientdx.merge.schedule import Schedule
 from patientdx.settings import Ingredients
@@ -41,18 +42,19 @@ class Parents:
 def parents(
     models: tuple[ModelSource, ...], cache: Path, ancestor: ModelSource | None = None, tokenizer: str | None = None
 ) -> Parents:
-    """Locate and open the parents; Refusal unless every tensor and the vocabulary agree."""
-    opened = tuple(Checkpoint(locate(model, cache)) for model in models)
-    called = [model.name for model in models]
-    if ancestor in models:
-        origin = opened[models.index(ancestor)]
-    else:
-        origin = None if ancestor is None else Checkpoint(locate(ancestor, cache))
-    if origin is None or ancestor in models:
-        names = align(opened, called)
-    else:
-        names = align((*opened, origin), [*called, ancestor.name])
-    return Parents(opened, tuple(names), origin, cache)
+    """Locate and open the parents; Refusal unless every tensor and the vocabulary agree.
+
+    tokenizer: base, pivot or union bring their vocabularies to one.
+    """
+    sources = (*models, *(() if ancestor is None or ancestor in models else (ancestor,)))
+    opened = tuple(Checkpoint(locate(model, cache)) for model in sources)
+    called = [model.name for model in sources]
+    if tokenizer is not None:
+        vocabulary = common_vocabulary(opened[: len(models)], called[: len(models)], tokenizer, cache)
+        opened = tuple(vocabulary.view(one, name) for one, name in zip(opened, called, strict=True))
+    names = align(opened, called)
+    origin = None if ancestor is None else opened[sources.index(ancestor)]
+    return Parents(opened[: len(models)], tuple(names), origin, cache)
 
 
 def recipe(made_of: Ingredients, weight: Schedule | None, cache: Path) -> Recipe:

@@ -59,7 +59,8 @@ def plan(settings: Settings) -> Plan:
     opened = parents(made_of.models, settings.cache, made_of.ancestor, made_of.tokenizer)
     data = session.task_data(settings.task)
     check_splits([(example.split, example.label) for example in data.examples], settings.splits)
-    tokens = session.prompts(settings.base, settings.cache, settings.task, settings.max_tokens)
+    speaker = settings.pivot if settings.tokenizer == "pivot" else settings.base
+    tokens = session.prompts(opened.checkpoints[0].folder, speaker.chat_template, settings.task, settings.max_tokens)
     points = _points(settings, opened)
     keys = {
         (point.role, split): fingerprint(_question(settings, point, opened, data, tokens, split))

@@ -6,6 +6,7 @@ loads nothing: it refills the live model from curves whose angles are known.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +17,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
-from patientdx.checkpoint.locate import ModelSource, locate
-from patientdx.checkpoint.read import Checkpoint
 from patientdx.checkpoint.recipe import Recipe
 from patientdx.merge.curve import Curve, write
 from patientdx.opening import parents
@@ -74,16 +73,15 @@ def task_data(task: Call) -> TaskData:
 
 
 @lru_cache(maxsize=4)
-def prompts(model: ModelSource, cache: Path, task: Call, max_tokens: int) -> Prompts:
-    """The task's examples as tokens of `model`, at most its context long."""
-    folder = locate(model, cache)
-    context = Checkpoint(folder).config.get("max_position_embeddings") or max_tokens
+def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts:
+    """The task's examples as tokens of the tokenizer in `folder`, at most the model's context long."""
+    context = json.loads((folder / "config.json").read_text()).get("max_position_embeddings") or max_tokens
     examples = task_data(task).examples
     return tokenise(
         load_tokenizer(folder),
         [(example.before, example.record, example.after) for example in examples],
         examples[0].options,
-        chat=model.chat_template,
+        chat=chat,
         limit=min(max_tokens, context),
     )
 

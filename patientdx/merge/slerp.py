@@ -22,7 +22,8 @@ def slerp(parents: Sequence[Tensor], *, collinear: float = 0.9995) -> Curve:
     The tensor is one flat vector; the angle is that of the unit vectors, the interpolation that of the vectors
     themselves, so |m| moves from |a| to |b|. Where |cos θ| > `collinear`, or a norm is below 1e-8, sin θ carries no
     more information than rounding and the straight line (1 - λ) a + λ b is taken: `facts["branch"]` says which.
-    Most tensors of lightly fine-tuned siblings lie there. Source: arXiv 2504.17360; threshold as in mergekit 0.1.5.
+    Most tensors of lightly fine-tuned siblings lie there. Source: arXiv 2504.17360; threshold as in mergekit 0.1.5
+    (which differs for a parent without length: it takes that norm for 1, and so the angle for 90°, not the line).
     Raises ValueError for a `collinear` outside [0, 1], other than two parents, or parents of two shapes.
     """
     a, b = two(parents, "slerp")

@@ -19,12 +19,18 @@ def load_tokenizer(folder: Path):
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device, device_map: str | None = None):
-    """The causal language model in `folder`, in evaluation mode, on `device` (or spread by accelerate's device_map)."""
-    from transformers import AutoModelForCausalLM
+    """The causal language model in `folder`, in evaluation mode, on `device` (or spread by accelerate's device_map).
+
+    A folder that holds a configuration alone (of a vocabulary that no parent has) gives a model yet to be filled.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar for a load of a second or two hides the scoring's own
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device_map)
+    if any(folder.glob("*.safetensors")):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device_map)
+    else:
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
     if device_map is None:
         model.to(device)
     return model.eval().requires_grad_(False)
