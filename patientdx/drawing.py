@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from patientdx.refusal import Refusal
+from patientdx.whole import write_whole
 
 Row = dict[str, Any]
 
@@ -163,13 +163,7 @@ def _legend_handles(rows: Sequence[Row], colours: dict, methods: list) -> list:
 
 def _save(figure, path: Path) -> None:
     """The picture appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
 
 
 def _chance(rows: Sequence[Row], metric: str, prevalence: float | None) -> float | None:

@@ -9,8 +9,6 @@ merged | pivot), for each metric its value and its interval (`auroc`, `auroc_ci_
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from rich.table import Table
 
 from patientdx.drawing import Row, lambda_curve, number, title_of
 from patientdx.refusal import Refusal
+from patientdx.whole import write_whole
 
 __all__ = ["choose", "lambda_curve", "metric_names", "table", "write_csv"]
 
@@ -73,20 +72,15 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """The rows with every digit of their floats; None is an empty field. Whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", newline="", encoding="utf-8") as file:
+
+    def write(aside: Path) -> None:
+        with aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        os.chmod(temporary, 0o644)  # mkstemp's file is for its owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+
+    write_whole(Path(path), write)
 
 
 def choose(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import yaml
 from filelock import FileLock
 
 from patientdx.refusal import Refusal
+from patientdx.whole import write_whole
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -54,7 +54,7 @@ class Store:
 
 def write_text(text: str, path: Path) -> None:
     """Write a text file so that it is whole or absent: temporary name, fsync, rename."""
-    _whole(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    _whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def write_json(content: Any, path: Path) -> None:
@@ -64,7 +64,7 @@ def write_json(content: Any, path: Path) -> None:
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a parquet file, whole or not at all."""
-    _whole(path, lambda temporary: pq.write_table(table, temporary))
+    _whole(path, lambda aside: pq.write_table(table, aside))
 
 
 def write_run(
@@ -126,18 +126,8 @@ def _unwritable(path: Path, error: OSError) -> Refusal:
     return Refusal(f"{path} cannot be written: {error.strerror}. Free space or set output= to another place.")
 
 
-def _whole(path: Path, write) -> None:
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            write(temporary)
-            with open(temporary, "rb") as done:
-                os.fsync(done.fileno())
-            Path(temporary).chmod(0o644)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_whole(path, write)
     except OSError as error:
         raise _unwritable(path, error) from error

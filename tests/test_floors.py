@@ -13,6 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 FLOORS = {
     "refusal": -1,
+    "whole": -1,
     "merge": 0,
     "checkpoint": 1,
     **dict.fromkeys(("tasks", "scoring", "metrics", "privacy", "finetune"), 2),

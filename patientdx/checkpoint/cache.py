@@ -4,14 +4,13 @@ import errno
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 from patientdx.refusal import Refusal
+from patientdx.whole import write_whole
 
 
 def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0) -> Path:
@@ -75,17 +74,11 @@ def write_json(path: Path, content: dict) -> None:
     Raises:
         Refusal: the disk is full or the folder cannot be written.
     """
-    aside = path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(content, indent=1))
-        aside.replace(path)
+        write_whole(path, lambda aside: aside.write_text(json.dumps(content, indent=1)))
     except OSError as error:
         _refuse_unwritable(path, error)
         raise
-    finally:
-        with suppress(OSError):
-            aside.unlink()
 
 
 def _sync(file: Path) -> None:
