@@ -11,13 +11,15 @@ from pathlib import Path
 
 from patientdx.checkpoint.align import align
 from patientdx.checkpoint.hashes import content_hash
-from patientdx.checkpoint.locate import ModelSource, locate
+from patientdx.checkpoint.locate import ModelSource, adapted, locate
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.checkpoint.recipe import Recipe
 from patientdx.checkpoint.vocabulary import common_vocabulary
 from patientdx.merge.curve import Curve
-from patientdx.merge.schedule import Schedule
+from patientdx.merge.schedule import Schedule, depth
+from patientdx.refusal import Refusal
 from patientdx.settings import Ingredients
+from patientdx.workers import workers
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,20 @@ class Parents:
 
 @lru_cache(maxsize=4)
 def parents(
-    models: tuple[ModelSource, ...], cache: Path, ancestor: ModelSource | None = None, tokenizer: str | None = None
+    models: tuple[ModelSource, ...],
+    cache: Path,
+    ancestor: ModelSource | None = None,
+    tokenizer: str | None = None,
+    adapt: bool = False,
 ) -> Parents:
     """Locate and open the parents; Refusal unless every tensor and the vocabulary agree.
 
     tokenizer: base, pivot or union bring their vocabularies to one.
+    adapt: apply LoRA adapters as tensors are read, instead of opening an adapted copy on disk. It costs a model's
+    memory where all tensors are held, and saves a model's disk where each is read once.
     """
     sources = (*models, *(() if ancestor is None or ancestor in models else (ancestor,)))
-    opened = tuple(Checkpoint(locate(model, cache)) for model in sources)
+    opened = tuple(adapted(model, cache) if adapt else Checkpoint(locate(model, cache)) for model in sources)
     called = [model.name for model in sources]
     if tokenizer is not None:
         vocabulary = common_vocabulary(opened[: len(models)], called[: len(models)], tokenizer, cache)
@@ -57,10 +65,15 @@ def parents(
     return Parents(opened[: len(models)], tuple(names), origin, cache)
 
 
-def recipe(made_of: Ingredients, weight: Schedule | None, cache: Path) -> Recipe:
-    """The merge of the parents at λ = `weight`; Refusal where the method lacks something."""
-    found = parents(made_of.models, cache, made_of.ancestor, made_of.tokenizer)
+def recipe(made_of: Ingredients, weight: Schedule | None, cache: Path, *, adapt: bool = False) -> Recipe:
+    """The merge of the parents at λ = `weight`; Refusal where the method lacks something. adapt: see `parents`."""
+    found = parents(made_of.models, cache, made_of.ancestor, made_of.tokenizer, adapt)
     merge = made_of.merge
+    if made_of.layers not in (None, depth(found.names)):
+        raise Refusal(
+            f"the mergekit recipe is for models of {made_of.layers} layers, but {made_of.models[0].name} has "
+            f"{depth(found.names)}: give the parents that it was written for."
+        )
     return Recipe(
         found.checkpoints, found.names, merge.function, merge.given, weight, ancestor=found.ancestor, seed=made_of.seed
     )
@@ -70,4 +83,5 @@ def recipe(made_of: Ingredients, weight: Schedule | None, cache: Path) -> Recipe
 def curves(made_of: Ingredients, cache: Path) -> dict[str, Curve]:
     """One curve for each tensor, over the memory-mapped parents, for every λ."""
     found = recipe(made_of, None, cache)
-    return {name: curve for group in found.groups for name, curve in found.curves(group).items()}
+    with workers() as at_once:
+        return {name: curve for group in at_once(found.curves, found.groups) for name, curve in group.items()}

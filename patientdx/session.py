@@ -18,13 +18,14 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from patientdx.checkpoint.recipe import Recipe
-from patientdx.merge.curve import Curve, write
+from patientdx.merge.curve import Curve, evaluate
 from patientdx.opening import parents
 from patientdx.refusal import Refusal
 from patientdx.scoring.model import load_model, load_tokenizer, storage
 from patientdx.scoring.prompts import Prompts, tokenise
 from patientdx.settings import Call, Ingredients
 from patientdx.tasks.example import TaskData
+from patientdx.workers import workers
 
 
 @lru_cache(maxsize=1)
@@ -98,7 +99,8 @@ class Live:
         """The model at the recipe's λ on its curves; `key` says which, so that it is not written twice."""
         if self.holds != key:
             self.holds = None  # what a failed pass leaves behind is no model
-            write(shape, found.weight_of, self.tensors)
+            with workers(self.model.device) as at_once:
+                list(at_once(lambda name: evaluate(shape[name], found.weight_of(name), self.tensors[name]), shape))
             self.holds = key
         return self.model
 

@@ -26,9 +26,9 @@ SAID = {
         ["lambda=abc"],
         "1 problem in this configuration\n  lambda=abc is not a number. Give one from 0 (base) to 1 (pivot).",
     ),
-    "lambda a list": (
-        ["lambda=[0.1,0.2]"],
-        "1 problem in this configuration\n  lambda=[0.1, 0.2] is not a number. Give one from 0 (base) to 1 (pivot). "
+    "lambda a list of words": (
+        ["lambda=[0.1,high]"],
+        "1 problem in this configuration\n  lambda=[0.1, 'high'] is not a number. Give one from 0 (base) to 1 (pivot). "
         "To sweep, add -m and write lambda=0.1,0.2,0.4.",
     ),
     "method without lambda": (
@@ -136,8 +136,9 @@ def test_words_on_tables(ended, folder, name, fault):
 
 PARENTS = (
     "smollm2_135m_instruct and smollm2_135m_numeric cannot be merged tensor by tensor:\n- {}\n"
-    "Choose parents of one family and size, with the same tokenizer and best a common ancestor.\n"
+    "Choose parents of one family and size, with the same tokenizer and best a common ancestor.{}\n"
 )
+VOCABULARIES = " Different vocabularies are brought to one by tokenizer=base, pivot or union."
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ PARENTS = (
     ],
 )
 def test_words_on_parents_that_do_not_fit(ended, name, fault):
-    assert ended[name].stderr == PARENTS.format(fault)
+    assert ended[name].stderr == PARENTS.format(fault, VOCABULARIES if name == "vocabularies" else "")
     assert (ended[name].returncode, ended[name].stdout) == (2, "")
 
 

@@ -85,7 +85,7 @@ class Recipe:
 
         def tensors():
             for name in self.names:
-                yield [parent.read(name) for parent in self.parents], self.ancestor.read(name)
+                yield name, [parent.read(name) for parent in self.parents], self.ancestor.read(name)
 
         return survey(tensors, **self.arguments)
 

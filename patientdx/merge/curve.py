@@ -112,10 +112,10 @@ def _is(share: float | Tensor, value: float) -> bool:
     return not isinstance(share, Tensor) and share == value
 
 
-def write(curves: Mapping[str, Curve], weight: float | Callable[[str], float], into: Mapping[str, Tensor]) -> None:
-    """Evaluate every curve into the same-named tensors (a live model's own storage), at one λ or at each name's."""
+def write(curves: Mapping[str, Curve], weight: float, into: Mapping[str, Tensor]) -> None:
+    """Evaluate every curve at λ = `weight` into the same-named tensors (a live model's own storage)."""
     for name, curve in curves.items():
-        evaluate(curve, weight(name) if callable(weight) else weight, into[name])
+        evaluate(curve, weight, into[name])
 
 
 @dataclass(frozen=True)

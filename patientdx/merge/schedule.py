@@ -31,9 +31,9 @@ def _part(given: str | None) -> str:
 def _gradient(given: float | Sequence) -> Gradient:
     if isinstance(given, int | float) and not isinstance(given, bool):
         return float(given)
-    if isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 1:
-        if all(isinstance(one, int | float) and not isinstance(one, bool) for one in given):
-            return tuple(float(one) for one in given)
+    several = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 1
+    if several and all(isinstance(one, int | float) and not isinstance(one, bool) for one in given):
+        return tuple(float(one) for one in given)
     raise ValueError(f"{given!r} is neither a number nor a list of two numbers or more")
 
 
@@ -67,7 +67,8 @@ def weight_at(at: Schedule, name: str, layers: int) -> float:
     layer = layer_of(name)
     if layer is None:
         return at[0]
-    place = (layer / (layers - 1) if layers > 1 else 1.0) * (len(at) - 1)
+    # In this order a list of one number for each layer is met exactly.
+    place = layer * (len(at) - 1) / (layers - 1) if layers > 1 else float(len(at) - 1)
     left = min(int(place), len(at) - 1)
     share = place - left
     return at[left] if share == 0 else (1 - share) * at[left] + share * at[left + 1]

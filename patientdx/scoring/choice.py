@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicCache
 from patientdx.refusal import Refusal
 from patientdx.scoring.attention import after_prefix
 from patientdx.scoring.prompts import Prompts
-from patientdx.scoring.workers import workers
+from patientdx.workers import workers
 
 _ROWS = 32  # of a product with the head
 

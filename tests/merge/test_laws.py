@@ -15,7 +15,13 @@ from patientdx.settings import dotted
 YAMLS = sorted((Path(__file__).parents[2] / "conf/merge").glob("*.yaml"))
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 5), (0,), (BLOCK + 3,)]
-ARGUMENTS = {"ancestor", "name", "seed", "cutoffs"}  # what a method may name beside its numbers: make_curve gives it
+ARGUMENTS = {
+    "ancestor",
+    "name",
+    "seed",
+    "cutoffs",
+    "config",
+}  # what a method may name beside its numbers: make_curve gives it
 
 
 def make_curve(path: Path, parents, ancestor=None):
@@ -23,11 +29,20 @@ def make_curve(path: Path, parents, ancestor=None):
     node = yaml.safe_load(path.read_text(encoding="utf-8"))["merge"]
     numbers = {key: value for key, value in node.items() if key not in ("name", "_target_")}
     method = dotted(node["_target_"])
-    given = {"ancestor": torch.zeros_like(parents[0]) if ancestor is None else ancestor, "name": "x", "seed": 0}
+    given = {
+        "ancestor": torch.zeros_like(parents[0]) if ancestor is None else ancestor,
+        "name": "x",
+        "seed": 0,
+        "config": {},
+    }
     survey = rule(path, "survey")  # what it finds in a model of this one tensor
     given["cutoffs"] = survey and survey(lambda: [("x", parents, given["ancestor"])], **numbers)
     named = [name for name in list(inspect.signature(method).parameters)[1:] if name not in numbers]
     assert set(named) <= ARGUMENTS | defaults(method), f"{path.stem} needs {named}: teach make_curve to give it"
+    if rule(path, "SCOPE") == "layer":
+        key = "model.layers.0.mlp.up_proj.weight"
+        origin = {key: given["ancestor"]}
+        return method([{key: parent} for parent in parents], ancestor=origin, config={}, **numbers)[key]
     return method(parents, **numbers, **{name: given[name] for name in named if name in given})
 
 

@@ -266,4 +266,6 @@ def test_models_that_change_their_logits_after_the_head_are_refused(tiny, make_p
 def test_each_prompt_is_run_once_and_the_prefix_once(tiny, make_prompts):
     prompts, small = make_prompts(), Small(tiny, 10_000)
     scored(small, prompts, 1)
-    assert small.widths == [(1, 12), *((1, n) for n in sorted((3, 30, 9, 1, 17, 30, 8, 2), reverse=True))]
+    # One after another; the threads of a CPU may pass each other.
+    assert small.widths[0] == (1, 12)
+    assert sorted(small.widths[1:]) == sorted((1, n) for n in (3, 30, 9, 1, 17, 30, 8, 2))
