@@ -1,0 +1,97 @@
+"""DELLA's MagPrune without its election: drop small elements more often than large ones (arXiv 2406.11617)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from patientdx.merge.curve import Curve
+from patientdx.merge.dare_linear import l1_factors, scaled
+from patientdx.merge.delta import Deltas, deltas, one_of, total
+from patientdx.merge.draw import keep_random, key_of
+from patientdx.merge.scratch import like, scratch
+
+LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
+COMPAT = ("paper", "mergekit")
+
+
+def della_linear(
+    parents: Sequence[Tensor],
+    *,
+    ancestor: Tensor,
+    name: str,
+    seed: int,
+    density: float = 0.5,
+    epsilon: float = 0.15,
+    weights: Sequence[float] | None = None,
+    compat: str = "paper",
+) -> Curve:
+    """m(λ) = ancestor + λ Σ wᵢ pruned(parentᵢ - ancestor); the ancestor bit for bit at λ=0.
+
+    Inside each row (the elements along the last axis; a tensor of one axis is one row) elements are ranked by
+    magnitude, the lower index first among equal ones. The keep probability runs from density - epsilon for the
+    smallest to density + epsilon for the largest, linearly in the rank; the paper writes epsilon for the whole span.
+    With epsilon=0 it is dare_linear under the same seed.
+    weights: one number for each parent, base first; null: 1 each.
+    compat: what the rest is multiplied by. "paper": 1 / its own keep probability, element by element. "mergekit"
+    (0.1.5): the ratio of L1 norms, as in dare_linear.
+    Raises ValueError for tensors of two shapes or numbers that do not fit.
+    """
+    one_of(compat, "compat", COMPAT)
+    found = deltas(parents, ancestor, weights, "della_linear")
+    prune, facts = pruning(found, name, seed, density, epsilon, rescale="L1" if compat == "mergekit" else "element")
+
+    def join(moved: Sequence[Tensor], start: int) -> Tensor:
+        prune(moved, start)
+        return total(moved, found.weights)
+
+    return found.curve(join, facts, by_row=True)
+
+
+def pruning(
+    found: Deltas, name: str, seed: int, density: float, epsilon: float, *, rescale: str
+) -> tuple[Callable[[Sequence[Tensor], int], None], dict[str, float]]:
+    """MagPrune, in place on the task vectors of whole rows: (task vectors, start) -> None; and its facts.
+
+    rescale: "element", 1 / keep probability; "L1", see dare_linear.l1_factors.
+    Raises ValueError where keep probabilities leave (0, 1).
+    """
+    low, high = density - epsilon, density + epsilon
+    if not 0.0 < low <= high < 1.0:
+        raise ValueError(
+            f"merge.density={density:g} with merge.epsilon={epsilon:g} gives keep probabilities from {low:g} to "
+            f"{high:g}, and they must lie between 0 and 1, ends excluded: lower epsilon or move density"
+        )
+    keys = [key_of(seed, number, name) for number in found.numbers]
+    ends = (low, high) if found.row > 1 else (density, density)
+    ramp = torch.linspace(*ends, found.row, dtype=torch.float64)
+
+    def prune(moved: Sequence[Tensor], start: int) -> None:
+        for x, key in zip(moved, keys, strict=True):
+            keep = by_rank(x, ramp)
+            scale = like(keep, "scale").copy_(keep) if rescale == "element" else None
+            keep_random(x, key, start, keep)
+            if scale is not None:
+                x.div_(scale)
+
+    if rescale == "element":
+        return prune, {}
+    factors, facts = l1_factors(found, prune, by_row=True)
+    return scaled(prune, factors), facts
+
+
+def by_rank(x: Tensor, ramp: Tensor) -> Tensor:
+    """For each element of x (rows * row,) the value of `ramp` (row,) at its magnitude's rank in its row, from the
+    smallest; equal magnitudes in the order of their places. Float64 (rows * row,).
+    """
+    rows = x.numel() // len(ramp)
+    whole = scratch("float32", x.numel(), torch.float32, x.device).copy_(x).view(torch.int32).bitwise_and_(0x7FFFFFFF)
+    key, values, order = (scratch(slot, x.numel(), torch.int64, x.device) for slot in ("key", "values", "order"))
+    # Row and magnitude in one whole number: one radix sort of the block, in place of a sort for each row.
+    row = torch.arange(rows, device=x.device).bitwise_left_shift_(31)[:, None]
+    torch.add(whole.view(rows, -1), row, out=key.view(rows, -1))
+    torch.sort(key, stable=True, out=(values, order))
+    return like(x, "keep").scatter_(0, order, ramp.to(x.device, x.dtype).repeat(rows))

@@ -1,0 +1,92 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from naive import KINDS, assert_is, deltas, family, numbers, summed
+
+from patientdx.merge.curve import evaluate
+from patientdx.merge.dare_linear import dare_linear
+from patientdx.merge.task_arithmetic import task_arithmetic
+
+
+def merged(parents, ancestor, **given):
+    return dare_linear(parents, ancestor=ancestor, name="x", **({"seed": 0} | given))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("compat", ["paper", "mergekit"])
+@pytest.mark.parametrize("shape", [(), (1,), (33, 7), (2, 3, 5)])
+def test_is_drop_rescale_sum(kind, compat, shape):
+    for count, density, weights in ((2, 0.5, None), (3, 0.1, [1.0, -0.3, 2.0]), (1, 0.9, [0.5])):
+        ancestor, parents = family(kind, shape, count)
+        left = []
+        for number, d in enumerate(deltas(parents, ancestor)):
+            kept = torch.where(numbers(d, number) < density, d, 0.0)
+            norm = kept.abs().sum()
+            factor = 1 / density if compat == "paper" else (d.abs().sum() / norm if norm > 0 else 1.0)
+            left.append(kept * factor)
+        curve = merged(parents, ancestor, density=density, weights=weights, compat=compat)
+        assert_is(curve, ancestor, summed(left, weights or [1.0] * count))
+
+
+@pytest.mark.parametrize("compat", ["paper", "mergekit"])
+def test_density_1_is_task_arithmetic(compat):
+    ancestor, parents = family("random", count=3)
+    given = {"weights": [1.0, 0.5, -2.0]}
+    expected = task_arithmetic(parents, ancestor=ancestor, **given)
+    point = evaluate(merged(parents, ancestor, density=1.0, compat=compat, **given), 0.4, torch.empty_like(ancestor))
+    torch.testing.assert_close(point, evaluate(expected, 0.4, torch.empty_like(ancestor)), rtol=1e-6, atol=1e-7)
+
+
+def test_masks_of_a_lower_density_lie_within_those_of_a_higher_one():
+    ancestor, parents = torch.zeros(5000), [torch.ones(5000)]
+    masks = [
+        evaluate(merged(parents, ancestor, density=density), 1.0, torch.empty(5000)) != 0
+        for density in (0.05, 0.3, 0.31, 0.9)
+    ]
+    for low, high in pairwise(masks):
+        assert not (low & ~high).any()
+        assert low.sum() < high.sum()
+
+
+def test_the_mean_over_seeds_is_the_task_vector():
+    ancestor, parents = torch.zeros(200), [torch.linspace(-1, 1, 200)]
+    points = [evaluate(merged(parents, ancestor, density=0.5, seed=seed), 1.0, torch.empty(200)) for seed in range(400)]
+    off = (torch.stack(points).mean(0) - parents[0]).abs() / parents[0].abs().clamp(min=1e-9)
+    assert off.max() < 4.5 / 20  # one draw is off by its own size, the mean of 400 by a twentieth
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"name": "y"}])
+def test_seed_and_name_change_the_mask(change):
+    ancestor, parents = torch.zeros(1000), [torch.ones(1000)]
+    first = dare_linear(parents, ancestor=ancestor, name="x", seed=0)
+    other = dare_linear(parents, ancestor=ancestor, **({"name": "x", "seed": 0} | change))
+    a, b = (evaluate(curve, 1.0, torch.empty(1000)) for curve in (first, other))
+    assert 400 < (a != b).sum() < 600
+
+
+def test_equal_parents_draw_masks_of_their_own():
+    ancestor, parent = torch.zeros(1000), torch.ones(1000)
+    point = evaluate(merged((parent, parent.clone()), ancestor, density=0.5), 1.0, torch.empty(1000))
+    assert [200 < (point == value).sum() < 600 for value in (0.0, 2.0, 4.0)] == [True] * 3
+
+
+def test_the_l1_norm_is_kept_under_mergekit_and_facts_say_by_which_factor():
+    ancestor, parents = family("random", (100, 90))
+    base, _ = deltas(parents, ancestor)
+    curve = merged(parents, ancestor, density=0.3, weights=[1.0, 0.0], compat="mergekit")
+    moved = evaluate(curve, 1.0, torch.empty(ancestor.shape, dtype=torch.float64)) - ancestor.double()
+    assert moved.abs().sum().item() == pytest.approx(base.abs().sum().item())
+    mask = numbers(base, 0) < 0.3
+    assert curve.facts["factor_0"] == pytest.approx((base.abs().sum() / base[mask].abs().sum()).item())
+    assert curve.facts["kept_0"] == (mask & (base != 0)).double().mean().item()
+    assert set(curve.facts) == {"factor_0", "factor_1", "kept_0", "kept_1"}
+    assert merged(parents, ancestor).facts == {}
+
+
+def test_words_of_refusal():
+    x = torch.ones(2)
+    with pytest.raises(ValueError, match=r"^merge.density=1.5 is no share of the elements: give a number above 0 and"):
+        merged((x, x), x, density=1.5)
+    with pytest.raises(ValueError, match=r"^merge.compat=peft: it is one of paper, mergekit$"):
+        merged((x, x), x, compat="peft")

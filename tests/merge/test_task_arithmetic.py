@@ -1,0 +1,72 @@
+import pytest
+import torch
+from naive import KINDS, assert_is, deltas, family, summed
+
+from patientdx.merge.curve import evaluate
+from patientdx.merge.linear import linear
+from patientdx.merge.task_arithmetic import task_arithmetic
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("weights", [None, [0.5, -1.0, 0.0, 2.0]])
+def test_is_the_formula(kind, count, weights):
+    ancestor, parents = family(kind, count=count)
+    weights = weights and weights[:count]
+    joined = summed(deltas(parents, ancestor), weights or [1.0] * count)
+    found = task_arithmetic(parents, ancestor=ancestor, weights=weights)
+    point = evaluate(found, 0.7, torch.empty(ancestor.shape, dtype=torch.float64))
+    # The ancestor's share is summed up before it meets the ancestor: exact but for the rounding of the largest term.
+    largest = max(x.abs().max().item() for x in (ancestor, *parents))
+    torch.testing.assert_close(point, ancestor.double() + 0.7 * joined, rtol=1e-13, atol=1e-15 * (1 + largest))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_convex_form_is_linear_bit_for_bit(weight, dtype):
+    ancestor, parents = family("random", (4, 7), dtype=dtype)
+    convex = evaluate(task_arithmetic(parents, ancestor=ancestor, form="convex"), weight, torch.empty_like(ancestor))
+    assert torch.equal(convex, evaluate(linear(parents), weight, torch.empty_like(ancestor)))
+
+
+def test_the_convex_form_is_its_formula():
+    ancestor, parents = family("random")
+    a, b = deltas(parents, ancestor)
+    assert_is(task_arithmetic(parents, ancestor=ancestor, form="convex"), ancestor, (0.3 * a + 0.7 * b) / 0.7)
+
+
+def test_with_the_base_as_ancestor_it_is_the_straight_line_bit_for_bit():
+    base, (pivot,) = family("bfloat16", count=1, dtype=torch.bfloat16)
+    for ancestor in (base, base.clone()):
+        curve = task_arithmetic((base, pivot), ancestor=ancestor)
+        line = linear((base, pivot))
+        for weight in (0.0, 0.4, 1.0):
+            out = torch.empty_like(base)
+            assert torch.equal(evaluate(curve, weight, out), evaluate(line, weight, torch.empty_like(base)))
+    assert len(task_arithmetic((base, pivot), ancestor=base).terms) == 2  # the base is not read twice
+
+
+def test_by_hand():
+    ancestor, a, b = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 2.0]), torch.tensor([1.0, -2.0])
+    assert evaluate(task_arithmetic((a, b), ancestor=ancestor), 0.5, torch.empty(2)).tolist() == [1.5, 0.0]
+    taken = task_arithmetic((a, b), ancestor=ancestor, weights=[1, -1])
+    assert evaluate(taken, 2.0, torch.empty(2)).tolist() == [3.0, 10.0]
+
+
+def test_words_of_refusal():
+    x = torch.ones(2)
+    with pytest.raises(ValueError, match=r"^merge.form=sum: it is one of scaled, convex$"):
+        task_arithmetic((x, x), ancestor=x, form="sum")
+    words = (
+        r"^merge.weights=\[1, 2\] has no place in merge.form=convex, where lambda weighs both parents: leave it null, "
+        r"or use merge.form=scaled$"
+    )
+    with pytest.raises(ValueError, match=words):
+        task_arithmetic((x, x), ancestor=x, form="convex", weights=[1, 2])
+    with pytest.raises(
+        ValueError, match=r"^merge=task_arithmetic with merge.form=convex joins exactly two parents, got 3$"
+    ):
+        task_arithmetic((x, x, x), ancestor=x, form="convex")
+    curve = task_arithmetic((x, x), ancestor=x, form="convex")
+    with pytest.raises(ValueError, match=r"^lambda=1.5 is outside \[0, 1\]: merge.form=convex goes from the base to"):
+        evaluate(curve, 1.5, torch.empty(2))
