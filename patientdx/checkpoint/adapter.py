@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from patientdx.checkpoint.hashes import BEHAVIOUR_FILES
+from patientdx.checkpoint.hashes import BEHAVIOUR_FILES, made_of
 from patientdx.checkpoint.read import Checkpoint, TensorHeader, read_header
 from patientdx.checkpoint.write import write_safetensors
 from patientdx.refusal import Refusal
@@ -103,26 +104,61 @@ def _per_module(folder: Path, config: dict, pattern: str, default: str, names: I
     return found
 
 
-def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
-    """Write base + adapter into the folder ``into``: same shards, tensor order, dtypes and tokenizer as the
-    base.
+class AdaptedCheckpoint:
+    """A checkpoint with a LoRA adapter applied in memory, tensor by tensor: nothing is written, no model is kept.
+
+    Stands wherever a `Checkpoint` is read for merging. What ``read`` gives equals, bit for bit, what `apply_adapter`
+    writes, and so does the content hash (`hashes.content_hash`). ``folder`` is the base's: its configuration and
+    tokenizer hold for both, the weights in it do not. A changed tensor is worked out each time it is asked for; its
+    header says where the base's bytes are.
 
     Raises:
         Refusal: see `read_adapter`; or the base has tied embeddings and the adapter changes one end of the
             tie.
     """
-    adapter = read_adapter(folder, base.tensors)
-    embedding = [name for name in adapter.factors if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
-    if base.tied and embedding:
-        raise Refusal(
-            f"The adapter {folder} changes {embedding[0]}, but the model ties its embedding and its output "
-            "head: one tensor cannot hold both."
-        )
+
+    def __init__(self, base: Checkpoint, folder: Path) -> None:
+        self._base, self._adapter = base, read_adapter(folder, base.tensors)
+        embedding = [name for name in self._adapter.factors if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
+        if base.tied and embedding:
+            raise Refusal(
+                f"The adapter {folder} changes {embedding[0]}, but the model ties its embedding and its output "
+                "head: one tensor cannot hold both."
+            )
+        self.folder, self.config, self.tensors, self.tied = base.folder, base.config, base.tensors, base.tied
+
+    def read(self, name: str) -> Tensor:
+        """The adapted tensor, of the base's shape and dtype; one that the adapter leaves alone is the mapped file's.
+
+        Raises:
+            KeyError: there is no such tensor.
+        """
+        return self._adapter.apply(name, self._base.read(name))
+
+    def read_bytes(self, name: str) -> Tensor:
+        """The bytes [nbytes], uint8, of what `read` gives."""
+        return self.read(name).reshape(-1).view(torch.uint8)
+
+    @property
+    def made_of(self) -> tuple[str, tuple[Path, ...]]:
+        """See `hashes.made_of`."""
+        rule, files = made_of(self._base)
+        return f"{rule} with adapter", (*files, *(self._adapter.folder / name for name in ADAPTER_FILES))
+
+
+def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
+    """Write base + adapter into the folder ``into``: same shards, tensor order, dtypes and tokenizer as the
+    base. For a merge alone an `AdaptedCheckpoint` will do, which costs no disk.
+
+    Raises:
+        Refusal: see `AdaptedCheckpoint`.
+    """
+    adapted = AdaptedCheckpoint(base, folder)
     shards: dict[Path, list[TensorHeader]] = {}
     for header in base.tensors.values():
         shards.setdefault(header.file, []).append(header)
     for file, headers in shards.items():
-        write_safetensors(into / file.name, headers, lambda name: adapter.apply(name, base.read(name)))
+        write_safetensors(into / file.name, headers, adapted.read)
     for name in (*BEHAVIOUR_FILES, "model.safetensors.index.json"):
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, into / name)

@@ -1,6 +1,5 @@
 """Whether parents fit together tensor by tensor, judged before any weights are read."""
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Sequence
@@ -9,11 +8,11 @@ from pathlib import Path
 import torch
 
 from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.tokens import read_tokens, some
 from patientdx.refusal import Refusal
 
 # Llama 3 and 3.1 name some of their never trained tokens differently; such rows mean nothing in either model.
 _PLACEHOLDER = re.compile(r"<\|reserved_special_token_\d+\|>|<?\[?unused\d+\]?>?")
-_SHOWN = 3
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +20,11 @@ log = logging.getLogger(__name__)
 def align(parents: Sequence[Checkpoint], names: Sequence[str]) -> tuple[str, ...]:
     """Names of the tensors to merge, in the first parent's order.
 
+    The parents may be views: with an adapter applied (`AdaptedCheckpoint`), or brought to one vocabulary
+    (`VocabularyView`), without which theirs must agree.
+
     Rotary frequencies are left out (they follow from the configuration), and so is an output head that is
-    stored although it is the embedding. Element types may differ; the merge computes in float32.
+    stored although it is the embedding. Element types may differ; the merge computes in float64.
 
     Args:
         parents: two or more, base first.
@@ -34,17 +36,20 @@ def align(parents: Sequence[Checkpoint], names: Sequence[str]) -> tuple[str, ...
     """
     tensors = [_merged_names(parent) for parent in parents]
     faults = [fault for parent, name in zip(parents, names, strict=True) for fault in _head_faults(parent, name)]
+    speech = len({parent.config.get("vocab_size") for parent in parents}) > 1
     for other in range(1, len(parents)):
         pair, called = (parents[0], parents[other]), (names[0], names[other])
         faults += _config_faults(pair, called)
         faults += _name_faults((tensors[0], tensors[other]), called)
         faults += _shape_faults(pair, tensors[0], called)
-        faults += _token_faults(pair, called)
+        tokens = _token_faults(pair, called)
+        faults, speech = faults + tokens, speech or bool(tokens)
     if faults:
         raise Refusal(
             f"{' and '.join(names)} cannot be merged tensor by tensor:\n- "
             + "\n- ".join(faults)
             + "\nChoose parents of one family and size, with the same tokenizer and best a common ancestor."
+            + (" Different vocabularies are brought to one by tokenizer=base, pivot or union." if speech else "")
         )
     for parent, name, kept in zip(parents, names, tensors, strict=True):
         if parent.tied and "lm_head.weight" in parent.tensors and "lm_head.weight" not in kept:
@@ -100,7 +105,7 @@ def _name_faults(tensors: tuple[dict[str, None], dict[str, None]], called: tuple
     for mine, theirs, name in ((tensors[0], tensors[1], called[0]), (tensors[1], tensors[0], called[1])):
         alone = [tensor for tensor in mine if tensor not in theirs]
         if alone:
-            faults.append(f"{_count(len(alone), 'tensor')} only in {name}: {_some(alone)}")
+            faults.append(f"{_count(len(alone), 'tensor')} only in {name}: {some(alone)}")
     return faults
 
 
@@ -114,14 +119,14 @@ def _shape_faults(pair: tuple[Checkpoint, Checkpoint], tensors: Iterable[str], c
     if not differing:
         return []
     count = _count(len(differing), "tensor")
-    return [f"{count} of other shape in {called[0]} and {called[1]}: {_some(differing)}"]
+    return [f"{count} of other shape in {called[0]} and {called[1]}: {some(differing)}"]
 
 
 def _token_faults(pair: tuple[Checkpoint, Checkpoint], called: tuple[str, str]) -> list[str]:
     """Ids that mean one token here and another there; ids without a row in an embedding do not count."""
     if _same_file(*(parent.folder / "tokenizer.json" for parent in pair)):
         return []
-    first, second = (vocabulary(parent.folder) for parent in pair)
+    first, second = (read_tokens(parent.folder).by_id for parent in pair)
     if not first or not second:
         return []  # a parent without a tokenizer is read through the other's
     rows = min(parent.config.get("vocab_size", 1 << 62) for parent in pair)
@@ -138,28 +143,7 @@ def _token_faults(pair: tuple[Checkpoint, Checkpoint], called: tuple[str, str]) 
         log.info("%d placeholder tokens are named differently in %s and %s", placeholders, *called)
     if not differing:
         return []
-    return [f"{_count(len(differing), 'token id')} differ in {called[0]} and {called[1]}: {_some(differing)}"]
-
-
-def vocabulary(folder: Path) -> dict[int, str]:
-    """Token of each id, added tokens included; empty when the folder has no tokenizer."""
-    file = folder / "tokenizer.json"
-    if file.is_file():
-        try:
-            content = json.loads(file.read_text())
-            model = content["model"]["vocab"]
-            # byte-pair vocabularies map token to id; unigram ones list (token, score) in the order of the ids
-            pairs = model.items() if isinstance(model, dict) else ((entry[0], i) for i, entry in enumerate(model))
-            tokens = {index: token for token, index in pairs}
-            tokens |= {added["id"]: added["content"] for added in content.get("added_tokens", ())}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Refusal(f"{file} is not a tokenizer of the tokenizers library: download it again.") from error
-        return tokens
-    if (folder / "tokenizer.model").is_file():
-        from transformers import AutoTokenizer
-
-        return {index: token for token, index in AutoTokenizer.from_pretrained(folder).get_vocab().items()}
-    return {}
+    return [f"{_count(len(differing), 'token id')} differ in {called[0]} and {called[1]}: {some(differing)}"]
 
 
 def _same_file(first: Path, second: Path) -> bool:
@@ -178,9 +162,3 @@ def _plain(value: object) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _some(items: Sequence[str]) -> str:
-    """The first few, and how many more."""
-    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + rest

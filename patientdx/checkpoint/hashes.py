@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,19 +30,45 @@ def file_hash(file: Path, cache: Path) -> str:
     return _remembered("file", [file], cache, lambda: _digest_of(file))
 
 
-def weights_hash(checkpoint: Checkpoint, cache: Path) -> str:
+def weights_hash(checkpoint: Checkpoint, cache: Path, known: Mapping[str, str] | None = None) -> str:
     """SHA-256 over every tensor's name, dtype, shape and bytes, as 64 hex digits.
 
     Tensors count in the order of their names and shard borders do not count: two folders with the same
-    weights have the same hash however they were cut into files.
+    weights have the same hash however they were cut into files, and a view (an adapter applied in memory, an
+    embedding in another order) has the hash of the folder that it stands for.
+    known: `tensor_hash` of tensors that were read anyway; the others are read now, unless the result is remembered.
     """
-    files = sorted({header.file for header in checkpoint.tensors.values()})
-    return _remembered("weights", files, cache, lambda: _weights_digest(checkpoint))
+    rule, files = made_of(checkpoint)
+    return _remembered(rule, files, cache, lambda: _weights_digest(checkpoint, known or {}))
 
 
-def content_hash(checkpoint: Checkpoint, cache: Path) -> str:
-    """SHA-256 over the weights and the files that steer them (see BEHAVIOUR_FILES), 64 hex digits."""
-    lines = [f"weights {weights_hash(checkpoint, cache)}"]
+def is_remembered(checkpoint: Checkpoint, cache: Path) -> bool:
+    """Whether `weights_hash` would read no weights."""
+    rule, files = made_of(checkpoint)
+    return _recalled(*_memory(rule, files, cache)) is not None
+
+
+def tensor_hash(checkpoint: Checkpoint, name: str) -> str:
+    """SHA-256 of one tensor's bytes, as 64 hex digits."""
+    return hashlib.sha256(memoryview(checkpoint.read_bytes(name).numpy())).hexdigest()
+
+
+def made_of(checkpoint: Checkpoint) -> tuple[str, tuple[Path, ...]]:
+    """How the weights come about, and every file that they depend on: by these a hash is remembered.
+
+    A view of other checkpoints says so itself: its tensors are worked out, and the files of its headers are not all.
+    """
+    if isinstance(checkpoint, Checkpoint):
+        return "weights", tuple(sorted({header.file for header in checkpoint.tensors.values()}))
+    return checkpoint.made_of
+
+
+def content_hash(checkpoint: Checkpoint, cache: Path, known: Mapping[str, str] | None = None) -> str:
+    """SHA-256 over the weights and the files that steer them (see BEHAVIOUR_FILES), 64 hex digits.
+
+    known: see `weights_hash`.
+    """
+    lines = [f"weights {weights_hash(checkpoint, cache, known)}"]
     for name in BEHAVIOUR_FILES:
         file = checkpoint.folder / name
         if file.is_file():
@@ -55,13 +81,12 @@ def folder_hash(folder: Path, names: Sequence[str]) -> str:
     return _digest_text(f"{name} {_digest_of(folder / name)}" for name in names)
 
 
-def _weights_digest(checkpoint: Checkpoint) -> str:
+def _weights_digest(checkpoint: Checkpoint, known: Mapping[str, str]) -> str:
     """Hash tensor by tensor in threads: hashing lets go of the interpreter, so the cores share it."""
 
     def line(name: str) -> str:
         header = checkpoint.tensors[name]
-        data = memoryview(checkpoint.read_bytes(name).numpy())
-        return f"{name} {header.dtype} {list(header.shape)} {hashlib.sha256(data).hexdigest()}"
+        return f"{name} {header.dtype} {list(header.shape)} {known.get(name) or tensor_hash(checkpoint, name)}"
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         return _digest_text(pool.map(line, sorted(checkpoint.tensors)))
@@ -69,18 +94,28 @@ def _weights_digest(checkpoint: Checkpoint) -> str:
 
 def _remembered(kind: str, files: Sequence[Path], cache: Path, work_out: Callable[[], str]) -> str:
     """Look the hash up by the files' paths, sizes and times of change; work it out and store it otherwise."""
+    sidecar, key = _memory(kind, files, cache)
+    result = _recalled(sidecar, key)
+    if result is None:
+        result = work_out()
+        write_json(sidecar, {"key": key, "hash": result})
+    return result
+
+
+def _memory(kind: str, files: Sequence[Path], cache: Path) -> tuple[Path, str]:
+    """The file that remembers a hash, and the key that it must hold."""
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = json.dumps([kind, stats])
-    sidecar = cache / "hashes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return cache / "hashes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json", key
+
+
+def _recalled(sidecar: Path, key: str) -> str | None:
+    """The remembered hash; None where there is none, or the memory is damaged."""
     try:
         stored = json.loads(sidecar.read_text())
-        if stored["key"] == key:
-            return stored["hash"]
+        return stored["hash"] if stored["key"] == key else None
     except (OSError, ValueError, KeyError):
-        pass  # absent or damaged: work it out again
-    result = work_out()
-    write_json(sidecar, {"key": key, "hash": result})
-    return result
+        return None
 
 
 def _digest_of(file: Path) -> str:

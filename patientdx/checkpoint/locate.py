@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import patientdx
-from patientdx.checkpoint.adapter import ADAPTER_FILES, apply_adapter
+from patientdx.checkpoint.adapter import ADAPTER_FILES, AdaptedCheckpoint, apply_adapter
 from patientdx.checkpoint.cache import build_folder
 from patientdx.checkpoint.convert import CONVERSION, convert_gguf
 from patientdx.checkpoint.hashes import content_hash, file_hash, folder_hash
@@ -79,18 +79,33 @@ def locate(model: ModelSource, cache: Path) -> Path:
     return build_folder(final, lambda into: convert_gguf(place, into), need_bytes=4 * place.stat().st_size)
 
 
+def adapted(model: ModelSource, cache: Path) -> Checkpoint | AdaptedCheckpoint:
+    """The checkpoint of ``model``, opened; a LoRA adapter is applied as tensors are read, and nothing is written.
+
+    Its content hash is that of the folder that ``locate`` would make. Raises Refusal as ``locate`` does.
+    """
+    if model.adapter is None:
+        return Checkpoint(locate(model, cache))
+    return AdaptedCheckpoint(*_parts(model, cache))
+
+
 def _with_adapter(model: ModelSource, cache: Path) -> Path:
+    base, adapter = _parts(model, cache)
+    key = f"{content_hash(base, cache)} {folder_hash(adapter, ADAPTER_FILES)}"
+    final = cache / "models" / f"{model.name}-{_short(key)}"
+    need = sum(header.nbytes for header in base.tensors.values()) + 50_000_000
+    return build_folder(final, lambda into: apply_adapter(base, adapter, into), need_bytes=need)
+
+
+def _parts(model: ModelSource, cache: Path) -> tuple[Checkpoint, Path]:
+    """The model without its adapter, and the adapter's folder."""
     adapter = Path(model.adapter).expanduser()
     adapter = adapter if adapter.is_absolute() else REPOSITORY / adapter
     absent = [name for name in ADAPTER_FILES if not (adapter / name).is_file()]
     if absent:
         raise Refusal(f"{model.name}: the adapter folder {adapter} has no {' and no '.join(absent)}.")
     # Without the adapter this is the ancestor's own folder, so it goes by the ancestor's name in the cache.
-    base = Checkpoint(locate(replace(model, name=model.ancestor or model.name, adapter=None), cache))
-    key = f"{content_hash(base, cache)} {folder_hash(adapter, ADAPTER_FILES)}"
-    final = cache / "models" / f"{model.name}-{_short(key)}"
-    need = sum(header.nbytes for header in base.tensors.values()) + 50_000_000
-    return build_folder(final, lambda into: apply_adapter(base, adapter, into), need_bytes=need)
+    return Checkpoint(locate(replace(model, name=model.ancestor or model.name, adapter=None), cache)), adapter
 
 
 def _short(key: str) -> str:

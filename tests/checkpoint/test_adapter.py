@@ -8,8 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from patientdx.checkpoint.adapter import apply_adapter, read_adapter
+from patientdx.checkpoint import hashes
+from patientdx.checkpoint.adapter import AdaptedCheckpoint, apply_adapter, read_adapter
+from patientdx.checkpoint.align import align
+from patientdx.checkpoint.hashes import content_hash
 from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.recipe import Recipe
+from patientdx.merge.curve import evaluate
+from patientdx.merge.linear import linear
 from patientdx.refusal import Refusal
 
 
@@ -100,6 +106,70 @@ def test_shards_tokenizer_and_template_are_kept(make_tiny, tmp_path):
     assert torch.equal(model.state_dict()[name], Checkpoint(tmp_path / "merged").read(name))
 
 
+@pytest.fixture(params=[torch.bfloat16, torch.float32], ids=str)
+def both_ways(request, make_tiny, tmp_path):
+    """The same adapter on the same base, in memory and written out."""
+    base = Checkpoint(make_tiny(dtype=request.param, shard_size="20KB"))
+    make_adapter(base.folder, tmp_path / "adapter", target_modules="all-linear", r=7)
+    (tmp_path / "merged").mkdir()
+    apply_adapter(base, tmp_path / "adapter", tmp_path / "merged")
+    return AdaptedCheckpoint(base, tmp_path / "adapter"), Checkpoint(tmp_path / "merged")
+
+
+def test_in_memory_every_bit_is_that_of_the_folder_written(both_ways):
+    view, written = both_ways
+    base = Checkpoint(view.folder)
+    assert list(view.tensors) == list(written.tensors)
+    changed = 0
+    for name in written.tensors:
+        assert torch.equal(view.read(name), written.read(name))
+        assert torch.equal(view.read_bytes(name), written.read_bytes(name))
+        assert view.read(name).dtype == view.tensors[name].dtype
+        changed += not torch.equal(view.read(name), base.read(name))
+    assert changed == 14
+    assert (view.config, view.tied) == (written.config, written.tied)
+
+
+def test_in_memory_and_written_have_one_content_hash(both_ways, tmp_path, monkeypatch):
+    view, written = both_ways
+    first = content_hash(view, tmp_path / "one")
+    assert first == content_hash(written, tmp_path / "two")
+    assert first != content_hash(Checkpoint(view.folder), tmp_path / "one")
+    monkeypatch.setattr(hashes, "_weights_digest", lambda *any: pytest.fail("hashed again"))
+    assert content_hash(view, tmp_path / "one") == first
+
+
+def test_an_adapter_changed_in_place_changes_the_hash(tiny_base, adapter, tmp_path):
+    base = Checkpoint(tiny_base)
+    before = content_hash(AdaptedCheckpoint(base, adapter), tmp_path / "cache")
+    change_config(adapter, lora_alpha=120)
+    assert content_hash(AdaptedCheckpoint(base, adapter), tmp_path / "cache") != before
+
+
+def test_in_memory_is_a_parent_like_any_other(both_ways):
+    view, written = both_ways
+    base = Checkpoint(view.folder)
+    names = align([base, view], ["base", "tuned"])
+    assert names == align([base, written], ["base", "tuned"])
+    changed = "model.layers.1.mlp.down_proj.weight"
+    merged = [
+        evaluate(Recipe((base, parent), names, linear).curves((changed,))[changed], 0.4, torch.empty(32, 64))
+        for parent in (view, written, base)
+    ]
+    assert torch.equal(merged[0], merged[1])
+    assert not torch.equal(merged[0], merged[2])
+
+
+def test_unchanged_tensors_are_mapped_and_nothing_is_written(tiny_base, adapter):
+    base = Checkpoint(tiny_base)
+    before = {file: file.stat().st_mtime_ns for folder in (tiny_base, adapter) for file in folder.iterdir()}
+    view = AdaptedCheckpoint(base, adapter)
+    for name in view.tensors:
+        view.read(name)
+    assert view.read("model.norm.weight").data_ptr() == base.read("model.norm.weight").data_ptr()
+    assert {file: file.stat().st_mtime_ns for folder in (tiny_base, adapter) for file in folder.iterdir()} == before
+
+
 def test_absent_weights(tiny_base, adapter):
     (adapter / "adapter_model.safetensors").unlink()
     assert refusal(tiny_base, adapter) == (
@@ -186,8 +256,13 @@ def test_one_end_of_a_tie(tiny_base, adapter, tmp_path):
         {f"{prefix}.lora_A.weight": torch.ones(4, 32), f"{prefix}.lora_B.weight": torch.ones(rows, 4)},
         adapter / "adapter_model.safetensors",
     )
-    with pytest.raises(Refusal, match="ties its embedding and its output head: one tensor cannot hold both"):
-        apply_adapter(Checkpoint(tiny_base), adapter, tmp_path)
+    for use in (apply_adapter, lambda base, folder, into: AdaptedCheckpoint(base, folder)):
+        with pytest.raises(Refusal) as caught:
+            use(Checkpoint(tiny_base), adapter, tmp_path)
+        assert str(caught.value) == (
+            f"The adapter {adapter} changes model.embed_tokens.weight, but the model ties its embedding and its "
+            "output head: one tensor cannot hold both."
+        )
 
 
 def test_damaged_weights(tiny_base, adapter):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from patientdx.checkpoint.align import align, vocabulary
+from patientdx.checkpoint.align import align
 from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.tokens import read_tokens
 from patientdx.refusal import Refusal
 
 
@@ -99,7 +100,8 @@ def test_every_kind_of_fault_is_in_one_message(tiny_base, make_tiny):
         "model.layers.0.self_attn.v_proj.weight [16, 32] and [32, 32] and 2 more\n"
         "- 417 token ids differ in first and second: 3 is '!' and '<|x|>', 4 is '\"' and '!', "
         "5 is '#' and '\"' and 414 more\n"
-        "Choose parents of one family and size, with the same tokenizer and best a common ancestor."
+        "Choose parents of one family and size, with the same tokenizer and best a common ancestor. "
+        "Different vocabularies are brought to one by tokenizer=base, pivot or union."
     )
 
 
@@ -130,7 +132,7 @@ def test_tokens_beyond_the_embedding_do_not_count(tiny_base, copy):
         copy / "tokenizer.json",
         lambda content: content["added_tokens"].append(content["added_tokens"][0] | {"id": 420, "content": "[PAD]"}),
     )
-    assert vocabulary(copy)[420] == "[PAD]"
+    assert read_tokens(copy).by_id[420] == "[PAD]"
     align([Checkpoint(tiny_base), Checkpoint(copy)], ["a", "b"])
 
 
@@ -150,19 +152,25 @@ def test_a_parent_without_tokenizer_is_read_through_the_other(tiny_base, copy):
     align([Checkpoint(tiny_base), Checkpoint(copy)], ["a", "b"])
 
 
-def test_unigram_vocabularies_are_lists(tmp_path):
-    content = {
-        "model": {"vocab": [["<unk>", 0.0], ["a", -1.0]]},
-        "added_tokens": [{"id": 2, "content": "<s>"}],
-    }
-    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
-    assert vocabulary(tmp_path) == {0: "<unk>", 1: "a", 2: "<s>"}
-
-
 def test_broken_tokenizer(tiny_base, copy):
     (copy / "tokenizer.json").write_text("{}")
     with pytest.raises(Refusal) as caught:
         align([Checkpoint(tiny_base), Checkpoint(copy)], ["a", "b"])
     assert str(caught.value) == (
         f"{copy}/tokenizer.json is not a tokenizer of the tokenizers library: download it again."
+    )
+
+
+@pytest.mark.parametrize("difference", ["a token", "a size"])
+def test_only_other_vocabularies_are_told_of_the_option(tiny_base, copy, difference):
+    def edit(content):
+        if difference == "a size":
+            content["vocab_size"] = 421
+        else:
+            content["model"]["vocab"]["€"] = content["model"]["vocab"].pop("A")
+
+    edit_json(copy / {"a size": "config.json", "a token": "tokenizer.json"}[difference], edit)
+    assert refusal(tiny_base, copy).endswith(
+        "\nChoose parents of one family and size, with the same tokenizer and best a common ancestor. "
+        "Different vocabularies are brought to one by tokenizer=base, pivot or union."
     )
