@@ -1,0 +1,58 @@
+"""Points of one SLERP curve worked out in memory, by PatientDx. A child process of merge.py.
+
+    python -m experiments.benchmarks.merge_memory <base> <pivot> <λ,λ,...> [copies]
+
+Prints one JSON line with seconds: `curve` for opening the parents and what does not depend on λ, `points` for each λ,
+written into storage that is already there; and `copies` for a plain copy of the base into the same storage after each
+point, where "copies" is asked for. Everything read is in the page cache after the first pass.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.recipe import Recipe
+from patientdx.merge.curve import write
+from patientdx.merge.slerp import slerp
+
+
+def main(argv: list[str]) -> None:
+    """See the module."""
+    spent: dict[str, list[float]] = {"curve": [], "points": [], "copies": []}
+
+    def timed(part: str, work: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        work()
+        spent[part].append(time.perf_counter() - start)
+
+    parents = tuple(Checkpoint(Path(folder)) for folder in argv[:2])
+    names = tuple(parents[0].tensors)
+    curves = {}
+
+    def trace() -> None:
+        recipe = Recipe(parents, names, slerp)
+        for group in recipe.groups:
+            curves.update(recipe.curves(group))
+
+    def copy() -> None:
+        for name, tensor in into.items():
+            tensor.copy_(parents[0].read(name))
+
+    timed("curve", trace)
+    into = {name: torch.zeros_like(parents[0].read(name)).fill_(1.0) for name in names}  # touched: pages are there
+    for weight in map(float, argv[2].split(",")):
+        timed("points", lambda weight=weight: write(curves, weight, into))
+        if argv[3:] == ["copies"]:
+            timed("copies", copy)
+    print(json.dumps(spent))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
