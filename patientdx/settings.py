@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 import sys
 import typing
@@ -21,7 +22,10 @@ from patientdx.call import Call, dotted, fits, words
 from patientdx.checkpoint.locate import REPOSITORY, ModelSource
 from patientdx.checkpoint.recipe import SUPPLIED
 from patientdx.merge.schedule import Schedule, schedule, values
+from patientdx.mergekit_config.recipe import read_recipe
 from patientdx.refusal import Refusal
+
+log = logging.getLogger(__name__)
 
 DTYPES = ("bfloat16", "float16", "float32")
 SPLITS = ("train", "pilot", "test")
@@ -32,13 +36,17 @@ _SECTIONS = ("base_model", "pivot_model", "merge", "task", "scoring", "bootstrap
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a curve is made of, as a key: parents (base first), their common ancestor, method, vocabulary, seed."""
+    """What a curve is made of, as a key: parents (base first), their common ancestor, method, vocabulary, seed.
+
+    layers: how many the parents must have, where a recipe counts them.
+    """
 
     models: tuple[ModelSource, ...]
     merge: Call
     ancestor: ModelSource | None = None
     tokenizer: str | None = None
     seed: int = 0
+    layers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Settings:
     extra: tuple[ModelSource, ...]
     ancestor: ModelSource | None
     tokenizer: str | None
+    layers: int | None
     merge_name: str
     merge: Call
     save: Path | None
@@ -82,7 +91,7 @@ class Settings:
     def ingredients(self) -> Ingredients:
         """What the merged model's curve is made of."""
         models = (self.base, self.pivot, *self.extra)
-        return Ingredients(models, self.merge, self.ancestor, self.tokenizer, self.seed)
+        return Ingredients(models, self.merge, self.ancestor, self.tokenizer, self.seed, self.layers)
 
 
 def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
@@ -91,13 +100,7 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
     sweep: the run is one of several, among which λ is chosen, so that pilot is scored beside test.
     """
     faults: list[str] = []
-    try:
-        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise Refusal(f"this configuration cannot be resolved: {str(error).splitlines()[0]}") from None
-    absent = [name for name in _SECTIONS if not isinstance(plain.get(name), dict)]
-    if absent:
-        raise Refusal(f"this configuration has no {', '.join(absent)}: choose one, as in merge=slerp.")
+    plain, layers = _composed(cfg)
     merge, scoring, bootstrap = (dict(plain[key]) for key in ("merge", "scoring", "bootstrap"))
     task = dict(plain["task"]) if plain["task"].get("name") != "none" else {}
     metrics = task.pop("metrics", None) or {}
@@ -123,6 +126,7 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
         extra=extra,
         ancestor=_ancestor(plain.get("ancestor"), (base, pivot, *extra), call, names["merge"], faults),
         tokenizer=_one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, faults),
+        layers=layers,
         merge_name=names["merge"],
         merge=call,
         save=None if plain["save"] is None else _path(plain["save"], "save", faults),
@@ -137,9 +141,7 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
         device_map=plain["device_map"],
         dtype=_one_of(plain["dtype"], "dtype", DTYPES, faults),
         max_tokens=_whole(scoring["max_tokens"], "scoring.max_tokens", 16, faults),
-        batch_tokens=None
-        if scoring["batch_tokens"] is None
-        else _whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, faults),
+        batch_tokens=_whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, faults, null=True),
         resamples=_whole(bootstrap["resamples"], "bootstrap.resamples", 100, faults),
         level=_between(bootstrap["level"], "bootstrap.level", faults),
         output=_path(plain["output"], "output", faults),
@@ -151,6 +153,23 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
         count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
         raise Refusal(f"{count} in this configuration\n" + "\n".join(f"  {fault}" for fault in faults))
     return settings
+
+
+def _composed(cfg: DictConfig) -> tuple[dict[str, Any], int | None]:
+    """The config as plain values, a mergekit recipe in it already read; and how many layers that recipe counts."""
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise Refusal(f"this configuration cannot be resolved: {str(error).splitlines()[0]}") from None
+    absent = [name for name in _SECTIONS if not isinstance(plain.get(name), dict)]
+    if absent:
+        raise Refusal(f"this configuration has no {', '.join(absent)}: choose one, as in merge=slerp.")
+    if plain["mergekit_config"] is None:
+        return plain, None
+    found = read_recipe(Path(str(plain["mergekit_config"])).expanduser())
+    for note in found.notes:
+        log.info("%s: %s", plain["mergekit_config"], note)
+    return plain | found.config(), found.layers
 
 
 def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: list[str]) -> Call:
@@ -301,7 +320,9 @@ def _yes_no(value: Any, where: str, faults: list[str]) -> bool:
     return value
 
 
-def _whole(value: Any, where: str, least: int, faults: list[str]) -> int:
+def _whole(value: Any, where: str, least: int, faults: list[str], *, null: bool = False) -> int | None:
+    if null and value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         faults.append(f"{where}={value}: give a whole number of at least {least}.")
     return value

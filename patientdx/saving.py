@@ -1,0 +1,35 @@
+"""The merged model of a run written to disk, or what that would take."""
+
+from __future__ import annotations
+
+import torch
+from rich.console import Console
+
+from patientdx.checkpoint.estimate import estimate
+from patientdx.checkpoint.outline import outline
+from patientdx.checkpoint.save import save as write
+from patientdx.opening import recipe
+from patientdx.settings import Settings
+
+
+def save(settings: Settings, process: tuple[int, int] = (0, 1)) -> None:
+    """Write the merged model to `settings.save`, or with `dry_run` say what it would read, write and need.
+
+    process: number of this process, and how many share the tensors. Raises Refusal before a weight is read.
+    """
+    made_of = settings.ingredients
+    merge = recipe(made_of, settings.weight, settings.cache, adapt=settings.task is None)
+    sources = (*made_of.models, *(() if made_of.ancestor is None else (made_of.ancestor,)))
+    asked = {"cache": settings.cache, "sources": sources, "tokenizer": settings.tokenizer}
+    target = settings.save or settings.output / settings.name / "merged"
+    device = "cpu"
+    if settings.device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{process[0] % torch.cuda.device_count()}"
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if settings.dry_run:
+        if process[0] == 0:
+            console.print(str(estimate(outline(merge, target, processes=process[1], device=device, **asked))))
+        return
+    folder = write(merge, target, device=device, process=process, **asked)
+    if folder is not None:
+        console.print(f"merged model: {folder}")
