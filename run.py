@@ -46,7 +46,13 @@ def save(settings: Settings) -> None:
     """Write the merged model, or say what that would take."""
     from patientdx import saving
 
-    saving.save(settings, (RANK, PROCESSES))
+    if PROCESSES == 1:
+        saving.save(settings)
+        return
+    from patientdx import session
+
+    session.accelerator(settings.device)
+    session.together(lambda: saving.save(settings, (RANK, PROCESSES)))
 
 
 def score(cfg: DictConfig, settings: Settings, number: int | None) -> None:

@@ -20,7 +20,7 @@ def save(settings: Settings, process: tuple[int, int] = (0, 1)) -> None:
     made_of = settings.ingredients
     merge = recipe(made_of, settings.weight, settings.cache, adapt=settings.task is None)
     sources = (*made_of.models, *(() if made_of.ancestor is None else (made_of.ancestor,)))
-    asked = {"cache": settings.cache, "sources": sources, "tokenizer": settings.tokenizer}
+    asked = {"cache": settings.cache, "sources": sources, "tokenizer": settings.tokenizer, "dtype": settings.save_dtype}
     target = settings.save or settings.output / settings.name / "merged"
     device = "cpu"
     if settings.device == "auto" and torch.cuda.is_available():

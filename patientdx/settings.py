@@ -68,6 +68,7 @@ class Settings:
     merge_name: str
     merge: Call
     save: Path | None
+    save_dtype: str | None
     dry_run: bool
     task_name: str | None
     kind: str | None
@@ -130,6 +131,7 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
         merge_name=names["merge"],
         merge=call,
         save=None if plain["save"] is None else _path(plain["save"], "save", faults),
+        save_dtype=_one_of(plain["save_dtype"], "save_dtype", (None, *DTYPES), faults),
         dry_run=_yes_no(plain["dry_run"], "dry_run", faults),
         task_name=names.get("task"),
         kind=_one_of(task.pop("kind", None), "task.kind", KINDS, faults) if task else None,

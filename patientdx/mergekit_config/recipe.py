@@ -52,7 +52,7 @@ class MergekitRecipe:
     notes: tuple[str, ...]
 
     def config(self) -> dict[str, Any]:
-        """The keys of the composed config that the recipe decides; the dtype only where it says one."""
+        """The keys of the composed config that the recipe decides; dtypes only where it says one."""
         base, pivot, *extra = (asdict(parent) for parent in self.parents)
         decided = {
             "base_model": base,
@@ -63,7 +63,7 @@ class MergekitRecipe:
             "lambda": self.weight,
             "tokenizer": self.tokenizer,
         }
-        return decided if self.dtype is None else decided | {"dtype": self.dtype}
+        return decided if self.dtype is None else decided | {"dtype": self.dtype, "save_dtype": self.dtype}
 
 
 def read_recipe(file: Path) -> MergekitRecipe:

@@ -3,8 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,28 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """The task's question put another way, to see how much of a score hangs on the wording.
+
+    `after` takes the place of an example's own, `options` likewise. `reverses`: option 0 now says that the outcome did
+    not happen (survival in place of death), so that a model which understands reverses its order.
+    """
+
+    name: str
+    after: str
+    options: tuple[tuple[str, ...], ...]
+    reverses: bool = False
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a tabular model sees of the examples: `values` float64 (n, k), NaN where nothing was read; k `names`."""
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class TaskData:
     """A loaded task.
 
@@ -34,6 +59,7 @@ class TaskData:
     stays out of logs, reports and uploads. `fingerprint` changes whenever a prompt, a label or a split does.
     `provenance` says which files and which settings made the examples, without a path of any machine.
     `cohort` is the attrition table: one row per step with the keys step, stays, patients and events.
+    `features` and every list of `groups` (sex, age band, ... by name) have one entry per example, in their order.
     """
 
     name: str
@@ -43,6 +69,9 @@ class TaskData:
     fingerprint: str
     provenance: dict[str, Any]
     cohort: list[dict[str, Any]]
+    probes: tuple[Probe, ...] = ()
+    features: Features | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> str:

@@ -1,0 +1,143 @@
+"""save=, dry_run= and mergekit_config= on the command line: merges to disk without and beside a task."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import ROOT, environment, launch, small, the_one
+from merged_folders import recipe_of, tree
+
+from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.save import save
+
+ACCELERATE = (
+    *(str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2"),
+    *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("saving")
+
+
+@pytest.fixture(scope="module")
+def arguments(tiny_base, tiny_pivot) -> list[str]:
+    return [*small(tiny_base, tiny_pivot), "lambda=0.3"]
+
+
+@pytest.fixture(scope="module")
+def merged(place, arguments) -> subprocess.CompletedProcess:
+    """A merge to disk and nothing else."""
+    done = launch(place, *arguments, "task=none", "save=merged")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    found = Checkpoint(folder)
+    return {name: found.read_bytes(name).numpy().tobytes() for name in found.tensors}
+
+
+def test_a_merge_to_disk_is_the_merge_of_its_parents(merged, place, tiny_base, tiny_pivot, session_cache, tmp_path):
+    assert merged.stdout == f"merged model: {place / 'merged'}\n"
+    assert not (place / "outputs").exists()
+    other = save(recipe_of(tiny_base, tiny_pivot, weight=0.3), tmp_path / "other", cache=session_cache)
+    assert weights(place / "merged") == weights(other)
+    assert json.loads((place / "merged/provenance.json").read_text())["lambda"] == 0.3
+
+
+def test_again_it_is_left_as_it_is_and_another_lambda_is_refused(merged, place, arguments):
+    before = tree(place / "merged")
+    again = launch(place, *arguments, "task=none", "save=merged")
+    assert (again.returncode, again.stdout) == (0, merged.stdout)
+    other = launch(place, *arguments[:-1], "lambda=0.7", "task=none", "save=merged")
+    assert (other.returncode, other.stdout) == (2, "")
+    assert other.stderr.startswith(f"{place / 'merged'} holds another merge (slerp λ=0.3 of ")
+    assert tree(place / "merged") == before
+
+
+def test_two_processes_write_the_same_bytes(merged, place, arguments):
+    done = launch(place, *arguments, "task=none", "save=merged_by_two", program=ACCELERATE)
+    assert (done.returncode, done.stdout) == (0, f"merged model: {place / 'merged_by_two'}\n"), done.stderr
+    assert weights(place / "merged_by_two") == weights(place / "merged")
+
+
+@pytest.mark.usefixtures("merged")
+def test_a_refusal_is_said_once_by_two_processes(place, arguments):
+    done = launch(place, *arguments[:-1], "lambda=0.7", "task=none", "save=merged", program=ACCELERATE)
+    assert done.returncode != 0
+    assert done.stderr.count("holds another merge") == 1
+
+
+def test_dry_run_says_what_it_takes_and_writes_nothing(place, arguments, tiny_base):
+    done = launch(place, *arguments, "dry_run=true", "save=never", "save_dtype=float16")
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert list(said) == ["merge", "model", "vocabulary", "reads", "writes", "memory", "time"]
+    assert said["merge"].startswith("slerp λ=0.3 of ")
+    assert said["model"].endswith("float16")
+    assert f"to {place / 'never'}" in said["writes"]
+    assert not (place / "never").exists()
+    assert not list(place.glob(".never*"))
+
+
+def test_a_run_saves_and_scores(place, arguments):
+    done = launch(place, *arguments, "output=both", "save=saved_and_scored", "save_dtype=bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert the_one(place, "both/default/mortality_slerp_*").is_dir()
+    stored = Checkpoint(place / "saved_and_scored")
+    assert {str(header.dtype) for header in stored.tensors.values()} == {"torch.bfloat16"}
+    assert stored.config["dtype"] == "bfloat16"
+
+
+def test_a_sweep_saves_each_of_its_points(place, arguments):
+    save_as = "save=points/${lambda}"
+    done = launch(place, "-m", *arguments[:-1], "task=none", save_as, "lambda=0,0.5")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (place / "points").iterdir()} == {"0", "0.5"}
+
+
+def test_a_saved_merge_is_verified(merged, place, session_cache):
+    del merged
+    done = subprocess.run(
+        [sys.executable, "-m", "patientdx.verify", str(place / "merged")],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr.replace("\r", "")) == (0, ""), done.stderr
+    assert "bit for bit" in done.stdout
+
+
+def test_a_mergekit_recipe_is_run(place, tiny_base, tiny_pivot, merged):
+    del merged
+    models = [{"model": str(model)} for model in (tiny_base, tiny_pivot)]
+    asked = {"merge_method": "slerp", "base_model": str(tiny_base), "models": models, "parameters": {"t": 0.3}}
+    (place / "recipe.yml").write_text(yaml.safe_dump(asked | {"dtype": "float32"}))
+    done = launch(place, "mergekit_config=recipe.yml", "task=none", "save=by_recipe", "tracking=none")
+    assert done.returncode == 0, done.stderr
+    assert weights(place / "by_recipe") == weights(place / "merged")
+
+
+def test_starting_a_merge_imports_no_model_library(place, arguments):
+    code = (
+        "import sys, runpy; sys.argv = ['run.py', *sys.argv[1:]]\n"
+        f"runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')\n"
+        "heavy = {'transformers', 'accelerate', 'sklearn', 'wandb', 'duckdb', 'pandas', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "task=none", "save=light"],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
