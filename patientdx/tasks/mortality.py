@@ -16,7 +16,7 @@ OPTIONS = (
     ("No", "no", "NO", " No", " no", " NO"),
 )
 FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
-SYNTHETIC = MappingProxyType({"stays": 320, "seed": 0})
+SYNTHETIC = MappingProxyType({"stays": 240, "seed": 0})
 
 
 def load(

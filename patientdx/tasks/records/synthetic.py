@@ -35,7 +35,7 @@ _GENERATORS = {
 }
 
 
-def hospital(cache: Path, *, stays: int = 320, seed: int = 0, form: str = "parquet") -> Path:
+def hospital(cache: Path, *, stays: int = 240, seed: int = 0, form: str = "parquet") -> Path:
     """Folder with the synthetic hospital, written on first use.
 
     `stays` is the number of adult ICU stays of at least 54 hours (reached to within a patient's stays);
