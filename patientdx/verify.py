@@ -93,7 +93,7 @@ def _source(model: Mapping[str, Any], given: Mapping[str, Path]) -> ModelSource:
 
 def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> str | None:
     """What differs around the weights: files, headers, names, shapes, dtypes. None if nothing does."""
-    base = recipe.parents[0].folder
+    base = recipe.parents[0]
     remote_code = any(name.endswith(".py") for name in record["files"])
     for name, content in companions(base, record["dtype"], remote_code=remote_code).items():
         file = stored.folder / name

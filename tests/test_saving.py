@@ -30,9 +30,15 @@ def arguments(tiny_base, tiny_pivot) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def merged(place, arguments) -> subprocess.CompletedProcess:
+def merge_only(arguments) -> list[str]:
+    """The same without a task, which has no keys to override."""
+    return [*(one for one in arguments if not one.startswith("task.")), "task=none"]
+
+
+@pytest.fixture(scope="module")
+def merged(place, merge_only) -> subprocess.CompletedProcess:
     """A merge to disk and nothing else."""
-    done = launch(place, *arguments, "task=none", "save=merged")
+    done = launch(place, *merge_only, "save=merged")
     assert done.returncode == 0, done.stderr
     return done
 
@@ -50,25 +56,25 @@ def test_a_merge_to_disk_is_the_merge_of_its_parents(merged, place, tiny_base, t
     assert json.loads((place / "merged/provenance.json").read_text())["lambda"] == 0.3
 
 
-def test_again_it_is_left_as_it_is_and_another_lambda_is_refused(merged, place, arguments):
+def test_again_it_is_left_as_it_is_and_another_lambda_is_refused(merged, place, merge_only):
     before = tree(place / "merged")
-    again = launch(place, *arguments, "task=none", "save=merged")
+    again = launch(place, *merge_only, "save=merged")
     assert (again.returncode, again.stdout) == (0, merged.stdout)
-    other = launch(place, *arguments[:-1], "lambda=0.7", "task=none", "save=merged")
+    other = launch(place, *merge_only, "lambda=0.7", "save=merged")
     assert (other.returncode, other.stdout) == (2, "")
     assert other.stderr.startswith(f"{place / 'merged'} holds another merge (slerp λ=0.3 of ")
     assert tree(place / "merged") == before
 
 
-def test_two_processes_write_the_same_bytes(merged, place, arguments):
-    done = launch(place, *arguments, "task=none", "save=merged_by_two", program=ACCELERATE)
+def test_two_processes_write_the_same_bytes(merged, place, merge_only):
+    done = launch(place, *merge_only, "save=merged_by_two", program=ACCELERATE)
     assert (done.returncode, done.stdout) == (0, f"merged model: {place / 'merged_by_two'}\n"), done.stderr
     assert weights(place / "merged_by_two") == weights(place / "merged")
 
 
 @pytest.mark.usefixtures("merged")
-def test_a_refusal_is_said_once_by_two_processes(place, arguments):
-    done = launch(place, *arguments[:-1], "lambda=0.7", "task=none", "save=merged", program=ACCELERATE)
+def test_a_refusal_is_said_once_by_two_processes(place, merge_only):
+    done = launch(place, *merge_only, "lambda=0.7", "save=merged", program=ACCELERATE)
     assert done.returncode != 0
     assert done.stderr.count("holds another merge") == 1
 
@@ -94,9 +100,9 @@ def test_a_run_saves_and_scores(place, arguments):
     assert stored.config["dtype"] == "bfloat16"
 
 
-def test_a_sweep_saves_each_of_its_points(place, arguments):
+def test_a_sweep_saves_each_of_its_points(place, merge_only):
     save_as = "save=points/${lambda}"
-    done = launch(place, "-m", *arguments[:-1], "task=none", save_as, "lambda=0,0.5")
+    done = launch(place, "-m", *merge_only, save_as, "lambda=0,0.5")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (place / "points").iterdir()} == {"0", "0.5"}
 
@@ -125,7 +131,7 @@ def test_a_mergekit_recipe_is_run(place, tiny_base, tiny_pivot, merged):
     assert weights(place / "by_recipe") == weights(place / "merged")
 
 
-def test_starting_a_merge_imports_no_model_library(place, arguments):
+def test_starting_a_merge_imports_no_model_library(place, merge_only):
     code = (
         "import sys, runpy; sys.argv = ['run.py', *sys.argv[1:]]\n"
         f"runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')\n"
@@ -133,7 +139,7 @@ def test_starting_a_merge_imports_no_model_library(place, arguments):
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "task=none", "save=light"],
+        [sys.executable, "-c", code, *merge_only, "save=light"],
         cwd=place,
         env=environment(),
         capture_output=True,

@@ -15,16 +15,17 @@ _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "US
 CARD = "README.md"
 
 
-def companions(base: Path, dtype: str | None, *, remote_code: bool = False) -> dict[str, bytes]:
-    """The files of a merged folder that come from the base's folder, name to content.
+def companions(base: Any, dtype: str | None, *, remote_code: bool = False) -> dict[str, bytes]:
+    """The files of a merged folder that come from the base, a checkpoint or a view of one; name to content.
 
     The configuration says the `dtype` of the weights if one was asked for. Python files stay behind, and with them the
     configuration's references to them, unless `remote_code`: a merged model runs nobody's code unasked.
     """
-    names = [*BEHAVIOUR_FILES, *_LICENCES]
-    if remote_code:
-        names += sorted(file.name for file in base.glob("*.py"))
-    found = {name: (base / name).read_bytes() for name in names if (base / name).is_file()}
+    # A view with another vocabulary has that one's folder, where no licence of the weights lies.
+    weights = getattr(base, "weights_folder", base.folder)
+    code = sorted(file.name for file in weights.glob("*.py")) if remote_code else []
+    files = [base.folder / name for name in BEHAVIOUR_FILES] + [weights / name for name in (*_LICENCES, *code)]
+    found = {file.name: file.read_bytes() for file in files if file.is_file()}
     config = json.loads(found["config.json"])
     changed = dict(config)
     if dtype is not None:

@@ -61,7 +61,7 @@ class Outline:
     @cached_property
     def companions(self) -> dict[str, bytes]:
         """The files beside the weights, name to content (see `folder.companions`)."""
-        return companions(self.recipe.parents[0].folder, self.stated["dtype"], remote_code=self.remote_code)
+        return companions(self.recipe.parents[0], self.stated["dtype"], remote_code=self.remote_code)
 
     @property
     def tensors(self) -> dict[str, TensorHeader]:

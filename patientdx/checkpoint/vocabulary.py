@@ -84,12 +84,13 @@ class VocabularyView:
       order is kept always is. A token that no parent has a row for takes the mean of the base's rows.
 
     A changed tensor is gathered each time it is asked for, in the checkpoint's own dtype; its header says where the
-    bytes of the unchanged one are. ``folder`` is the vocabulary's, without weights.
+    bytes of the unchanged one are. ``folder`` is the vocabulary's, without weights, ``weights_folder`` the
+    checkpoint's own.
     """
 
     def __init__(self, source: Source, rows: Tensor, vocabulary: Vocabulary) -> None:
         self._source, self._own, self._vocabulary = source, rows, vocabulary
-        self.folder, self.tied = vocabulary.folder, source.tied
+        self.folder, self.weights_folder, self.tied = vocabulary.folder, source.folder, source.tied
         self.config = _config(source.config, vocabulary.token_ids, len(rows))
         self.tensors = dict(source.tensors)
         if not torch.equal(rows, torch.arange(_rows(source))):

@@ -151,7 +151,7 @@ def test_foreign_code_comes_along_only_when_asked(tiny_base, tmp_path):
     (base / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "modeling.Model"}}))
     (base / "modeling.py").write_text("raise SystemExit\n")
     (base / "LICENSE").write_text("terms\n")
-    plain, asked = companions(base, None), companions(base, None, remote_code=True)
+    plain, asked = companions(Checkpoint(base), None), companions(Checkpoint(base), None, remote_code=True)
     assert "modeling.py" not in plain
     assert json.loads(plain["config.json"]) == config
     assert asked["modeling.py"] == b"raise SystemExit\n"
