@@ -83,5 +83,6 @@ def recipe(made_of: Ingredients, weight: Schedule | None, cache: Path, *, adapt:
 def curves(made_of: Ingredients, cache: Path) -> dict[str, Curve]:
     """One curve for each tensor, over the memory-mapped parents, for every λ."""
     found = recipe(made_of, None, cache)
+    found.prepare()
     with workers() as at_once:
         return {name: curve for group in at_once(found.curves, found.groups) for name, curve in group.items()}

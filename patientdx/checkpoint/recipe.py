@@ -15,6 +15,7 @@ from patientdx.checkpoint.read import Checkpoint
 from patientdx.merge.curve import Curve
 from patientdx.merge.schedule import Schedule, depth, layer_of, weight_at
 from patientdx.refusal import Refusal
+from patientdx.workers import workers
 
 # What a method may name in its signature beside its own numbers; the recipe supplies it.
 SUPPLIED = ("parents", "ancestor", "name", "seed", "config", "cutoffs")
@@ -76,6 +77,11 @@ class Recipe:
             raise error if isinstance(error, Refusal) else Refusal(str(error)) from error
         return found if together else {group[0]: found}
 
+    def prepare(self) -> None:
+        """Find out, on all threads, what the method must know of whole models; else `curves` does it, on its own."""
+        if "cutoffs" in self._named:
+            _ = self._cutoffs
+
     @cached_property
     def _cutoffs(self) -> Any:
         """What a method finds out about whole models before it joins a single tensor (global trimming), or None."""
@@ -87,7 +93,8 @@ class Recipe:
             for name in self.names:
                 yield name, [parent.read(name) for parent in self.parents], self.ancestor.read(name)
 
-        return survey(tensors, **self.arguments)
+        with workers() as at_once:
+            return survey(tensors, each=at_once, **self.arguments)
 
     @cached_property
     def layers(self) -> int:

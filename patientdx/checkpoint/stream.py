@@ -64,6 +64,7 @@ def stream(
     The bytes do not depend on `threads`, on the order, or on what else is worked out. Arithmetic runs on `device`.
     Raises Refusal where the method cannot join the tensors, or a result does not fit float16.
     """
+    recipe.prepare()
     work = _Pass(recipe, tensors, put, after, threads, torch.device(device), hashed)
     before = torch.get_num_threads()
     try:

@@ -11,7 +11,6 @@ from patientdx.merge.curve import Curve
 from patientdx.merge.delta import Deltas, Named, deltas, model_cutoffs, one_of, share_of, total
 from patientdx.merge.elect import survivors
 from patientdx.merge.select import Cutoff, Each, drop_largest, keep_largest
-from patientdx.merge.select import cutoffs as cutoffs_of
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 
@@ -79,8 +78,7 @@ def masking(
             raise ValueError("merge.trim=model needs to see whole models first: give what survey found as cutoffs")
         own = [cutoffs[name][number] for number in found.numbers]
     else:
-        count = found.ancestor.numel()
-        own = cutoffs_of(lambda: [found.magnitudes()], count, [_counts(count, density, gamma)] * len(found.numbers))
+        own = found.cutoffs(_counts(found.ancestor.numel(), density, gamma))
 
     def mask(moved: Sequence[Tensor], start: int) -> None:
         for x, (top, bottom) in zip(moved, own, strict=True):

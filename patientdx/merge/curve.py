@@ -6,17 +6,14 @@ masks) is spent when the curve is made; a point is then one pass over the weight
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain
 
 import torch
 from torch import Tensor
 
-# Elements worked on at a time: small enough to stay in cache, large enough that the calls cost nothing.
-BLOCK = 1 << 18
+from patientdx.merge.scratch import BLOCK, scratch
 
 
 @dataclass(frozen=True)
@@ -79,26 +76,26 @@ def evaluate(curve: Curve, weight: float, out: Tensor, *, span: tuple[int, int] 
         return out
     exact = torch.float32 if out.device.type == "mps" else torch.float64
     step = max(1, BLOCK // row) * row if curve.by_row else BLOCK
-    buffers = _scratch(out.device, exact, min(step, last - first), threading.get_ident())
     for start in range(first, last, step):
         stop = min(start + step, last)
         acc = None
         for share, sources, term in flat:
             # Multiplied, then added: a fused multiply-add would leave a residue where two terms cancel exactly, and
             # the result would depend on the processor.
-            piece = _piece(term, sources, start, stop, weight, buffers[acc is not None])
-            piece = _times(piece, share, start, row)
+            room = scratch("sum" if acc is None else "term", stop - start, exact, out.device)
+            piece = _times(_piece(term, sources, start, stop, weight, room), share, start, row)
             acc = piece if acc is None else acc.add_(piece)
         target[start - first : stop - first].copy_(acc)
     return out
 
 
 def _piece(term: Tensor | Worked, sources: Sequence[Tensor], start: int, stop: int, weight: float, room: Tensor):
-    """Elements start .. stop of a term, (stop - start,) in `room`'s dtype, free to be overwritten."""
-    if isinstance(term, Worked):
-        pieces = [source[start:stop].to(room.device, room.dtype, copy=True) for source in sources]
-        return term.block(pieces, start, weight)
-    return room[: stop - start].copy_(sources[0][start:stop])
+    """Elements start .. stop of a term, written to `room` (stop - start,)."""
+    if not isinstance(term, Worked):
+        return room.copy_(sources[0][start:stop])
+    rooms = [scratch(f"source {i}", stop - start, room.dtype, room.device) for i in range(len(sources))]
+    pieces = [one.copy_(source[start:stop]) for one, source in zip(rooms, sources, strict=True)]
+    return room.copy_(term.block(pieces, start, weight))
 
 
 def _times(piece: Tensor, share: float | Tensor, start: int, row: int) -> Tensor:
@@ -132,7 +129,11 @@ def geometry(a: Tensor, b: Tensor) -> Geometry:
     a, b = a.reshape(-1), b.reshape(-1)
     aa = bb = ab = 0.0
     for start in range(0, a.numel(), BLOCK):
-        x, y = a[start : start + BLOCK].double(), b[start : start + BLOCK].double()
+        stop = min(start + BLOCK, a.numel())
+        x, y = (
+            scratch(slot, stop - start, torch.float64, a.device).copy_(part[start:stop])
+            for slot, part in (("x", a), ("y", b))
+        )
         aa, bb, ab = aa + torch.dot(x, x).item(), bb + torch.dot(y, y).item(), ab + torch.dot(x, y).item()
     norm_a, norm_b = aa**0.5, bb**0.5
     cosine = ab / (norm_a * norm_b) if norm_a > 0 and norm_b > 0 else 0.0
@@ -178,11 +179,3 @@ def _span(tensor: Tensor) -> tuple[int, int]:
         return 0, 0
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
-
-
-@lru_cache(maxsize=256)
-def _scratch(device: torch.device, dtype: torch.dtype, size: int, thread: int) -> tuple[Tensor, Tensor]:
-    # Touching fresh memory costs more than the arithmetic: the same two blocks serve every tensor of a thread.
-    # Made in inference mode they could not be written to outside it.
-    with torch.inference_mode(False):
-        return torch.empty(size, dtype=dtype, device=device), torch.empty(size, dtype=dtype, device=device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def pruning(
 ) -> tuple[Callable[[Sequence[Tensor], int], None], dict[str, float]]:
     """MagPrune, in place on the task vectors of whole rows: (task vectors, start) -> None; and its facts.
 
-    rescale: "element", 1 / keep probability; "L1", see dare_linear.l1_factors.
+    rescale: "element", 1 / keep probability; "L1", see dare_linear.l1_factors: on a CPU the masks are then kept.
     Raises ValueError where keep probabilities leave (0, 1).
     """
     low, high = density - epsilon, density + epsilon
@@ -79,8 +80,26 @@ def pruning(
 
     if rescale == "element":
         return prune, {}
-    factors, facts = l1_factors(found, prune, by_row=True)
-    return scaled(prune, factors), facts
+    if found.ancestor.device.type != "cpu":
+        factors, facts = l1_factors(found, prune, by_row=True)
+        return scaled(prune, factors), facts
+    # Ranks take most of the time: what they decide is kept, a bit for each element.
+    masks = [np.zeros((found.ancestor.numel() // found.row, -(-found.row // 8)), np.uint8) for _ in keys]
+
+    def decide(moved: Sequence[Tensor], start: int) -> None:
+        prune(moved, start)
+        for x, mask in zip(moved, masks, strict=True):
+            rows = x.numpy().reshape(-1, found.row)
+            mask[start // found.row : start // found.row + len(rows)] = np.packbits(rows != 0, axis=1)
+
+    def recall(moved: Sequence[Tensor], start: int) -> None:
+        for x, mask in zip(moved, masks, strict=True):
+            rows = mask[start // found.row : (start + x.numel()) // found.row]
+            kept = torch.from_numpy(np.unpackbits(rows, axis=1, count=found.row).reshape(-1))
+            torch.ops.aten.threshold_backward.grad_input(x, like(x, "kept").copy_(kept), 0.5, grad_input=x)
+
+    factors, facts = l1_factors(found, decide, by_row=True)
+    return scaled(recall, factors), facts
 
 
 def by_rank(x: Tensor, ramp: Tensor) -> Tensor:

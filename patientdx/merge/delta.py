@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from patientdx.merge.curve import BLOCK, Curve, Worked
 from patientdx.merge.scratch import scratch
 from patientdx.merge.select import Cutoff, Each, cutoffs
 
+_JOINED = 1 << 16  # elements joined at a time: a join goes over several tensors many times, in cache
+_SAMPLED = 16  # one block in so many is enough to guess by where a cutoff lies
 # One tensor of a model, as the recipe hands it over when a method looks at whole models: name, parents, ancestor.
 Named = tuple[str, Sequence[Tensor], Tensor]
 
@@ -44,25 +47,31 @@ class Deltas:
         step = max(1, BLOCK // self.row) * self.row if by_row else BLOCK
         yield from self._differences(torch.float64, step)
 
-    def rounded(self) -> Iterator[tuple[int, list[Tensor]]]:
-        """The same as float32, as which magnitudes are compared.
+    def rounded(self, every: int = 1) -> Iterator[tuple[int, list[Tensor]]]:
+        """The same as float32, as which magnitudes are compared; of each `every` blocks the first.
 
         For parents of 32 bits or fewer the float32 difference is the float64 difference rounded to float32, bit for
         bit: either is exact, or the smaller number is too small to move the larger one near a point where roundings
         differ.
         """
         wide = any(tensor.dtype == torch.float64 for tensor in (self.ancestor, *self.parents))
-        for start, moved in self._differences(torch.float64 if wide else torch.float32, BLOCK):
+        for start, moved in self._differences(torch.float64 if wide else torch.float32, BLOCK, every):
             yield start, [x.float() for x in moved]
 
-    def magnitudes(self) -> Iterator[list[Tensor]]:
+    def magnitudes(self, every: int = 1) -> Iterator[list[Tensor]]:
         """`rounded` without the places, as select.py takes it."""
-        return (moved for _, moved in self.rounded())
+        return (moved for _, moved in self.rounded(every))
 
-    def _differences(self, dtype: torch.dtype, step: int) -> Iterator[tuple[int, list[Tensor]]]:
+    def cutoffs(self, wanted: Sequence[int]) -> list[tuple[Cutoff, ...]]:
+        """Cutoffs of the k largest magnitudes, each k wanted, of each task vector of this tensor (see select.py)."""
+        count = self.ancestor.numel()
+        sample = (lambda: [self.magnitudes(_SAMPLED)]) if count > _SAMPLED * BLOCK // 2 else None
+        return cutoffs(lambda: [self.magnitudes()], count, [wanted] * len(self.numbers), sample=sample)
+
+    def _differences(self, dtype: torch.dtype, step: int, every: int = 1) -> Iterator[tuple[int, list[Tensor]]]:
         flat = [tensor.reshape(-1) for tensor in (self.ancestor, *self.parents)]
         count = flat[0].numel()
-        for start in range(0, count, step):
+        for start in range(0, count, step * every):
             stop = min(start + step, count)
             rooms = [scratch(f"delta {i}", stop - start, dtype, x.device) for i, x in enumerate(flat)]
             zero, *moved = (room.copy_(x[start:stop]) for room, x in zip(rooms, flat, strict=True))
@@ -84,7 +93,12 @@ class Deltas:
 
         def block(pieces: Sequence[Tensor], start: int, weight: float) -> Tensor:
             origin, *moved = pieces
-            return join([x.sub_(origin) for x in moved], start)
+            step = len(origin) if by_row else _JOINED
+            for first in range(0, len(origin), step):
+                here = slice(first, first + step)
+                joined = join([x[here].sub_(origin[here]) for x in moved], start + first)
+                origin[here].copy_(joined)
+            return origin
 
         joined = Worked((self.ancestor, *self.parents), block)
         return Curve((self.ancestor, joined), lambda weight: (1.0, weight), facts, by_row=by_row)
@@ -134,12 +148,14 @@ def model_cutoffs(
         moved |= set(deltas(parents, ancestor, None, method).numbers)
     numbers = tuple(sorted(moved))
 
-    def parts() -> Iterator[Iterator[list[Tensor]]]:
+    def parts(every: int = 1) -> Iterator[Iterator[list[Tensor]]]:
         for _, parents, ancestor in floating():
             chosen = tuple(parents[number].detach() for number in numbers)
-            yield Deltas(ancestor.detach(), chosen, numbers, (1.0,) * len(numbers)).magnitudes()
+            yield Deltas(ancestor.detach(), chosen, numbers, (1.0,) * len(numbers)).magnitudes(every)
 
-    found = dict(zip(numbers, cutoffs(parts, count, [wanted(count)] * len(numbers), each), strict=True))
+    sample = partial(parts, _SAMPLED) if count > _SAMPLED * BLOCK else None
+    all_wanted = [wanted(count)] * len(numbers)
+    found = dict(zip(numbers, cutoffs(parts, count, all_wanted, each, sample=sample), strict=True))
     return {
         name: {number: tuple(cutoff.shifted(place) for cutoff in found[number]) for number in numbers}
         for name, place in places.items()

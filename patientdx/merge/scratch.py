@@ -8,7 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from patientdx.merge.curve import BLOCK
+# Elements worked on at a time: small enough to stay in cache, large enough that the calls cost nothing.
+BLOCK = 1 << 18
 
 
 def scratch(slot: str, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:

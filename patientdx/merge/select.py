@@ -10,6 +10,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ Parts = Callable[[], Iterable[Blocks]]
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 _LOW = 1 << 16  # the bits of a magnitude are found in two halves of 16
+_WINDOW = 3 * _LOW  # where a sample says that the cutoff lies: the upper half it names, and its neighbours
 # Elements outside the bucket looked at go to so many counters in turn: adding to one again and again would wait for it.
 _REST = 64
 
@@ -40,13 +42,17 @@ class Cutoff:
         return Cutoff(self.magnitude, self.last - elements)
 
 
-def cutoffs(parts: Parts, count: int, wanted: Sequence[Sequence[int]], each: Each = map) -> list[tuple[Cutoff, ...]]:
+def cutoffs(
+    parts: Parts, count: int, wanted: Sequence[Sequence[int]], each: Each = map, *, sample: Parts | None = None
+) -> list[tuple[Cutoff, ...]]:
     """Cutoffs of the largest k elements of several sequences of `count` elements, for each k wanted of each sequence.
 
     parts: gives the same parts at each call, one after the other; a part gives blocks, a block for each sequence
     float32 (n,), signs left in, which this overwrites. Read twice, and a third time up to the last tie that counts;
     with two tables of 64 Ki counters for each sequence and k. k <= 0 keeps nothing, k >= count everything.
     each: goes through parts as `map` does, or on several threads: the order makes no difference to what is counted.
+    sample: some of the blocks, to guess from where a cutoff lies: where that is right, one reading is saved; the
+    result is the same.
     """
     found = {
         (p, k): Cutoff(math.inf, -1) if k <= 0 else Cutoff(0.0, count)
@@ -56,24 +62,60 @@ def cutoffs(parts: Parts, count: int, wanted: Sequence[Sequence[int]], each: Eac
     }
     open_ = [(p, k) for p, ks in enumerate(wanted) for k in ks if (p, k) not in found]
     if open_:
-        found |= _search(parts, count, open_, each)
+        found |= _search(parts, count, open_, each, sample)
     return [tuple(found[p, k] for k in ks) for p, ks in enumerate(wanted)]
 
 
-def _search(parts: Parts, count: int, open_: Sequence[tuple[int, int]], each: Each) -> dict[tuple[int, int], Cutoff]:
-    coarse = _sum(each(partial(_coarse, sorted({p for p, _ in open_})), parts()))
-    upper = {(p, k): _place(coarse[p], k) for p, k in open_}
-    fine = _sum(each(partial(_fine, sorted({(p, bucket) for (p, _), (bucket, _) in upper.items()})), parts()))
+def _search(
+    parts: Parts, count: int, open_: Sequence[tuple[int, int]], each: Each, sample: Parts | None
+) -> dict[tuple[int, int], Cutoff]:
+    placed = {} if sample is None else _guessed(parts, count, open_, each, sample)
+    placed |= _counted(parts, [one for one in open_ if one not in placed], each)
     found, ties = {}, {}
-    for (p, k), (bucket, rank) in upper.items():
-        table = fine[p, bucket][:_LOW]
-        low, rank = _place(table, rank)
-        value = (bucket << 16) + low
-        if rank == table[low]:
+    for (p, k), (value, rank, equal) in placed.items():
+        if rank == equal:
             found[p, k] = Cutoff(_float(value), count)
         else:
             ties[p, k] = value, rank
     return found | _last_ties(chain.from_iterable(parts()) if ties else (), ties)
+
+
+def _counted(parts: Parts, open_: Sequence[tuple[int, int]], each: Each) -> dict[tuple[int, int], tuple[int, int, int]]:
+    """In two readings, for each sequence and k: bits of the k-th largest magnitude, its rank among those equal to it
+    (from 1), and how many are equal to it.
+    """
+    if not open_:
+        return {}
+    coarse = _sum(each(partial(_coarse, sorted({p for p, _ in open_})), parts()))
+    upper = {(p, k): _place(coarse[p], k) for p, k in open_}
+    fine = _sum(each(partial(_fine, sorted({(p, bucket) for (p, _), (bucket, _) in upper.items()})), parts()))
+    found = {}
+    for (p, k), (bucket, rank) in upper.items():
+        low, rank = _place(fine[p, bucket][:_LOW], rank)
+        found[p, k] = (bucket << 16) + low, rank, int(fine[p, bucket][low])
+    return found
+
+
+def _guessed(
+    parts: Parts, count: int, open_: Sequence[tuple[int, int]], each: Each, sample: Parts
+) -> dict[tuple[int, int], tuple[int, int, int]]:
+    """The same in one reading, of those for which the sample points to the right place."""
+    coarse = _sum(each(partial(_coarse, sorted({p for p, _ in open_})), sample()))
+    first = {}
+    for p, k in open_:
+        seen = int(coarse[p].sum()) if p in coarse else 0
+        if seen:
+            bucket, _ = _place(coarse[p], min(seen, max(1, round(k * seen / count))))
+            first[p, k] = max(0, bucket - 1)
+    near = _sum(each(partial(_near, sorted({(p, bucket) for (p, _), bucket in first.items()})), parts()))
+    found = {}
+    for (p, k), bucket in first.items():
+        table = near[p, bucket]
+        inside, rank = table[:_WINDOW], k - int(table[_WINDOW])
+        if 1 <= rank <= int(inside.sum()):
+            low, rank = _place(inside, rank)
+            found[p, k] = (bucket << 16) + low, rank, int(inside[low])
+    return found
 
 
 def _coarse(sequences: Sequence[int], part: Blocks) -> dict[int, Tensor]:
@@ -98,6 +140,47 @@ def _fine(buckets: Sequence[tuple[int, int]], part: Blocks) -> dict[tuple[int, i
     return found
 
 
+def _near(buckets: Sequence[tuple[int, int]], part: Blocks) -> dict[tuple[int, int], Tensor]:
+    """For each sequence and upper half: how many magnitudes there are of each in it and in the next two; last, how
+    many lie above.
+    """
+    found = {bucket: torch.zeros(_WINDOW + 1, dtype=torch.int64) for bucket in buckets}
+    inside: dict[tuple[int, int], list[Tensor]] = {bucket: [] for bucket in buckets}
+    for block in part:
+        bits = {p: _bits(block[p]) for p, _ in buckets}
+        for (p, upper), table in found.items():
+            keys, above = _between(bits[p], upper << 16, (upper << 16) + _WINDOW)
+            table[_WINDOW] += above
+            inside[p, upper].append(keys)
+            # Few are inside: counting them block by block would cost more for the counters than for the elements.
+            if sum(map(len, inside[p, upper])) >= _LOW:
+                _count(inside[p, upper], table)
+    for bucket, table in found.items():
+        _count(inside[bucket], table)
+    return found
+
+
+def _between(bits: Tensor, low: int, high: int) -> tuple[Tensor, int]:
+    """What lies from `low` up to `high`, less `low`; and how many lie above."""
+    if bits.device.type != "cpu":
+        return bits[(bits >= low) & (bits < high)] - low, int((bits >= high).count_nonzero())
+    # numpy compares, counts and chooses in a fifth of torch's time on a CPU.
+    values = bits.numpy()
+    inside = values[(values >= low) & (values < high)]
+    return torch.from_numpy(inside) - low, int(np.count_nonzero(values >= high))
+
+
+def _equal(bits: Tensor, value: int) -> Any:
+    """Places of the elements that are equal to the value, ascending."""
+    return np.flatnonzero(bits.numpy() == value) if bits.device.type == "cpu" else (bits == value).nonzero()
+
+
+def _count(keys: list[Tensor], table: Tensor) -> None:
+    if keys:
+        table += torch.bincount(torch.cat(keys), minlength=len(table)).to(table.device)
+        keys.clear()
+
+
 def _sum(tables: Iterable[dict[Any, Tensor]]) -> dict[Any, Tensor]:
     whole: dict[Any, Tensor] = {}
     for found in tables:
@@ -112,12 +195,11 @@ def _last_ties(blocks: Blocks, ties: dict[tuple[int, int], tuple[int, int]]) -> 
     for block in blocks:
         bits = {p: _bits(block[p]) for p, _ in left}
         for (p, k), (value, rank) in list(left.items()):
-            equal = bits[p] == value
-            here = int(equal.count_nonzero())
-            if here < rank:
-                left[p, k] = value, rank - here
+            places = _equal(bits[p], value)
+            if len(places) < rank:
+                left[p, k] = value, rank - len(places)
             else:
-                found[p, k] = Cutoff(_float(value), start + int(equal.nonzero()[rank - 1]))
+                found[p, k] = Cutoff(_float(value), start + int(places[rank - 1]))
                 del left[p, k]
         if not left:
             break

@@ -11,7 +11,6 @@ from patientdx.merge.curve import Curve
 from patientdx.merge.delta import Named, deltas, model_cutoffs, one_of, share_of
 from patientdx.merge.elect import MERGEKIT, PAPER, PEFT, elect, survivors
 from patientdx.merge.select import Cutoff, Each, keep_largest
-from patientdx.merge.select import cutoffs as cutoffs_of
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 SCOPES = ("tensor", "model")
@@ -48,8 +47,7 @@ def ties(
             raise ValueError("merge.trim=model needs to see whole models first: give what survey found as cutoffs")
         own = [cutoffs[name][number][0] for number in found.numbers]
     else:
-        wanted = [[_kept(ancestor.numel(), density, compat)]] * len(found.numbers)
-        own = [cutoff for (cutoff,) in cutoffs_of(lambda: [found.magnitudes()], ancestor.numel(), wanted)]
+        own = [cutoff for (cutoff,) in found.cutoffs([_kept(ancestor.numel(), density, compat)])]
 
     def thin(moved: Sequence[Tensor], start: int) -> None:
         for x, cutoff in zip(moved, own, strict=True):

@@ -185,3 +185,25 @@ def test_keep_and_drop_write_in_place_and_leave_the_kept_bits():
     assert dropped.tolist() == [0.5, -1e-30, 0.0, 0.0, 2.0, 0.0]
     keep_largest(empty := x[:0].clone(), empty, 4, cutoff)
     assert empty.numel() == 0
+
+
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+@pytest.mark.parametrize("factor", [1.0, 0.99, 1e6, 0.0])
+def test_a_sample_good_or_bad_changes_nothing(kind, factor):
+    x = ADVERSARIAL[kind](1000, torch.Generator().manual_seed(3))
+    ks = [1, 2, 200, 500, 998, 999]
+    sample = in_blocks(x[::7] * factor)
+    assert cutoffs(in_blocks(x), 1000, [ks], sample=sample) == cutoffs(in_blocks(x), 1000, [ks])
+    assert cutoffs(in_blocks(x), 1000, [ks], sample=list) == cutoffs(in_blocks(x), 1000, [ks])
+
+
+def test_a_good_sample_saves_a_reading():
+    x, read = torch.randn(5000, generator=torch.Generator().manual_seed(4)), []
+
+    def parts():
+        read.append(1)
+        return in_blocks(x, size=1000)()
+
+    found = cutoffs(parts, 5000, [[1000]], sample=in_blocks(x[:2000]))
+    assert len(read) == 1
+    assert found == cutoffs(in_blocks(x), 5000, [[1000]])
