@@ -18,6 +18,7 @@ from patientdx.checkpoint.locate import ModelSource
 from patientdx.checkpoint.provenance import _code, _plain, read_record, summary
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.checkpoint.save import save
+from patientdx.checkpoint.vocabulary import common_vocabulary
 from patientdx.checkpoint.write import raw
 from patientdx.merge.schedule import schedule
 from patientdx.refusal import Refusal
@@ -205,3 +206,14 @@ def test_descriptions_of_folders_keep_their_path(tiny_base, tiny_pivot, tmp_path
     folder = save(recipe_of(tiny_base, tiny_pivot), tmp_path / "merged", cache=tmp_path, sources=described)
     assert [model["source"] for model in read_record(folder)["models"]] == [str(tiny_base), str(tiny_pivot)]
     assert "base_model" not in (folder / "README.md").read_text()
+
+
+def test_licences_are_those_of_the_weights_and_the_tokenizer_that_of_the_vocabulary(tiny_base, make_tiny, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    (base / "LICENSE").write_text("terms\n")
+    pair = Checkpoint(base), Checkpoint(make_tiny(seed=2, extra_tokens=("<|patient|>",)))
+    shown = common_vocabulary(pair, ("base", "pivot"), "pivot", tmp_path / "cache").view(pair[0], "base")
+    found = companions(shown, None)
+    assert found["LICENSE"] == b"terms\n"
+    assert found["tokenizer.json"] == (shown.folder / "tokenizer.json").read_bytes()
+    assert found["tokenizer.json"] != (base / "tokenizer.json").read_bytes()

@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from patientdx.checkpoint import hashes
 from patientdx.checkpoint.adapter import AdaptedCheckpoint
 from patientdx.checkpoint.align import align
-from patientdx.checkpoint.folder import companions
 from patientdx.checkpoint.hashes import content_hash
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.checkpoint.recipe import Recipe
@@ -342,14 +341,3 @@ def test_an_embedding_and_a_head_of_two_lengths(tiny_base, tmp_path):
         "base has not as many rows in its embedding as in its output head (lm_head.weight [400, 32], "
         "model.embed_tokens.weight [420, 32]): it is damaged."
     )
-
-
-def test_licences_are_those_of_the_weights_and_the_tokenizer_that_of_the_vocabulary(tiny_base, make_tiny, tmp_path):
-    base = shutil.copytree(tiny_base, tmp_path / "base")
-    (base / "LICENSE").write_text("terms\n")
-    pair = Checkpoint(base), Checkpoint(make_tiny(seed=2, extra_tokens=("<|patient|>",)))
-    shown, _ = views(pair, "pivot", tmp_path / "cache")
-    found = companions(shown, None)
-    assert found["LICENSE"] == b"terms\n"
-    assert found["tokenizer.json"] == (shown.folder / "tokenizer.json").read_bytes()
-    assert found["tokenizer.json"] != (base / "tokenizer.json").read_bytes()
