@@ -32,7 +32,7 @@ from patientdx.checkpoint.read import TensorHeader
 from patientdx.checkpoint.recipe import Recipe
 from patientdx.refusal import Refusal
 
-SHARD_BYTES = 5_000_000_000
+SHARD_BYTES = 2_000_000_000  # several even at 1 billion parameters: their checksums are taken at the same time
 DTYPES = ("bfloat16", "float16", "float32")
 _MERGED = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
