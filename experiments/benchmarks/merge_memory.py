@@ -19,8 +19,9 @@ import torch
 
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.checkpoint.recipe import Recipe
-from patientdx.merge.curve import write
+from patientdx.merge.curve import evaluate
 from patientdx.merge.slerp import slerp
+from patientdx.workers import workers
 
 
 def main(argv: list[str]) -> None:
@@ -36,10 +37,16 @@ def main(argv: list[str]) -> None:
     names = tuple(parents[0].tensors)
     curves = {}
 
+    # As a run does it: several tensors at a time, a thread each.
     def trace() -> None:
         recipe = Recipe(parents, names, slerp)
-        for group in recipe.groups:
-            curves.update(recipe.curves(group))
+        with workers() as at_once:
+            for found in at_once(recipe.curves, recipe.groups):
+                curves.update(found)
+
+    def point(weight: float) -> None:
+        with workers() as at_once:
+            list(at_once(lambda name: evaluate(curves[name], weight, into[name]), names))
 
     def copy() -> None:
         for name, tensor in into.items():
@@ -48,7 +55,7 @@ def main(argv: list[str]) -> None:
     timed("curve", trace)
     into = {name: torch.zeros_like(parents[0].read(name)).fill_(1.0) for name in names}  # touched: pages are there
     for weight in map(float, argv[2].split(",")):
-        timed("points", lambda weight=weight: write(curves, weight, into))
+        timed("points", lambda weight=weight: point(weight))
         if argv[3:] == ["copies"]:
             timed("copies", copy)
     print(json.dumps(spent))
