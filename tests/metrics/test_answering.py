@@ -1,0 +1,112 @@
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from scipy.stats import spearmanr
+
+from patientdx.metrics.answering import Wording, abstention, wording_spread
+from patientdx.metrics.paired import paired_estimate
+from patientdx.metrics.ranking import auroc
+from patientdx.refusal import Refusal
+
+
+def stays(n: int = 200, seed: int = 0):
+    random = np.random.default_rng(seed)
+    risk = random.normal(size=n)
+    label = random.random(n) < expit(risk)
+    return np.round(expit(risk), 2), label, np.arange(n) // 2, random
+
+
+def test_abstention_by_hand():
+    found = abstention([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert found["mean"] == pytest.approx(0.6)
+    assert found["quantiles"] == pytest.approx({"0.05": 0.24, "0.25": 0.4, "0.5": 0.6, "0.75": 0.8, "0.95": 0.96})
+    assert (found["lowest"], found["highest"], found["below_half"]) == (0.2, 1, 0.4)
+    for mass in ([np.nan], [1.1], [-0.1], []):
+        with pytest.raises(ValueError, match="the mass on the answers must be numbers between 0 and 1, one a row"):
+            abstention(mass)
+
+
+def test_a_model_that_understands_reverses_and_loses_nothing():
+    score, label, subject, _ = stays()
+    found = wording_spread(score, {"survival": Wording(1 - score, True)}, label, subject, resamples=50)
+    one = found["wordings"]["survival"]
+    assert one["auroc"]["value"] == pytest.approx(found["auroc"]["value"])
+    assert one["difference"]["value"] == pytest.approx(0, abs=1e-12)
+    assert one["not_reversed"]["value"] == 0
+    assert found["spearman"] == {"names": ["question", "survival"], "values": [[1, 1], [1, 1]]}
+    assert found["auroc_spread"] == pytest.approx(0, abs=1e-12)
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_model_that_says_yes_to_both_is_caught():
+    score, label, subject, _ = stays()
+    found = wording_spread(score, {"survival": Wording(score, True)}, label, subject, resamples=200)
+    one, area = found["wordings"]["survival"], auroc(score, label)
+    assert one["auroc"]["value"] == pytest.approx(1 - area)
+    assert one["difference"]["value"] == pytest.approx(1 - 2 * area)
+    assert one["difference"]["high"] < 0
+    assert one["difference"]["p_value"] == pytest.approx(2 / 201)
+    assert one["not_reversed"]["value"] == 1
+    assert found["spearman"]["values"][0] == pytest.approx([1, -1])
+    assert found["auroc_spread"] == pytest.approx(2 * area - 1)
+
+
+def test_numbers_of_noisy_wordings():
+    score, label, subject, random = stays()
+    other = np.round(np.clip(score + 0.2 * random.normal(size=200), 0, 1), 1)
+    survival = np.round(expit(-2 * score + random.normal(size=200)), 1)
+    wordings = {"shorter": Wording(other), "survival": Wording(survival, reverses=True)}
+    found = wording_spread(score, wordings, label, subject, resamples=100, seed=3)
+    turned = {"shorter": other, "survival": -survival}
+    for index, (name, values) in enumerate(turned.items(), start=1):
+        one = found["wordings"][name]
+        assert one["auroc"]["value"] == auroc(values, label)
+        assert found["spearman"]["values"][0][index] == pytest.approx(spearmanr(score, values).statistic)
+        same = paired_estimate(auroc, values, score, label, subject, resamples=100, seed=3)
+        assert one["difference"] == same
+    assert found["spearman"]["values"][1][2] == pytest.approx(spearmanr(other, -survival).statistic)
+    areas = [auroc(values, label) for values in (score, *turned.values())]
+    assert found["auroc_spread"] == pytest.approx(max(areas) - min(areas))
+
+
+def test_pairs_are_counted_as_if_one_by_one():
+    score, label, subject, random = stays(n=60)
+    survival = np.round(random.random(60), 1)
+    wordings = {"kept": Wording(survival), "reversed": Wording(survival, reverses=True)}
+    found = wording_spread(score, wordings, label, subject, resamples=20)["wordings"]
+    ordered = [(i, j) for i, j in combinations(range(60), 2) if score[i] != score[j]]
+    signs = [np.sign((score[i] - score[j]) * (survival[i] - survival[j])) for i, j in ordered]
+    assert found["kept"]["not_kept"] == {"value": sum(s <= 0 for s in signs) / len(ordered), "pairs": len(ordered)}
+    assert found["reversed"]["not_reversed"]["value"] == sum(s >= 0 for s in signs) / len(ordered)
+    assert 0 in signs
+
+
+def test_constant_scores_say_so():
+    score, label, subject, _ = stays(n=40)
+    flat = np.full(40, 0.5)
+    found = wording_spread(score, {"flat": Wording(flat, True)}, label, subject, resamples=20)
+    assert found["wordings"]["flat"]["not_reversed"]["value"] == 1
+    assert found["wordings"]["flat"]["auroc"]["value"] == 0.5
+    assert found["spearman"]["values"] == [[1, None], [None, None]]
+    found = wording_spread(flat, {"other": Wording(score)}, label, subject, resamples=20)
+    reason = {"value": None, "reason": "the question's score is the same for every row"}
+    assert found["wordings"]["other"]["not_kept"] == reason
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_survival_certain_to_the_last_digit_keeps_its_order():
+    score = np.array([1e-3, 1e-2, 0.1, 0.2])
+    survival = np.array([4e-20, 3e-20, 2e-20, 1e-20])  # 1 - p would be 1 four times
+    found = wording_spread(score, {"s": Wording(survival, True)}, [0, 1, 0, 1], [1, 2, 3, 4], resamples=20)
+    assert found["wordings"]["s"]["not_reversed"]["value"] == 0
+
+
+def test_refusals():
+    score, label, subject, _ = stays(n=40)
+    with pytest.raises(Refusal, match="the wording w has 39 scores for 40 rows"):
+        wording_spread(score, {"w": Wording(score[1:])}, label, subject)
+    with pytest.raises(ValueError, match="calibration takes probabilities; these scores run from"):
+        wording_spread(score, {"w": Wording(-score)}, label, subject)

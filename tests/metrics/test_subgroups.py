@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from patientdx.metrics.bootstrap import replicates
+from patientdx.metrics.estimates import on_rows
+from patientdx.metrics.ranking import auroc
+from patientdx.metrics.subgroups import subgroups
+from patientdx.refusal import Refusal
+
+
+def stays(n: int = 900, seed: int = 0):
+    """Three units of which C is ranked at random, and patients with two stays that may be in different units."""
+    random = np.random.default_rng(seed)
+    unit = random.choice(["A", "B", "C"], n)
+    risk = random.normal(-1, 1.5, n)
+    label = random.random(n) < expit(risk)
+    score = np.where(unit == "C", random.random(n), expit(risk))
+    return score, label, np.arange(n) // 2, unit
+
+
+def test_cells_are_the_metrics_of_their_rows():
+    score, label, subject, unit = stays()
+    found = subgroups(score, label, subject, {"unit": unit}, threshold=0.3, resamples=200)["unit"]
+    assert list(found["cells"]) == ["A", "B", "C"]
+    for value, cell in found["cells"].items():
+        rows = unit == value
+        assert (cell["n"], cell["events"]) == (rows.sum(), label[rows].sum())
+        assert cell["auroc"]["value"] == auroc(score[rows], label[rows])
+        apart = label[rows].mean() - score[rows].mean()
+        assert cell["observed_minus_expected"]["value"] == pytest.approx(apart)
+        assert cell["sensitivity"]["value"] == pytest.approx((score[rows & label] >= 0.3).mean())
+        assert all(cell[key]["low"] < cell[key]["value"] < cell[key]["high"] for key in found["gaps"])
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_largest_gap_is_found_and_its_interval_widened_for_the_pairs():
+    score, label, subject, unit = stays()
+    found = subgroups(score, label, subject, {"unit": unit}, resamples=400, seed=2)["unit"]
+    gap, cells = found["gaps"]["auroc"], found["cells"]
+    assert gap["lowest"] == "C"
+    assert gap["pairs"] == 3
+    highest = gap["highest"]
+    assert gap["value"] == cells[highest]["auroc"]["value"] - cells["C"]["auroc"]["value"]
+    assert gap["low"] > 0  # a unit ranked at random is found out
+    # Both cells through the same draws of all patients.
+    metrics = {v: on_rows(auroc, np.flatnonzero(unit == v)) for v in (highest, "C")}
+    drawn = replicates(metrics, score, label, subject, resamples=400, seed=2)
+    ends = np.quantile(drawn[highest] - drawn["C"], [0.05 / 6, 1 - 0.05 / 6])
+    assert (gap["low"], gap["high"]) == pytest.approx(tuple(ends))
+    assert "sensitivity" not in found["gaps"]
+
+
+def test_small_cells_are_suppressed_with_the_reason_alone():
+    score, label = np.linspace(0.01, 0.99, 60), np.arange(60) % 2 == 0
+    group = ["big"] * 30 + ["few events"] * 21 + ["tiny"] * 9
+    found = subgroups(score, label, np.arange(60), {"g": group}, min_events=15, resamples=50)["g"]
+    assert found["cells"]["few events"] == {"suppressed": "fewer than 15 events"}
+    assert found["cells"]["tiny"] == {"suppressed": "fewer than 10 stays"}
+    assert found["cells"]["big"]["events"] == 15
+    reason = {"value": None, "reason": "fewer than two groups can be compared"}
+    assert found["gaps"]["auroc"] == reason
+    smallest = subgroups(score, label, np.arange(60), {"g": group}, min_events=1, min_rows=9, resamples=50)["g"][
+        "cells"
+    ]
+    assert smallest["tiny"]["n"] == 9
+    by_default = subgroups(score, label, np.arange(60), {"g": group}, resamples=50)["g"]["cells"]
+    assert by_default["big"] == {"suppressed": "fewer than 20 events"}
+
+
+def test_a_group_without_events_is_not_estimable_if_it_is_shown_at_all():
+    score, label = np.linspace(0.01, 0.99, 60), np.arange(60) >= 30
+    group = ["none"] * 25 + ["both"] * 35
+    found = subgroups(score, label, np.arange(60), {"g": group}, threshold=0.5, min_events=0, resamples=50)["g"]
+    none = found["cells"]["none"]
+    assert (none["n"], none["events"]) == (25, 0)
+    for metric in ("auroc", "observed_minus_expected", "sensitivity"):
+        assert none[metric] == {"value": None, "reason": "both classes are needed; 0 of 25 rows are events"}
+    assert found["cells"]["both"]["auroc"]["value"] == 1
+
+
+def test_a_patient_in_two_cells_moves_both():
+    """With every patient in both units and the same scores there, the gap has no uncertainty at all."""
+    random = np.random.default_rng(0)
+    score, label = random.random(100), random.random(100) < 0.5
+    twice = [np.concatenate([column, column]) for column in (score, label, np.arange(100))]
+    found = subgroups(*twice, {"unit": ["A"] * 100 + ["B"] * 100}, resamples=100)["unit"]["gaps"]["auroc"]
+    assert (found["value"], found["low"], found["high"]) == (0, 0, 0)
+
+
+def test_refusals():
+    score, label, subject, unit = stays(n=100)
+    with pytest.raises(Refusal, match="the grouping unit has 99 values for 100 rows; it needs one a row"):
+        subgroups(score, label, subject, {"unit": unit[:-1]})
+    with pytest.raises(Refusal, match="at least 2 patients; there are 1"):
+        subgroups(score, label, np.zeros(100), {"unit": unit})
