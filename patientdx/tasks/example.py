@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ class TaskData:
     stays out of logs, reports and uploads. `fingerprint` changes whenever a prompt, a label or a split does.
     `provenance` says which files and which settings made the examples, without a path of any machine.
     `cohort` is the attrition table: one row per step with the keys step, stays, patients and events.
-    `features` and every list of `groups` (sex, age band, ... by name) have one entry per example, in their order.
+    `features`, every list of `groups` (sex, age band, ... by name) and `times` (prediction times, where what the text
+    may know ends) have one entry per example, in their order.
     """
 
     name: str
@@ -72,6 +74,7 @@ class TaskData:
     probes: tuple[Probe, ...] = ()
     features: Features | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    times: tuple[datetime, ...] = ()
 
 
 def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patientdx.refusal import Refusal
-from patientdx.tasks.records.split import check_splits, checked_fractions, position, split_of
+from patientdx.tasks.records.split import check_splits, checked_fractions, divided, position, split_of
 
 SHARES = {"train": 0.3, "pilot": 0.3, "test": 0.4}
 
@@ -41,6 +41,38 @@ def test_a_larger_first_share_only_moves_patients_into_it(subject, share, more):
     small = split_of(subject, seed=0, fractions=checked_fractions({"train": share, "test": 1 - share}))
     large = split_of(subject, seed=0, fractions=checked_fractions({"train": share + more, "test": 1 - share - more}))
     assert large == small or large == "train"
+
+
+# (subject, label) of stays numbered on: few subjects, so that most have several.
+STAYS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1)), max_size=60).map(
+    lambda pairs: [(number, subject, label) for number, (subject, label) in enumerate(pairs)]
+)
+
+
+@given(STAYS, st.integers(0, 10**6), st.sampled_from([(0.3, 0.3, 0.4), (0.0, 0.5, 0.5), (0.8, 0.1, 0.1)]))
+def test_a_split_by_patient_never_parts_a_patient_s_stays(stays, seed, shares):
+    fractions = checked_fractions(dict(zip(SHARES, shares, strict=True)))
+    rows = divided(stays, by="patient", seed=seed, fractions=fractions, limit=None)
+    assert sorted(row[:3] for row in rows) == stays
+    splits = {}
+    for _, subject, _, part in rows:
+        splits.setdefault(subject, set()).add(part)
+    assert all(len(parts) == 1 for parts in splits.values())
+
+
+@given(STAYS, st.integers(0, 10**6), st.integers(1, 20), st.sampled_from(["patient", "stay"]), st.randoms())
+def test_neither_the_order_of_rows_nor_a_limit_moves_a_stay(stays, seed, limit, by, random):
+    rows = divided(stays, by=by, seed=seed, fractions=SHARES, limit=None)
+    mixed = random.sample(stays, len(stays))
+    assert divided(mixed, by=by, seed=seed, fractions=SHARES, limit=None) == rows
+    few = divided(mixed, by=by, seed=seed, fractions=SHARES, limit=limit)
+    for name in SHARES:
+        assert [row for row in few if row[3] == name] == [row for row in rows if row[3] == name][:limit]
+
+
+def test_a_split_by_stay_parts_a_patient_s_stays():
+    rows = divided([(stay, 7, 0) for stay in range(50)], by="stay", seed=0, fractions=SHARES, limit=None)
+    assert {part for *_, part in rows} == set(SHARES)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ Reference intervals in items.csv are the customary adult ones of a textbook or a
 unit printed; for the coma scale (14-15) and inspired oxygen (21-40) they are the bedside limits of "not
 impaired" and "little support". A value outside minimum..maximum cannot be a reading and is dropped. The rows'
 order is the order of printing. Items that share a name are averaged together; items that differ in `part` are
-added.
+added. `kind` is the heading a reading stands under.
+
+labels.csv says which drugs and procedures are named and how, cleaning.csv how a dictionary's labels and titles are
+shortened (its rows are applied in turn), abbreviations.csv what the compact template calls things.
 """
 
 import csv
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+FILES = ("items.csv", "labels.csv", "cleaning.csv", "abbreviations.csv")
 _CATEGORY, _LEFT_OUT = "category", "-"
 
 
@@ -35,6 +39,7 @@ class Item:
     parts: int
     scale: float
     offset: float
+    kind: str
 
 
 def _rows(file: str) -> list[dict[str, str]]:
@@ -84,10 +89,32 @@ def short_names(kind: str, dictionary: Iterable[tuple[int, str, str]]) -> dict[i
 
 def shortened(label: str) -> str:
     """A dictionary label without brand names in parentheses and without what follows a dash."""
-    return re.sub(r"\s*\([^)]*\)|\s+-\s.*|[\s.]+$", "", label) or label
+    return cleaned("label", label)
 
 
+@cache
+def cleaned(kind: str, name: str) -> str:
+    """`name` after the rows of cleaning.csv of that kind (label or title); as it was if nothing is left of it."""
+    short = name
+    for pattern, replacement in _patterns(kind):
+        short = pattern.sub(replacement, short)
+    return short or name
+
+
+@cache
+def _patterns(kind: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    rows = (row for row in _rows("cleaning.csv") if row["kind"] == kind)
+    return tuple((re.compile(row["pattern"]), row["replacement"]) for row in rows)
+
+
+@cache
+def abbreviations() -> dict[str, str]:
+    """What abbreviations.csv calls a reading, a drug or a procedure."""
+    return {row["name"]: row["short"] for row in _rows("abbreviations.csv")}
+
+
+@cache
 def digest() -> str:
-    """sha256 (hex) of the two data files, which change the text as much as a template does."""
-    files = (resources.files(__package__) / name for name in ("items.csv", "labels.csv"))
+    """sha256 (hex) of the data files, which change the text as much as a template does."""
+    files = (resources.files(__package__) / name for name in FILES)
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

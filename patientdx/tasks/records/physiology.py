@@ -180,6 +180,26 @@ def chart(rng: np.random.Generator, stays: dict) -> list[pa.Table]:
     return tables
 
 
+def unread(rng: np.random.Generator, stays: dict, per_hour: float) -> pa.Table:
+    """chartevents of items that nothing reads, so many an hour: most of what MIMIC-IV charts is of that kind.
+
+    For load tests; the numbers mean nothing, and the items (240000 to 240299) are in no dictionary.
+    """
+    row = np.repeat(np.arange(len(stays["los"])), np.round(stays["los"] * per_hour).astype(int))
+    time = stays["intime"][row] + (rng.random(len(row)) * stays["los"][row] * 60).astype(np.int64) * (HOUR // 60)
+    number = rng.integers(0, 200, len(row))
+    columns = _ids(stays, row) | {
+        "charttime": pa.array(time, pa.timestamp("us")),
+        "storetime": pa.array(time + HOUR // 4, pa.timestamp("us")),
+        "itemid": rng.integers(240_000, 240_300, len(row)).astype(np.int32),
+        "value": pa.array([str(n) for n in range(200)]).take(pa.array(number)),
+        "valuenum": number.astype(float),
+        "valueuom": pa.array([""]).take(pa.array(np.zeros(len(row), np.int8))),
+        "warning": np.zeros(len(row), np.int8),
+    }
+    return pa.table(columns)
+
+
 def _events(rng: np.random.Generator, stays: dict, given: Given) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, start and end of one drug's or procedure's events; half of them begin on the first day."""
     odds = given.odds + given.slope * stays["severity"] + given.ventilated * stays["ventilated"]

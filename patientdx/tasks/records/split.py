@@ -1,4 +1,4 @@
-"""Train, pilot and test, by patient."""
+"""Train, pilot and test: by patient, or by stay as in the paper's data."""
 
 import hashlib
 import math
@@ -8,6 +8,8 @@ from patientdx.refusal import Refusal
 
 SPLITS = ("train", "pilot", "test")
 SCORED = ("pilot", "test")
+UNITS = ("patient", "stay")
+Row = tuple[int, int, int, str]  # stay_id, subject_id, label, split
 
 
 def position(*key: object) -> float:
@@ -27,14 +29,29 @@ def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
     return {name: float(given.get(name, 0)) for name in SPLITS}
 
 
-def split_of(subject: object, *, seed: int, fractions: Mapping[str, float]) -> str:
-    """The split of a patient, and so of all stays of that patient."""
-    place, edge = position("split", seed, subject), 0.0
+def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
+    """The split of a patient, and so of all stays of that patient; or of a stay."""
+    place, edge = position("split", seed, unit), 0.0
     for name, share in fractions.items():
         edge += share
         if share and place < edge:
             return name
     return next(name for name in reversed(list(fractions)) if fractions[name])  # edge short of 1 by a rounding
+
+
+def divided(
+    stays: Iterable[tuple[int, int, int]], *, by: str, seed: int, fractions: Mapping[str, float], limit: int | None
+) -> list[Row]:
+    """Stays, given as (stay_id, subject_id, label), split after split; inside one, in an order fixed by stay and seed.
+
+    `by` is patient or stay: with stay, a patient's stays may fall on both sides. `limit` keeps the first so many of
+    each split.
+    """
+    parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
+    for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0])):
+        part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
+        parts[part].append((stay, subject, label, part))
+    return [row for rows in parts.values() for row in rows[:limit]]
 
 
 def check_splits(rows: Iterable[tuple[str, int]], scored: Iterable[str] = SCORED) -> None:

@@ -4,6 +4,7 @@ Everything in it is invented. A number measured on it says that the code runs, a
 Only the item numbers and labels in synthetic_items.csv are MIMIC-IV's own (open demo, ODbL 1.0).
 """
 
+import gzip
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from filelock import FileLock
+from tqdm import tqdm
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.records import physiology, population
@@ -35,12 +37,14 @@ _GENERATORS = {
 }
 
 
-def hospital(cache: Path, *, stays: int = 240, seed: int = 0, form: str = "parquet") -> Path:
+def hospital(cache: Path, *, stays: int = 240, seed: int = 0, form: str = "parquet", unread: float = 0) -> Path:
     """Folder with the synthetic hospital, written on first use.
 
     `stays` is the number of adult ICU stays of at least 54 hours (reached to within a patient's stays);
     shorter stays and minors come on top. `form` is parquet or csv.gz. The same numbers always make the same
-    tables, and a larger hospital starts with the patients of a smaller one.
+    tables, and a larger hospital starts with the patients of a smaller one. Any size will do: patients are drawn and
+    written in blocks, so that memory does not grow, and a block is a row group of its own in the order of patients.
+    `unread` chart rows an hour of items that nothing reads come on top, for load tests (MIMIC-IV charts some 50).
 
     Raises Refusal when a parameter makes no sense or the disk has no room.
     """
@@ -50,7 +54,7 @@ def hospital(cache: Path, *, stays: int = 240, seed: int = 0, form: str = "parqu
         raise Refusal(f"task.synthetic.seed={seed!r}: a whole number of 0 or more is needed.")
     if form not in ("parquet", "csv.gz"):
         raise Refusal(f"synthetic hospital as {form!r}: tables can be written as parquet or csv.gz.")
-    wanted = {"version": VERSION, "stays": stays, "seed": seed, "form": form}
+    wanted = {"version": VERSION, "stays": stays, "seed": seed, "form": form} | ({"unread": unread} if unread else {})
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(cache) / "synthetic" / name
     if (folder / MANIFEST).is_file():
@@ -94,9 +98,10 @@ def _tables(folder: Path, wanted: dict) -> dict[str, str]:
     """Write all tables, block by block so that memory stays the same for any size; sha256 of each file."""
     writers: dict[str, _Writer] = {}
     missing, number = wanted["stays"], 0
+    bar = tqdm(total=missing, desc="synthetic hospital", unit="stay", delay=2, disable=None)
     try:
         while missing > 0:
-            stays, tables = _block(wanted["seed"], number)
+            stays, tables = _block(wanted["seed"], number, wanted.get("unread", 0))
             hours = (stays["outtime"] - stays["intime"]) // physiology.HOUR
             eligible = np.cumsum((stays["age"] >= 18) & (hours >= ELIGIBLE_HOURS))
             enough = min(int(np.searchsorted(eligible, missing)), len(eligible) - 1)
@@ -107,18 +112,27 @@ def _tables(folder: Path, wanted: dict) -> dict[str, str]:
                 if name not in writers:
                     writers[name] = _Writer(folder / f"{name}.{wanted['form']}", table.schema)
                 writers[name].write(table)
+            bar.update(min(missing, int(eligible[-1])))
             missing, number = missing - int(eligible[-1]), number + 1
     finally:
+        bar.close()
         for writer in writers.values():
             writer.close()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
 
 
-def _block(seed: int, number: int) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _block(seed: int, number: int, unread: float) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
     stays, tables = population.block(seed, number)
     for place, (name, make) in enumerate(_GENERATORS.items(), start=2):
         parts = make(np.random.default_rng([seed, number, place]), stays)
+        if unread and make is physiology.chart:
+            parts.append(physiology.unread(np.random.default_rng([seed, number, len(_GENERATORS) + 2]), stays, unread))
         tables[name] = pa.concat_tables(parts).sort_by([("subject_id", "ascending"), ("hadm_id", "ascending")])
     return stays, tables
 
@@ -139,7 +153,9 @@ class _Writer:
         if path.suffix == ".parquet":
             self._stream, self._sink = None, pyarrow.parquet.ParquetWriter(path, schema, compression="zstd")
         else:
-            self._stream = pa.CompressedOutputStream(str(path), "gzip")
+            # Level 1: packing tighter would take most of the time. Without name and date it is always the same bytes.
+            self._file = open(path, "wb")
+            self._stream = gzip.GzipFile("", "wb", 1, self._file, mtime=0)
             self._sink = pyarrow.csv.CSVWriter(self._stream, schema)
 
     def write(self, table: pa.Table) -> None:
@@ -149,3 +165,4 @@ class _Writer:
         self._sink.close()
         if self._stream is not None:
             self._stream.close()
+            self._file.close()

@@ -5,9 +5,8 @@ import gzip
 import hashlib
 import json
 import os
-import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from patientdx.refusal import Refusal
+from patientdx.tasks.records.connection import connected
 from patientdx.tasks.records.synthetic import MANIFEST
 
 FORMS = ("parquet", "csv.gz", "csv")
@@ -27,7 +27,7 @@ SYNTHETIC, DEMO, REBUILT, CREDENTIALED = (
     "open demo, rebuilt",
     "credentialed",
 )
-_DEMO_BYTES = 64_000_000  # no file of the demo is larger, so larger ones need not be unpacked to know
+_DEMO_BYTES = 16_000_000  # no csv.gz of the demo is larger, so larger ones need not be unpacked to know
 _CHUNK = 1 << 20
 Needed = Mapping[str, Mapping[str, str]]
 
@@ -61,8 +61,7 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
     faults = [f"no folder {folder}" for folder in folders if not folder.is_dir()]
     found: dict[str, Table] = {}
     for name, columns in needed.items():
-        places = (Table(name, folder, form) for folder in folders for form in FORMS)
-        table = next((place for place in places if place.path.is_file()), None)
+        table = locate(folders, name)
         if table is None:
             faults.append(f"no table {name}")
             continue
@@ -79,8 +78,30 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
     return found
 
 
+def locate(folders: Sequence[Path], name: str) -> Table | None:
+    """The first file of a table; None where no folder has it. Raises Refusal where a folder may not be looked into."""
+    for folder in folders:
+        for form in FORMS:
+            table = Table(name, folder, form)
+            try:
+                table.path.stat()
+            except PermissionError as error:
+                raise _unreadable(table, error) from error
+            except OSError:
+                continue
+            if table.path.is_file():
+                return table
+    return None
+
+
 def _columns(table: Table) -> list[str]:
+    """Names in the header. A csv whose last line has no end was cut, though DuckDB might read that line."""
     try:
+        if table.form == "csv":
+            with open(table.path, "rb") as stream:
+                stream.seek(-min(table.path.stat().st_size, 1), os.SEEK_END)
+                if stream.read() not in (b"", b"\n"):
+                    raise EOFError
         if table.form == "parquet":
             return pyarrow.parquet.read_schema(table.path).names
         opened = gzip.open if table.form == "csv.gz" else open
@@ -93,7 +114,9 @@ def _columns(table: Table) -> list[str]:
 def _unreadable(table: Table, error: Exception) -> Refusal:
     """A Refusal that names the file and the kind of damage; never a value of the table."""
     text = str(error)
-    if isinstance(error, EOFError) or "Unexpected end of GZIP stream" in text:
+    if isinstance(error, EOFError) and table.form == "csv":
+        reason = "its last line has no end, so it was cut; fetch it again, or end that line if it is whole"
+    elif isinstance(error, EOFError) or "Unexpected end of GZIP stream" in text:
         reason = "the gzip file ends in the middle; fetch it again"
     elif isinstance(error, PermissionError) or "Permission denied" in text:
         reason = "no permission to read it"
@@ -126,18 +149,17 @@ def _content_sha256(table: Table) -> str | None:
     return digest.hexdigest()
 
 
-def provenance(found: Mapping[str, Table]) -> dict[str, dict[str, str]]:
-    """For each table: file name relative to its root, sha256 of the file, and origin.
+def provenance(found: Mapping[str, Table], digest_of: Callable[[Path], str] = sha256) -> dict[str, dict[str, str]]:
+    """For each table: file name relative to its root, sha256 of the file (as `digest_of` gives it), and origin.
 
     The origin is "synthetic hospital" where the root's manifest lists this very hash, "open demo" (or "open
     demo, rebuilt") where the bytes are those of the public 100-patient demo, and "credentialed" for
     everything else.
     """
-    manifests, facts = {}, {}
-    demo = json.loads((resources.files(__package__) / "open_demo.json").read_text(encoding="utf-8"))
+    manifests, facts, demo = {}, {}, open_demo()
     for name, table in found.items():
         try:
-            digest = sha256(table.path)
+            digest = digest_of(table.path)
         except OSError as error:
             raise _unreadable(table, error) from error
         if table.root not in manifests:
@@ -150,6 +172,11 @@ def provenance(found: Mapping[str, Table]) -> dict[str, dict[str, str]]:
             origin = known.get(digest) or known.get(_content_sha256(table)) or CREDENTIALED
         facts[name] = {"file": table.file, "sha256": digest, "origin": origin}
     return facts
+
+
+def open_demo() -> dict[str, dict[str, str]]:
+    """For each table of the public demo (and for "meds"): sha256 of known files or unpacked csv, and their origin."""
+    return json.loads((resources.files(__package__) / "open_demo.json").read_text(encoding="utf-8"))
 
 
 def _manifest(root: Path) -> dict[str, str]:
@@ -175,35 +202,16 @@ def opened(
     "2GB") goes to a folder inside `spill` that is gone afterwards. Errors of DuckDB inside the block that
     concern a table's file come out as Refusal, without DuckDB's own words, which may quote a patient's row.
     """
-    try:
-        spill.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix="duckdb.", dir=spill)
-    except OSError as error:
-        raise Refusal(_no_spill(spill)) from error
-    with temporary as folder:
-        settings = {
-            "memory_limit": memory_limit,
-            "temp_directory": folder,
-            "threads": threads or os.cpu_count() or 1,
-        }
-        try:
-            con = duckdb.connect(":memory:", config=settings)
-        except duckdb.Error as error:
-            raise Refusal(
-                f"task.memory_limit={memory_limit!r}, task.threads={threads!r}: DuckDB takes a size such as "
-                "2GB and a whole number of threads, 1 or more."
-            ) from error
+    with connected(memory_limit=memory_limit, threads=threads, spill=spill) as con:
         try:
             for name, table in found.items():
                 con.execute(_view(table, needed[name]))
             yield con
         except duckdb.Error as error:
-            refusal = _explained(error, con, found, needed) or _out_of_room(error, memory_limit, spill)
+            refusal = _explained(error, con, found, needed)
             if refusal is None:
                 raise
             raise refusal from None
-        finally:
-            con.close()
 
 
 def _explained(
@@ -211,10 +219,28 @@ def _explained(
 ) -> Refusal | None:
     """What is wrong with a table's file, if that is what the error is about."""
     if isinstance(error, duckdb.ConversionException):
-        faults = [_mistyped(con, table, needed[name]) for name, table in found.items()]
+        faults = []
+        for name, table in found.items():
+            try:
+                faults.append(_mistyped(con, table, needed[name]))
+            except duckdb.Error as damage:  # a table that is broken besides: its error may quote a row too
+                return _unreadable(table, damage)
         return Refusal(f"MIMIC-IV tables: {', '.join(filter(None, faults)) or 'a value has another type'}.")
+    if type(error) is duckdb.Error or "gzip stream" in str(error):  # damage, of which DuckDB does not say where
+        return _damage(con, found, needed)
     table = next((table for table in found.values() if str(table.path) in str(error)), None)
     return None if table is None else _unreadable(table, error)
+
+
+def _damage(con: duckdb.DuckDBPyConnection, found: Mapping[str, Table], needed: Needed) -> Refusal | None:
+    """Read all that is needed of every table to find the one that is damaged."""
+    for name, table in found.items():
+        columns = ", ".join(f'bit_xor(hash("{column}"))' for column in needed[name])
+        try:
+            con.execute(f"SELECT {columns} FROM {_source(table)}").fetchall()
+        except duckdb.Error as error:
+            return _unreadable(table, error)
+    return None
 
 
 def _mistyped(con: duckdb.DuckDBPyConnection, table: Table, columns: Mapping[str, str]) -> str:
@@ -226,19 +252,6 @@ def _mistyped(con: duckdb.DuckDBPyConnection, table: Table, columns: Mapping[str
         f"{count} values of {column} in {table.file} are no {'time' if kind == 'TIMESTAMP' else 'number'}"
         for (column, kind), count in zip(typed.items(), row, strict=True)
         if count
-    )
-
-
-def _out_of_room(error: duckdb.Error, memory_limit: str, spill: Path) -> Refusal | None:
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return Refusal(f"task.memory_limit={memory_limit} is too little for these tables; raise it.")
-    return Refusal(_no_spill(spill)) if isinstance(error, duckdb.IOException) else None
-
-
-def _no_spill(spill: Path) -> str:
-    return (
-        f"DuckDB cannot write what exceeds task.memory_limit to {spill}. "
-        "Free some space there, or set cache=… (or PATIENTDX_CACHE) to a folder on another disk."
     )
 
 

@@ -1,26 +1,35 @@
-"""A stay in words. Each template is a function of plain values; its version goes up with every change."""
+"""A stay in words. Each template is a set of sections of plain values; its version goes up with every change."""
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from patientdx.refusal import Refusal
-from patientdx.tasks.records import items
-from patientdx.tasks.records.window import Record
+from patientdx.tasks.records import compact, intervals, items, narrative, paper
+from patientdx.tasks.records.sections import Section, Written, checked, fitted, left_out
+from patientdx.tasks.records.window import Course, Record, Times
 
-MOST_READINGS, MOST_NAMES = 20, 8
-SEX = {"M": "male", "F": "female"}
+__all__ = ["SPECIMEN", "TEMPLATES", "Template", "Written", "left_out", "template"]
 
 
 @dataclass(frozen=True)
 class Template:
-    """`write(record, window_hours) -> text`. `every_item`: it wants all items, under MIMIC-IV's labels."""
+    """How a record becomes text.
+
+    `parts` makes each section, `join` the text of those that are not empty. `every_item`: it wants all items, under
+    MIMIC-IV's labels. `courses`: it wants to know when (see window.stream). `chosen`: sections in order, with budgets;
+    None takes all of `parts` without a budget.
+    """
 
     name: str
     version: int
-    write: Callable[[Record, int], str]
-    every_item: bool
+    parts: Mapping[str, Callable[[Record, int], Section]]
+    join: Callable[[Sequence[tuple[str, str]]], str]
+    every_item: bool = False
+    courses: bool = False
+    chosen: Mapping[str, int | None] | None = None
 
     @property
     def id(self) -> str:
@@ -28,81 +37,84 @@ class Template:
         return f"{self.name}/{self.version}"
 
     @property
+    def sections(self) -> dict[str, int | None]:
+        """Budget of each section that is written, in order; None: as many items as the template prints by itself."""
+        return dict.fromkeys(self.parts) if self.chosen is None else dict(self.chosen)
+
+    @property
     def sha256(self) -> str:
-        """sha256 (hex) of what the template makes of a fixed invented record, and of the item dictionary."""
-        return hashlib.sha256(json.dumps([self.id, self.write(SPECIMEN, 48), items.digest()]).encode()).hexdigest()
+        """sha256 (hex) of the sections, of what they make of a fixed invented record, and of the data files."""
+        facts = [self.id, list(self.sections.items()), self.write(SPECIMEN, 48), items.digest()]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def write(self, record: Record, window_hours: int) -> str:
+        """The text of a record whose window has so many hours."""
+        return self.written(record, window_hours).text
+
+    def written(self, record: Record, window_hours: int) -> Written:
+        """The text, and how many items of each section were left out: those past its budget or the template's limit.
+
+        Raises Refusal when the template tells courses and the record has none.
+        """
+        if self.courses and len(record.courses) != len(record.readings):
+            raise Refusal(
+                f"Template {self.id} tells the course of each reading, and the record has none: "
+                "make the records with courses=True."
+            )
+        texts, dropped = [], {}
+        for name, budget in self.sections.items():
+            text, missing = fitted(self.parts[name](record, window_hours), budget)
+            if text:
+                texts.append((name, text))
+            if missing:
+                dropped[name] = missing
+        return Written(self.join(texts), dropped)
 
 
-def intervals(record: Record, window_hours: int) -> str:
-    """One reading a line with its adult reference interval and unit, then drugs, procedures, urine."""
-    sex = SEX.get(record.gender or "")
-    lines = [f"Age {record.age}, {sex}." if sex else f"Age {record.age}."]
-    if record.readings:
-        lines.append(f"Readings, mean of the first {window_hours} hours:")
-    for name, value in record.readings[:MOST_READINGS]:
-        item = items.readings()[name]
-        lines.append(f"{name} {value:.{item.decimals}f} ({item.low}-{item.high}) {item.unit}".rstrip())
-    if record.drugs:
-        lines.append("Drugs: " + _listed((name for name, _ in record.drugs), ", "))
-    if record.procedures:
-        lines.append("Procedures: " + _listed(record.procedures, ", "))
-    if record.urine is not None:
-        lines.append(f"Urine output {max(record.urine, 0):.0f} mL")
-    if record.diagnoses:
-        lines.append("Diagnoses: " + _listed(record.diagnoses, "; "))
-    return "\n".join(lines)
+def _specimen() -> Record:
+    """An invented record with every reading once: rising, falling, steady or measured once in turn."""
+    readings, courses = [], []
+    for place, (name, item) in enumerate(items.readings().items()):
+        mean, step = float(item.maximum) / 3, (float(item.maximum) / 12, -float(item.maximum) / 12, 0.0, 0.0)[place % 4]
+        readings.append((name, mean))
+        count = 1 if place % 4 == 3 else 5
+        spread = 0.0 if count == 1 else float(item.maximum) / 10
+        hours = (1.5, 1.5 if count == 1 else 46.0)
+        courses.append(Course(mean - step, mean + step, mean - spread, mean + spread, count, *hours))
+    return Record(
+        age=67,
+        gender="M",
+        race="OTHER",
+        insurance="Medicare",
+        readings=tuple(readings),
+        drugs=(("Norepinephrine", 2.5), ("Propofol", None)),
+        procedures=("Invasive ventilation",),
+        outputs=("Foley",),
+        urine=640.4,
+        diagnoses=("Sepsis, unspecified organism", "Heart failure, unspecified"),
+        courses=tuple(courses),
+        drug_times=(Times(12, 2.6, 44.2), Times(1, 3.1, 3.1)),
+        procedure_times=(Times(1, 0.5, 0.5),),
+    )
 
 
-def _listed(names: Iterable[str], separator: str) -> str:
-    return separator.join(list(names)[:MOST_NAMES])
-
-
-def paper(record: Record, window_hours: int) -> str:
-    """Five blocks in the order of the paper's data, in our own words.
-
-    Person and diagnoses, charted means, drugs with mean amounts, procedures, outputs. Three decimals,
-    no units, no times, nothing left out.
-
-    Source: the text encoding of the data set behind PatientDx (arXiv 2504.17360), as far as it is public.
-    """
-    sex = SEX.get(record.gender or "")
-    race, insurance = record.race or "unknown", record.insurance or "unknown"
-    person = f"A {sex + ' ' if sex else ''}patient, {record.age} years old, race {race}, insured by {insurance}"
-    blocks = [person + (", diagnosed with " + "; ".join(record.diagnoses) if record.diagnoses else "")]
-    if record.readings:
-        means = "; ".join(f"{value:.3f} for {name}" for name, value in record.readings)
-        blocks.append(f"Charted in {window_hours} hours, on average: {means}")
-    if record.drugs:
-        amounts = (name if mean is None else f"{mean:.3f} of {name}" for name, mean in record.drugs)
-        blocks.append("Drugs, mean amount: " + "; ".join(amounts))
-    if record.procedures:
-        blocks.append("Procedures: " + "; ".join(record.procedures))
-    if record.outputs:
-        blocks.append("Outputs: " + "; ".join(record.outputs))
-    return " ".join(block + "." for block in blocks)
-
-
-SPECIMEN = Record(
-    age=67,
-    gender="M",
-    race="OTHER",
-    insurance="Medicare",
-    readings=tuple((name, float(item.maximum) / 3) for name, item in items.readings().items()),
-    drugs=(("Norepinephrine", 2.5), ("Propofol", None)),
-    procedures=("Invasive ventilation",),
-    outputs=("Foley",),
-    urine=640.4,
-    diagnoses=("Sepsis, unspecified organism", "Heart failure, unspecified"),
-)
+SPECIMEN = _specimen()
 TEMPLATES = (
-    Template("intervals", 1, intervals, every_item=False),
-    Template("paper", 1, paper, every_item=True),
+    Template("intervals", 1, intervals.SECTIONS, intervals.join),
+    Template("paper", 1, paper.SECTIONS, paper.join, every_item=True),
+    Template("narrative", 1, narrative.SECTIONS, narrative.join, courses=True),
+    Template("compact", 1, compact.SECTIONS, compact.join),
 )
 
 
-def template(name: str) -> Template:
-    """The template of that name. Raises Refusal with the names there are."""
+def template(name: str, sections: Mapping[str, int | None] | None = None) -> Template:
+    """The template of that name, with the given sections in the given order, each with a budget of tokens or None.
+
+    Without `sections` it has all of its own, uncut but for its own limits (intervals: 20 readings, 8 names;
+    narrative and compact: 20 diagnoses). A budget
+    takes the place of such a limit. Raises Refusal with the names there are, or on sections that make no sense.
+    """
     found = next((template for template in TEMPLATES if template.name == name), None)
     if found is None:
         raise Refusal(f"task.template={name!r}: there are {', '.join(t.name for t in TEMPLATES)}.")
-    return found
+    return found if sections is None else dataclasses.replace(found, chosen=checked(sections))

@@ -1,0 +1,80 @@
+"""A task's labels and splits in the MEDS schemas, for other tools that read MEDS.
+
+MEDS lets a model see events up to and including prediction_time; our texts end just before it. The tables hold ids and
+dates of patients: of credentialed data they are credentialed too.
+"""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+from meds import LabelSchema, SubjectSplitSchema, held_out_split, subject_splits_filepath, train_split, tuning_split
+
+from patientdx.checkpoint.locate import REPOSITORY
+from patientdx.refusal import Refusal
+from patientdx.tasks.example import TaskData
+
+SPLITS = {"train": train_split, "pilot": tuning_split, "test": held_out_split}
+
+
+def labels(data: TaskData) -> pa.Table:
+    """subject_id, prediction_time and boolean_value of every example, in their order. Refusal without times."""
+    if len(data.times) != len(data.examples):
+        raise Refusal(f"task={data.name} has no prediction times, so that no MEDS labels can be written of it.")
+    table = pa.table(
+        {
+            "subject_id": pa.array([int(example.subject) for example in data.examples], pa.int64()),
+            "prediction_time": pa.array(data.times, pa.timestamp("us")),
+            "boolean_value": [example.label == 1 for example in data.examples],
+        }
+    )
+    return LabelSchema.align(table)
+
+
+def stays(data: TaskData) -> pa.Table:
+    """subject_id, prediction_time and stay_id, row by row those of `labels`."""
+    ids = pa.array([int(example.uid) for example in data.examples], pa.int64())
+    return labels(data).select(["subject_id", "prediction_time"]).append_column("stay_id", ids)
+
+
+def subject_splits(data: TaskData) -> pa.Table:
+    """subject_id and split of every patient, by subject_id. Refusal where a patient is in two splits."""
+    of: dict[int, str] = {}
+    for example in data.examples:
+        if of.setdefault(int(example.subject), example.split) != example.split:
+            raise Refusal(
+                "MEDS splits are by patient, and here a patient's stays lie in several splits. "
+                "Set task.split_by=patient."
+            )
+    subjects = sorted(of)
+    table = pa.table({"subject_id": pa.array(subjects, pa.int64()), "split": [SPLITS[of[one]] for one in subjects]})
+    return SubjectSplitSchema.align(table)
+
+
+def write(data: TaskData, folder: Path) -> list[Path]:
+    """The three files below `folder`, replacing those of an earlier call; their paths.
+
+    Raises Refusal where credentialed ids would come to lie inside this repository, or the folder cannot be written.
+    """
+    folder = Path(folder).expanduser().resolve()
+    if not data.open_data and folder.is_relative_to(REPOSITORY):
+        raise Refusal(
+            f"{folder} is inside this repository, and the labels hold ids of credentialed data. "
+            "Name a folder where the tables themselves may be kept."
+        )
+    tables = {
+        f"labels/{data.name}.parquet": labels(data),
+        f"labels/{data.name}_stays.parquet": stays(data),
+        subject_splits_filepath: subject_splits(data),
+    }
+    for name, table in tables.items():
+        path = folder / name
+        unfinished = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pyarrow.parquet.write_table(table, unfinished)
+            os.replace(unfinished, path)
+        except OSError as error:
+            raise Refusal(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from error
+    return [folder / name for name in tables]

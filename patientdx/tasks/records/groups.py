@@ -1,0 +1,45 @@
+"""The groups of patients that a result is also reported for: age band, sex, race, insurance.
+
+races.csv gathers MIMIC-IV's words for race (version 3.1; HISPANIC/LATINO alone is the synthetic hospital's) into the
+coarse groups that published subgroup tables use. They are what a clerk wrote down at admission, not what a patient is.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+
+UNKNOWN = "unknown"
+_SEXES = {"F": "female", "M": "male"}
+_BANDS = ((45, "18-44"), (65, "45-64"), (80, "65-79"))  # (below, name)
+_OLDEST = "80 or over"
+
+
+@cache
+def _races() -> dict[str, str]:
+    text = (resources.files(__package__) / "races.csv").read_text(encoding="utf-8")
+    return {row["race"]: row["group"] for row in csv.DictReader(io.StringIO(text))}
+
+
+def age_band(age: int) -> str:
+    """The band of an adult's age in years."""
+    return next((name for below, name in _BANDS if age < below), _OLDEST)
+
+
+def groups(people: Iterable[tuple[int, str | None, str | None, str | None]]) -> dict[str, tuple[str, ...]]:
+    """Lists `age`, `sex`, `race` and `insurance` of people given as (age in years, gender, race, insurance).
+
+    A race that races.csv does not list is "other"; what is missing is "unknown".
+    """
+    rows = [
+        (
+            age_band(age),
+            _SEXES.get((gender or "").strip().upper(), UNKNOWN),
+            _races().get(race.strip().upper(), "other") if race else UNKNOWN,
+            insurance.strip() if insurance and insurance.strip() else UNKNOWN,
+        )
+        for age, gender, race, insurance in people
+    ]
+    columns = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return dict(zip(("age", "sex", "race", "insurance"), columns, strict=True))

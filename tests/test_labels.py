@@ -1,0 +1,52 @@
+"""The command that writes a task's labels and splits as MEDS files."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from patientdx.checkpoint.locate import REPOSITORY
+from patientdx.labels import labels, main
+from patientdx.refusal import Refusal
+
+
+def test_the_command_takes_what_run_takes(session_cache, tmp_path):
+    said = labels(tmp_path, ["task=length_of_stay", "task.days=7", f"cache={session_cache}"])
+    assert said[0] == f"written: {tmp_path / 'labels/length_of_stay.parquet'}"
+    rows = pyarrow.parquet.read_table(tmp_path / "labels/length_of_stay.parquet")
+    assert said[-1] == f"{len(rows)} examples. The data is open."
+    assert set(rows["boolean_value"].to_pylist()) == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["task=none", "save=/tmp/merged"], "task=none has no labels: choose another task."),
+        (["task=sepsis"], "In 'config': Could not find 'task/sepsis'"),
+    ],
+)
+def test_what_is_no_task_is_refused(tmp_path, overrides, expected):
+    with pytest.raises(Refusal) as refused:
+        labels(tmp_path / "out", [f"cache={tmp_path}", *overrides])
+    assert str(refused.value) == expected
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_what_it_wrote_and_what_is_wrong(session_cache, tmp_path, capsys):
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert "credentialed" in capsys.readouterr().out
+    assert main([str(tmp_path), "task=mortality", "+task.beds=3"]) == 2
+    assert "task.beds: load has no such parameter" in capsys.readouterr().err
+
+
+def test_the_command_runs_on_its_own(session_cache, tmp_path):
+    command = [sys.executable, "-m", "patientdx.labels", tmp_path, "task=mortality"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:3] == [
+        f"written: {Path(tmp_path) / name}"
+        for name in ("labels/mortality.parquet", "labels/mortality_stays.parquet", "metadata/subject_splits.parquet")
+    ]
