@@ -119,6 +119,7 @@ CODES = (  # ICD-10-CM code, title, log-odds at severity 0, slope, extra for tho
     ("K922", "Gastrointestinal hemorrhage, unspecified", -2.4, 0.1, 0.0),
     ("Z515", "Encounter for palliative care", -4.5, 0.3, 4.5),  # coded at discharge, so it leaks the outcome
     ("Z66", "Do not resuscitate", -3.5, 0.3, 3.0),
+    ("I2510", "Atherosclerotic heart disease of native coronary artery without angina pectoris", -1.4, 0.1, 0.0),
 )
 
 
