@@ -56,7 +56,7 @@ def save(settings: Settings) -> None:
 
 
 def score(cfg: DictConfig, settings: Settings, number: int | None) -> None:
-    """Score the merged model and its parents on the task."""
+    """Score the run's models on the task, and show what was found."""
     # Not at the top: a merge to disk starts without the libraries that run a model.
     from patientdx import report
     from patientdx.pipeline import run
@@ -67,7 +67,13 @@ def score(cfg: DictConfig, settings: Settings, number: int | None) -> None:
     if number is not None:
         sweep.leave_pointer(cfg, number, outcome.folder, outcome.seconds, outcome.reused)
     else:
-        Console().print(report.table(outcome.rows))
+        console = Console()
+        console.print(report.cohort(outcome.cohort), report.table(outcome.rows, title="\nModels"))
+        if outcome.clinical is not None:
+            console.print(report.evaluation(outcome.clinical))
+            report.write_evaluation(outcome.clinical, outcome.folder)
+        if outcome.probes is not None:
+            console.print(report.probes(outcome.probes))
         sweep.draw(outcome.rows, outcome.folder)
     note = "found finished, nothing was computed again: " if outcome.reused else "written: "
     Console(soft_wrap=True, highlight=False, markup=False).print(f"{note}{outcome.folder}")

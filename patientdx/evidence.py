@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from patientdx import clinical
 from patientdx.merge.schedule import label
-from patientdx.metrics import bootstrap, ranking
+from patientdx.metrics import answering, bootstrap, ranking
 from patientdx.opening import curves
-from patientdx.plan import SCORING, Plan, Point
+from patientdx.plan import SCORING, TABULAR, Plan, Point
 from patientdx.results import hashed
 from patientdx.scoring.choice import Scores
 from patientdx.settings import Settings, dotted
 
-PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy", "duckdb")
+PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scikit-learn", "duckdb")
 # Of a row, what names the model and the split: in W&B these are the run's name, group, tags and config.
 NAMES = ("task", "split", "method", "lambda", "role", "base", "pivot", "fingerprint", "dtype", "data")
 Found = Mapping[tuple[str, str], Scores]
@@ -26,28 +27,39 @@ Found = Mapping[tuple[str, str], Scores]
 
 def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any]]:
     """One row a model and split, as `report` takes them: every metric with its interval by patient bootstrap."""
-    metrics = {label: dotted(target) for label, target in settings.metrics}
     rows = []
-    for point in asked.points:
-        for split in settings.splits:
-            labels, subjects = _labels(asked, split), _subjects(asked, split)
-            scores = found[point.role, split]
-            intervals = bootstrap.intervals(
-                metrics, scores.probability, labels, subjects,
-                resamples=settings.resamples, level=settings.level, seed=settings.seed,
-            )  # fmt: skip
-            row = {"task": settings.task_name, "split": split, **_place(point),
-                   "role": point.role, "base": settings.base.name, "pivot": settings.pivot.name}  # fmt: skip
-            for name, one in intervals.items():
-                row |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
-            row |= {"n": len(labels), "events": int(labels.sum()), "prevalence": float(labels.mean()),
-                    "patients": len(set(subjects)),
-                    "abstention_mass": float(scores.mass.mean()),
-                    "distinct_scores": len(np.unique(scores.margin)), "dtype": settings.dtype,
-                    "data": "open" if asked.data.open_data else "credentialed",
-                    "fingerprint": asked.keys[point.role, split]}  # fmt: skip
-            rows.append(row)
+    points = {point.role: point for point in asked.points}
+    for role, split in asked.keys:
+        labels, subjects, scores = _labels(asked, split), _subjects(asked, split), found[role, split]
+        row = {"task": settings.task_name, "split": split, **_place(points[role]), "role": role}
+        tabular = points[role].tabular is not None
+        names = {"base": None, "pivot": None} if tabular else _names(settings)
+        row |= names | _metrics(settings, scores.probability, labels, subjects)
+        row |= {"n": len(labels), "events": int(labels.sum()), "prevalence": float(labels.mean()),
+                "patients": len(set(subjects)),
+                "abstention_mass": None if tabular else float(scores.mass.mean()),
+                "distinct_scores": len(np.unique(scores.margin)),
+                "dtype": "float64" if tabular else settings.dtype,
+                "data": "open" if asked.data.open_data else "credentialed",
+                "fingerprint": asked.keys[role, split]}  # fmt: skip
+        rows.append(row)
     return rows
+
+
+def _names(settings: Settings) -> dict[str, str]:
+    return {"base": settings.base.name, "pivot": settings.pivot.name}
+
+
+def _metrics(settings: Settings, score: np.ndarray, labels: np.ndarray, subjects: list[str]) -> dict[str, float]:
+    """The task's metrics, each with the ends of its interval."""
+    intervals = bootstrap.intervals(
+        {label: dotted(target) for label, target in settings.metrics}, score, labels, subjects,
+        resamples=settings.resamples, level=settings.level, seed=settings.seed,
+    )  # fmt: skip
+    row = {}
+    for name, one in intervals.items():
+        row |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
+    return row
 
 
 def _place(point: Point) -> dict[str, Any]:
@@ -57,27 +69,85 @@ def _place(point: Point) -> dict[str, Any]:
     return {"method": f"{point.method} {label(point.weight)}", "lambda": None}
 
 
-def headline(settings: Settings, asked: Plan, found: Found, rows: list[dict]) -> tuple[dict, dict[str, list]]:
-    """For a tracker, of the merged model: numbers by `mortality/auroc`, and ROC and PR points by `mortality/test/roc`.
+def probed(settings: Settings, asked: Plan, found: Found, reworded: Mapping[str, Scores]) -> dict[str, Any] | None:
+    """How much of the run's own model hangs on the question's wording, on the reported split; None where not asked.
 
-    The last split is the one that is reported and goes by the task's own name; others say which they are.
+    As `metrics.answering.wording_spread` has it, and of each wording the fingerprint of its scores.
+    """
+    if not asked.wordings:
+        return None
+    split, role = settings.reported, asked.points[0].role
+    other = {one.probe.name: one for one in asked.wordings}
+    spread = answering.wording_spread(
+        found[role, split].probability,
+        {name: answering.Wording(reworded[name].probability, one.probe.reverses) for name, one in other.items()},
+        _labels(asked, split),
+        _subjects(asked, split),
+        resamples=settings.resamples,
+        level=settings.level,
+        seed=settings.seed,
+    )
+    for name, one in spread["wordings"].items():
+        one |= {"fingerprint": other[name].key, "abstention_mass": float(reworded[name].mass.mean())}
+    return {"role": role, "split": split} | spread
+
+
+def evaluation(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
+    """What a clinic asks of the run's models, on the reported split; see `patientdx.clinical`."""
+    split = settings.reported
+    tabular = {point.role for point in asked.points if point.tabular is not None}
+    scored = {
+        (role, one): clinical.Scored(
+            scores.probability,
+            _labels(asked, one),
+            _subjects(asked, one),
+            None if role in tabular else scores.mass,
+        )
+        for (role, one), scores in found.items()
+        if (role, split) in found  # a tabular model says nothing about train
+    }
+    return clinical.evaluate(
+        scored,
+        reported=split,
+        pilot="pilot" if "pilot" in settings.splits and split != "pilot" else None,
+        groups={name: [values[i] for i in asked.rows[split]] for name, values in asked.data.groups.items()},
+        resamples=settings.resamples,
+        level=settings.level,
+        seed=settings.seed,
+    )
+
+
+def headline(
+    settings: Settings, asked: Plan, found: Found, rows: list[dict], evaluated: Mapping[str, Any] | None
+) -> tuple[dict, dict[str, list]]:
+    """For a tracker, of the run's own model: numbers by `mortality/auroc`, ROC and PR points by `mortality/test/roc`.
+
+    The last split is the one that is reported and goes by the task's own name; others say which they are. Of that
+    split there are also calibration and net benefit, where they were `evaluated`.
     """
     summary: dict[str, float | int | str] = {}
+    points, own = {}, asked.points[0].role
     for row in rows:
-        if row["role"] == "merged":
-            stem = row["task"] if row["split"] == settings.splits[-1] else f"{row['task']}_{row['split']}"
+        if row["role"] == own:
+            stem = row["task"] if row["split"] == settings.reported else f"{row['task']}_{row['split']}"
             summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in NAMES and v is not None}
-    points = {}
-    for split in settings.splits:
-        probability, labels = found["merged", split].probability, _labels(asked, split)
-        points[f"{settings.task_name}/{split}/roc"] = ranking.roc_curve(probability, labels)
-        points[f"{settings.task_name}/{split}/pr"] = ranking.pr_curve(probability, labels)
+    for role, split in asked.keys:
+        if role == own:
+            probability, labels = found[role, split].probability, _labels(asked, split)
+            points[f"{settings.task_name}/{split}/roc"] = ranking.roc_curve(probability, labels)
+            points[f"{settings.task_name}/{split}/pr"] = ranking.pr_curve(probability, labels)
+    if evaluated is not None:
+        stem, one = f"{settings.task_name}/{settings.reported}", evaluated["models"][own]
+        bins, benefit = one["calibration"]["raw"]["curve"], one["decision_curve"]["raw"]
+        points[f"{stem}/calibration"] = [(bin_["probability"], bin_["observed"]) for bin_ in bins]
+        points[f"{stem}/decision"] = list(zip(benefit["threshold"], benefit["model"], strict=True))
     return summary, points
 
 
 def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
     """One row an example and model: hashed ids, label and scores; no text."""
     parts = []
+    tabular = {point.role for point in asked.points if point.tabular is not None}
     for (role, split), scores in found.items():
         names = {"open_data": asked.data.open_data, "cache": settings.cache}
         uids = [asked.data.examples[i].uid for i in asked.rows[split]]
@@ -89,17 +159,30 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
             "label": _labels(asked, split),
             "probability": scores.probability,
             "margin": scores.margin,
-            "mass": scores.mass,
+            "mass": pa.nulls(len(uids), pa.float64()) if role in tabular else scores.mass,
         }))  # fmt: skip
     return pa.concat_tables(parts)
 
 
 def provenance(settings: Settings, asked: Plan, seconds: Mapping[str, float], processes: int) -> dict[str, Any]:
     """Where a run's numbers come from: parents, merge tensor by tensor, cohort, prompts, versions; no path, no id."""
-    models = settings.ingredients.models
+    data = asked.data
+    language = {} if asked.opened is None else _merged_from(settings, asked, processes)
+    return language | {
+        "baselines": _baselines(settings, asked),
+        "task": {"fingerprint": data.fingerprint, "open_data": data.open_data, "cohort": data.cohort,
+                 **data.provenance},
+        "seed": settings.seed,
+        "seconds": dict(seconds),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }  # fmt: skip
+
+
+def _merged_from(settings: Settings, asked: Plan, processes: int) -> dict[str, Any]:
+    """Parents, merge and prompts."""
+    models, tokens = settings.ingredients.models, asked.tokens
     shape = curves(settings.ingredients, settings.cache)
     tensors = {name: dict(curve.facts) for name, curve in shape.items() if curve.facts}
-    data, tokens = asked.data, asked.tokens
     return {
         "parents": [
             {"name": model.name, "sha256": content, "licence": model.licence}
@@ -109,15 +192,21 @@ def provenance(settings: Settings, asked: Plan, seconds: Mapping[str, float], pr
                   "ancestor": None if settings.ancestor is None else settings.ancestor.name,
                   "tokenizer": settings.tokenizer, "arguments": settings.merge.arguments,
                   "summary": branches(tensors), "tensors": tensors},
-        "task": {"fingerprint": data.fingerprint, "open_data": data.open_data, "cohort": data.cohort,
-                 **data.provenance},
         "scoring": {"version": SCORING, "dtype": settings.dtype, "prompts": len(tokens.ids),
                     "tokens": sum(map(len, tokens.ids)), "common_prefix": tokens.prefix, "records_cut": tokens.cut,
                     "processes": processes, "answer_tokens": tokens.options},
-        "seed": settings.seed,
-        "seconds": dict(seconds),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }  # fmt: skip
+
+
+def _baselines(settings: Settings, asked: Plan) -> list[dict[str, Any]]:
+    """The tabular models: what made them, and how much they were fitted on."""
+    train = [example.label for example in asked.data.examples if example.split == "train"]
+    return [
+        {"name": point.role, "version": TABULAR, "function": point.tabular.target, "arguments": point.tabular.given,
+         "seed": settings.seed, "features": len(asked.data.features.names), "fitted_on": "train", "n": len(train),
+         "events": sum(train)}
+        for point in asked.points if point.tabular is not None
+    ]  # fmt: skip
 
 
 def branches(tensors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from patientdx import session
-from patientdx.evidence import headline, measure, predictions, provenance
+from patientdx.evidence import Found, evaluation, headline, measure, predictions, probed, provenance
 from patientdx.merge.schedule import label
 from patientdx.opening import curves, parents, recipe
 from patientdx.plan import Plan, Point, folder_name, plan
 from patientdx.refusal import Refusal
-from patientdx.results import Store, read_run, write_run
+from patientdx.results import CLINICAL, Store, read_json, read_run, write_run
 from patientdx.scoring.choice import Scores, score
-from patientdx.settings import Settings
+from patientdx.scoring.prompts import Prompts
+from patientdx.settings import MERGED, Settings
+from patientdx.tabular import log_mass
 from patientdx.tracking import TrackingSettings, track
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: one row a model and split (as in `report`), its folder, and whether it was there before."""
+    """What a run gave: one row a model and split (as in `report`), its folder, and whether it was there before.
+
+    `cohort` is the attrition table, `probes` how much hangs on the question's wording, `clinical` the evaluation for
+    the clinic; the last two are None where they were not asked for.
+    """
 
     rows: list[dict[str, Any]]
     folder: Path
     reused: bool
     seconds: dict[str, float]
+    cohort: list[dict[str, Any]]
+    probes: dict[str, Any] | None = None
+    clinical: dict[str, Any] | None = None
 
 
 def run(settings: Settings) -> Outcome:
@@ -42,12 +53,14 @@ def run(settings: Settings) -> Outcome:
     tracker = TrackingSettings(**{**settings.tracking, "tags": tuple(settings.tracking.get("tags") or ())})
     asked = session.together(lambda: _prepare(settings, clock))
     folder = settings.output / settings.name / folder_name(settings, asked.key)
-    known = session.agreed(read_run(folder, asked.key) if first else None)
+    known = session.agreed(_known(settings, asked, folder, clock) if first else None)
     if known is not None:
-        return Outcome(known["rows"], folder, True, clock.seconds)
+        return known
+    # The run's own model is filled first, for its other wordings too, and is still there when its answers are asked.
+    reworded = _reworded(settings, asked, clock)
     found = _answers(settings, asked, clock)
     finish = _finish if first else lambda *others: None
-    return session.agreed(session.together(lambda: finish(settings, tracker, asked, found, clock)))
+    return session.agreed(session.together(lambda: finish(settings, tracker, asked, found, reworded, clock)))
 
 
 class Clock:
@@ -65,32 +78,78 @@ class Clock:
 
 
 def _prepare(settings: Settings, clock: Clock) -> Plan:
-    made_of = settings.ingredients
-    parents(made_of.models, settings.cache, made_of.ancestor, made_of.tokenizer)
-    clock.lap("parents")
+    if settings.model == MERGED:
+        made_of = settings.ingredients
+        parents(made_of.models, settings.cache, made_of.ancestor, made_of.tokenizer)
+        clock.lap("parents")
     asked = plan(settings)
     clock.lap("task")
     return asked
 
 
-def _answers(settings: Settings, asked: Plan, clock: Clock) -> dict[tuple[str, str], Scores]:
-    """Scores by (role, split): from the store where they are there, worked out and kept where they are not."""
-    first = session.accelerator(settings.device).is_main_process
-    store = Store(settings.output / "scores")
+def _known(settings: Settings, asked: Plan, folder: Path, clock: Clock) -> Outcome | None:
+    """The outcome of a run that is there already."""
+    metrics = read_run(folder, asked.key)
+    clinical = read_json(folder / CLINICAL) if settings.clinical else None
+    if metrics is None or (settings.clinical and clinical is None):
+        return None
+    return Outcome(metrics["rows"], folder, True, clock.seconds, asked.data.cohort, metrics.get("probes"), clinical)
+
+
+def _reworded(settings: Settings, asked: Plan, clock: Clock) -> dict[str, Scores]:
+    """The run's own model on the reported split, asked in other words, by the probe's name; from the store or kept."""
     found = {}
-    for point in asked.points:
-        for split, rows in asked.rows.items():
-            key = asked.keys[point.role, split]
-            kept = session.agreed(store.load(key, len(rows)) if first else None)
-            if kept is None:
-                kept = _score(settings, asked, point, split, clock)
-                session.together(lambda key=key, kept=kept: store.save(key, kept) if first else None)
-            found[point.role, split] = Scores(kept)
+    for wording in asked.wordings:
+        name, rows = wording.probe.name, range(len(wording.tokens.ids))
+        make = partial(_score, settings, asked.points[0], wording.tokens, rows, f"probe {name}", clock)
+        found[name] = _kept(settings, wording.key, len(rows), make)
     return found
 
 
-def _score(settings: Settings, asked: Plan, point: Point, split: str, clock: Clock) -> np.ndarray:
-    """(n, options) float64: fill the live model with the point and score, sharing the split's rows among processes."""
+def _answers(settings: Settings, asked: Plan, clock: Clock) -> Found:
+    """Scores by (role, split): from the store where they are there, worked out and kept where they are not."""
+    found = {}
+    for point in asked.points:
+        for split, rows in asked.rows.items():
+            key = asked.keys.get((point.role, split))
+            if key is None:
+                continue
+            if point.tabular is None:
+                make = partial(_score, settings, point, asked.tokens, rows, f"{point.role} {split}", clock)
+            else:
+                make = partial(_predict, settings, asked, point, rows, clock)
+            found[point.role, split] = _kept(settings, key, len(rows), make)
+    return found
+
+
+def _kept(settings: Settings, key: str, n: int, make: Callable[[], np.ndarray]) -> Scores:
+    """The n scores under `key`; made and stored where they are not there. All processes take part."""
+    first = session.accelerator(settings.device).is_main_process
+    store = Store(settings.output / "scores")
+    kept = session.agreed(store.load(key, n) if first else None)
+    if kept is None:
+        kept = make()
+        session.together(lambda: store.save(key, kept) if first else None)
+    return Scores(kept)
+
+
+def _predict(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], clock: Clock) -> np.ndarray:
+    """(n, 2) float64: log masses of a tabular model, fitted and asked by the first process alone."""
+
+    def ask() -> np.ndarray:
+        model = session.fitted(settings.task, point.role, point.tabular, settings.seed)
+        return log_mass(model, asked.data.features.values[rows])
+
+    first = session.accelerator(settings.device).is_main_process
+    scores = session.agreed(session.together(lambda: ask() if first else None))
+    clock.lap("baselines")
+    return scores
+
+
+def _score(
+    settings: Settings, point: Point, tokens: Prompts, rows: Sequence[int], label: str, clock: Clock
+) -> np.ndarray:
+    """(n, options) float64: fill the live model with the point and score, sharing the rows among processes."""
     where = session.accelerator(settings.device)
 
     def share() -> tuple[list[int], np.ndarray]:
@@ -103,16 +162,16 @@ def _score(settings: Settings, asked: Plan, point: Point, split: str, clock: Clo
         clock.lap("fill")
         return score(
             model,
-            asked.tokens,
-            asked.rows[split],
+            tokens,
+            rows,
             batch_tokens=settings.batch_tokens or (1 if where.device.type == "cpu" else 16384),
             share=(where.process_index, where.num_processes),
-            label=f"{point.role} {split}",
+            label=label,
         )
 
-    scores = np.empty((len(asked.rows[split]), len(asked.tokens.options)))
-    for rows, values in session.gathered(session.together(share)):
-        scores[rows] = values
+    scores = np.empty((len(rows), len(tokens.options)))
+    for places, values in session.gathered(session.together(share)):
+        scores[places] = values
     clock.lap("scoring")
     if not np.isfinite(scores).all():
         raise Refusal(
@@ -123,22 +182,30 @@ def _score(settings: Settings, asked: Plan, point: Point, split: str, clock: Clo
     return scores
 
 
-def _finish(settings: Settings, tracker: TrackingSettings, asked: Plan, found, clock: Clock) -> Outcome:
+def _finish(
+    settings: Settings,
+    tracker: TrackingSettings,
+    asked: Plan,
+    found: Found,
+    reworded: dict[str, Scores],
+    clock: Clock,
+) -> Outcome:
     """Metrics, the result folder and the tracker's record: the part of the first process alone."""
-    outcome = Outcome(
-        measure(settings, asked, found),
-        settings.output / settings.name / folder_name(settings, asked.key),
-        False,
-        clock.seconds,
-    )
+    rows, probes = measure(settings, asked, found), probed(settings, asked, found, reworded)
     clock.lap("metrics")
+    clinical = evaluation(settings, asked, found) if settings.clinical else None
+    clock.lap("clinical")
+    folder = settings.output / settings.name / folder_name(settings, asked.key)
+    outcome = Outcome(rows, folder, False, clock.seconds, asked.data.cohort, probes, clinical)
     processes = session.accelerator(settings.device).num_processes
     write_run(
-        outcome.folder,
+        folder,
         config=settings.composed,
-        metrics={"fingerprint": asked.key, "rows": outcome.rows},
+        metrics={"fingerprint": asked.key, "rows": rows} | ({} if probes is None else {"probes": probes}),
         predictions=predictions(settings, asked, found),
         provenance=provenance(settings, asked, clock.seconds, processes),
+        cohort=asked.data.cohort,
+        clinical=clinical,
     )
     _track(tracker, settings, asked, found, outcome)
     clock.lap("tracking")
@@ -146,16 +213,17 @@ def _finish(settings: Settings, tracker: TrackingSettings, asked: Plan, found, c
 
 
 def _track(tracker: TrackingSettings, settings: Settings, asked: Plan, found, outcome: Outcome) -> None:
-    summary, curves = headline(settings, asked, found, outcome.rows)
-    method = settings.merge_name + ("" if settings.weight is None else f" λ={label(settings.weight)}")
+    summary, curves = headline(settings, asked, found, outcome.rows, outcome.clinical)
+    method = settings.method + ("" if settings.weight is None else f" λ={label(settings.weight)}")
     data = "open" if asked.data.open_data else "credentialed"
+    names = [] if asked.opened is None else [settings.base.name, settings.pivot.name]
     track(
         tracker,
         fingerprint=asked.key,
         name=f"{settings.task_name} {method}",
         group=settings.name,
         job_type=settings.task_name,
-        tags=[settings.merge_name, settings.base.name, settings.pivot.name, data],
+        tags=[settings.method, *names, data],
         config=settings.composed,
         summary=summary,
         curves=curves,

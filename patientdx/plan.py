@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from patientdx import session
 from patientdx.call import Call
 from patientdx.checkpoint.hashes import content_hash
 from patientdx.merge.schedule import Schedule, label
 from patientdx.opening import Parents, parents
+from patientdx.refusal import Refusal
 from patientdx.results import fingerprint
 from patientdx.scoring.prompts import Prompts
-from patientdx.settings import Ingredients, Settings
-from patientdx.tasks.example import TaskData
+from patientdx.settings import MERGED, Ingredients, Settings
+from patientdx.tasks.example import Probe, TaskData
 from patientdx.tasks.records.split import check_splits
 
 # Part of every fingerprint: raise it when the same inputs come to give other scores.
 SCORING = 2
 
+# The same for tabular models, and for what clinical.json holds.
+TABULAR = 1
+EVALUATION = 1
 
 # A parent is an end of the straight line, which needs no statistics.
 _LINE = Call("patientdx.merge.linear.linear", "{}")
@@ -30,56 +39,151 @@ _LINE = Call("patientdx.merge.linear.linear", "{}")
 class Point:
     """One model of a run: `method` is None for a parent; `identity` is what its answers depend on.
 
-    made_of: what its weights are made of; `weight` the λ.
+    made_of: what its weights are made of; `weight` the λ. tabular: what makes a tabular model, which has neither.
     """
 
     role: str
     method: str | None
     weight: Schedule | None
     identity: dict[str, Any]
-    made_of: Ingredients
+    made_of: Ingredients | None
+    tabular: Call | None = None
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The reported split's prompts with the question put another way, and the fingerprint of the run's answers."""
+
+    probe: Probe
+    tokens: Prompts
+    key: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: `rows` are example numbers by split, `keys` fingerprints of scores by (role, split), `key` the run's."""
+    """One run: `rows` are example numbers by split, `keys` fingerprints of scores by (role, split), `key` the run's.
 
-    opened: Parents
+    The first of `points` is the model that the run is about. `opened` and `tokens` are None without a language model.
+    """
+
+    opened: Parents | None
     data: TaskData
-    tokens: Prompts
+    tokens: Prompts | None
     points: tuple[Point, ...]
     rows: dict[str, list[int]]
     keys: dict[tuple[str, str], str]
     key: str
+    wordings: tuple[Wording, ...] = ()
 
 
 def plan(settings: Settings) -> Plan:
     """The run of these settings; Refusal where parents, task or prompts will not do. Reads no weights but hashes."""
-    made_of = settings.ingredients
-    opened = parents(made_of.models, settings.cache, made_of.ancestor, made_of.tokenizer)
+    opened = _opened(settings) if settings.model == MERGED else None
     data = session.task_data(settings.task)
     check_splits([(example.split, example.label) for example in data.examples], settings.splits)
-    speaker = settings.pivot if settings.tokenizer == "pivot" else settings.base
-    tokens = session.prompts(opened.checkpoints[0].folder, speaker.chat_template, settings.task, settings.max_tokens)
-    points = _points(settings, opened)
-    keys = {
-        (point.role, split): fingerprint(_question(settings, point, opened, data, tokens, split))
-        for point in points
-        for split in settings.splits
-    }
-    key = fingerprint(
-        {"keys": sorted(keys.values()), "method": settings.merge_name, "weight": settings.weight, "seed": settings.seed,
-         "task": settings.task_name, "metrics": settings.metrics, "resamples": settings.resamples,
-         "level": settings.level, "parents": [model.name for model in made_of.models]}
-    )  # fmt: skip
     rows = {name: [i for i, e in enumerate(data.examples) if e.split == name] for name in settings.splits}
-    return Plan(opened, data, tokens, points, rows, keys, key)
+    tokens, points, keys, wordings = None, (), {}, ()
+    if opened is not None:
+        tokens = session.prompts(*_asking(settings, opened))
+        points = _points(settings, opened)
+        for point in points:
+            for split in settings.splits:
+                keys[point.role, split] = fingerprint(_question(settings, point, opened, data, tokens, split))
+        wordings = tuple(_wordings(settings, points[0], opened, data))
+    for point in _baselines(settings, data):
+        points += (point,)
+        keys |= {
+            (point.role, split): fingerprint(point.identity | {"scored": _digest(data, rows[split])})
+            for split in _unseen(settings)
+        }
+    clinical = {"version": EVALUATION, "groups": dict(data.groups)} if settings.clinical else None
+    key = fingerprint(
+        {"keys": sorted(keys.values()), "method": settings.method, "weight": settings.weight, "seed": settings.seed,
+         "task": settings.task_name, "data": data.fingerprint, "metrics": settings.metrics,
+         "resamples": settings.resamples, "level": settings.level, "clinical": clinical,
+         "wordings": [wording.key for wording in wordings],
+         "parents": [] if opened is None else [model.name for model in settings.ingredients.models]}
+    )  # fmt: skip
+    return Plan(opened, data, tokens, points, rows, keys, key, wordings)
 
 
 def folder_name(settings: Settings, key: str) -> str:
     """Name of the result folder of the run with fingerprint `key`."""
     weight = "" if settings.weight is None else f"_lambda={label(settings.weight)}"
-    return f"{settings.task_name}_{settings.merge_name}{weight}_{key[:8]}"
+    return f"{settings.task_name}_{settings.method}{weight}_{key[:8]}"
+
+
+def _opened(settings: Settings) -> Parents:
+    made_of = settings.ingredients
+    return parents(made_of.models, settings.cache, made_of.ancestor, made_of.tokenizer)
+
+
+def _asking(settings: Settings, opened: Parents) -> tuple[Path, bool, Call, int]:
+    """Whose tokenizer, whether it is a chat, of what, how long: what prompts are made by."""
+    speaker = settings.pivot if settings.tokenizer == "pivot" else settings.base
+    return opened.checkpoints[0].folder, speaker.chat_template, settings.task, settings.max_tokens
+
+
+def _wordings(settings: Settings, point: Point, opened: Parents, data: TaskData) -> Iterator[Wording]:
+    """The reported split in every other wording of the task, where they are wanted."""
+    if settings.probes and not data.probes:
+        raise Refusal(
+            f"probes=true asks the question of task={settings.task_name} in other words, and it has none. Leave probes "
+            "out, or use a task that has."
+        )
+    for probe in data.probes if settings.probes else ():
+        tokens = session.reworded(*_asking(settings, opened), probe.name, settings.reported)
+        asked = _question(settings, point, opened, data, tokens, settings.reported)
+        yield Wording(probe, tokens, fingerprint(asked))
+
+
+def _baselines(settings: Settings, data: TaskData) -> Iterator[Point]:
+    """The tabular models to fit. Where nobody asked for them they are left out if there is nothing to fit them on."""
+    names = ", ".join(name for name, _ in settings.baselines)
+    if not names or (not settings.needs_features and (data.features is None or not _unseen(settings))):
+        return
+    if data.features is None:
+        raise Refusal(
+            f"{names}: a tabular model is fitted on numbers, and task={settings.task_name} gives none. Leave model and "
+            "baselines out, or use a task that has features."
+        )
+    if not _unseen(settings):
+        raise Refusal(
+            f"{names}: a tabular model is fitted on train, so its scores there say nothing about it. Give another "
+            "split, as in splits=[test]."
+        )
+    train = session.train_rows(data)
+    positives = sum(data.examples[i].label for i in train)
+    if positives in (0, len(train)):
+        raise Refusal(
+            f"{names}: a tabular model needs both outcomes in the train split, which has {positives} positives and "
+            f"{len(train) - positives} negatives. Use more stays, another seed or other task.fractions, or do without: "
+            "baselines=[]."
+        )
+    infinite = np.isinf(data.features.values).any(axis=0)
+    if infinite.any():
+        found = ", ".join(np.array(data.features.names)[infinite])
+        raise Refusal(f"{names}: these features of task={settings.task_name} hold infinite values: {found}.")
+    seen = _digest(data, train)
+    for name, call in settings.baselines:
+        identity = {"tabular": TABULAR, "model": call.target, "arguments": call.arguments, "train": seen}
+        if "seed" in inspect.signature(call.function).parameters:
+            identity["seed"] = settings.seed
+        yield Point(name, name, None, identity, None, call)
+
+
+def _unseen(settings: Settings) -> tuple[str, ...]:
+    """The splits to score that no tabular model was fitted on."""
+    return tuple(split for split in settings.splits if split != "train")
+
+
+def _digest(data: TaskData, rows: Sequence[int]) -> str:
+    """sha256 of features and labels of some rows, in their order."""
+    values = np.ascontiguousarray(data.features.values[rows], dtype=np.float64)
+    values[np.isnan(values)] = np.nan  # NaN has many bit patterns
+    digest = hashlib.sha256(repr((data.features.names, values.shape, [data.examples[i].label for i in rows])).encode())
+    digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def _points(settings: Settings, opened: Parents) -> tuple[Point, ...]:

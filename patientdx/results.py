@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import secrets
 import tempfile
@@ -18,6 +20,8 @@ from filelock import FileLock
 
 from patientdx.refusal import Refusal
 from patientdx.whole import write_whole
+
+CLINICAL = "clinical.json"
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -74,21 +78,41 @@ def write_run(
     metrics: dict[str, Any],
     predictions: pa.Table,
     provenance: dict[str, Any],
+    cohort: Sequence[Mapping[str, Any]] = (),
+    clinical: dict[str, Any] | None = None,
 ) -> None:
     """One run's folder. `metrics.json` comes last: where it is, the run is finished."""
     write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), folder / "config.yaml")
     write_parquet(predictions, folder / "predictions.parquet")
     write_json(provenance, folder / "provenance.json")
+    if cohort:
+        write_text(_csv(cohort), folder / "cohort.csv")
+    if clinical is not None:
+        write_json(clinical, folder / CLINICAL)
     write_json(metrics, folder / "metrics.json")
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def read_run(folder: Path, key: str) -> dict[str, Any] | None:
     """The metrics of a finished run with fingerprint `key`, or None."""
+    metrics = read_json(folder / "metrics.json")
+    return metrics if metrics is not None and metrics.get("fingerprint") == key else None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a JSON file holds; None where there is none, or no mapping in it."""
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return metrics if isinstance(metrics, dict) and metrics.get("fingerprint") == key else None
+    return found if isinstance(found, dict) else None
 
 
 def hashed(ids: Sequence[str], *, open_data: bool, cache: Path) -> list[str]:

@@ -6,6 +6,7 @@ loads nothing: it refills the live model from curves whose angles are known.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -24,6 +25,7 @@ from patientdx.refusal import Refusal
 from patientdx.scoring.model import load_model, load_tokenizer, storage
 from patientdx.scoring.prompts import Prompts, tokenise
 from patientdx.settings import Call, Ingredients
+from patientdx.tabular import fit
 from patientdx.tasks.example import TaskData
 from patientdx.workers import workers
 
@@ -76,15 +78,48 @@ def task_data(task: Call) -> TaskData:
 @lru_cache(maxsize=4)
 def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts:
     """The task's examples as tokens of the tokenizer in `folder`, at most the model's context long."""
-    context = json.loads((folder / "config.json").read_text()).get("max_position_embeddings") or max_tokens
     examples = task_data(task).examples
     return tokenise(
         load_tokenizer(folder),
         [(example.before, example.record, example.after) for example in examples],
         examples[0].options,
         chat=chat,
-        limit=min(max_tokens, context),
+        limit=_limit(folder, max_tokens),
     )
+
+
+@lru_cache(maxsize=32)
+def reworded(folder: Path, chat: bool, task: Call, max_tokens: int, probe: str, split: str) -> Prompts:
+    """The prompts of one split with the question of the task's probe of that name in place of its own."""
+    data = task_data(task)
+    (found,) = (one for one in data.probes if one.name == probe)
+    return tokenise(
+        load_tokenizer(folder),
+        [(example.before, example.record, found.after) for example in data.examples if example.split == split],
+        found.options,
+        chat=chat,
+        limit=_limit(folder, max_tokens),
+    )
+
+
+def _limit(folder: Path, max_tokens: int) -> int:
+    context = json.loads((folder / "config.json").read_text()).get("max_position_embeddings") or max_tokens
+    return min(max_tokens, context)
+
+
+def train_rows(data: TaskData) -> list[int]:
+    """The numbers of the examples that a tabular model is fitted on."""
+    return [i for i, example in enumerate(data.examples) if example.split == "train"]
+
+
+@lru_cache(maxsize=8)
+def fitted(task: Call, name: str, call: Call, seed: int) -> Any:
+    """The tabular model that `call` makes, fitted on the task's train split."""
+    data = task_data(task)
+    rows = train_rows(data)
+    seeded = {"seed": seed} if "seed" in inspect.signature(call.function).parameters else {}
+    model = call.function(**call.given, **seeded)
+    return fit(model, data.features.values[rows], [data.examples[i].label for i in rows], name=name)
 
 
 class Live:

@@ -11,13 +11,14 @@ import logging
 import math
 import sys
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from patientdx import checks, sources
 from patientdx.call import Call, dotted, fits, words
 from patientdx.checkpoint.locate import REPOSITORY, ModelSource
 from patientdx.checkpoint.recipe import SUPPLIED
@@ -31,7 +32,16 @@ DTYPES = ("bfloat16", "float16", "float32")
 SPLITS = ("train", "pilot", "test")
 KINDS = ("choice",)
 TOKENIZERS = (None, "base", "pivot", "union")
-_SECTIONS = ("base_model", "pivot_model", "merge", "task", "scoring", "bootstrap", "tracking")
+SEEDED = ("seed",)  # what the pipeline gives a tabular model beside its yaml
+MERGED = "merged"  # the model that is none of conf/model's tabular ones
+BASELINES = ("tabular_gbm", "tabular_logistic")  # beside a merged model unless others are asked for
+_SECTIONS = ("base_model", "pivot_model", "merge", "model", "task", "scoring", "bootstrap", "tracking")
+_TABULAR = REPOSITORY / "conf" / "model"
+# What a run without a language model leaves out of its record.
+_OF_LANGUAGE_MODELS = (
+    *("base_model", "pivot_model", "ancestor", "merge", "lambda", "extra_models", "mergekit_config", "tokenizer"),
+    *("save", "save_dtype", "dry_run", "parents", "probes", "device_map", "dtype", "scoring"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,9 @@ class Settings:
     """One run. `weight` is λ, None for a method without; `composed` is the resolved config, for the record.
 
     `save` is the folder that the merged model is written to; without a task (`task_name` is None) nothing is scored.
+    `model` is merged or the name of a tabular model, which is then scored alone. `baselines` are the tabular models to
+    fit, by name: what makes each, and its numbers; `needs_features` says that they were asked for, so that a task
+    without features is refused. `probes`: ask the task's other wordings too; `clinical`: evaluate for the clinic.
     """
 
     name: str
@@ -67,6 +80,11 @@ class Settings:
     layers: int | None
     merge_name: str
     merge: Call
+    model: str
+    baselines: tuple[tuple[str, Call], ...]
+    needs_features: bool
+    probes: bool
+    clinical: bool
     save: Path | None
     save_dtype: str | None
     dry_run: bool
@@ -89,6 +107,16 @@ class Settings:
     composed: dict[str, Any]
 
     @property
+    def method(self) -> str:
+        """What made the model that the run is about: a merge method, or a tabular model."""
+        return self.merge_name if self.model == MERGED else self.model
+
+    @property
+    def reported(self) -> str:
+        """The split whose numbers go by the task's own name: the last."""
+        return self.splits[-1]
+
+    @property
     def ingredients(self) -> Ingredients:
         """What the merged model's curve is made of."""
         models = (self.base, self.pivot, *self.extra)
@@ -102,51 +130,17 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
     """
     faults: list[str] = []
     plain, layers = _composed(cfg)
-    merge, scoring, bootstrap = (dict(plain[key]) for key in ("merge", "scoring", "bootstrap"))
-    task = dict(plain["task"]) if plain["task"].get("name") != "none" else {}
-    metrics = task.pop("metrics", None) or {}
-    names = {"merge": _given(merge, "merge", "name", faults)}
-    if task:
-        names["task"] = _given(task, "task", "name", faults)
-    elif plain["save"] is None and not plain["dry_run"]:
-        faults.append("task=none leaves nothing to do: choose a task, or add save=<folder> or dry_run=true.")
     # The cache is one place for all that a run keeps: a task gets it spelled out.
-    cache = _path(plain["cache"], "cache", faults)
-    if "cache" in task:
-        task["cache"] = str(cache)
-    base = _model(plain["base_model"], "base_model", faults)
-    pivot = _model(plain["pivot_model"], "pivot_model", faults)
-    extra = _extra(plain["extra_models"], faults)
-    call = _call(merge, "merge", SUPPLIED, faults)
-    settings = Settings(
+    cache = checks.folder(plain["cache"], "cache", faults)
+    found = Settings(
         name=str(plain["name"]),
-        seed=_whole(plain["seed"], "seed", 0, faults),
-        weight=_weight(plain["lambda"], names["merge"], call, faults),
-        base=base,
-        pivot=pivot,
-        extra=extra,
-        ancestor=_ancestor(plain.get("ancestor"), (base, pivot, *extra), call, names["merge"], faults),
-        tokenizer=_one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, faults),
+        seed=checks.whole(plain["seed"], "seed", 0, faults),
         layers=layers,
-        merge_name=names["merge"],
-        merge=call,
-        save=None if plain["save"] is None else _path(plain["save"], "save", faults),
-        save_dtype=_one_of(plain["save_dtype"], "save_dtype", (None, *DTYPES), faults),
-        dry_run=_yes_no(plain["dry_run"], "dry_run", faults),
-        task_name=names.get("task"),
-        kind=_one_of(task.pop("kind", None), "task.kind", KINDS, faults) if task else None,
-        task=_call(task, "task", (), faults) if task else None,
-        metrics=tuple((label, _metric(label, target, faults)) for label, target in metrics.items()),
-        parents=_yes_no(plain["parents"], "parents", faults),
-        splits=_splits(plain["splits"], sweep, faults),
-        device=_one_of(plain["device"], "device", ("auto", "cpu"), faults),
-        device_map=plain["device_map"],
-        dtype=_one_of(plain["dtype"], "dtype", DTYPES, faults),
-        max_tokens=_whole(scoring["max_tokens"], "scoring.max_tokens", 16, faults),
-        batch_tokens=_whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, faults, null=True),
-        resamples=_whole(bootstrap["resamples"], "bootstrap.resamples", 100, faults),
-        level=_between(bootstrap["level"], "bootstrap.level", faults),
-        output=_path(plain["output"], "output", faults),
+        **_merging(plain, faults),
+        **_task(plain, cache, faults),
+        **_models(plain, faults),
+        **_scoring(plain, sweep, faults),
+        output=checks.folder(plain["output"], "output", faults),
         cache=cache,
         tracking=dict(plain["tracking"]),
         composed=plain,
@@ -154,7 +148,10 @@ def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
     if faults:
         count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
         raise Refusal(f"{count} in this configuration\n" + "\n".join(f"  {fault}" for fault in faults))
-    return settings
+    if found.model == MERGED:
+        return found
+    kept = {key: value for key, value in plain.items() if key not in _OF_LANGUAGE_MODELS}
+    return replace(found, weight=None, composed=kept)
 
 
 def _composed(cfg: DictConfig) -> tuple[dict[str, Any], int | None]:
@@ -174,8 +171,108 @@ def _composed(cfg: DictConfig) -> tuple[dict[str, Any], int | None]:
     return plain | found.config(), found.layers
 
 
+def _merging(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
+    """Parents, method and λ, and where the merged model is written."""
+    merge = dict(plain["merge"])
+    name = checks.given(merge, "merge", "name", faults)
+    base = sources.model(plain["base_model"], "base_model", faults)
+    pivot = sources.model(plain["pivot_model"], "pivot_model", faults)
+    extra = sources.further(plain["extra_models"], faults)
+    call = _call(merge, "merge", SUPPLIED, faults)
+    return {
+        "merge_name": name,
+        "merge": call,
+        "weight": _weight(plain["lambda"], name, call, faults),
+        "base": base,
+        "pivot": pivot,
+        "extra": extra,
+        "ancestor": sources.ancestor(plain.get("ancestor"), (base, pivot, *extra), call, name, faults),
+        "tokenizer": checks.one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, faults),
+        "save": None if plain["save"] is None else checks.folder(plain["save"], "save", faults),
+        "save_dtype": checks.one_of(plain["save_dtype"], "save_dtype", (None, *DTYPES), faults),
+        "dry_run": checks.yes_no(plain["dry_run"], "dry_run", faults),
+    }
+
+
+def _task(plain: dict[str, Any], cache: Path, faults: list[str]) -> dict[str, Any]:
+    """The task and its metrics."""
+    task = dict(plain["task"])
+    if task.get("name") == "none":
+        if plain["save"] is None and not plain["dry_run"]:
+            faults.append("task=none leaves nothing to do: choose a task, or add save=<folder> or dry_run=true.")
+        return {"task_name": None, "kind": None, "task": None, "metrics": ()}
+    metrics = task.pop("metrics", None) or {}
+    name = checks.given(task, "task", "name", faults)
+    kind = checks.one_of(task.pop("kind", None), "task.kind", KINDS, faults)
+    if "cache" in task:
+        task["cache"] = str(cache)
+    if any(fault.startswith("seed=") for fault in faults) and task.get("seed") == plain["seed"]:
+        task["seed"] = 0  # told already, where it was set
+    return {
+        "task_name": name,
+        "kind": kind,
+        "task": _call(task, "task", (), faults),
+        "metrics": tuple((label, _metric(label, target, faults)) for label, target in metrics.items()),
+    }
+
+
+def _models(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
+    """What is scored: the merged model or a tabular one alone, and the baselines beside it."""
+    chosen = dict(plain["model"])
+    name = checks.given(chosen, "model", "name", faults)
+    calls = {}
+    if name == MERGED:
+        faults += [f"model.{key}: model=merged takes no keys; those of the merge are merge's." for key in chosen]
+    elif name is not None:
+        calls[name] = _call(chosen, "model", SEEDED, faults)
+        if plain["save"] is not None or plain["dry_run"]:
+            faults.append(f"model={name} merges nothing: leave out save and dry_run, or use model=merged.")
+        if plain["probes"] is True:
+            faults.append(f"probes=true: model={name} is asked no question. Leave probes out, or use model=merged.")
+    wanted = plain["baselines"]
+    usual = BASELINES if name == MERGED else ()
+    for other in _names(usual if wanted is None else wanted, faults):
+        if other not in calls:
+            node = OmegaConf.to_container(OmegaConf.load(_TABULAR / f"{other}.yaml"))
+            node.pop("name", None)
+            calls[other] = _call(node, f"conf/model/{other}.yaml", SEEDED, faults)
+    return {
+        "model": name,
+        "baselines": tuple(calls.items()),
+        "needs_features": name != MERGED or wanted is not None,
+        "parents": checks.yes_no(plain["parents"], "parents", faults),
+        "probes": checks.yes_no(plain["probes"], "probes", faults),
+        "clinical": checks.yes_no(plain["clinical"], "clinical", faults),
+    }
+
+
+def _names(value: Any, faults: list[str]) -> tuple[str, ...]:
+    """The tabular models of a list, each one a yaml of conf/model."""
+    known = sorted(path.stem for path in _TABULAR.glob("*.yaml") if path.stem != MERGED)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or any(name not in known for name in names):
+        faults.append(f"baselines={value}: give a list of {', '.join(known)}, or [] for none.")
+        return ()
+    return tuple(dict.fromkeys(names))
+
+
+def _scoring(plain: dict[str, Any], sweep: bool, faults: list[str]) -> dict[str, Any]:
+    """Which rows are scored and how, and how sure the metrics are."""
+    scoring, bootstrap = plain["scoring"], plain["bootstrap"]
+    return {
+        "splits": _splits(plain["splits"], sweep, faults),
+        "device": checks.one_of(plain["device"], "device", ("auto", "cpu"), faults),
+        "device_map": plain["device_map"],
+        "dtype": checks.one_of(plain["dtype"], "dtype", DTYPES, faults),
+        "max_tokens": checks.whole(scoring["max_tokens"], "scoring.max_tokens", 16, faults),
+        "batch_tokens": checks.whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, faults, null=True),
+        "resamples": checks.whole(bootstrap["resamples"], "bootstrap.resamples", 100, faults),
+        "level": checks.between(bootstrap["level"], "bootstrap.level", faults),
+    }
+
+
 def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: list[str]) -> Call:
-    target = _given(node, where, "_target_", faults)
+    target = checks.given(node, where, "_target_", faults)
     if target is None:
         return Call("", "{}")
     try:
@@ -196,7 +293,8 @@ def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: l
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in node:
             faults.append(f"{where}.{name} is missing: {function.__name__} needs it.")
-    return Call(target, json.dumps(node, sort_keys=True))
+    # Sorted at the top alone: the order of a nested mapping can mean something, as in task.sections.
+    return Call(target, json.dumps(dict(sorted(node.items()))))
 
 
 def _weight(value: Any, method: str, call: Call, faults: list[str]) -> Schedule | None:
@@ -227,58 +325,6 @@ def _weight(value: Any, method: str, call: Call, faults: list[str]) -> Schedule 
     return given
 
 
-def _extra(nodes: Any, faults: list[str]) -> tuple[ModelSource, ...]:
-    """Further parents: folders or hub ids, or what a model's yaml holds."""
-    if not isinstance(nodes, list):
-        faults.append(f"extra_models={nodes}: give a list of folders or hub ids, as in extra_models=[/models/third].")
-        return ()
-    plain = [{"name": Path(node).name, "source": node} if isinstance(node, str) else node for node in nodes]
-    return tuple(_model(dict(node or {}), f"extra_models[{i}]", faults) for i, node in enumerate(plain))
-
-
-def _ancestor(
-    node: Any, models: tuple[ModelSource, ...], call: Call, method: str, faults: list[str]
-) -> ModelSource | None:
-    """The parents' common ancestor for a method that asks for it: as given, or one that they name themselves."""
-    asked = inspect.signature(call.function).parameters.get("ancestor") if call.target else None
-    if asked is None:
-        return None
-    if node is not None:
-        return _model(dict(node), "ancestor", faults)
-    named = {model.name: model for model in models}
-    wanted = {model.ancestor for model in models} - {None}
-    # A parent that names none may itself be the others' ancestor.
-    if len(wanted) == 1 and all(model.ancestor in wanted or model.name in wanted for model in models):
-        (name,) = wanted
-        if name in named:
-            return named[name]
-        known = REPOSITORY / "conf" / "base_model" / f"{name}.yaml"
-        if known.is_file():
-            return _model(OmegaConf.to_container(OmegaConf.load(known)), f"base_model@ancestor={name}", faults)
-    if asked.default is inspect.Parameter.empty:
-        told = ", ".join(f"{model.name}: {model.ancestor or 'unknown'}" for model in models)
-        faults.append(
-            f"merge={method} works on differences from the parents' common ancestor, and they name no common one "
-            f"({told}): set base_model@ancestor=<its yaml>, or use a method without one (merge=slerp, linear)."
-        )
-    return None
-
-
-def _model(node: dict[str, Any], where: str, faults: list[str]) -> ModelSource:
-    known = [field.name for field in fields(ModelSource)]
-    unknown = sorted(set(node) - set(known))
-    if unknown:
-        faults.append(f"{where} has no key {', '.join(unknown)}; it takes {', '.join(known)}.")
-    hints = typing.get_type_hints(ModelSource)
-    for key in known:
-        if key in node and not fits(node[key], hints[key]):
-            faults.append(f"{where}.{key} must be {words(hints[key])}, got {node[key]!r}.")
-    for key in ("name", "source"):
-        if key not in node:
-            faults.append(f"{where}.{key} is missing.")
-    return ModelSource(**{"name": "", "source": None} | {key: value for key, value in node.items() if key in known})
-
-
 def _metric(label: str, target: str, faults: list[str]) -> str:
     try:
         dotted(target)
@@ -295,42 +341,3 @@ def _splits(value: Any, sweep: bool, faults: list[str]) -> tuple[str, ...]:
         faults.append(f"splits={value}: give one or more of {', '.join(SPLITS)}.")
         return ()
     return tuple(dict.fromkeys(names))
-
-
-def _given(node: dict[str, Any], where: str, key: str, faults: list[str]) -> Any:
-    if node.get(key) is None:
-        faults.append(f"{where}.{key} is missing.")
-    return node.pop(key, None)
-
-
-def _path(value: Any, where: str, faults: list[str]) -> Path:
-    if not isinstance(value, str):
-        faults.append(f"{where}={value}: give a folder.")
-        return Path()
-    return Path(value).expanduser()
-
-
-def _one_of(value: Any, where: str, allowed: tuple[str, ...], faults: list[str]) -> str:
-    if value not in allowed:
-        faults.append(f"{where}={value}: it is one of {', '.join(one or 'null' for one in allowed)}.")
-    return value
-
-
-def _yes_no(value: Any, where: str, faults: list[str]) -> bool:
-    if not isinstance(value, bool):
-        faults.append(f"{where}={value}: it is true or false.")
-    return value
-
-
-def _whole(value: Any, where: str, least: int, faults: list[str], *, null: bool = False) -> int | None:
-    if null and value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        faults.append(f"{where}={value}: give a whole number of at least {least}.")
-    return value
-
-
-def _between(value: Any, where: str, faults: list[str]) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        faults.append(f"{where}={value}: give a number between 0 and 1.")
-    return value

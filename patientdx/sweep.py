@@ -101,7 +101,9 @@ def summarise(study: Path, console: Console | None = None) -> list[dict[str, Any
         for row in json.loads((study / one["folder"] / "metrics.json").read_text(encoding="utf-8"))["rows"]:
             # A base has one fingerprint whatever its pivot, and belongs to the curve of each.
             rows.setdefault((row["fingerprint"], row["role"], row["method"], row["base"], row["pivot"]), row)
-    found = sorted(rows.values(), key=_place)
+    # A tabular model has no parents, and stands with the last pair.
+    last = max(((row["base"], row["pivot"]) for row in rows.values() if row["base"] is not None), default=("", ""))
+    found = sorted(rows.values(), key=lambda row: _place(row, last))
     if found:
         console.print(report.table(found, title=f"\n{study.name}: {len(finished)} runs"))
     lines = [*choices(found), *(_told(job, one) for job, one in left.items())]
@@ -143,9 +145,9 @@ def _told(job: int, one: dict[str, Any]) -> str:
 
 
 def _groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """The rows of each task and pair of parents."""
+    """The rows of each task and pair of parents; a tabular model has no parents, and stands on no curve."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in (row for row in rows if row["base"] is not None):
         groups.setdefault((row["task"], row["base"], row["pivot"]), []).append(row)
     return groups
 
@@ -177,14 +179,13 @@ def chosen(rows: list[dict[str, Any]], metric: str) -> float | None:
         return None
 
 
-def _place(row: dict[str, Any]) -> tuple:
+def _place(row: dict[str, Any], last: tuple[str, str]) -> tuple:
     order = {"base": 0, "merged": 1, "pivot": 2}
     return (
         row["task"],
-        row["base"],
-        row["pivot"],
+        *(last if row["base"] is None else (row["base"], row["pivot"])),
         row["split"],
-        order[row["role"]],
+        order.get(row["role"], 3),
         row["method"] or "",
         row["lambda"] or 0.0,
     )

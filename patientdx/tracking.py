@@ -42,7 +42,12 @@ _ABSOLUTE_PATH = re.compile(
 _LONGEST_PHRASE = 3  # words; a name or an option is shorter, a sentence is longer
 
 # The axes of the curves that have names of their own; matched with the last part of a curve's name.
-_AXES = {"roc": ("false positive rate", "true positive rate"), "pr": ("recall", "precision")}
+_AXES = {
+    "roc": ("false positive rate", "true positive rate"),
+    "pr": ("recall", "precision"),
+    "calibration": ("predicted risk", "observed share"),
+    "decision": ("threshold", "net benefit"),
+}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def small(base: Path, pivot: Path, *more: str) -> list[str]:
-    """The overrides of a run that takes a second."""
+    """The overrides of a run that takes a second: language models alone, and no evaluation for the clinic."""
     return [
         f"base_model.source={base}",
         f"pivot_model.source={pivot}",
@@ -26,6 +26,8 @@ def small(base: Path, pivot: Path, *more: str) -> list[str]:
         "bootstrap.resamples=100",
         "tracking=none",
         "splits=[pilot,test]",
+        "baselines=[]",
+        "clinical=false",
         *more,
     ]
 

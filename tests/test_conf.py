@@ -131,6 +131,8 @@ def test_the_function_takes_the_keys(path):
     arguments = dict.fromkeys(node.keys() - NOT_ARGUMENTS)
     named = inspect.signature(function).parameters.keys()
     arguments |= dict.fromkeys(named & {"ancestor", "config", "name", "seed"}) if path.parent.name == "merge" else {}
+    if path.parent.name == "model":
+        assert node["_target_"] == f"patientdx.tabular.{path.stem}"
     inspect.signature(function).bind(*SUPPLIED.get(path.parent.name, ()), **arguments)
     if path.parent.name == "merge":
         assert node["_target_"] == f"patientdx.merge.{path.stem}.{path.stem}"

@@ -17,8 +17,8 @@ FLOORS = {
     "workers": -1,
     "merge": 0,
     "checkpoint": 1,
-    **dict.fromkeys(("tasks", "scoring", "metrics", "privacy", "finetune"), 2),
-    **dict.fromkeys(("call", "mergekit_config", "settings", "search"), 3),
+    **dict.fromkeys(("tasks", "scoring", "tabular", "metrics", "privacy", "finetune"), 2),
+    **dict.fromkeys(("call", "checks", "mergekit_config", "settings", "search", "sources"), 3),
     **dict.fromkeys(
         (
             "opening",
@@ -26,6 +26,9 @@ FLOORS = {
             "session",
             "plan",
             "pipeline",
+            "clinical",
+            "clinical_drawing",
+            "clinical_table",
             "evidence",
             "results",
             "tracking",
@@ -38,10 +41,12 @@ FLOORS = {
     "verify": 4,
     "run": 5,
     "compare": 5,
+    "labels": 5,
 }
 ONLY_IN = {  # top-level package: the files that may import it
-    "hydra": {"run.py", "patientdx/compare.py", "patientdx/settings.py", "patientdx/sweep.py"},
-    "omegaconf": {"run.py", "patientdx/settings.py", "patientdx/sweep.py"},
+    "hydra": {"run.py", "patientdx/compare.py", "patientdx/labels.py", "patientdx/settings.py", "patientdx/sweep.py"},
+    "omegaconf": {"run.py", "patientdx/settings.py", "patientdx/sources.py", "patientdx/sweep.py"},
+    "sklearn": {"patientdx/tabular.py"},
     "wandb": {"patientdx/tracking.py"},
 }
 LAZY = {"wandb"}  # imported inside a function, so that a run without it does without it
@@ -97,8 +102,8 @@ def floors(place: Path, tree: ast.Module, root: Path) -> Iterator[str]:
             yield f"{where}, which belongs in {', '.join(sorted(ONLY_IN[package]))}"
         if package in LAZY and id(node) not in inside:
             yield f"{where} at the top; import it inside the function that needs it"
-        if own == "merge" and package not in {"torch", "patientdx", "scipy", *sys.stdlib_module_names}:
-            yield f"{where}; merge takes torch, scipy and its floor-mates only"
+        if own == "merge" and package not in {"torch", "numpy", "patientdx", "scipy", *sys.stdlib_module_names}:
+            yield f"{where}; merge takes torch, numpy, scipy and its floor-mates only"
         if package == "patientdx" and len(parts) > 1 and parts[1] != own:
             yield from neighbours(own, parts[1], where, root)
 
@@ -111,7 +116,7 @@ def neighbours(own: str, other: str, where: str, root: Path) -> Iterator[str]:
         if any((root / "patientdx" / name).exists() for name in (other, f"{other}.py")):
             yield f"{where}, which has no floor"
     elif own == "merge":
-        yield f"{where}; merge takes torch, scipy and its floor-mates only"
+        yield f"{where}; merge takes torch, numpy, scipy and its floor-mates only"
     elif FLOORS[other] > FLOORS[own]:
         yield f"{where}, which is up: from floor {FLOORS[own]} to {FLOORS[other]}"
     elif FLOORS[other] == FLOORS[own] == 2:
@@ -169,8 +174,8 @@ BAD = [  # file, its text, what must be said of it
     ("settings", "import patientdx.pipeline", "imports patientdx.pipeline, which is up: from floor 3 to 4"),
     ("refusal", "import patientdx.merge.slerp", "imports patientdx.merge.slerp, which is up"),
     ("tasks/records/a", "from patientdx.metrics import b", "neighbours on floor 2 do not import one another"),
-    ("merge/a", "import numpy as np", "imports numpy; merge takes torch, scipy and its floor-mates only"),
-    ("merge/a", "from patientdx.refusal import Refusal", "merge takes torch, scipy and its floor-mates only"),
+    ("merge/a", "import pandas as pd", "imports pandas; merge takes torch, numpy, scipy and its floor-mates only"),
+    ("merge/a", "from patientdx.refusal import Refusal", "merge takes torch, numpy, scipy and its floor-mates only"),
     ("merge/a", "import hydra.utils", "imports hydra.utils, which belongs in patientdx/compare.py"),
     ("__init__", "from patientdx.merge import slerp", "patientdx/__init__.py imports nothing"),
     ("tracking", "import wandb", "imports wandb at the top; import it inside"),

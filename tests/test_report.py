@@ -9,8 +9,10 @@ from matplotlib import colors
 from matplotlib.image import imread
 from rich.console import Console
 
+from patientdx.clinical import Scored, evaluate
+from patientdx.metrics.answering import Wording, wording_spread
 from patientdx.refusal import Refusal
-from patientdx.report import choose, lambda_curve, table, write_csv
+from patientdx.report import choose, cohort, evaluation, lambda_curve, probes, table, write_csv, write_evaluation
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
@@ -65,7 +67,7 @@ def lines_of(text: str) -> list[list[str]]:
 
 def test_table_has_a_line_a_model_with_intervals():
     text = printed(sweep(0.1, 0.4, splits=("test",)))
-    for heading in ("model", "AUROC", "AUPRC", "yes+no mass", "distinct scores"):
+    for heading in ("model", "AUROC", "AUPRC", "yes+no", "mass", "distinct", "scores"):
         assert heading in text
     assert lines_of(text) == [
         ["base", "test", "0.61 [0.52, 0.69]", "0.20 [0.15, 0.25]", "0.981", "67"],
@@ -86,6 +88,102 @@ def test_what_differs_between_rows_is_a_column_and_what_is_absent_a_dash():
     assert [line[1] for line in cells] == ["pilot"] * 3 + ["test"] * 3
     assert "pilot: n 40, 50 patients, 9 events, prevalence 0.132" in text
     assert "test: n 68, 50 patients, 9 events, prevalence 0.132" in text
+
+
+@pytest.mark.parametrize("method", ["slerp", "breadcrumbs_ties"])
+def test_the_table_fits_a_narrow_terminal_with_every_word_of_it(method):
+    tabular = row("tabular_logistic", None, 1.0, split="pilot", abstention_mass=None)
+    text = printed([*sweep(0.25, methods=(method,)), tabular], width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for word in ("yes+no", "mass", "distinct", "scores", method, "λ=0.25", "tabular_logistic"):
+        assert word in text
+    assert ["tabular_logistic", "pilot", "1.00 [0.91, 1.08]", "0.33 [0.28, 0.38]", "–", "67"] in [
+        re.split(r"\s{2,}", line.strip()) for line in text.splitlines()
+    ]
+
+
+def test_the_attrition_table():
+    rows = [
+        {"step": "icu stays of adults, of which many were shorter than what a text of forty-eight hours needs",
+         "stays": 140, "patients": 100, "events": 12},
+        {"step": "still there after 54 h", "stays": 68, "patients": 60, "events": 9},
+    ]  # fmt: skip
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(cohort(rows))
+    text = console.export_text().splitlines()
+    lines = [re.split(r"\s{2,}", line.strip()) for line in text]
+    assert ["step", "stays", "patients", "events"] in lines
+    assert ["still there after 54 h", "68", "60", "9"] in lines
+    assert max(map(len, text)) <= 80
+
+
+def evaluated(pilot: str | None = "pilot", roles=("merged", "base", "tabular_logistic")) -> dict:
+    """An evaluation of scores made here."""
+    random = np.random.default_rng(0)
+    scored = {}
+    for split in filter(None, (pilot, "test")):
+        label = np.arange(120) % 4 // 3
+        subject = [str(i // 2) for i in range(120)]
+        for role in roles:
+            odds = random.normal(size=120) + label - 1
+            scored[role, split] = Scored(1 / (1 + np.exp(-odds)), label, subject, None)
+    return evaluate(scored, pilot=pilot, resamples=100)
+
+
+def test_the_short_evaluation_has_a_line_a_model_and_fits():
+    found = evaluated()
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(evaluation(found))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    lines = {line.split()[0]: re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line.strip()}
+    raw, at = found["models"]["base"]["calibration"]["raw"], found["models"]["base"]["threshold"]
+    (pair,) = (one["auroc"] for one in found["comparisons"] if one["b"] == "base")
+    assert lines["base"][1:6] == [
+        f"{raw['brier']['value']:.3f}", f"{raw['slope']['value']:.2f}", f"{raw['ece']['value']:.2f}",
+        f"{at['sensitivity']['value']:.2f}", f"{at['specificity']['value']:.2f}",
+    ]  # fmt: skip
+    assert lines["base"][7] == f"{pair['value']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
+    assert len(lines["merged"]) == 7  # it is not compared with itself
+    assert "sens., spec.: at a threshold chosen on pilot\n" in re.sub(" +\n", "\n", text)
+
+
+def test_without_pilot_the_short_evaluation_says_how_to_get_the_rest():
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(evaluation(evaluated(None, ("tabular_gbm",))))
+    text = " ".join(console.export_text().split())
+    assert "sens., spec. and recalibration need the pilot split: 'splits=[pilot,test]'" in text
+    assert "merged" not in text
+
+
+def test_all_of_an_evaluation_is_left_as_text_and_pictures(tmp_path):
+    found = evaluated()
+    write_evaluation(found, tmp_path)
+    text = (tmp_path / "clinical.txt").read_text()
+    assert max(map(len, text.splitlines())) <= 100
+    auroc = found["models"]["merged"]["discrimination"]["auroc"]
+    assert f"{auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}]" in text
+    assert {path.name for path in tmp_path.glob("*.png")} >= {"calibration.png", "decision_curve.png"}
+
+
+def test_other_wordings_are_a_table():
+    random = np.random.default_rng(0)
+    label, score = np.arange(60) % 3 // 2, random.random(60)
+    wordings = {
+        "reworded": Wording(score**2),
+        "no_or_yes_and_other_words": Wording(random.random(60)),
+        "survival": Wording(score, reverses=True),
+    }
+    spread = wording_spread(score, wordings, label, [str(i) for i in range(60)], resamples=100)
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(probes({"role": "merged", "split": "test"} | spread))
+    text = console.export_text().splitlines()
+    assert max(map(len, text)) <= 80
+    lines = {line.split("  ")[0]: re.split(r"\s{2,}", line.strip()) for line in text if line.strip()}
+    assert lines["reworded"][-2:] == ["1.00", "0.00"]  # the same order
+    assert lines["survival (reversed)"][-2:] == ["-1.00", "1.00"]  # an order that should have reversed, and did not
+    assert lines["reworded"][1] == lines["the question"][1]
 
 
 def test_csv_keeps_every_digit_and_replaces_the_file_whole(tmp_path):

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from patientdx import results
 from patientdx.refusal import Refusal
-from patientdx.results import Store, fingerprint, hashed, make_writable, read_run, write_json, write_run, write_text
+from patientdx.results import (
+    Store,
+    fingerprint,
+    hashed,
+    make_writable,
+    read_json,
+    read_run,
+    write_json,
+    write_run,
+    write_text,
+)
 
 FACTS = st.dictionaries(st.text(), st.one_of(st.integers(), st.text(), st.none(), st.booleans(), st.lists(st.text())))
 
@@ -111,11 +121,40 @@ def test_a_damaged_run_is_not_finished(written, harm):
     assert read_run(written, "f1") is None
 
 
+def test_cohort_and_evaluation_are_written_where_there_are_some(written, tmp_path):
+    assert not {"cohort.csv", "clinical.json"} & {path.name for path in written.iterdir()}
+    write_run(
+        tmp_path / "full",
+        config={},
+        metrics={},
+        predictions=pa.table({"id": ["a"]}),
+        provenance={},
+        cohort=[{"step": "adults, of whom", "stays": 3}, {"step": "rest", "stays": 1, "events": None}],
+        clinical={"reported": "test"},
+    )
+    assert (tmp_path / "full/cohort.csv").read_text() == 'step,stays,events\n"adults, of whom",3,\nrest,1,\n'
+    assert read_json(tmp_path / "full/clinical.json") == {"reported": "test"}
+
+
+@pytest.mark.parametrize("harm", [None, "", "{", "[]"])
+def test_json_that_holds_no_mapping_counts_as_absent(tmp_path, harm):
+    if harm is not None:
+        (tmp_path / "file").write_text(harm)
+    assert read_json(tmp_path / "file") is None
+
+
 def test_metrics_are_written_last(tmp_path, monkeypatch):
     order, whole = [], results._whole
     monkeypatch.setattr(results, "_whole", lambda path, write: (order.append(path.name), whole(path, write)))
-    write_run(tmp_path, config={}, metrics={}, predictions=pa.table({"id": ["a"]}), provenance={})
-    assert sorted(order[:-1]) == ["config.yaml", "predictions.parquet", "provenance.json"]
+    more = {"cohort": [{"step": "all"}], "clinical": {}}
+    write_run(tmp_path, config={}, metrics={}, predictions=pa.table({"id": ["a"]}), provenance={}, **more)
+    assert sorted(order[:-1]) == [
+        "clinical.json",
+        "cohort.csv",
+        "config.yaml",
+        "predictions.parquet",
+        "provenance.json",
+    ]
     assert order[-1] == "metrics.json"
 
 

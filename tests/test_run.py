@@ -15,7 +15,7 @@ import yaml
 from command_line import ROOT, environment, forked, launch, rows_of, small, the_one
 
 SWEEP = ("merge=slerp", "lambda=0.1,0.2,0.4")
-FILES = {"config.yaml", "metrics.json", "predictions.parquet", "provenance.json"}
+FILES = {"cohort.csv", "config.yaml", "metrics.json", "predictions.parquet", "provenance.json"}
 PICTURES = {"lambda_curve_auroc.png", "lambda_curve_auprc.png"}
 ROW = {
     *("task", "split", "method", "lambda", "role", "base", "pivot"),

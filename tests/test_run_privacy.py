@@ -1,6 +1,7 @@
 """A run on records that are not known to be open: what it leaves and says holds no text and no id of them."""
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -41,8 +42,9 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(root, place, tiny_base, tiny_pivot) -> Path:
-    """The result folder of a run that logs all that it can, tracked offline; beside it what it said."""
-    words = [one for one in small(tiny_base, tiny_pivot, f"task.mimic_root={root}") if "tracking" not in one]
+    """The result folder of a run that does and logs all that it can, tracked offline; beside it what it said."""
+    every = ("baselines=null", "clinical=true", "probes=true", f"task.mimic_root={root}")
+    words = [one for one in small(tiny_base, tiny_pivot, *every) if "tracking" not in one]
     done = launch(place, *words, "name=trial", "hydra.verbose=true")
     assert done.returncode == 0, done.stderr
     (place / "outputs/said").write_text(done.stdout + done.stderr)
@@ -53,7 +55,8 @@ def result(root, place, tiny_base, tiny_pivot) -> Path:
 def left(result, place) -> bytes:
     """All bytes that the run left and said; tables unpacked."""
     files = [path for path in (place / "outputs").rglob("*") if path.is_file()]
-    assert {"run.log", "said", "config.yaml", "provenance.json"} <= {path.name for path in files}
+    names = {path.name for path in files}
+    assert {"run.log", "said", "config.yaml", "provenance.json", "clinical.json", "clinical.txt", "cohort.csv"} <= names
     assert [path for path in files if path.suffix == ".wandb"]
     tables = (str(pyarrow.parquet.read_table(path).to_pydict()) for path in files if path.suffix == ".parquet")
     return b"\n".join([*(path.read_bytes() for path in files), *(table.encode() for table in tables)])
@@ -79,6 +82,20 @@ def test_no_id(left, records, root):
     assert min(map(len, ids)) >= 8
     assert pattern.findall(left) == []
     assert pattern.search(b"stay " + records.examples[0].uid.encode())  # the search does find
+
+
+def test_a_small_group_is_named_and_nothing_else(result):
+    """As few as these stays are, no group has events enough to be told."""
+    told = json.loads((result / "clinical.json").read_text())
+    cells = {
+        (role, name, value): cell
+        for role, model in told["models"].items()
+        for name, grouping in model["subgroups"].items()
+        for value, cell in grouping["cells"].items()
+    }
+    assert len({role for role, _, _ in cells}) == 5
+    assert len({name for _, name, _ in cells}) >= 2
+    assert all(cell.keys() == {"suppressed"} for cell in cells.values())
 
 
 def test_predictions_name_patients_by_a_keyed_hash(result, records, session_cache):
@@ -108,8 +125,13 @@ def test_the_tracked_run_reads_back(result, tiny_base):
     for metric in ("auroc", "auroc_ci_low", "auroc_ci_high", "auprc", "n", "events", "prevalence"):
         assert summary[f"mortality/{metric}"] == merged["test"][metric]
         assert summary[f"mortality_pilot/{metric}"] == merged["pilot"][metric]
-    tables = sorted(path.relative_to(place / "files/media/table").parts[:2] for path in place.rglob("*.table.json"))
-    assert tables == [("mortality", split) for split in ("pilot", "pilot", "test", "test")]
+    found = sorted(path.relative_to(place / "files/media/table") for path in place.rglob("*.table.json"))
+    assert [path.parts[:2] for path in found] == [("mortality", split) for split in (*["pilot"] * 2, *["test"] * 4)]
+    kinds = [path.name.split("_table")[0] for path in found]
+    assert kinds == ["pr", "roc", "calibration", "decision", "pr", "roc"]
+    benefit = json.loads((place / "files/media/table" / found[3]).read_text())
+    assert benefit["columns"] == ["threshold", "net benefit"]
+    assert [row[0] for row in benefit["data"]] == [percent / 100 for percent in range(1, 51)]
 
 
 def test_tracking_is_offline_by_default_and_below_its_own_result(place, result):

@@ -134,6 +134,32 @@ def test_no_merge_has_no_lambda():
         (["dtype=int4"], "dtype=int4: it is one of bfloat16, float16, float32."),
         (["device=tpu"], "device=tpu: it is one of auto, cpu."),
         (["parents=perhaps"], "parents=perhaps: it is true or false."),
+        (["probes=perhaps"], "probes=perhaps: it is true or false."),
+        (["clinical=perhaps"], "clinical=perhaps: it is true or false."),
+        (["baselines=[gbm]"], "baselines=['gbm']: give a list of tabular_gbm, tabular_logistic, or [] for none."),
+        (["baselines=3"], "baselines=3: give a list of tabular_gbm, tabular_logistic, or [] for none."),
+        (["baselines=[merged]"], "baselines=['merged']: give a list of tabular_gbm, tabular_logistic, or [] for none."),
+        (["+model.depth=3"], "model.depth: model=merged takes no keys; those of the merge are merge's."),
+        (
+            ["model=tabular_gbm", "model.max_iter=many"],
+            "model.max_iter must be a whole number, got 'many'.",
+        ),
+        (
+            ["model=tabular_logistic", "+model.depth=3"],
+            "model.depth: tabular_logistic has no such parameter; it takes C, max_iter.",
+        ),
+        (
+            ["model=tabular_gbm", "save=merged"],
+            "model=tabular_gbm merges nothing: leave out save and dry_run, or use model=merged.",
+        ),
+        (
+            ["model=tabular_gbm", "dry_run=true"],
+            "model=tabular_gbm merges nothing: leave out save and dry_run, or use model=merged.",
+        ),
+        (
+            ["model=tabular_gbm", "probes=true"],
+            "probes=true: model=tabular_gbm is asked no question. Leave probes out, or use model=merged.",
+        ),
         (["seed=-1"], "seed=-1: give a whole number of at least 0."),
         (["scoring.max_tokens=8"], "scoring.max_tokens=8: give a whole number of at least 16."),
         (["scoring.max_tokens=null"], "scoring.max_tokens=None: give a whole number of at least 16."),
@@ -176,7 +202,9 @@ def test_each_fault_in_its_own_words(overrides, fault):
     assert faults(composed(*overrides)) == [fault]
 
 
-@pytest.mark.parametrize("key", ["merge._target_", "task._target_", "merge.name", "task.name", "base_model.name"])
+@pytest.mark.parametrize(
+    "key", ["merge._target_", "task._target_", "merge.name", "task.name", "model.name", "base_model.name"]
+)
 @pytest.mark.parametrize("value", [MISSING, None])
 def test_what_a_yaml_must_say(key, value):
     said = [f"{key} is missing."]
@@ -219,9 +247,11 @@ def test_several_faults_are_listed_together():
     ]
 
 
-def test_a_fault_is_told_where_it_is_taken_over_too():
-    said = ["seed=0.5: give a whole number of at least 0.", "task.seed must be a whole number, got 0.5."]
-    assert faults(composed("seed=0.5")) == said
+def test_a_fault_that_a_task_takes_over_is_told_once():
+    assert faults(composed("seed=0.5")) == ["seed=0.5: give a whole number of at least 0."]
+    own = "task.seed must be a whole number, got 0.25."
+    assert faults(composed("task.seed=0.25")) == [own]
+    assert faults(composed("seed=0.5", "task.seed=0.25")) == ["seed=0.5: give a whole number of at least 0.", own]
 
 
 def test_an_interpolation_that_leads_nowhere():
@@ -265,37 +295,11 @@ def test_hydra_refuses_a_key_that_is_not_there():
         composed("lamda=0.3")
 
 
-@pytest.mark.parametrize(
-    ("base", "pivot", "ancestor"),
-    [
-        ("smollm2_135m_instruct", "smollm2_135m_numeric", "smollm2_135m_instruct"),  # the base itself
-        ("llama_3_1_8b_instruct", "gatortron_llama", "llama_3_1_8b"),  # a third that both name
-        ("mistral_7b_instruct_v0_1", "biomistral_7b", None),
-    ],
-)
-def test_the_ancestor_is_the_one_that_all_parents_name(base, pivot, ancestor):
-    cfg = composed("merge=ties", f"base_model={base}", f"pivot_model={pivot}")
-    if ancestor is None:
-        assert "they name no common one" in faults(cfg)[0]
-    else:
-        assert parse(cfg).ancestor.name == ancestor
-    assert parse(composed(f"base_model={base}", f"pivot_model={pivot}")).ancestor is None  # slerp asks for none
-
-
-def test_an_ancestor_can_be_given():
-    assert parse(composed("merge=ties", "base_model@ancestor=llama_3_1_8b")).ancestor.name == "llama_3_1_8b"
-
-
 def test_lambda_by_depth_and_by_filter():
     assert parse(composed("lambda=[0,0.5,1]")).weight == (0.0, 0.5, 1.0)
     found = parse(composed("lambda={self_attn:[0,1],rest:0.4}"))
     assert found.weight == (("self_attn", (0.0, 1.0)), ("*", 0.4))
     assert hash(found.ingredients) == hash(parse(composed("lambda=0.1")).ingredients)
-
-
-def test_further_parents():
-    (third,) = parse(composed("merge=linear", "extra_models=[/models/third]")).extra
-    assert (third.name, third.source) == ("third", "/models/third")
 
 
 def test_a_merge_alone_has_no_task():

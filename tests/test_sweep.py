@@ -118,6 +118,35 @@ def test_several_pairs_of_parents_have_choices_and_pictures_of_their_own(config,
     assert all(shown.count((pivot, "base")) == 2 for pivot in ("numeric", "math"))
 
 
+TABULAR = [
+    row("tabular_gbm", None, 0.8, split=split, method="tabular_gbm", base=None, pivot=None, abstention_mass=None)
+    for split in ("pilot", "test")
+]
+
+
+def test_a_tabular_model_stands_once_below_the_others_and_on_no_curve(config, study):
+    other = {"pivot": "abacus"}
+    finish(config, study, 0, [*point(0.2, 0.7, 0.5), *PARENTS, *TABULAR])
+    finish(config, study, 1, [*point(0.4, 0.6, 0.6), *PARENTS, *TABULAR])
+    found = summarise(study, Console(file=io.StringIO()))
+    assert [one["role"] for one in found] == ["base", "merged", "merged", "pivot", "tabular_gbm"] * 2
+    assert [one["split"] for one in found] == ["pilot"] * 5 + ["test"] * 5
+    assert {path.name for path in study.glob("*.png")} == {"lambda_curve_auroc.png"}
+    lines = said(study).splitlines()
+    assert "chosen on pilot: slerp λ=0.2, test AUROC 0.50 [0.40, 0.60]" in lines
+    with (study / "sweep.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert (last["method"], last["lambda"], last["base"], last["abstention_mass"]) == ("tabular_gbm", "", "", "")
+    finish(config, study, 2, [*point(0.4, 0.6, 0.6, **other), *TABULAR])
+    assert [one["role"] for one in summarise(study, Console(file=io.StringIO()))].count("tabular_gbm") == 2
+
+
+def test_a_sweep_of_tabular_models_alone_has_a_table_and_no_picture(config, study):
+    finish(config, study, 0, TABULAR)
+    assert "tabular_gbm" in said(study)
+    assert not list(study.glob("*.png"))
+
+
 @pytest.mark.parametrize(
     "rows",
     [

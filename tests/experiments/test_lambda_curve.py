@@ -238,7 +238,8 @@ def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, session_cac
     pivot = study.row("pivot", "test")
     at_one = [row for row in study.rows if row["lambda"] == 1.0 and row["split"] == "test"]
     assert {row["fingerprint"] for row in at_one} == {pivot["fingerprint"]}
-    assert len(list((tmp_path / "scores").glob("*.parquet"))) == 2 * 4  # base, pivot, slerp 0.5, linear 0.5
+    # Base, pivot, slerp 0.5, linear 0.5 and two tabular models.
+    assert len(list((tmp_path / "scores").glob("*.parquet"))) == 2 * 6
     read = [sys.executable, "-m", "experiments.lambda_curve", "--output", str(tmp_path), "--name", "short"]
     done = subprocess.run(read, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

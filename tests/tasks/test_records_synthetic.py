@@ -156,6 +156,19 @@ def test_an_unfinished_folder_is_made_anew(ward, tmp_path):
     assert (made / synthetic.MANIFEST).read_bytes() == (ward / synthetic.MANIFEST).read_bytes()
 
 
+def test_rows_that_nothing_reads_come_on_top_and_change_nothing_else(ward, tmp_path):
+    dense = synthetic.hospital(tmp_path, stays=150, seed=3, unread=2)
+    for path in ward.rglob("*.parquet"):
+        name = path.relative_to(ward)
+        one, two = pd.read_parquet(path), pd.read_parquet(dense / name)
+        if name.stem == "chartevents":
+            stays = pd.read_parquet(ward / "icu/icustays.parquet")
+            hours = (stays["outtime"] - stays["intime"]).dt.total_seconds() / 3600
+            assert len(two) - len(one) == pytest.approx(2 * hours.sum(), rel=0.01)
+            two = two[two["itemid"] < 240_000].reset_index(drop=True)
+        pd.testing.assert_frame_equal(one, two)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [

@@ -1,0 +1,316 @@
+"""A run beside whose language models stand tabular ones, other wordings and an evaluation, in this process.
+
+The task's records are those of the synthetic hospital; features, groups and wordings are given here.
+"""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import yaml
+from command_line import rows_of, settings
+
+from patientdx import opening, pipeline, session
+from patientdx.pipeline import run
+from patientdx.plan import plan
+from patientdx.refusal import Refusal
+from patientdx.tasks.example import Features, Probe
+
+TABULAR = ("tabular_gbm", "tabular_logistic")
+REMEMBERED = (opening.parents, opening.curves, session.prompts, session.reworded, session.fitted, session.live)
+BOTH = "baselines=[tabular_gbm,tabular_logistic]"
+NO_FEATURES = (
+    "tabular_gbm: a tabular model is fitted on numbers, and task=mortality gives none. Leave model and baselines out, "
+    "or use a task that has features."
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+    for one in REMEMBERED:
+        one.cache_clear()
+    yield
+    session.live.cache_clear()
+
+
+@pytest.fixture
+def give(monkeypatch):
+    """Changes what the task is: `give(features=None)`, or any other field of TaskData, or a function of the data."""
+    load = session.task_data.__wrapped__
+
+    def give(**fields) -> None:
+        @lru_cache(maxsize=4)
+        def given(task):
+            data = load(task)
+            usual = {"features": features(data), "groups": groups(data), "probes": probes(data)}
+            return replace(data, **(usual | {k: v(data) if callable(v) else v for k, v in fields.items()}))
+
+        monkeypatch.setattr(session, "task_data", given)
+        session.fitted.cache_clear()
+
+    give()
+    return give
+
+
+def features(data) -> Features:
+    """Four numbers a stay; the first knows something of its label, of the others a fifth is missing."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(len(data.examples), 4))
+    values[random.random(values.shape) < 0.2] = np.nan
+    values[:, 0] = [random.normal() + 3 * example.label for example in data.examples]
+    return Features(("lactate", "heart rate", "age", "sodium"), values)
+
+
+def groups(data) -> dict[str, tuple[str, ...]]:
+    return {"sex": tuple("FM"[i % 2] for i in range(len(data.examples)))}
+
+
+def probes(data) -> tuple[Probe, ...]:
+    after, options = data.examples[0].after, data.examples[0].options
+    return (
+        Probe("same", after, options),
+        Probe("turned", after, options, reverses=True),
+        Probe("other", "\n\nIs it a no? Answer No or Yes.", options),
+    )
+
+
+@pytest.fixture
+def make(give, tiny_base, tiny_pivot, tmp_path):
+    """Settings of a small run below this test's folder, on the task above."""
+
+    def made(*words: str, base: Path = tiny_base):
+        return settings(base, tiny_pivot, tmp_path / "outputs", *words)
+
+    return made
+
+
+@pytest.fixture
+def counted(monkeypatch) -> Counter:
+    """How often a language model was asked, and a tabular one fitted."""
+    count: Counter = Counter()
+    for module, name in ((pipeline, "score"), (session, "fit"), (session, "load_model"), (opening, "locate")):
+        original = getattr(module, name)
+
+        def step(*args, counts=name, original=original, **kwargs):
+            count[counts] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, step)
+    return count
+
+
+def test_tabular_models_stand_in_the_same_table(make):
+    rows = run(make(BOTH)).rows
+    places = [(row["role"], row["method"], row["lambda"], row["base"], row["pivot"]) for row in rows[::2]]
+    pair = ("smollm2_135m_instruct", "smollm2_135m_numeric")
+    assert places == [
+        ("merged", "slerp", 0.4, *pair), ("base", None, 0.0, *pair), ("pivot", None, 1.0, *pair),
+        ("tabular_gbm", "tabular_gbm", None, None, None), ("tabular_logistic", "tabular_logistic", None, None, None),
+    ]  # fmt: skip
+    assert [row["split"] for row in rows] == ["pilot", "test"] * 5
+    for row in rows[6:]:
+        assert row.keys() == rows[0].keys()
+        assert (row["abstention_mass"], row["dtype"]) == (None, "float64")
+        assert (row["n"], row["events"]) == (rows[0]["n"], rows[row["split"] == "test"]["events"])
+        assert row["auroc_ci_low"] <= row["auroc"] <= row["auroc_ci_high"]
+    assert {row["role"]: row["auroc"] for row in rows}["tabular_logistic"] > 0.8
+
+
+def test_the_predictions_hold_the_tabular_ones(make):
+    outcome = run(make(BOTH))
+    told = pyarrow.parquet.read_table(outcome.folder / "predictions.parquet").to_pandas()
+    assert set(told["role"]) == {"merged", "base", "pivot", *TABULAR}
+    own = told[told["role"] == "tabular_logistic"]
+    assert own["mass"].isna().all()
+    np.testing.assert_allclose(1 / (1 + np.exp(-own["margin"])), own["probability"])
+    facts = json.loads((outcome.folder / "provenance.json").read_text())["baselines"]
+    assert [(one["name"], one["features"], one["fitted_on"]) for one in facts] == [
+        (name, 4, "train") for name in TABULAR
+    ]
+    assert facts[0]["arguments"]["max_iter"] == 200
+
+
+def test_they_are_fitted_once_and_their_numbers_repeat(make, counted, tmp_path):
+    first = run(make(BOTH, "lambda=0.1")).rows
+    assert counted["fit"] == 2
+    session.fitted.cache_clear()  # another process of the sweep
+    second = run(make(BOTH, "lambda=0.2")).rows
+    assert counted["fit"] == 2
+    assert second[6:] == first[6:]
+    shutil.rmtree(tmp_path / "outputs")
+    assert run(make(BOTH, "lambda=0.2", "task.template=paper", "parents=false")).rows[2:] == first[6:]
+    assert counted["fit"] == 4
+
+
+@pytest.mark.parametrize(("split", "changed"), [("train", {"pilot", "test"}), ("test", {"test"}), ("pilot", {"pilot"})])
+def test_a_number_changes_the_scores_that_depend_on_it(make, give, split, changed):
+    before = plan(make(BOTH)).keys
+
+    def other(data):
+        found = features(data)
+        found.values[next(i for i, example in enumerate(data.examples) if example.split == split), 1] = 9
+        return found
+
+    give(features=other)
+    after = plan(make(BOTH)).keys
+    assert {(role, one) for role, one in before if before[role, one] != after[role, one]} == {
+        (role, one) for role in TABULAR for one in changed
+    }
+
+
+def test_what_else_changes_a_tabular_model(make):
+    usual = plan(make("model=tabular_gbm")).keys
+    for words in (["seed=1"], ["model.max_iter=20"]):
+        assert plan(make("model=tabular_gbm", *words)).keys.values() != usual.values()
+    seeds = [plan(make("model=tabular_logistic", "task.seed=0", f"seed={seed}")).keys for seed in (0, 1)]
+    assert seeds[0] == seeds[1]  # it draws nothing
+    assert plan(make("model=tabular_gbm", "lambda=0.1", "dtype=bfloat16")).keys == usual
+
+
+def test_a_tabular_model_alone_opens_no_language_model(make, counted, tmp_path):
+    outcome = run(make("model=tabular_gbm", base=tmp_path / "nowhere"))
+    assert [(row["role"], row["split"]) for row in outcome.rows] == [("tabular_gbm", "pilot"), ("tabular_gbm", "test")]
+    assert (counted["locate"], counted["load_model"], counted["score"]) == (0, 0, 0)
+    assert outcome.folder.name.startswith("mortality_tabular_gbm_")
+    assert "merge" not in yaml.safe_load((outcome.folder / "config.yaml").read_text())
+    facts = json.loads((outcome.folder / "provenance.json").read_text())
+    assert facts.keys() == {"baselines", "task", "seed", "seconds", "versions"}
+    assert run(make("model=tabular_gbm")).reused
+    beside = run(make(BOTH, "parents=false")).rows
+    assert [row for row in beside if row["role"] == "tabular_gbm"] == outcome.rows
+
+
+def test_train_holds_no_score_of_a_tabular_model(make):
+    rows = run(make("baselines=null", "splits=[train,test]", "parents=false", "clinical=true")).rows
+    assert [(row["role"], row["split"]) for row in rows] == [
+        ("merged", "train"), ("merged", "test"), *((name, "test") for name in TABULAR)
+    ]  # fmt: skip
+    left = run(make("baselines=null", "splits=train", "parents=false", "clinical=true"))
+    assert [row["role"] for row in left.rows] == ["merged"]
+    assert left.clinical["models"].keys() == {"merged"}
+
+
+def one_outcome(data):
+    return tuple(replace(one, label=0) if one.split == "train" else one for one in data.examples)
+
+
+def infinite(data):
+    found = features(data)
+    found.values[3, 2] = np.inf
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "words", "said"),
+    [
+        ({"features": None}, ["baselines=tabular_gbm"], NO_FEATURES),
+        ({"features": None}, ["model=tabular_gbm"], NO_FEATURES),
+        (
+            {},
+            [BOTH, "splits=train"],
+            "tabular_gbm, tabular_logistic: a tabular model is fitted on train, so its scores there say nothing about "
+            "it. Give another split, as in splits=[test].",
+        ),
+        (
+            {"examples": one_outcome},
+            ["baselines=null"],
+            "tabular_gbm, tabular_logistic: a tabular model needs both outcomes in the train split, which has 0 "
+            "positives and 14 negatives. Use more stays, another seed or other task.fractions, or do without: "
+            "baselines=[].",
+        ),
+        (
+            {"features": infinite},
+            ["model=tabular_logistic"],
+            "tabular_logistic: these features of task=mortality hold infinite values: age.",
+        ),
+        (
+            {"probes": ()},
+            ["probes=true"],
+            "probes=true asks the question of task=mortality in other words, and it has none. Leave probes out, or use "
+            "a task that has.",
+        ),
+    ],
+    ids=["no features", "no features, alone", "train", "one outcome", "infinite", "no probes"],
+)
+def test_what_cannot_be_done_is_refused(make, give, fields, words, said, counted):
+    give(**fields)
+    with pytest.raises(Refusal) as refused:
+        run(make(*words))
+    assert str(refused.value) == said
+    assert counted["load_model"] == counted["fit"] == 0
+
+
+def test_baselines_that_nobody_asked_for_are_left_out_where_there_are_no_features(make, give):
+    give(features=None)
+    assert {point.role for point in plan(make("baselines=null")).points} == {"merged", "base", "pivot"}
+
+
+def test_other_wordings_are_asked_once_and_told(make, counted):
+    plain = run(make("splits=test", "parents=false"))
+    asked = run(make("splits=test", "parents=false", "probes=true"))
+    assert counted["score"] == 3  # "turned" has the words of "same", and so its answers
+    assert asked.rows == plain.rows
+    assert asked.folder != plain.folder
+    found = json.loads((asked.folder / "metrics.json").read_text())["probes"]
+    assert (found, plain.probes) == (asked.probes, None)
+    assert (found["role"], found["split"], found["spearman"]["names"]) == (
+        "merged", "test", ["question", "same", "turned", "other"],
+    )  # fmt: skip
+    same, turned, other = (found["wordings"][name] for name in ("same", "turned", "other"))
+    assert (same["auroc"]["value"], same["difference"]["value"]) == (asked.rows[0]["auroc"], 0)
+    assert same["fingerprint"] == turned["fingerprint"]
+    assert turned["auroc"]["value"] == pytest.approx(1 - asked.rows[0]["auroc"])  # it did not reverse at all
+    assert turned["not_reversed"]["value"] == 1
+    assert other["fingerprint"] != same["fingerprint"]
+    assert 0 < other["abstention_mass"] < 1
+    again = run(make("splits=test", "parents=false", "probes=true", "name=again"))
+    assert (again.probes, counted["score"]) == (found, 3)
+
+
+def test_a_run_leaves_its_evaluation_and_its_cohort(make, counted):
+    outcome = run(make("baselines=null", "clinical=true"))
+    found = json.loads((outcome.folder / "clinical.json").read_text())
+    assert found == json.loads(json.dumps(outcome.clinical))  # JSON has no tuples
+    assert (found["reported"], found["pilot"]) == ("test", "pilot")
+    assert found["models"].keys() == {"merged", "base", "pivot", *TABULAR}
+    rows = {row["role"]: row for row in rows_of(outcome.folder) if row["split"] == "test"}
+    for role, model in found["models"].items():
+        assert model["discrimination"]["auroc"]["value"] == rows[role]["auroc"]
+        assert model["calibration"]["logistic"].get("reason", "on pilot").startswith("on pilot")
+        assert (model["abstention"] is None) == (role in TABULAR)
+    lines = (outcome.folder / "cohort.csv").read_text().splitlines()
+    cohort = session.task_data(make().task).cohort
+    assert lines[0].split(",") == list(cohort[0])
+    assert len(lines) == 1 + len(cohort) == 1 + len(outcome.cohort)
+    score = counted["score"]
+    (outcome.folder / "clinical.json").unlink()  # without it the run is not what was asked for
+    again = run(make("baselines=null", "clinical=true"))
+    assert (again.reused, counted["score"]) == (False, score)
+    assert run(make("baselines=null", "clinical=true")).clinical == found
+
+
+def test_other_groups_are_another_evaluation_of_the_same_answers(make, give):
+    before = plan(make("clinical=true")), plan(make())
+    give(groups={"sex": ("F",) * len(session.task_data(make().task).examples)})
+    after = plan(make("clinical=true")), plan(make())
+    assert after[0].key != before[0].key
+    assert (after[0].keys, after[1].key) == (before[0].keys, before[1].key)
+
+
+def test_without_a_pilot_split_an_evaluation_says_what_it_lacks(make):
+    found = run(make("splits=test", "parents=false", "clinical=true")).clinical
+    assert found["pilot"] is None
+    assert found["models"]["merged"]["threshold"]["value"] is None
+    assert found["models"]["merged"]["calibration"]["logistic"]["reason"] == "no pilot split was given to fit it on"
+
+
+def test_an_evaluation_that_nobody_wants_is_not_made(make):
+    outcome = run(make("parents=false"))
+    assert outcome.clinical is None
+    assert not (outcome.folder / "clinical.json").exists()

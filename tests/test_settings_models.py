@@ -1,0 +1,75 @@
+"""Which models a config names: parents, their ancestor, and tabular models."""
+
+import inspect
+
+import pytest
+from test_settings import composed, faults
+
+from patientdx.settings import parse
+
+TABULAR = ("tabular_gbm", "tabular_logistic")
+
+
+@pytest.mark.parametrize(
+    ("base", "pivot", "ancestor"),
+    [
+        ("smollm2_135m_instruct", "smollm2_135m_numeric", "smollm2_135m_instruct"),  # the base itself
+        ("llama_3_1_8b_instruct", "gatortron_llama", "llama_3_1_8b"),  # a third that both name
+        ("mistral_7b_instruct_v0_1", "biomistral_7b", None),
+    ],
+)
+def test_the_ancestor_is_the_one_that_all_parents_name(base, pivot, ancestor):
+    cfg = composed("merge=ties", f"base_model={base}", f"pivot_model={pivot}")
+    if ancestor is None:
+        assert "they name no common one" in faults(cfg)[0]
+    else:
+        assert parse(cfg).ancestor.name == ancestor
+    assert parse(composed(f"base_model={base}", f"pivot_model={pivot}")).ancestor is None  # slerp asks for none
+
+
+def test_an_ancestor_can_be_given():
+    assert parse(composed("merge=ties", "base_model@ancestor=llama_3_1_8b")).ancestor.name == "llama_3_1_8b"
+
+
+def test_further_parents():
+    (third,) = parse(composed("merge=linear", "extra_models=[/models/third]")).extra
+    assert (third.name, third.source) == ("third", "/models/third")
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "needed"),
+    [
+        ([], TABULAR, False),
+        (["baselines=[]"], (), True),
+        (["baselines=tabular_logistic"], TABULAR[1:], True),
+        (["baselines=[tabular_logistic,tabular_gbm,tabular_logistic]"], TABULAR[::-1], True),
+        (["model=tabular_gbm"], TABULAR[:1], True),
+        (["model=tabular_gbm", "baselines=[tabular_logistic,tabular_gbm]"], TABULAR, True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_tabular_models(words, names, needed):
+    settings = parse(composed(*words))
+    assert (tuple(name for name, _ in settings.baselines), settings.needs_features) == (names, needed)
+    assert (settings.model, settings.method) == (
+        ("merged", "slerp") if words[:1] != ["model=tabular_gbm"] else TABULAR[:1] * 2
+    )
+
+
+def test_a_tabular_model_alone_takes_its_keys_and_leaves_those_of_a_merge_out_of_its_record():
+    settings = parse(composed("model=tabular_gbm", "model.max_iter=7"))
+    ((_, call),) = settings.baselines
+    assert (call.target, call.given["max_iter"]) == ("patientdx.tabular.tabular_gbm", 7)
+    assert settings.weight is None
+    assert settings.composed["model"]["max_iter"] == 7
+    assert not {"merge", "lambda", "base_model", "pivot_model", "dtype", "scoring"} & settings.composed.keys()
+    assert {"task", "seed", "bootstrap", "splits"} <= settings.composed.keys()
+
+
+@pytest.mark.parametrize("name", TABULAR)
+def test_a_baseline_is_what_its_yaml_says(name):
+    alone, beside = parse(composed(f"model={name}")), parse(composed(f"baselines={name}"))
+    assert alone.baselines == beside.baselines
+    ((_, call),) = beside.baselines
+    defaults = {key: one.default for key, one in inspect.signature(call.function).parameters.items()}
+    assert call.given == {key: value for key, value in defaults.items() if key != "seed"}
