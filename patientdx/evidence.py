@@ -211,7 +211,7 @@ def _baselines(settings: Settings, asked: Plan) -> list[dict[str, Any]]:
 
 def branches(tensors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """How far apart the parents are: tensors on a straight line instead of the sphere, and their cosines."""
-    measured = [facts for facts in tensors.values() if "branch" in facts]
+    measured = [facts for facts in tensors.values() if facts.get("branch") in ("line", "sphere")]
     if not measured:
         return {}
     cosines = sorted(facts["cosine"] for facts in measured)
