@@ -107,7 +107,8 @@ def _refuse_mixtures(study: Study) -> None:
     for row in study.rows:
         which = (row["role"], row["method"], row["lambda"], row["split"])
         if asked.setdefault(which, row["fingerprint"]) != row["fingerprint"]:
-            model = row["role"] if row["method"] is None else f"{row['method']} λ={row['lambda']:g}"
+            place = "" if row["lambda"] is None else f" λ={row['lambda']:g}"
+            model = row["role"] if row["method"] is None else f"{row['method']}{place}"
             raise Refusal(
                 f"the last sweep in {study.folder} scored {model} on {row['split']} in more than one setting (task, "
                 "parents, dtype or a number of the method): one table shows one. Sweep the method and λ only, and give "

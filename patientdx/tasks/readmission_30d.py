@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict
 from patientdx.tasks.records.cohort import Outcome
-from patientdx.tasks.records.source import SYNTHETIC
 
 QUESTION = "Was this patient readmitted to the {place} within {days} days of discharge? Answer Yes or No."
 PROBES = (
@@ -27,6 +27,7 @@ PROBES = (
     },
 )
 DAYS = 30
+SYNTHETIC = MappingProxyType({"stays": 1500, "seed": 0})  # few patients come back
 PLACES = {"hospital": "hospital", "icu": "intensive care unit"}
 # Words of admissions.admission_type for what was agreed beforehand. Observation stays are none of them, and count.
 PLANNED = ("ELECTIVE", "SURGICAL SAME DAY ADMISSION")
