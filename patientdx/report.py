@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from patientdx import clinical
 from patientdx.drawing import Row, lambda_curve, number, title_of
 from patientdx.refusal import Refusal
 from patientdx.whole import write_whole
@@ -110,6 +109,9 @@ def evaluation(found: Mapping[str, Any]) -> Table:
 
 def write_evaluation(found: Mapping[str, Any], folder: Path) -> None:
     """All of the evaluation as clinical.txt, and its curves as pictures."""
+    # Not at the top: a merge to disk starts without the libraries that metrics need.
+    from patientdx import clinical
+
     text = io.StringIO()
     Console(file=text, width=100).print(clinical.table(found))
     lines = (line.rstrip() for line in text.getvalue().splitlines())

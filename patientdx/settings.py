@@ -230,7 +230,8 @@ def _models(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
         if plain["probes"] is True:
             faults.append(f"probes=true: model={name} is asked no question. Leave probes out, or use model=merged.")
     wanted = plain["baselines"]
-    usual = BASELINES if name == MERGED else ()
+    # Without a task nothing is fitted, and scikit-learn need not be loaded.
+    usual = BASELINES if name == MERGED and plain["task"].get("name") != "none" else ()
     for other in _names(usual if wanted is None else wanted, faults):
         if other not in calls:
             node = OmegaConf.to_container(OmegaConf.load(_TABULAR / f"{other}.yaml"))
