@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _ACT = 0.1  # risk at which net benefit is printed
-_CALIBRATION = {"brier": ".3f", "slope": ".2f", "ece": ".2f"}
+_CALIBRATION = {"brier": ".3f", "slope": ".1f", "ece": ".2f"}
 
 
 def table(rows: Sequence[Row], *, title: str | None = None) -> Table:

@@ -141,7 +141,7 @@ def test_the_short_evaluation_has_a_line_a_model_and_fits():
     raw, at = found["models"]["base"]["calibration"]["raw"], found["models"]["base"]["threshold"]
     (pair,) = (one["auroc"] for one in found["comparisons"] if one["b"] == "base")
     assert lines["base"][1:6] == [
-        f"{raw['brier']['value']:.3f}", f"{raw['slope']['value']:.2f}", f"{raw['ece']['value']:.2f}",
+        f"{raw['brier']['value']:.3f}", f"{raw['slope']['value']:.1f}", f"{raw['ece']['value']:.2f}",
         f"{at['sensitivity']['value']:.2f}", f"{at['specificity']['value']:.2f}",
     ]  # fmt: skip
     assert lines["base"][7] == f"{pair['value']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
