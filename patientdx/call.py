@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import types
 import typing
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from patientdx import checks
 from patientdx.refusal import Refusal
 
 
@@ -48,6 +50,36 @@ def dotted(target: str) -> Any:
     if not callable(found):
         raise Refusal(f"{target} is no function; name a function as patientdx.<module>.<function>.")
     return found
+
+
+def checked(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: list[str]) -> Call:
+    """The call that a yaml's node names, at `where` in the config; what is wrong with it goes to `faults`.
+
+    supplied: parameters that the pipeline gives, which no yaml may.
+    """
+    target = checks.given(node, where, "_target_", faults)
+    if target is None:
+        return Call("", "{}")
+    try:
+        function = dotted(target)
+    except Refusal as fault:
+        faults.append(f"{where}._target_: {fault}")
+        return Call("", "{}")
+    parameters = inspect.signature(function).parameters
+    hints = typing.get_type_hints(function)
+    known = [name for name in parameters if name not in supplied]
+    for name, value in node.items():
+        if name not in known:
+            faults.append(
+                f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
+            )
+        elif not fits(value, hints.get(name)):
+            faults.append(f"{where}.{name} must be {words(hints[name])}, got {value!r}.")
+    for name in known:
+        if parameters[name].default is inspect.Parameter.empty and name not in node:
+            faults.append(f"{where}.{name} is missing: {function.__name__} needs it.")
+    # Sorted at the top alone: the order of a nested mapping can mean something, as in task.sections.
+    return Call(target, json.dumps(dict(sorted(node.items()))))
 
 
 def fits(value: Any, hint: Any) -> bool:

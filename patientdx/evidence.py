@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from patientdx import clinical
+from patientdx.call import dotted
 from patientdx.merge.schedule import label
 from patientdx.metrics import answering, bootstrap, ranking
 from patientdx.opening import curves
 from patientdx.plan import SCORING, TABULAR, Plan, Point
 from patientdx.results import hashed
 from patientdx.scoring.choice import Scores
-from patientdx.settings import Settings, dotted
+from patientdx.settings import Settings
 
 PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scikit-learn", "duckdb")
 # Of a row, what names the model and the split: in W&B these are the run's name, group, tags and config.

@@ -18,13 +18,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
+from patientdx.call import Call
 from patientdx.checkpoint.recipe import Recipe
 from patientdx.merge.curve import Curve, evaluate
 from patientdx.opening import parents
 from patientdx.refusal import Refusal
 from patientdx.scoring.model import load_model, load_tokenizer, storage
 from patientdx.scoring.prompts import Prompts, tokenise
-from patientdx.settings import Call, Ingredients
+from patientdx.settings import Ingredients
 from patientdx.tabular import fit
 from patientdx.tasks.example import TaskData
 from patientdx.workers import workers

@@ -5,12 +5,9 @@ The only place that spells `cfg["lambda"]`: below here it is `weight`, the posit
 
 from __future__ import annotations
 
-import inspect
-import json
 import logging
 import math
 import sys
-import typing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from patientdx import checks, sources
-from patientdx.call import Call, dotted, fits, words
+from patientdx.call import Call, checked, dotted
 from patientdx.checkpoint.locate import REPOSITORY, ModelSource
 from patientdx.checkpoint.recipe import SUPPLIED
 from patientdx.merge.schedule import Schedule, schedule, values
@@ -178,7 +175,7 @@ def _merging(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
     base = sources.model(plain["base_model"], "base_model", faults)
     pivot = sources.model(plain["pivot_model"], "pivot_model", faults)
     extra = sources.further(plain["extra_models"], faults)
-    call = _call(merge, "merge", SUPPLIED, faults)
+    call = checked(merge, "merge", SUPPLIED, faults)
     return {
         "merge_name": name,
         "merge": call,
@@ -211,7 +208,7 @@ def _task(plain: dict[str, Any], cache: Path, faults: list[str]) -> dict[str, An
     return {
         "task_name": name,
         "kind": kind,
-        "task": _call(task, "task", (), faults),
+        "task": checked(task, "task", (), faults),
         "metrics": tuple((label, _metric(label, target, faults)) for label, target in metrics.items()),
     }
 
@@ -224,7 +221,7 @@ def _models(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
     if name == MERGED:
         faults += [f"model.{key}: model=merged takes no keys; those of the merge are merge's." for key in chosen]
     elif name is not None:
-        calls[name] = _call(chosen, "model", SEEDED, faults)
+        calls[name] = checked(chosen, "model", SEEDED, faults)
         if plain["save"] is not None or plain["dry_run"]:
             faults.append(f"model={name} merges nothing: leave out save and dry_run, or use model=merged.")
         if plain["probes"] is True:
@@ -236,7 +233,7 @@ def _models(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
         if other not in calls:
             node = OmegaConf.to_container(OmegaConf.load(_TABULAR / f"{other}.yaml"))
             node.pop("name", None)
-            calls[other] = _call(node, f"conf/model/{other}.yaml", SEEDED, faults)
+            calls[other] = checked(node, f"conf/model/{other}.yaml", SEEDED, faults)
     return {
         "model": name,
         "baselines": tuple(calls.items()),
@@ -270,32 +267,6 @@ def _scoring(plain: dict[str, Any], sweep: bool, faults: list[str]) -> dict[str,
         "resamples": checks.whole(bootstrap["resamples"], "bootstrap.resamples", 100, faults),
         "level": checks.between(bootstrap["level"], "bootstrap.level", faults),
     }
-
-
-def _call(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: list[str]) -> Call:
-    target = checks.given(node, where, "_target_", faults)
-    if target is None:
-        return Call("", "{}")
-    try:
-        function = dotted(target)
-    except Refusal as fault:
-        faults.append(f"{where}._target_: {fault}")
-        return Call("", "{}")
-    parameters = inspect.signature(function).parameters
-    hints = typing.get_type_hints(function)
-    known = [name for name in parameters if name not in supplied]
-    for name, value in node.items():
-        if name not in known:
-            faults.append(
-                f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
-            )
-        elif not fits(value, hints.get(name)):
-            faults.append(f"{where}.{name} must be {words(hints[name])}, got {value!r}.")
-    for name in known:
-        if parameters[name].default is inspect.Parameter.empty and name not in node:
-            faults.append(f"{where}.{name} is missing: {function.__name__} needs it.")
-    # Sorted at the top alone: the order of a nested mapping can mean something, as in task.sections.
-    return Call(target, json.dumps(dict(sorted(node.items()))))
 
 
 def _weight(value: Any, method: str, call: Call, faults: list[str]) -> Schedule | None:

@@ -15,8 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from experiments.published import published
+from patientdx.call import dotted
 from patientdx.refusal import Refusal
-from patientdx.settings import Settings, dotted, parse
+from patientdx.settings import Settings, parse
 from patientdx.tracking import TrackingSettings
 
 REPOSITORY = Path(__file__).parents[1]

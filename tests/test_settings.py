@@ -8,8 +8,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import open_dict
 
+from patientdx.call import Call, dotted
 from patientdx.refusal import Refusal
-from patientdx.settings import Call, Settings, dotted, parse
+from patientdx.settings import Settings, parse
 
 CONF = Path(__file__).parents[1] / "conf"
 RANGE = "0 is the base model and 1 the pivot model."

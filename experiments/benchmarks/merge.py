@@ -68,6 +68,8 @@ def our_command(task: Task, places: Mapping[str, Path], out: Path) -> list[Any]:
     if "ancestor" in task.inputs:
         models += ["base_model@ancestor=smollm2_135m_instruct", f"ancestor.source={places['ancestor']}"]
     rest = [f"save={out}", "task=none", "tracking=none", f"output={out.parent}/outputs"]
+    if task.ours is None:
+        return [sys.executable, "run.py", f"mergekit_config={_recipe(task, places, out)}", *rest]
     return [sys.executable, "run.py", f"merge={task.method}", *task.ours, *models, *rest]
 
 
@@ -75,12 +77,17 @@ def mergekit_command(
     python: Path, task: Task, places: Mapping[str, Path], out: Path, *options: str, dtype: str = "bfloat16"
 ) -> list[Any]:
     """The same merge by mergekit's command line, worked out in `dtype`; its config is written beside `out`."""
-    config = out.parent / "mergekit.yaml"
-    said = task.mergekit(places) | {"dtype": dtype, "out_dtype": "bfloat16"}
-    config.write_text(json.dumps(said))  # JSON is YAML
+    config = _recipe(task, places, out, dtype)
     fixed = ["--no-copy-tokenizer", "--random-seed", "1", "--quiet"]
     # Not resolved: a venv's python is a link, and what it links to knows nothing of the venv.
     return [python.absolute().with_name("mergekit-yaml"), config, out, *fixed, *options]
+
+
+def _recipe(task: Task, places: Mapping[str, Path], out: Path, dtype: str = "bfloat16") -> Path:
+    """The task as mergekit's config, written beside `out`."""
+    config = out.parent / "mergekit.yaml"
+    config.write_text(json.dumps(task.mergekit(places) | {"dtype": dtype, "out_dtype": "bfloat16"}))  # JSON is YAML
+    return config
 
 
 def floor_command(task: Task, places: Mapping[str, Path], out: Path) -> list[Any]:
@@ -158,7 +165,8 @@ def _check_environment(python: Path) -> None:
 
 
 def _runs(asked: argparse.Namespace) -> int:
-    each = (3 if asked.no_async else 4) * asked.rounds * len(asked.methods) * ("disk" in asked.parts)
+    ways = sum((3 if asked.no_async else 4) if TASKS[method].mergekit else 2 for method in asked.methods)
+    each = ways * asked.rounds * ("disk" in asked.parts)
     return len(asked.sizes) * (each + ("memory" in asked.parts) * (asked.rounds * 3 + asked.sweep_runs))
 
 
@@ -170,7 +178,7 @@ def _measured(asked: argparse.Namespace, work: Path, say: Callable[[str], None])
             ways = (FLOOR, OURS, MERGEKIT) if asked.no_async else (FLOOR, OURS, MERGEKIT, ASYNC)
             for method in asked.methods:
                 for number in range(asked.rounds):
-                    for way in ways:
+                    for way in ways if TASKS[method].mergekit else (FLOOR, OURS):
                         say(f"{size} {method} {way}")
                         yield _to_disk(asked, work / "run", size, TASKS[method], places, way, number)
         if "memory" in asked.parts:

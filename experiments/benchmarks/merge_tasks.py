@@ -19,17 +19,17 @@ LAMBDA, WEIGHTS = 0.4, (0.6, 0.4)
 
 @dataclass(frozen=True)
 class Task:
-    """One merge. inputs: the models that it reads; ours: overrides for run.py.
+    """One merge. inputs: the models that it reads; ours: overrides for run.py, None to read mergekit's config instead.
 
-    mergekit: the model folders -> its config, without dtypes. formula: (base and pivot, ancestor) -> what each element
-    should be; None where random numbers decide.
+    mergekit: the model folders -> its config, without dtypes; None for a method that it does not have. formula: (base
+    and pivot, ancestor) -> what each element should be; None where random numbers decide, or where there is none here.
     """
 
     method: str
     inputs: tuple[str, ...]
-    ours: tuple[str, ...]
-    mergekit: Callable[[Mapping[str, Path]], dict[str, Any]]
-    formula: Formula | None
+    ours: tuple[str, ...] | None
+    mergekit: Callable[[Mapping[str, Path]], dict[str, Any]] | None
+    formula: Formula | None = None
 
 
 def slerp(weight: float) -> Task:
@@ -69,6 +69,24 @@ def _of_deltas(method: str, ours: Sequence[str], formula: Formula | None, **numb
     return Task(method, ("ancestor", "base", "pivot"), tuple(said), config, formula)
 
 
+def _recipe(method: str, ancestor: bool, own: Mapping[str, float], **numbers: float) -> Task:
+    """A merge that both read from one config: `own` beside each model, `numbers` for all."""
+
+    def config(places: Mapping[str, Path]) -> dict[str, Any]:
+        start = places["ancestor"] if ancestor else None
+        return _config(method, _models(places, [own, own]), base=start, **numbers)
+
+    return Task(method, ("ancestor", "base", "pivot") if ancestor else ("base", "pivot"), None, config)
+
+
+def _nearswap() -> Task:
+    def config(places: Mapping[str, Path]) -> dict[str, Any]:
+        models = [{"model": str(places[model])} for model in ("base", "pivot")]
+        return _config("nearswap", models, base=places["base"], t=0.001)
+
+    return Task("nearswap", ("base", "pivot"), None, config)
+
+
 def _models(places: Mapping[str, Path], numbers: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     return [
         {"model": str(places[model]), **({"parameters": dict(own)} if own else {})}
@@ -93,6 +111,16 @@ def _tasks() -> dict[str, Task]:
         "breadcrumbs": _of_deltas("breadcrumbs", (), masked, density=0.9, gamma=0.01),
         "della": _of_deltas("della", ("merge.compat=mergekit",), None, density=0.5, epsilon=0.15),
         "karcher": _karcher(),
+        "nuslerp": _recipe("nuslerp", False, {"weight": 0.5}),
+        "multislerp": _recipe("multislerp", False, {"weight": 0.5}),
+        "dare_linear": _recipe("dare_linear", True, {"weight": 0.5, "density": 0.5}),
+        "dare_ties": _recipe("dare_ties", True, {"weight": 0.5, "density": 0.5}),
+        "della_linear": _recipe("della_linear", True, {"weight": 0.5, "density": 0.5, "epsilon": 0.15}),
+        "breadcrumbs_ties": _recipe("breadcrumbs_ties", True, {"weight": 0.5, "density": 0.9, "gamma": 0.01}),
+        "model_stock": _recipe("model_stock", True, {}),
+        "sce": _recipe("sce", True, {}, select_topk=0.5),
+        "nearswap": _nearswap(),
+        "hierarchical": Task("hierarchical", ("base", "pivot"), ("lambda=0.5",), None),
     }
 
 

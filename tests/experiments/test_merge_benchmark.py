@@ -20,9 +20,11 @@ from experiments.benchmarks.merge_rounding import ties as exact_ties
 from experiments.benchmarks.merge_table import memory_table, quality_table, ratios, speed_table, spread
 from experiments.benchmarks.merge_tasks import TASKS, slerp
 from experiments.benchmarks.merge_watch import watch
+from patientdx.checkpoint.locate import REPOSITORY
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.checkpoint.write import write_safetensors
 from patientdx.merge.curve import evaluate
+from patientdx.mergekit_config.recipe import read_recipe
 from patientdx.refusal import Refusal
 
 TINY = Size(hidden=64, layers=2, feed_forward=96, heads=1, groups=1, vocabulary=50)
@@ -117,7 +119,26 @@ def test_formulas_are_what_our_methods_give(task, places):
         assert count.elements > 0.9 * pair[0].numel() or name.endswith("norm.weight")
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=lambda t: t.method)
+SAID_TWICE = [task for task in TASKS.values() if task.ours is not None and task.mergekit is not None]
+SAID_ONCE = [task for task in TASKS.values() if task.ours is None]
+
+
+def test_every_method_is_timed():
+    yamls = (REPOSITORY / "conf" / "merge").glob("*.yaml")
+    assert set(TASKS) == {path.stem for path in yamls} - {"none"}
+
+
+@pytest.mark.parametrize("task", SAID_ONCE, ids=lambda t: t.method)
+def test_one_config_serves_both(task, places, tmp_path):
+    command = merge.our_command(task, places, tmp_path / "merged")
+    (config,) = (word.removeprefix("mergekit_config=") for word in command if word.startswith("mergekit_config="))
+    found = read_recipe(Path(config)).config()
+    assert found["merge"]["name"] == task.method
+    parents = [found["base_model"], found["pivot_model"], *found["extra_models"]]
+    assert {Path(parent["source"]).name for parent in parents} >= {"base", "pivot"}
+
+
+@pytest.mark.parametrize("task", SAID_TWICE, ids=lambda t: t.method)
 def test_a_task_says_the_same_to_both(task, places):
     config = task.mergekit(places)
     assert config["merge_method"] == task.method

@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
+from patientdx.call import dotted
 from patientdx.merge.curve import BLOCK, evaluate, write
-from patientdx.settings import dotted
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf/merge").glob("*.yaml"))
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
