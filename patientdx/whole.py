@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and their checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -19,9 +20,23 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         os.close(handle)
         write(aside)
-        with aside.open("rb") as done:
-            os.fsync(done.fileno())
+        sync(aside)
         aside.chmod(0o644)  # mkstemp's file is for its owner alone
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def sync(place: Path) -> None:
+    """Return once a file's bytes, or a folder's names, are on disk."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from patientdx.refusal import Refusal
-from patientdx.whole import write_whole
+from patientdx.whole import sync, write_whole
 
 
 def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0) -> Path:
@@ -57,7 +57,7 @@ def _build_locked(final: Path, build: Callable[[Path], None], need_bytes: int) -
         build(aside)
         for file in aside.rglob("*"):
             if file.is_file():
-                _sync(file)
+                sync(file)
         aside.rename(final)
     except Exception as error:
         # The writer of safetensors reports a full disk in an exception of its own, without an errno.
@@ -79,14 +79,6 @@ def write_json(path: Path, content: dict) -> None:
     except OSError as error:
         _refuse_unwritable(path, error)
         raise
-
-
-def _sync(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refuse_unwritable(target: Path, error: OSError) -> None:

@@ -16,8 +16,7 @@ from patientdx.checkpoint.layout import lay_out
 from patientdx.checkpoint.outline import Outline
 from patientdx.checkpoint.partial import Partial
 from patientdx.checkpoint.provenance import sources_of, summary
-from patientdx.checkpoint.save import check_space, nearest
-from patientdx.checkpoint.stream import stream
+from patientdx.checkpoint.save import check_space, merged, nearest
 from patientdx.checkpoint.write import FORMAT, ShardFiles
 from patientdx.merge.curve import BLOCK
 
@@ -117,16 +116,7 @@ def _try(plan: Outline, names: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(dir=nearest(plan.target)) as away:
         shards = lay_out(list(tensors.values()), 1, FORMAT)
         with closing(ShardFiles(Path(away), shards)) as files:
-            results = stream(
-                plan.recipe,
-                tensors,
-                files.put,
-                files.tensor_hash,
-                threads=plan.threads,
-                device=plan.device,
-                hashed=plan.unhashed,
-            )
-            for _ in results:
+            for _ in merged(plan, tensors, files):
                 pass
             with ThreadPoolExecutor(plan.threads) as pool:
                 list(pool.map(files.shard_hash, files.shards))

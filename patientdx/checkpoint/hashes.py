@@ -9,6 +9,7 @@ from pathlib import Path
 
 from patientdx.checkpoint.cache import write_json
 from patientdx.checkpoint.read import Checkpoint
+from patientdx.whole import sha256
 
 # Beside the weights these decide what a model answers; everything else in a folder is documentation.
 BEHAVIOUR_FILES = (
@@ -27,7 +28,7 @@ BEHAVIOUR_FILES = (
 
 def file_hash(file: Path, cache: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
-    return _remembered("file", [file], cache, lambda: _digest_of(file))
+    return _remembered("file", [file], cache, lambda: sha256(file))
 
 
 def weights_hash(checkpoint: Checkpoint, cache: Path, known: Mapping[str, str] | None = None) -> str:
@@ -72,13 +73,13 @@ def content_hash(checkpoint: Checkpoint, cache: Path, known: Mapping[str, str] |
     for name in BEHAVIOUR_FILES:
         file = checkpoint.folder / name
         if file.is_file():
-            lines.append(f"{name} {_digest_of(file)}")
+            lines.append(f"{name} {sha256(file)}")
     return _digest_text(lines)
 
 
 def folder_hash(folder: Path, names: Sequence[str]) -> str:
     """SHA-256 over the named files of a folder, 64 hex digits; for small folders, not remembered."""
-    return _digest_text(f"{name} {_digest_of(folder / name)}" for name in names)
+    return _digest_text(f"{name} {sha256(folder / name)}" for name in names)
 
 
 def _weights_digest(checkpoint: Checkpoint, known: Mapping[str, str]) -> str:
@@ -116,11 +117,6 @@ def _recalled(sidecar: Path, key: str) -> str | None:
         return stored["hash"] if stored["key"] == key else None
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _digest_of(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _digest_text(lines: Iterable[str]) -> str:

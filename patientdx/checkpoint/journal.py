@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from patientdx.checkpoint.partial import sync_folder
+from patientdx.whole import sync
 
 # What may be lost and done again: at most so many bytes and seconds of work. Each time all files are synchronised.
 SYNC_BYTES = 1 << 29
@@ -81,7 +81,7 @@ class Journal:
         if self._handle is None:
             # Its own file, for never a line is added behind one that was cut off.
             self._handle, _ = tempfile.mkstemp(".jsonl", "journal-", self._folder)
-            sync_folder(self._folder)
+            sync(self._folder)
         data = memoryview("".join(f"{line}\n" for line in lines).encode())
         while len(data):
             data = data[os.write(self._handle, data) :]

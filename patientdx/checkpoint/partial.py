@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from patientdx.refusal import Refusal
+from patientdx.whole import sync
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +64,9 @@ class Partial:
 
     def publish(self) -> None:
         """Give the finished model its name, in one step, and delete what it took to make it."""
-        sync_folder(self.model)
+        sync(self.model)
         self.model.rename(self.target)
-        sync_folder(self.target.parent)
+        sync(self.target.parent)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def sweep(self) -> None:
@@ -109,15 +110,6 @@ class Partial:
             f"Another process is writing a merge to {self.target} at this moment: wait for its end, or choose another "
             "folder."
         )
-
-
-def sync_folder(folder: Path) -> None:
-    """Return once the folder's names are on disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _try_lock(handle: int, kind: int) -> bool:

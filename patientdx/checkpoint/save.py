@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -23,11 +23,12 @@ from patientdx.checkpoint.locate import ModelSource
 from patientdx.checkpoint.outline import SHARD_BYTES, Outline, outline
 from patientdx.checkpoint.partial import Partial
 from patientdx.checkpoint.provenance import FILE, key, metadata, record, sources_of, with_hashes
-from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.read import Checkpoint, TensorHeader
 from patientdx.checkpoint.recipe import Recipe
-from patientdx.checkpoint.stream import stream
+from patientdx.checkpoint.stream import Merged, stream
 from patientdx.checkpoint.write import ShardFiles
 from patientdx.refusal import Refusal
+from patientdx.whole import sync
 
 log = logging.getLogger(__name__)
 _ELSEWHERE = "choose a folder that you can write to."
@@ -132,15 +133,7 @@ def _write_share(plan: Outline, partial: Partial, process: tuple[int, int]) -> N
         left = dict(files.tensors)
         for name in _on_disk(plan, partial, files):
             del left[name]
-        results = stream(
-            plan.recipe,
-            left,
-            files.put,
-            files.tensor_hash,
-            threads=plan.threads,
-            device=plan.device,
-            hashed=plan.unhashed,
-        )
+        results = merged(plan, left, files)
         total = sum(header.nbytes for header in left.values())
         journal = Journal(partial.path, files.sync)
         try:
@@ -148,12 +141,25 @@ def _write_share(plan: Outline, partial: Partial, process: tuple[int, int]) -> N
                 closing(results),
                 tqdm(total=total, unit="B", unit_scale=True, desc="merge", disable=True if rank else None) as bar,
             ):
-                for merged in results:
-                    entry = {"sha256": merged.result, "facts": merged.facts, "sources": merged.hashes}
-                    journal.add(merged.name, merged.nbytes, entry)
-                    bar.update(merged.nbytes)
+                for one in results:
+                    entry = {"sha256": one.result, "facts": one.facts, "sources": one.hashes}
+                    journal.add(one.name, one.nbytes, entry)
+                    bar.update(one.nbytes)
         finally:
             journal.close()
+
+
+def merged(plan: Outline, tensors: Mapping[str, TensorHeader], files: ShardFiles) -> Iterator[Merged]:
+    """The named tensors of an outline, each once it is worked out and written to its place in `files`."""
+    return stream(
+        plan.recipe,
+        tensors,
+        files.put,
+        files.tensor_hash,
+        threads=plan.threads,
+        device=plan.device,
+        hashed=plan.unhashed,
+    )
 
 
 def _on_disk(plan: Outline, partial: Partial, files: ShardFiles) -> list[str]:
@@ -195,17 +201,11 @@ def _finish(plan: Outline, partial: Partial) -> None:
     beside[FILE] = (json.dumps(record(stated, plan.recipe, plan.shards, noted, found), indent=1) + "\n").encode()
     beside[CARD] = model_card(stated)
     for name, content in beside.items():
-        _write(partial.model / name, content)
+        (partial.model / name).write_bytes(content)
+        sync(partial.model / name)
     partial.publish()
     # The next run that reads this model need not hash it.
     weights_hash(Checkpoint(plan.target), plan.cache, {name: entry["sha256"] for name, entry in noted.items()})
-
-
-def _write(file: Path, content: bytes) -> None:
-    with file.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
 
 
 def _unwritable(plan: Outline, partial: Partial, error: OSError) -> Exception:

@@ -13,6 +13,7 @@ from source_rows import NEEDED, read
 from patientdx.refusal import Refusal
 from patientdx.tasks.records import convert, tables
 from patientdx.tasks.records.source import opened_source
+from patientdx.whole import sha256
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_provenance_keeps_the_hashes_of_the_user_s_files(ward_csv, tmp_path):
     with opened_source(cache=tmp_path, root=ward_csv, needed=NEEDED) as opened:
         for name, fact in opened.facts.items():
             assert fact["file"] == f"{name}.csv.gz"
-            assert fact["sha256"] == tables.sha256(ward_csv / fact["file"])
+            assert fact["sha256"] == sha256(ward_csv / fact["file"])
 
 
 KILLED = """

@@ -12,6 +12,7 @@ from source_rows import EVENTS, NEEDED, read
 from patientdx.refusal import Refusal
 from patientdx.tasks.records import cohort, tables
 from patientdx.tasks.records.source import opened_source
+from patientdx.whole import sha256
 
 IN_ICU = cohort.Outcome(label="s.death BETWEEN s.intime AND s.outtime")
 SERVED = NEEDED | {
@@ -309,7 +310,7 @@ def test_the_known_repack_is_known_by_its_hash(demo, tmp_path):
     root = tmp_path / "repack"
     root.mkdir()
     path = Path(shutil.copy(next((demo / "meds").glob("*.parquet")), root))
-    assert tables.sha256(path) in tables.open_demo()["meds"]
+    assert sha256(path) in tables.open_demo()["meds"]
     read(tmp_path, source="meds", root=root)
     os.chmod(path, 0o644)
     path.write_bytes(path.read_bytes() + b" ")

@@ -6,8 +6,9 @@ import pytest
 from source_rows import NEEDED, read
 
 from patientdx.refusal import Refusal
-from patientdx.tasks.records import source, tables
+from patientdx.tasks.records import source
 from patientdx.tasks.records.source import opened_source
+from patientdx.whole import sha256
 
 
 def refused(cache, **asked) -> str:
@@ -27,7 +28,7 @@ def test_without_a_root_the_source_is_the_synthetic_hospital(store, ward):
         assert set(opened.facts) == set(NEEDED)
         for name, fact in opened.facts.items():
             assert fact["file"] == f"{name}.parquet"
-            assert fact["sha256"] == tables.sha256(ward / fact["file"])
+            assert fact["sha256"] == sha256(ward / fact["file"])
         assert str(store) not in json.dumps(opened.facts)
     assert read(store, synthetic={"stays": 150, "seed": 3}) == read(store, root=ward)
 
@@ -91,12 +92,12 @@ def test_a_spill_folder_that_cannot_be_made_is_refused(ward, tmp_path):
 
 def test_the_hash_of_a_large_file_is_remembered_until_the_file_changes(ward_csv, tmp_path, monkeypatch):
     path = ward_csv / "icu/d_items.csv.gz"
-    assert source._digest(path, tmp_path) == tables.sha256(path)
+    assert source._digest(path, tmp_path) == sha256(path)
     assert not (tmp_path / "hashes").exists()
     monkeypatch.setattr(source, "CONVERT_FROM", 1)
     large = tmp_path / "large"
     large.write_bytes(b"one")
-    assert source._digest(large, tmp_path) == tables.sha256(large)
+    assert source._digest(large, tmp_path) == sha256(large)
     assert len(list((tmp_path / "hashes").iterdir())) == 1
     large.write_bytes(b"another")
-    assert source._digest(large, tmp_path) == tables.sha256(large)
+    assert source._digest(large, tmp_path) == sha256(large)

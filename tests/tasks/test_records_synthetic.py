@@ -16,7 +16,7 @@ import pytest
 from patientdx.refusal import Refusal
 from patientdx.tasks import mortality
 from patientdx.tasks.records import synthetic
-from patientdx.tasks.records.tables import sha256
+from patientdx.whole import sha256
 
 
 @pytest.fixture(scope="module")

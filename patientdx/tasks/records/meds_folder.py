@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from patientdx.refusal import Refusal
-from patientdx.tasks.records.tables import CREDENTIALED, REBUILT, open_demo, sha256
+from patientdx.tasks.records.tables import CREDENTIALED, REBUILT, open_demo
+from patientdx.whole import sha256
 
 READ = "0.4"
 _REPACK_BYTES = 8_000_000  # no known file is larger, so larger ones need not be hashed to know

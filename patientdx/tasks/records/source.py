@@ -16,6 +16,7 @@ from patientdx.tasks.records.convert import CONVERT_FROM, converted
 from patientdx.tasks.records.meds_folder import meds_folder
 from patientdx.tasks.records.meds_tables import meds_tables
 from patientdx.tasks.records.synthetic import hospital
+from patientdx.whole import sha256
 
 SOURCES = ("mimic", "meds")
 SYNTHETIC = MappingProxyType({"stays": 240, "seed": 0})
@@ -104,7 +105,7 @@ def _synthetic(cache: Path, wanted: Mapping[str, int]) -> Path:
 
 def _digest(path: Path, cache: Path) -> str:
     """sha256 (hex) of a file; that of a large one is worked out once and remembered until the file changes."""
-    return tables.sha256(path) if path.stat().st_size < CONVERT_FROM else file_hash(path, cache)
+    return sha256(path) if path.stat().st_size < CONVERT_FROM else file_hash(path, cache)
 
 
 def _from_meds(

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.records import physiology, population
+from patientdx.whole import sha256
 
 VERSION = 2  # raise it when a change makes other patients
 MANIFEST = "synthetic_hospital.json"
@@ -119,12 +120,7 @@ def _tables(folder: Path, wanted: dict) -> dict[str, str]:
         for writer in writers.values():
             writer.close()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 def _block(seed: int, number: int, unread: float) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:

@@ -19,6 +19,7 @@ import pyarrow.parquet
 from patientdx.refusal import Refusal
 from patientdx.tasks.records.connection import connected
 from patientdx.tasks.records.synthetic import MANIFEST
+from patientdx.whole import sha256
 
 FORMS = ("parquet", "csv.gz", "csv")
 SYNTHETIC, DEMO, REBUILT, CREDENTIALED = (
@@ -123,12 +124,6 @@ def _unreadable(table: Table, error: Exception) -> Refusal:
     else:
         reason = f"it is no intact {table.form} file ({type(error).__name__})"
     return Refusal(f"Table {table.name} cannot be read from {table.path}: {reason}.")
-
-
-def sha256(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _content_sha256(table: Table) -> str | None:
