@@ -37,6 +37,7 @@ import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from experiments.benchmarks.machine import machine
 from experiments.benchmarks.merge_parents import FILE, SIZES, make_parents
 from experiments.benchmarks.merge_rounding import Count, misrounded
 from experiments.benchmarks.merge_table import (
@@ -121,7 +122,7 @@ def main() -> None:
     for part, table in (("disk", speed_table), ("disk", quality_table), ("memory", memory_table)):
         if part in asked.parts:
             console.print(table([row for row in rows if row["part"] == part]))
-    console.print(_machine(asked))
+    console.print(machine(f"{asked.threads} threads", f"torch {torch.__version__}"))
     console.print(f"every run: {asked.csv}")
 
 
@@ -261,17 +262,6 @@ def _write_csv(rows: list[dict[str, Any]], file: Path) -> None:
         writer = csv.DictWriter(handle, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _machine(asked: argparse.Namespace) -> str:
-    names = [
-        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores, {asked.threads} threads, "
-        f"{memory:.0f} GiB; torch {torch.__version__}; load {os.getloadavg()[0]:.1f} at the end"
-    )
 
 
 if __name__ == "__main__":

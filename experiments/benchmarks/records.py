@@ -35,6 +35,7 @@ from typing import Any
 
 import pyarrow.parquet
 
+from experiments.benchmarks.machine import machine
 from experiments.benchmarks.merge_watch import Watched, watch
 from patientdx.checkpoint.locate import REPOSITORY
 from patientdx.refusal import Refusal
@@ -52,7 +53,7 @@ def main(words: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        print(_machine(asked))
+        print(machine(f"{asked.threads} threads", f"memory limit {asked.memory}"))
         print(f"{'chart rows':>12} {'stays':>8}  {'stage':<20} {'seconds':>9} {'peak MiB':>9}")
         for row in _measured(asked, work.resolve()):
             rows.append(row)
@@ -171,17 +172,6 @@ def growth(rows: list[dict[str, Any]]) -> list[str]:
             f"MIMIC-IV 3.1 ({MIMIC_ROWS:,} rows): {projected:,.0f} s"
         )
     return lines
-
-
-def _machine(asked: argparse.Namespace) -> str:
-    names = [
-        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores, {asked.threads} threads, "
-        f"{memory:.0f} GiB; memory limit {asked.memory}; load {os.getloadavg()[0]:.1f} at the start"
-    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _opened(asked: argparse.Namespace):
-    needed = window.needed("none", beside=cohort.NEEDED)
+    needed = window.needed("none", cohort.NEEDED)
     return opened_source(
         cache=asked.cache, root=asked.root, needed=needed, memory_limit=asked.memory, threads=asked.threads
     )

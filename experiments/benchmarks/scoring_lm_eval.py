@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from experiments.benchmarks.machine import processor
 from patientdx.scoring.choice import score
 from patientdx.scoring.model import load_model, load_tokenizer
 from patientdx.scoring.prompts import Prompts
@@ -96,13 +97,8 @@ def _ways(model, harnesses: dict[int, HFLM], prompts: Prompts) -> dict[str, Call
 
 def machine(threads: int) -> dict[str, Any]:
     """What the seconds depend on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else "unknown",
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "vector_unit": torch.backends.cpu.get_cpu_capability(),

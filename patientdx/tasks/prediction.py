@@ -89,7 +89,7 @@ def predict(
     chosen = switches(asked.preset, vars(asked))
     written = text.template(chosen["template"], sections=asked.sections)
     shares = split.checked_fractions(asked.fractions)
-    needed = window.needed(chosen["diagnoses"], beside={**cohort.NEEDED, **outcome.needed})
+    needed = window.needed(chosen["diagnoses"], cohort.NEEDED, outcome.needed)
     hours = {"window_hours": asked.window_hours, "gap_hours": asked.gap_hours}
     check_numbers(
         window_hours=(asked.window_hours, 1),

@@ -89,17 +89,19 @@ class Record:
     procedure_times: tuple[Times, ...] = ()
 
 
-def needed(diagnoses: str, beside: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, dict[str, str]]:
-    """Tables and columns (with DuckDB types) that `records` reads, united with those of `beside`.
+def needed(diagnoses: str, *beside: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Tables and columns (with DuckDB types) that `records` reads, united with those `beside` it.
 
     Raises Refusal on another `diagnoses`.
     """
     if diagnoses not in DIAGNOSES:
         raise Refusal(f"task.diagnoses={diagnoses!r}: choose {', '.join(DIAGNOSES[:-1])} or {DIAGNOSES[-1]}.")
     own = _EVENTS | {"none": {}, "prior": _CODES | _EARLIER, "discharge": _CODES}[diagnoses]
-    beside = beside or {}
-    names = [*beside, *(name for name in own if name not in beside)]
-    return {name: {**beside.get(name, {}), **own.get(name, {})} for name in names}
+    found: dict[str, dict[str, str]] = {}
+    for tables in (*beside, own):
+        for name, columns in tables.items():
+            found.setdefault(name, {}).update(columns)
+    return found
 
 
 def records(con: duckdb.DuckDBPyConnection, **settings: Any) -> dict[int, Record]:
