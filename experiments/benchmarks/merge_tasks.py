@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from experiments.benchmarks import merge_rounding as exact
+from experiments.benchmarks.merge_parents import MODELS
 from experiments.benchmarks.merge_rounding import Exact
 
 Formula = Callable[[Sequence[Tensor], Tensor], Exact]
@@ -66,7 +67,7 @@ def _of_deltas(method: str, ours: Sequence[str], formula: Formula | None, **numb
 
     said = [f"merge.{name}={number}" for name, number in numbers.items()]
     said += ["lambda=1.0", f"merge.weights=[{','.join(map(str, WEIGHTS))}]", *ours]
-    return Task(method, ("ancestor", "base", "pivot"), tuple(said), config, formula)
+    return Task(method, MODELS, tuple(said), config, formula)
 
 
 def _recipe(method: str, ancestor: bool, own: Mapping[str, float], **numbers: float) -> Task:
@@ -76,7 +77,7 @@ def _recipe(method: str, ancestor: bool, own: Mapping[str, float], **numbers: fl
         start = places["ancestor"] if ancestor else None
         return _config(method, _models(places, [own, own]), base=start, **numbers)
 
-    return Task(method, ("ancestor", "base", "pivot") if ancestor else ("base", "pivot"), None, config)
+    return Task(method, MODELS if ancestor else ("base", "pivot"), None, config)
 
 
 def _nearswap() -> Task:
@@ -120,7 +121,7 @@ def _tasks() -> dict[str, Task]:
         "model_stock": _recipe("model_stock", True, {}),
         "sce": _recipe("sce", True, {}, select_topk=0.5),
         "nearswap": _nearswap(),
-        "hierarchical": Task("hierarchical", ("base", "pivot"), ("lambda=0.5",), None),
+        "hierarchical": Task("hierarchical", MODELS, (), None),
     }
 
 
