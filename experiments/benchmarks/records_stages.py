@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,11 +88,17 @@ def numbers(asked: argparse.Namespace) -> dict:
     start = time.perf_counter()
     with _opened(asked) as source:
         stays = _cohort(source)
-        records = window.records(source.con, courses=True)
-        table = features.table(records)
+        rows: list[tuple[int, str, float]] = []
+
+        def told() -> Iterator[tuple[int, window.Record]]:
+            for stay, record in window.stream(source.con, courses=True):
+                if asked.means is not None:
+                    rows.extend((stay, name, mean) for name, mean in record.readings)
+                yield stay, record
+
+        _, table = features.table(told())
         seconds = time.perf_counter() - start
     if asked.means is not None:
-        rows = [(stay, name, mean) for stay, record in records.items() for name, mean in record.readings]
         columns = dict(zip(("stay_id", "name", "mean"), map(list, zip(*rows, strict=True)), strict=True))
         pyarrow.parquet.write_table(pa.table(columns), asked.means)
     return {"seconds": seconds, "stays": stays, "columns": len(table.names)}

@@ -1,6 +1,7 @@
 """What the clinical tasks share: from a cohort to yes/no questions about the first hours of an ICU stay."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -147,15 +148,24 @@ def _read(
         ceilings |= {every: outliers.limits(con, stays=fitted, every_item=every) for every in kinds}
     con.execute("DELETE FROM cohort WHERE stay_id NOT IN (SELECT unnest(?))", [[stay for stay, *_ in stays]])
     same = {"diagnoses": chosen["diagnoses"], "courses": True}
-    plain = window.records(con, limits=ceilings[False], **same)
+    words: dict[int, text.Written] = {}
+
+    def told(records: Iterable[tuple[int, window.Record]]) -> Iterator[tuple[int, window.Record]]:
+        for stay, record in records:
+            words[stay] = written.written(record, hours)
+            yield stay, record
+
+    plain = window.stream(con, limits=ceilings[False], **same)
+    read = plain if written.every_item else told(plain)
+    table = None
     # Which drugs and codes are common is counted on train: without it there is nothing to fit a tabular model on.
-    table = features.table({stay: plain[stay] for stay, *_ in stays}, fit_on=train) if train else None
+    if train:
+        order, found = features.table(read, fit_on=train)
+        place = {stay: row for row, stay in enumerate(order)}
+        table = Features(found.names, found.values[[place[stay] for stay, *_ in stays]])
     if written.every_item:
-        same["courses"] = written.courses
-        told = window.stream(con, every_item=True, limits=ceilings[True], **same)
-    else:
-        told = plain.items()
-    words = {stay: written.written(record, hours) for stay, record in told}
+        read = told(window.stream(con, every_item=True, limits=ceilings[True], **(same | {"courses": written.courses})))
+    deque(read, maxlen=0)  # what nobody has read yet
     return {stay: one.text for stay, one in words.items()}, text.left_out(words.values()), table
 
 

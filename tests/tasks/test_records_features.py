@@ -20,12 +20,19 @@ FULL = Record(
 BARE = Record(age=45, gender=None)
 
 
+def table(records, **rest):
+    """The features of records by stay."""
+    stays, made = features.table(iter(records.items()), **rest)
+    assert stays == list(records)
+    return made
+
+
 def row(made, place: int) -> dict[str, float]:
     return dict(zip(made.names, made.values[place], strict=True))
 
 
 def test_a_row_is_what_the_record_says():
-    made = features.table({7: FULL, 3: BARE})
+    made = table({7: FULL, 3: BARE})
     assert made.values.dtype == np.float64
     assert made.values.shape == (2, len(made.names))
     assert len(set(made.names)) == len(made.names)
@@ -44,23 +51,23 @@ def test_a_row_is_what_the_record_says():
 
 
 def test_every_reading_has_columns_whether_it_was_read_or_not():
-    made = features.table({3: BARE})
+    made = table({3: BARE})
     assert [name for name in made.names if name.endswith(" mean")] == [f"{name} mean" for name in items.readings()]
-    assert made.names == features.table({3: BARE, 4: BARE}).names
+    assert made.names == table({3: BARE, 4: BARE}).names
 
 
 def test_common_names_are_counted_on_the_stays_fitted_on_alone():
     rare = Record(age=50, gender="M", drugs=(("Rare", 1.0),), drug_times=(Times(1, 1.0, 1.0),))
     stays = dict.fromkeys(range(1, 10), FULL) | dict.fromkeys(range(10, 30), rare)
-    drugs = [name for name in features.table(stays, fit_on=range(1, 11), common=0.2).names if "drug " in name]
+    drugs = [name for name in table(stays, fit_on=range(1, 11), common=0.2).names if "drug " in name]
     assert drugs == ["drug Heparin", "drug Insulin"]
-    assert "drug Rare" in features.table(stays, common=0.2).names
-    assert "drug Rare" in features.table(stays, fit_on=range(1, 11), common=0.1).names  # just the share asked for
-    assert "drug Insulin" not in features.table(stays, fit_on=range(10, 40)).names
+    assert "drug Rare" in table(stays, common=0.2).names
+    assert "drug Rare" in table(stays, fit_on=range(1, 11), common=0.1).names  # just the share asked for
+    assert "drug Insulin" not in table(stays, fit_on=range(10, 40)).names
 
 
 def test_rows_are_in_the_order_of_the_records_and_columns_do_not_depend_on_it():
-    one, other = features.table({1: FULL, 2: BARE}), features.table({2: BARE, 1: FULL})
+    one, other = table({1: FULL, 2: BARE}), table({2: BARE, 1: FULL})
     assert one.names == other.names
     assert np.array_equal(one.values, other.values[::-1], equal_nan=True)
 
@@ -77,10 +84,10 @@ def test_records_made_otherwise_are_refused(record):
         Refusal,
         match=r"^Features need records with the readings of items\.csv and their courses: courses=True alone\.$",
     ):
-        features.table({1: record})
+        table({1: record})
 
 
 @pytest.mark.parametrize(("records", "fit_on"), [({}, None), ({1: FULL}, [2])])
 def test_nothing_to_fit_on_is_refused(records, fit_on):
     with pytest.raises(Refusal, match=r"^Features need at least one record among the stays that they are fitted on\.$"):
-        features.table(records, fit_on=fit_on)
+        table(records, fit_on=fit_on)

@@ -51,7 +51,7 @@ def everything(roots: list[Path], spill: Path) -> dict:
         for chosen in (None, {"drugs": 20, "person": None, "readings": 100, "diagnoses": 10}):
             write = text.template(template.name, chosen).write
             found[template.name, chosen is None] = {stay: write(record, 48) for stay, record in of.items()}
-    made = features.table(own)
+    _, made = features.table(own.items())
     return found | {"names": made.names, "values": made.values.tobytes()}
 
 
