@@ -25,6 +25,11 @@ _TEXT = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start programs take longest: first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: not {"launch", "forked", "subprocess"} & vars(item.module).keys())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The cache folder of this test session; PATIENTDX_CACHE points to it, for subprocesses too."""
