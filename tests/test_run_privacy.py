@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from command_line import launch, rows_of, small, the_one
-from test_tracking import final_state, run_record
+from tracked_runs import final_state, log_records, run_record
 
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.mortality import load
@@ -132,6 +132,15 @@ def test_the_tracked_run_reads_back(result, tiny_base):
     benefit = json.loads((place / "files/media/table" / found[3]).read_text())
     assert benefit["columns"] == ["threshold", "net benefit"]
     assert [row[0] for row in benefit["data"]] == [percent / 100 for percent in range(1, 51)]
+
+
+def test_scores_of_patients_are_not_in_the_tracked_run(result):
+    """Hashed or not, they are data about patients. What is sent of open data: tests/tracking/test_wandb_run.py."""
+    assert (result / "predictions.parquet").is_file()
+    (place,) = (result / "wandb").glob("offline-run-*")
+    logged = log_records(result, place.name.rsplit("-", 1)[1])
+    assert "artifact" not in logged
+    assert not list(place.rglob("*.parquet"))
 
 
 def test_tracking_is_offline_by_default_and_below_its_own_result(place, result):

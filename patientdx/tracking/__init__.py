@@ -1,0 +1,156 @@
+"""One finished evaluation becomes one run of a tracker: Weights & Biases, or trackio on this machine.
+
+Tracking comes last and may fail: results are on disk before, and whatever goes wrong here ends in one warning. What is
+recorded is the composed config, final numbers, small curves and, where the data are open, the scores of single examples
+under hashed ids. Nothing that says who or where: see `scrubbing`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from patientdx.refusal import Refusal
+from patientdx.tracking import trackio_run, wandb_run
+from patientdx.tracking.run import Run
+from patientdx.tracking.scrubbing import phrase, reason, scrubbed
+
+__all__ = ["TrackingSettings", "scrubbed", "track", "tracking_settings"]
+
+_log = logging.getLogger(__name__)
+
+MODES = ("offline", "online", "trackio", "none")
+PREDICTIONS = ("open", "always", "never")
+_NOT_IN_A_PROJECT = re.compile(r"[/\\#?%:\x00-\x1f]")
+
+# Set once W&B could not be reached: the later runs of this process are recorded offline at once.
+_unreachable = False
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """The `tracking` group of the config. Raises Refusal for what does not exist or is not installed.
+
+    predictions: whether the scores of single examples, under hashed ids, go into a run of W&B: `open` if the data are,
+    `always`, `never`. Label and score of a patient are data about that patient whatever the id is.
+    """
+
+    mode: str = "offline"
+    project: str = "patientdx"
+    entity: str | None = None
+    tags: tuple[str, ...] = ()
+    predictions: str = "open"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise Refusal(f"tracking.mode={self.mode} does not exist; it is one of {', '.join(MODES)}")
+        if self.predictions not in PREDICTIONS:
+            raise Refusal(
+                f"tracking.predictions={self.predictions} does not exist; it is one of {', '.join(PREDICTIONS)}"
+            )
+        name = self.project
+        if not isinstance(name, str) or not name.strip() or len(name) > 128 or _NOT_IN_A_PROJECT.search(name):
+            raise Refusal(
+                f"tracking.project={name} cannot be a project's name: give 1 to 128 characters without / \\ # ? % :"
+            )
+        if self.mode == "trackio" and find_spec("trackio") is None:
+            raise Refusal(
+                "tracking=trackio needs the package trackio, which is not installed. Install it with\n"
+                f"  pip install {trackio_run.REQUIREMENT}\nor use tracking=wandb_offline, or tracking=none."
+            )
+
+
+def tracking_settings(given: Mapping[str, Any]) -> TrackingSettings:
+    """The settings of a composed config's `tracking` group; Refusal for a key that is none."""
+    known = [field.name for field in fields(TrackingSettings)]
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise Refusal(f"tracking.{unknown[0]}: tracking has no such key; it has {', '.join(known)}")
+    tags = given.get("tags") or ()
+    return TrackingSettings(**{**given, "tags": (tags,) if isinstance(tags, str) else tuple(map(str, tags))})
+
+
+def track(
+    settings: TrackingSettings,
+    *,
+    fingerprint: str,
+    name: str,
+    group: str,
+    job_type: str,
+    tags: Sequence[str],
+    config: Mapping[str, Any],
+    summary: Mapping[str, float | int | str],
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    folder: Path,
+    output: Path,
+    predictions: Path,
+    open_data: bool,
+) -> str | None:
+    """Record one evaluation; the id of the run, or None where nothing was recorded.
+
+    The id comes from `fingerprint`, so a repeat replaces the earlier run. `summary` keys are kept as they are
+    (`mortality/auroc`). `curves` maps a name such as `mortality/roc` to its points (x, y), a few hundred at
+    most. `folder` is the result folder below `output`; `predictions` is a file in it, which is told of only where
+    `settings` allow it. wandb writes below `folder`/wandb, trackio below `output`/trackio. Never raises for anything
+    that goes wrong inside a tracker: online falls back to offline, and the others to nothing, with one warning.
+    """
+    if settings.mode == "none":
+        return None
+    told = settings.predictions == "always" or (settings.predictions == "open" and open_data)
+    run = Run(
+        id=re.sub(r"[^A-Za-z0-9_-]", "-", fingerprint)[:64],
+        project=settings.project,
+        entity=settings.entity,
+        name=phrase(name, 128),
+        group=phrase(group, 128),
+        job_type=phrase(job_type, 64),
+        tags=tuple(dict.fromkeys(phrase(tag, 64) for tag in (*settings.tags, *tags) if tag)),
+        config=scrubbed(config),
+        summary={key: scrubbed(value) for key, value in summary.items()},
+        curves=curves,
+        folder=Path(folder).absolute(),
+        output=Path(output).absolute(),
+        predictions=Path(predictions).absolute() if told else None,
+    )
+    if settings.mode == "online" and not _unreachable:
+        return _online(run)
+    try:
+        if settings.mode == "trackio":
+            trackio_run.record(run)
+        else:
+            wandb_run.record(run, "offline")
+    except Exception as error:
+        tracker = "trackio" if settings.mode == "trackio" else "W&B"
+        _log.warning("%s recorded nothing (%s); the results on disk are complete", tracker, reason(error))
+        return None
+    return run.id
+
+
+def _online(run: Run) -> str | None:
+    """Send the run; record it offline where that fails, and all later ones of this process."""
+    global _unreachable
+    try:
+        _log.info("W&B run: %s", wandb_run.record(run, "online"))
+        return run.id
+    except Exception as error:
+        why = reason(error)
+    try:
+        wandb_run.record(run, "offline")
+    except Exception as error:
+        _log.warning(
+            "W&B online failed (%s), and offline too (%s); the results on disk are complete", why, reason(error)
+        )
+        return None
+    _unreachable = True
+    _log.warning(
+        "W&B online failed (%s); this and later runs are recorded offline, send them with\n  cd %s && %s",
+        why,
+        run.output,
+        wandb_run.SYNC,
+    )
+    return run.id
