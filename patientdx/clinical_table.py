@@ -9,6 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
+from patientdx.report.numbers import estimate, number, p_value
+from patientdx.report.terminal import wording
+
 Found = Mapping[str, Any]
 
 _AT_THRESHOLD = {
@@ -43,7 +46,8 @@ def table(found: Found, *, subgroups_of: Sequence[str] | None = None) -> Group:
     parts += [_comparisons(found)] if found["comparisons"] else []
     answering = {role: model["abstention"] for role, model in models.items() if model["abstention"]}
     parts += [_abstention(answering)] if answering else []
-    parts += [_wording(role, model["wording"]) for role, model in models.items() if "wording" in model]
+    asked = {role: model["wording"] for role, model in models.items() if "wording" in model}
+    parts += [wording(spread, f"Wording of the question: {role}") for role, spread in asked.items()]
     return Group(*(line for part in parts for line in (part, "")))
 
 
@@ -68,7 +72,7 @@ def _discrimination(found: Found) -> Table:
     for role, model in found["models"].items():
         part = model["discrimination"]
         fixed = list(part["sensitivity_at_specificity"].values())
-        rows.append([role, _interval(part["auroc"]), _interval(part["auprc"]), *(_stacked(one) for one in fixed)])
+        rows.append([role, estimate(part["auroc"]), estimate(part["auprc"]), *(_stacked(one) for one in fixed)])
         notes += _reasons(role, [part["auroc"], part["auprc"], *fixed])
     notes.insert(0, f"chance: AUROC 0.50, AUPRC {found['cohorts'][found['reported']]['prevalence']:.2f}; "
                     f"last: sensitivity where the specificity is 0.90 and 0.95")  # fmt: skip
@@ -84,10 +88,10 @@ def _calibration(found: Found) -> list[Table]:
             if "brier" not in part:
                 notes.append(f"{role}, {kind} recalibration: {part['reason']}")
                 continue
-            cells = [_interval(part["brier"], 3), _interval(part["scaled_brier"]), _interval(part["log_loss"])]
+            cells = [estimate(part["brier"], 3), estimate(part["scaled_brier"]), estimate(part["log_loss"])]
             overall.append([name, *cells])
             noise = "–" if part["ece_if_calibrated"] is None else f"{part['ece_if_calibrated']:.2f}"
-            calibrated.append([name, *(_interval(part[key]) for key in ("intercept", "slope", "ece")), noise])
+            calibrated.append([name, *(estimate(part[key]) for key in ("intercept", "slope", "ece")), noise])
             notes += _reasons(f"{role}, {kind}", [part[key] for key in ("brier", "intercept", "slope")])
         if model["at_the_edge"]:
             notes.append(f"{role}: {model['at_the_edge']} probabilities are exactly 0 or 1")
@@ -130,7 +134,7 @@ def _net_benefit(found: Found) -> Table:
 
 def _at(curve: Found, line: str, picked: Sequence[float]) -> list[str]:
     near = [min(range(len(curve["threshold"])), key=lambda i, t=t: abs(curve["threshold"][i] - t)) for t in picked]
-    return [_plain(100 * curve[line][index], 2) for index in near]
+    return [number(100 * curve[line][index], 2) for index in near]
 
 
 def _subgroups(role: str, model: Found) -> Table:
@@ -155,7 +159,7 @@ def _gaps(role: str, model: Found) -> Table:
             if gap["value"] is None:
                 notes.append(f"{name}: {gap['reason']}")
             else:
-                rows.append([name, _IN_GROUPS[key], f"{gap['highest']} − {gap['lowest']}", _interval(gap)])
+                rows.append([name, _IN_GROUPS[key], f"{gap['highest']} − {gap['lowest']}", estimate(gap)])
     notes.append("intervals are widened for the pairs there are in a grouping")
     return _laid_out(f"Largest gaps: {role}", ["", "measure", "groups", "gap"], rows, notes)
 
@@ -166,7 +170,7 @@ def _comparisons(found: Found) -> Table:
         first = f"{pair['a']} − {pair['b']}"
         for key, title in _COMPARED.items():
             one = pair[key]
-            rows.append([first, title, _interval(one, 3), _p(one.get("p_value")), _p(one.get("p_holm"))])
+            rows.append([first, title, estimate(one, 3), p_value(one.get("p_value")), p_value(one.get("p_holm"))])
             notes += _reasons(f"{pair['a']} − {pair['b']}, {title}", [one])
             first = ""
     notes.append("p by paired patient bootstrap; Holm: over the pairs of one measure")
@@ -179,26 +183,9 @@ def _abstention(answering: Mapping[str, Found]) -> Table:
     rows = []
     for role, one in answering.items():
         quantiles = [one["quantiles"][share] for share in ("0.05", "0.5", "0.95")]
-        rows.append([role, *(_plain(value, 3) for value in (one["mean"], *quantiles)), f"{one['below_half']:.1%}"])
+        rows.append([role, *(number(value, 3) for value in (one["mean"], *quantiles)), f"{one['below_half']:.1%}"])
     columns = ["model", "mean", "5 %", "median", "95 %", "stays below 0.5"]
     return _laid_out("Probability on yes and no together", columns, rows, [])
-
-
-def _wording(role: str, spread: Found) -> Table:
-    rows = [["as asked", _interval(spread["auroc"]), "", "", ""]]
-    for index, (name, one) in enumerate(spread["wordings"].items(), start=1):
-        share = one["not_reversed" if one["reverses"] else "not_kept"]["value"]
-        rank = spread["spearman"]["values"][0][index]
-        rows.append([
-            f"{name} (reversed)" if one["reverses"] else name, _interval(one["auroc"]), _interval(one["difference"]),
-            _plain(rank, 2), "–" if share is None else f"{share:.1%}",
-        ])  # fmt: skip
-    notes = [f"spread of AUROC over wordings: {spread['auroc_spread']:.3f}; disagree: pairs of stays that the wording "
-             f"does not order as the question does"]  # fmt: skip
-    if any(one["reverses"] for one in spread["wordings"].values()):
-        notes.append("reversed: asks for the opposite, turned round; a model that understands loses nothing")
-    columns = ["wording", "AUROC", "difference", "Spearman", "disagree"]
-    return _laid_out(f"Wording of the question: {role}", columns, rows, notes)
 
 
 def _laid_out(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[str]) -> Table:
@@ -225,30 +212,9 @@ def _reasons(name: str, cells: Sequence[Found]) -> list[str]:
     return [*said, *([f"{name}: up to {dropped} resamples had no value"] if dropped else [])]
 
 
-def _interval(one: Found, digits: int = 2) -> str:
-    """`0.71 [0.62, 0.79]`, or a dash."""
-    if one["value"] is None:
-        return "–"
-    if one.get("low") is None:
-        return _plain(one["value"], digits)
-    low, high = (_plain(one[end], digits) for end in ("low", "high"))
-    return f"{_plain(one['value'], digits)} [{low}, {high}]"
-
-
 def _stacked(one: Found, digits: int = 2) -> str:
     """The value over its interval, for narrow columns."""
     if one["value"] is None or one.get("low") is None:
-        return _plain(one["value"], digits)
-    value, low, high = (_plain(one[key], digits) for key in ("value", "low", "high"))
+        return number(one["value"], digits)
+    value, low, high = (number(one[key], digits) for key in ("value", "low", "high"))
     return f"{value}\n{low}{' to ' if low.startswith('-') else '–'}{high}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _plain(value: float | None, digits: int) -> str:
-    """The number without a minus on what rounds to 0."""
-    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,20 +30,13 @@ from patientdx.merge.slerp import slerp
 from patientdx.opening import parents
 from patientdx.refusal import Refusal
 from patientdx.report import write_csv
+from patientdx.report.angles import ORDER, kind_of
 from patientdx.results import make_writable
 from patientdx.settings import parse
 from patientdx.whole import write_whole
 
 BLOCK = 1 << 14  # elements; a sum of more is split among threads, whose number would show in its last bits
 COLLINEAR: float = inspect.signature(slerp).parameters["collinear"].default
-_KINDS = {  # the first pattern that is found names the kind of a tensor
-    "norms": r"norm|\.ln_",
-    **{kind: rf"\b{kind}_proj\b" for kind in ("q", "k", "v", "o", "gate", "up", "down")},
-    "embedding": r"embed_tokens|embed_in|\bwte\b|word_embeddings",
-    "head": r"lm_head|embed_out",
-    "other": "",
-}
-_ORDER = ("q", "k", "v", "o", "gate", "up", "down", "other", "norms", "embedding", "head")
 _INK, _GREY, _SAME = "#333333", "#666666", "#E3E3E3"
 
 
@@ -103,11 +95,6 @@ _MAPS = (  # title, value of a square, what its unit is, colours
 )
 
 
-def kind_of(name: str) -> str:
-    """q, k, v, o, gate, up, down, norms, embedding, head or other, from a tensor's name."""
-    return next(kind for kind, pattern in _KINDS.items() if re.search(pattern, name))
-
-
 def measure(base: Tensor, pivot: Tensor, ancestor: Tensor | None = None) -> Sums:
     """The sums of two tensors of one shape and any dtype, block by block in float64.
 
@@ -137,7 +124,7 @@ def pooled(parts: Iterable[Sums]) -> Sums:
 def cells(rows: Sequence[Row]) -> dict[tuple[int | None, str], Sums]:
     """The sums of each layer and kind that occur, layers first, kinds in the order of the table."""
     places = {(row.layer, row.kind) for row in rows}
-    ordered = sorted(places, key=lambda at: (at[0] is None, at[0] or 0, _ORDER.index(at[1])))
+    ordered = sorted(places, key=lambda at: (at[0] is None, at[0] or 0, ORDER.index(at[1])))
     return {at: pooled(row.sums for row in rows if (row.layer, row.kind) == at) for at in ordered}
 
 
@@ -164,7 +151,7 @@ def tables(rows: Sequence[Row], title: str, signs: str) -> tuple[Table, Table]:
         f"SLERP = line: share of weights in tensors with |cosine| > {COLLINEAR:g}"
     )
     short.caption_justify = "left"
-    for kind in _ORDER:
+    for kind in ORDER:
         found = [sums for (_, other), sums in by_place.items() if other == kind]
         if found:
             short.add_row(kind, *_counted(pooled(found)))
@@ -232,7 +219,7 @@ def heatmaps(rows: Sequence[Row], path: Path, title: str) -> None:
 
     by_place = cells(rows)
     layers = sorted({layer for layer, _ in by_place if layer is not None})
-    kinds = [kind for kind in _ORDER if any(at[1] == kind and at[0] is not None for at in by_place)]
+    kinds = [kind for kind in ORDER if any(at[1] == kind and at[0] is not None for at in by_place)]
     outside = [kind for kind in ("embedding", "norms", "head", "other") if (None, kind) in by_place]
     tall = max(len(kinds), len(outside))
     figure = Figure(figsize=(min(16.0, 4.8 + 0.25 * max(len(layers), 8)), 1.9 + 0.5 * tall), dpi=200)

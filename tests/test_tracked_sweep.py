@@ -1,5 +1,6 @@
 """A small sweep as a user starts it: what its tracked runs hold is what is on disk, and what dashboards ask for."""
 
+import csv
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from wandb_server import wandb_server
 
 from experiments import dashboard
 from patientdx.evidence import NAMES
+from patientdx.report.__main__ import main as report_command
 from patientdx.tracking import wandb_run
 
 COLUMNS = {title for axes in wandb_run.AXES.values() for title in axes}
@@ -222,3 +224,37 @@ def test_an_outage_costs_one_warning_and_no_result(place, ended):
     (other,) = (place / "outputs/sweep").glob("mortality_slerp_*")
     assert rows_of(there) == rows_of(other)
     assert final_state(there, run_id_of(there))["summary"]["lambda"] == 0.2
+
+
+def test_page_latex_csv_and_tracker_agree_to_the_last_digit(place, capsys):
+    """From the command line to paper: they all say what metrics.json says."""
+    study = place / "outputs" / "sweep"
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert report_command([str(study), "--format", "latex"]) == 0
+    latex = capsys.readouterr().out
+    with (study / "sweep.csv").open(newline="") as file:
+        table = {line["fingerprint"]: line for line in csv.DictReader(file)}
+    folders = [path.parent for path in study.glob("*/metrics.json")]
+    assert len(folders) == 2
+    for folder in folders:
+        tracked = final_state(folder, run_id_of(folder))["summary"]
+        for row in rows_of(folder):
+            stem = "mortality" if row["split"] == "test" else f"mortality_{row['split']}"
+            for metric in ("auroc", "auprc"):
+                value, low, high = (row[f"{metric}{end}"] for end in ("", "_ci_low", "_ci_high"))
+                assert float(table[row["fingerprint"]][metric]) == value
+                assert f'data-value="{value}" data-low="{low}" data-high="{high}"' in page
+                assert f"& {value:.3f} [{low:.3f}, {high:.3f}]" in latex
+                if row["role"] == "merged":
+                    seen = [tracked[f"{stem}/{metric}{end}"] for end in ("", "_ci_low", "_ci_high")]
+                    assert seen == [value, low, high]
+
+
+def test_the_page_holds_the_command_that_made_it_and_no_place_of_this_machine(place, tiny_base):
+    page = (place / "outputs" / "sweep" / "report.html").read_text(encoding="utf-8")
+    (command,) = re.findall(r"<code>(python run\.py.*?)</code>", page, re.DOTALL)
+    assert command.startswith("python run.py -m base_model.source=PATH pivot_model.source=PATH")
+    for part in ("merge=slerp,linear", "lambda=0.2", "name=sweep", "&#39;splits=[pilot,test]&#39;"):
+        assert part in command
+    assert str(tiny_base) not in page
+    assert str(place) not in page

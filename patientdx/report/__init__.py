@@ -1,0 +1,29 @@
+"""What a reader sees of a run or a sweep: terminal tables, a page, files for a paper; and the λ chosen on pilot.
+
+Unless they say otherwise they take rows, one dict a model and split: `task`, `split`, `method`, `lambda` (float or
+None), `role` (base | merged | pivot, or a tabular model's name), for each metric its value and its interval (`auroc`,
+`auroc_ci_low`, `auroc_ci_high`), `n`, `events`, `prevalence`, `patients`, `abstention_mass` (probability on yes and no
+together), `distinct_scores`, `fingerprint`. A key that is absent or None is shown as absent. Tables fit a terminal of
+80 characters.
+"""
+
+from patientdx.drawing import lambda_curve
+from patientdx.report.choice import choose
+from patientdx.report.leading import best
+from patientdx.report.pages import write_report
+from patientdx.report.rows import metric_names, write_csv
+from patientdx.report.terminal import cohort, evaluation, probes, table, write_evaluation
+
+__all__ = [
+    "best",
+    "choose",
+    "cohort",
+    "evaluation",
+    "lambda_curve",
+    "metric_names",
+    "probes",
+    "table",
+    "write_csv",
+    "write_evaluation",
+    "write_report",
+]
