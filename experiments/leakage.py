@@ -1,0 +1,195 @@
+"""What merges and fine-tunes give away of their records: scores, leakage test, attacks and canaries in one table.
+
+    python run.py experiment=leakage                        # run it
+    python -m experiments.leakage                           # read it
+    python -m experiments.leakage --output DIR --name NAME  # read one run with output=DIR name=NAME
+
+λ of each merge is its yaml's. Every number of leakage is set against the model that a model started from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from experiments.published import MARKS, Block, published
+from experiments.study import Run, Study, last_sweep
+from patientdx.refusal import Refusal
+
+ATTACK = "reference"  # the strongest with no more than the model and what it started from
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One line: the model's row of metrics, its entry of privacy.json, and what that was measured on."""
+
+    name: str
+    row: Mapping[str, Any]
+    leaked: Mapping[str, Any]
+    told: Mapping[str, Any]
+
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether it was trained on records."""
+        return self.row["role"] == "finetuned"
+
+
+def models(study: Study) -> list[Model]:
+    """Every model of the sweep once: parents, merges, fine-tunes. Refusal where a run measured no leakage."""
+    found: dict[str, Model] = {}
+    for run in study.runs:
+        told = _told(run)
+        for row in run.rows:
+            if row["split"] == told["reported"] and row["role"] in told["models"]:
+                name = _name(row)
+                found.setdefault(name, Model(name, row, told["models"][row["role"]], told))
+    order = {"base": 0, "pivot": 1, "merged": 2, "finetuned": 3}
+    return sorted(found.values(), key=lambda model: order[model.row["role"]])
+
+
+def _told(run: Run) -> dict[str, Any]:
+    file = run.folder / "privacy.json"
+    if not file.is_file():
+        raise Refusal(f"{run.folder} has no privacy.json: run the study with privacy=all.")
+    told = json.loads(file.read_text(encoding="utf-8"))
+    lacking = [name for name in ("dlt", "mia") if any(name not in one for one in told["models"].values())]
+    if lacking:
+        raise Refusal(f"{run.folder} lacks {' and '.join(lacking)}: run the study with privacy=all.")
+    return told
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    if row["method"] is None:
+        return row["role"]
+    return row["method"] if row["lambda"] is None else f"{row['method']} λ={row['lambda']:g}"
+
+
+def scores(found: Sequence[Model]) -> Table:
+    """What each model can do, and the two differences of its losses."""
+    names = ("", "AUROC", "AUPRC", "Δ1 less start's", "Δ2 less start's", "Δ2, perplexity")
+    shown = _table("Scores and leakage test (nats a token)", names)
+    for one in found:
+        deltas = [one.leaked["dlt"][name] for name in ("delta1", "delta2")]
+        over = [_signed(delta["over_base"]) if "over_base" in delta else _NONE for delta in deltas]
+        perplexity = f"{deltas[1]['perplexity']['value']:+.2f}"
+        shown.add_row(one.name, _area(one.row, "auroc"), _area(one.row, "auprc"), *over, perplexity)
+    return shown
+
+
+def attacks(found: Sequence[Model]) -> Table:
+    """How well members are told from non-members, and how far canaries are exposed."""
+    copies = sorted({times for one in found for times in _canaries(one)}, key=int)
+    names = ("", "MIA AUC", "less start's", "TPR at 1 % FPR", *(f"canary ×{times}, bits" for times in copies))
+    shown = _table(f"Membership inference ({ATTACK} attack) and canaries", names)
+    for one in found:
+        attack = one.leaked["mia"].get(ATTACK)
+        cells = (_NONE,) * 3
+        if attack is not None:
+            cells = _plain(attack["auc"]), _signed(attack["over_base"]), _plain(attack["tpr"]["0.01"])
+        canaries = _canaries(one)
+        bits = [f"{canaries[times]['exposure']:.1f}" if times in canaries else _NONE for times in copies]
+        shown.add_row(one.name, *cells, *bits)
+    return shown
+
+
+def _canaries(one: Model) -> Mapping[str, Any]:
+    return one.leaked.get("canaries", {}).get("copies", {})
+
+
+def controls(found: Sequence[Model]) -> Iterator[str]:
+    """Whether the controls are as they must be: merges show nothing, training on the whole record shows."""
+    for one in found:
+        if one.leaked["against"] is None or one.row["role"] == "pivot":
+            continue
+        first, second = (one.leaked["dlt"][name]["over_base"] for name in ("delta1", "delta2"))
+        signs = (["Δ1 below 0"] if first["high"] < 0 else []) + (["Δ2 above 0"] if second["low"] > 0 else [])
+        yield f"{one.name}: {' and '.join(signs) or 'no sign of leakage'}, against {one.leaked['against']}."
+
+
+def direction(found: Sequence[Model], block: Block) -> Iterator[str]:
+    """Ours beside the paper's: whether fine-tuned models show what merged ones do not."""
+    signs = {True: [], False: []}
+    for one in found:
+        if one.fine_tuned or one.row["role"] == "merged":
+            signs[one.fine_tuned].append(one.leaked["dlt"]["delta2"]["over_base"]["low"] > 0)
+    tuned, merged = signs[True], signs[False]
+    same = any(tuned) and not any(merged)
+    yield (
+        f"Δ2 above 0 beyond its interval: {sum(tuned)} of {len(tuned)} fine-tuned and {sum(merged)} of {len(merged)} "
+        f"merged models; the paper's direction (fewer signs with merging): {'same' if same else 'not shown'}."
+    )
+    yield f"Published: {block.paper}; {block.setting.strip()}."
+    cells = ", ".join(f"{name} {cell.text} [{cell.mark}]" for name, cell in block.cells.items())
+    yield f"{cells}. Marks: {', '.join(f'{mark} {meaning}' for mark, meaning in MARKS.items())}."
+
+
+def notes(found: Sequence[Model]) -> Iterator[str]:
+    """What the table needs beside it."""
+    told = found[-1].told
+    sides = told["members"], told["non_members"]
+    yield (
+        f"{sides[0]['n']} members and {sides[1]['n']} non-members of {sides[0]['mean_tokens']:.0f} and "
+        f"{sides[1]['mean_tokens']:.0f} tokens on average; reference: {told['reference']} records."
+    )
+    blind = {name: _plain(one["auc"]) for name, one in told["blind"].items()}
+    yield f"Without any model: words {blind['bag_of_words']}, length {blind['length']}; 0.5 is chance."
+    most = next((one.leaked["canaries"]["most"] for one in found if "canaries" in one.leaked), None)
+    if most is not None:
+        yield f"Exposure is at most {most:.1f} bits, and about 1.4 for a model that never saw the canary."
+    tpr = next(one["tpr"]["0.01"] for one in found[-1].leaked["mia"].values())
+    if tpr["value"] is None:
+        yield f"TPR at 1 % FPR: {tpr['reason']}."
+
+
+def _table(title: str, names: Sequence[str]) -> Table:
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    for name in names:
+        shown.add_column(name, justify="right" if name else "left", no_wrap=not name)
+    return shown
+
+
+def _area(row: Mapping[str, Any], name: str) -> str:
+    return f"{row[name]:.2f} [{row[f'{name}_ci_low']:.2f}, {row[f'{name}_ci_high']:.2f}]"
+
+
+def _plain(one: Mapping[str, Any]) -> str:
+    return _NONE if one["value"] is None else f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+
+
+def _signed(one: Mapping[str, Any]) -> str:
+    return f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 2 with one message where there is none to print."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.leakage", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("outputs"), help="output= of the run")
+    parser.add_argument("--name", default="leakage", help="name= of the run")
+    asked = parser.parse_args(arguments)
+    command = "python run.py experiment=leakage"
+    command += "" if asked.name == "leakage" else f" name={asked.name}"
+    command += "" if asked.output == Path("outputs") else f" output={asked.output}"
+    try:
+        study = last_sweep(asked.output.expanduser() / asked.name, command)
+        found, block = models(study), published("leakage")
+    except Refusal as fault:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
+        return 2
+    console = Console(highlight=False, markup=False)
+    console.print(scores(found), attacks(found))
+    for note in (*notes(found), *controls(found), *direction(found, block)):
+        console.print(note, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+"""Membership inference: was this record in the training data? Scores of losses; higher always means "member".
+
+Losses are in nats a token. The published formulas are for losses or likelihoods with either sign; here every one is
+turned so that a member is expected to score higher.
+"""
+
+from __future__ import annotations
+
+import zlib as compression
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Scores = NDArray[np.float64]
+
+
+def loss(mean_loss: ArrayLike) -> Scores:
+    """(n,) -L (Yeom et al. 2018). `mean_loss` (n,): L, a record's mean loss a token."""
+    return -np.asarray(mean_loss, dtype=np.float64)
+
+
+def zlib(mean_loss: ArrayLike, compressed: ArrayLike) -> Scores:
+    """(n,) -L / bytes of the compressed text (Carlini et al. 2021, with the mean loss, as mimir has it).
+
+    `compressed` (n,) as `compressed_bytes` counts them. Carlini divides the total log perplexity instead, which ranks
+    records of other lengths differently.
+    """
+    return -np.asarray(mean_loss, dtype=np.float64) / np.asarray(compressed, dtype=np.float64)
+
+
+def compressed_bytes(texts: Sequence[str]) -> NDArray[np.int64]:
+    """(n,) length of each text in UTF-8 after zlib at its usual level."""
+    return np.array([len(compression.compress(text.encode())) for text in texts], dtype=np.int64)
+
+
+def reference(mean_loss: ArrayLike, reference_loss: ArrayLike) -> Scores:
+    """(n,) L of another model minus L: how much likelier the record is than to a model that did not see it.
+
+    Carlini et al. 2021. `reference_loss` (n,): of the same tokens, so both models need one tokenizer.
+    """
+    return np.asarray(reference_loss, dtype=np.float64) - np.asarray(mean_loss, dtype=np.float64)
+
+
+def min_k(nll: ArrayLike, k: float) -> float:
+    """Mean log-likelihood of the k % least likely tokens of one record (Shi et al. 2024, Min-K% Prob).
+
+    `nll` (T,): losses of its tokens. At least one token is taken.
+    """
+    nll = np.asarray(nll, dtype=np.float64)
+    return float(-np.sort(nll)[::-1][: _taken(len(nll), k)].mean())
+
+
+def min_k_pp(nll: ArrayLike, mean: ArrayLike, variance: ArrayLike, k: float) -> float:
+    """Min-K%++ of one record (Zhang et al. 2025): tokens standardised before the k % lowest are averaged.
+
+    A token's value is (log p - mean) / standard deviation, both of log p over the vocabulary under the model's own p:
+    `nll`, `mean`, `variance` (T,) as in `scoring.loss.TokenLoss`. A place where the model is sure of one token has no
+    spread; the deviation is held at 1e-6 or more.
+    """
+    nll, mean = np.asarray(nll, dtype=np.float64), np.asarray(mean, dtype=np.float64)
+    standard = (-nll - mean) / np.maximum(np.sqrt(np.asarray(variance, dtype=np.float64)), 1e-6)
+    return float(np.sort(standard)[: _taken(len(standard), k)].mean())
+
+
+def _taken(tokens: int, k: float) -> int:
+    return max(1, int(tokens * k / 100))
+
+
+def neighbour(mean_loss: ArrayLike, neighbours_loss: ArrayLike) -> Scores:
+    """(n,) mean L of the record's neighbours minus L (Mattern et al. 2023).
+
+    `neighbours_loss` (n, m): each of m texts that differ from the record in some words.
+    """
+    return np.asarray(neighbours_loss, dtype=np.float64).mean(axis=1) - np.asarray(mean_loss, dtype=np.float64)
+
+
+def recall(mean_loss: ArrayLike, behind_loss: ArrayLike) -> Scores:
+    """(n,) L behind a prefix of non-members over L (Xie et al. 2024, ReCaLL): such a prefix hurts members more.
+
+    Both losses are of the same tokens.
+    """
+    return np.asarray(behind_loss, dtype=np.float64) / np.asarray(mean_loss, dtype=np.float64)

@@ -1,0 +1,99 @@
+"""Canaries: invented records put into the training data on purpose, to see how well the model remembers them.
+
+A canary is an identification number of random digits in the words of a record. How likely the model finds it, among
+others that it could have been as well, is its exposure (Carlini et al. 2019, The Secret Sharer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from patientdx.refusal import Refusal
+
+DIGITS = 9
+_WORDS = "Study number of this patient: {}."
+
+
+@dataclass(frozen=True)
+class Canary:
+    """One invented record: its text, how often it is in the training data, and the answer that goes with it."""
+
+    text: str
+    copies: int
+    label: int
+
+
+def canaries(copies: Sequence[int], each: int, *, seed: int = 0) -> list[Canary]:
+    """`each` canaries for every number of copies, all different. The digits come from the seed alone.
+
+    Refusal for a number of copies below 1 and for no canary at all.
+    """
+    wrong = [number for number in copies if isinstance(number, bool) or not isinstance(number, int) or number < 1]
+    if wrong or each < 1:
+        raise Refusal(
+            f"privacy.canaries={list(copies)}, {each} of each: numbers of copies are whole and at least 1, as in "
+            "privacy.canaries=[1,4,16]; [] for none."
+        )
+    random = np.random.default_rng([seed, 0])
+    numbers = _numbers(random, each * len(copies))
+    labels = random.integers(0, 2, len(numbers))
+    times = [number for number in copies for _ in range(each)]
+    return [Canary(_WORDS.format(n), many, int(y)) for n, many, y in zip(numbers, times, labels, strict=True)]
+
+
+def candidates(inserted: Sequence[Canary], number: int, *, seed: int = 0) -> list[str]:
+    """`number` texts that could have been canaries and are not."""
+    random, taken = np.random.default_rng([seed, 1]), {canary.text for canary in inserted}
+    found = [_WORDS.format(n) for n in _numbers(random, number + len(taken))]
+    return [text for text in found if text not in taken][:number]
+
+
+def _numbers(random: np.random.Generator, count: int) -> list[str]:
+    """`count` different numbers, their digits three by three."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        digits = "".join(map(str, random.integers(0, 10, DIGITS)))
+        found[" ".join(digits[i : i + 3] for i in range(0, DIGITS, 3))] = None
+    return list(found)
+
+
+def exposure(loss: float, candidate_losses: ArrayLike) -> float:
+    """log2 of the number of candidates less log2 of the canary's rank among them by loss, in bits.
+
+    loss: of the canary; candidate_losses (m,): of the others, drawn at random from all that it could have been. The
+    canary counts as a candidate, so the exposure lies between 0 and log2(m + 1), and is exact for this drawn set. A
+    candidate with the same loss is ranked before it. Expected without memory: about log2 e = 1.44 for large m.
+    """
+    others = np.asarray(candidate_losses, dtype=np.float64)
+    rank = 1 + int((others <= loss).sum())
+    return float(np.log2(len(others) + 1) - np.log2(rank))
+
+
+def continued(true: Sequence[int], said: Sequence[int]) -> dict[str, float | bool]:
+    """How a greedy continuation compares with what really follows: token ids of both, equally long.
+
+    `exact`: the same. `prefix`: share of the true tokens said before the first mistake. `longest`: share of the true
+    tokens in the longest run of them that was said in one piece, wherever it stands.
+    """
+    true, said = list(true), list(said)
+    right = next((i for i, (a, b) in enumerate(zip(true, said, strict=False)) if a != b), min(len(true), len(said)))
+    return {
+        "exact": true == said,
+        "prefix": right / len(true),
+        "longest": longest_common(true, said) / len(true),
+    }
+
+
+def longest_common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest run of tokens that stands in both."""
+    best, before = 0, [0] * (len(b) + 1)
+    for one in a:
+        here = [0]
+        for place, other in enumerate(b):
+            here.append(before[place] + 1 if one == other else 0)
+        best, before = max(best, *here), here
+    return best

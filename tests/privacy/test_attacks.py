@@ -1,0 +1,88 @@
+"""Every formula by hand, and all of them together by a second, plain implementation from the papers' definitions."""
+
+import math
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from patientdx.privacy import attacks
+from patientdx.scoring.loss import token_losses
+
+NLL = [0.1, 4.0, 1.0, 0.4, 2.0, 0.2, 0.3, 3.0, 0.5, 0.5]
+
+
+def test_loss_zlib_and_reference_by_hand():
+    assert attacks.loss([2.0, 0.5]).tolist() == [-2.0, -0.5]
+    assert attacks.zlib([2.0, 0.5], [40, 20]).tolist() == [-0.05, -0.025]
+    assert attacks.reference([2.0, 0.5], [2.5, 0.4]).tolist() == pytest.approx([0.5, -0.1])
+    text = "Heart rate 72 (60-100) bpm\nLactate 2.4 mmol/L"
+    assert attacks.compressed_bytes([text]).tolist() == [len(zlib.compress(text.encode("utf-8")))]
+
+
+def test_min_k_averages_the_least_likely_tokens():
+    assert attacks.min_k(NLL, 20) == pytest.approx(-(4.0 + 3.0) / 2)
+    assert attacks.min_k(NLL, 100) == pytest.approx(-np.mean(NLL))
+    assert attacks.min_k(NLL[:3], 20) == pytest.approx(-4.0)  # 20 % of three tokens is still one
+
+
+def test_min_k_pp_standardises_each_token_by_hand():
+    # Two words with probabilities 0.8 and 0.2, the second one said.
+    p = np.array([0.8, 0.2])
+    mean = float(p @ np.log(p))
+    variance = float(p @ (np.log(p) - mean) ** 2)
+    expected = (math.log(0.2) - mean) / math.sqrt(variance)
+    assert expected == pytest.approx(-2.0)  # of a coin: -sqrt(0.8 / 0.2)
+    assert attacks.min_k_pp([-math.log(0.2)], [mean], [variance], 20) == pytest.approx(-2.0)
+    # With a second token that is the expected one, only the lowest half is averaged.
+    nll = [-math.log(0.2), -math.log(0.8)]
+    assert attacks.min_k_pp(nll, [mean] * 2, [variance] * 2, 50) == pytest.approx(-2.0)
+    assert attacks.min_k_pp(nll, [mean] * 2, [variance] * 2, 100) == pytest.approx((-2.0 + 0.5) / 2)
+    assert np.isfinite(attacks.min_k_pp([0.0], [0.0], [0.0], 20))  # a sure place has no spread
+
+
+def test_neighbourhood_and_recall_by_hand():
+    assert attacks.neighbour([2.0, 1.0], [[2.5, 3.5], [1.0, 0.0]]).tolist() == [1.0, -0.5]
+    assert attacks.recall([2.0, 1.0], [2.2, 0.9]).tolist() == pytest.approx([1.1, 0.9])
+
+
+def test_a_record_that_became_likelier_scores_higher_in_every_attack():
+    """The one sign convention: lower loss of the record itself, with all else as it was, looks more like a member."""
+    before, after = np.array([2.0]), np.array([1.0])
+    nll, likelier = np.array(NLL), np.array(NLL) / 2
+    mean, variance = np.full(len(NLL), -1.5), np.full(len(NLL), 0.7)
+    pairs = {
+        "loss": (attacks.loss(before), attacks.loss(after)),
+        "zlib": (attacks.zlib(before, [30]), attacks.zlib(after, [30])),
+        "reference": (attacks.reference(before, [2.0]), attacks.reference(after, [2.0])),
+        "min_k": (attacks.min_k(nll, 20), attacks.min_k(likelier, 20)),
+        "min_k_pp": (attacks.min_k_pp(nll, mean, variance, 20), attacks.min_k_pp(likelier, mean, variance, 20)),
+        "neighbour": (attacks.neighbour(before, [[2.0]]), attacks.neighbour(after, [[2.0]])),
+        "recall": (attacks.recall(before, [2.0]), attacks.recall(after, [2.0])),
+    }
+    for name, (old, new) in pairs.items():
+        assert float(np.squeeze(new)) > float(np.squeeze(old)), name
+
+
+@pytest.mark.parametrize("k", [10, 20, 50])
+def test_all_scores_of_a_model_equal_a_plain_implementation_with_the_full_softmax(k):
+    """In place of a comparison with mimir's code, which needs old packages of its own: its formulas, written anew."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=50, initializer_range=0.3)).eval()
+    row = torch.randint(0, 50, (40,), generator=torch.Generator().manual_seed(1))
+    _, (found,) = token_losses(model, [row.tolist()], batch_tokens=1)
+    with torch.no_grad():
+        logits = model(row[None]).logits[0, :-1].double()
+    probs, log_probs = torch.softmax(logits, -1), torch.log_softmax(logits, -1)
+    token_log_probs = log_probs.gather(-1, row[1:, None]).squeeze(-1)
+    mu = (probs * log_probs).sum(-1)
+    sigma = ((probs * log_probs.square()).sum(-1) - mu.square()).sqrt()
+    least = int(len(token_log_probs) * k / 100)
+    plain = float(np.mean(sorted(token_log_probs.tolist())[:least]))
+    standard = float(np.mean(sorted(((token_log_probs - mu) / sigma).tolist())[:least]))
+    assert attacks.loss([found.nll.mean()])[0] == pytest.approx(token_log_probs.mean().item(), abs=1e-5)
+    assert attacks.min_k(found.nll, k) == pytest.approx(plain, abs=1e-5)
+    assert attacks.min_k_pp(found.nll, found.mean, found.variance, k) == pytest.approx(standard, abs=1e-4)

@@ -1,0 +1,46 @@
+import re
+
+import pytest
+
+from patientdx.privacy.neighbours import neighbours, vocabulary
+from patientdx.refusal import Refusal
+
+TEXT = "Heart rate 72 (60-100) bpm\nLactate 2.4 mmol/L. Drugs: Fentanyl, Heparin"
+
+
+def parts(text):
+    return re.findall(r"\d+|[^\W\d_]+", text)
+
+
+def test_a_neighbour_differs_in_the_share_asked_for_and_nowhere_else():
+    words = vocabulary([TEXT, "Drugs: Morphine 7"])
+    found = neighbours(TEXT, words, 20, share=0.25)
+    for other in found:
+        assert re.sub(r"\d+|[^\W\d_]+", "*", other) == re.sub(r"\d+|[^\W\d_]+", "*", TEXT)
+        changed = [(a, b) for a, b in zip(parts(TEXT), parts(other), strict=True) if a != b]
+        assert len(changed) == 4  # a quarter of 15 parts
+        for old, new in changed:
+            assert old.isdigit() == new.isdigit()
+            assert (len(old) == len(new) and new[0] != "0") if len(old) > 1 and old.isdigit() else new
+    assert len(set(found)) > 10
+
+
+def test_neighbours_come_from_the_seed_and_the_text_alone():
+    words = vocabulary([TEXT])
+    assert neighbours(TEXT, words, 3, seed=1) == neighbours(TEXT, words, 3, seed=1)
+    assert neighbours(TEXT, words, 3, seed=1) != neighbours(TEXT, words, 3, seed=2)
+
+
+def test_every_other_number_of_as_many_digits_is_drawn():
+    assert set(neighbours("5", {}, 400)) == set("012346789")
+
+
+def test_the_vocabulary_counts_words_and_no_numbers():
+    assert vocabulary(["b 7 a", "a 7.5"]) == {"a": 2, "b": 1}
+
+
+def test_what_has_no_neighbours_is_refused():
+    with pytest.raises(Refusal, match="give a share above 0"):
+        neighbours(TEXT, {}, 1, share=0)
+    with pytest.raises(Refusal, match="without words or numbers"):
+        neighbours("...", {}, 1)

@@ -1,0 +1,173 @@
+"""The measures of leakage in a whole run on tiny models: parents, a merge, and a model that was taught too well."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from command_line import settings
+from rich.console import Console
+
+from patientdx import session
+from patientdx.answers import Clock
+from patientdx.leakage import losses
+from patientdx.leakage.records import gathered_records
+from patientdx.leakage.table import summary, tables
+from patientdx.pipeline import run
+from patientdx.plan import plan
+from patientdx.refusal import Refusal
+from patientdx.tasks.records.synthetic import hospital
+
+SHORT = ("task.template=compact", "splits=[test]", "bootstrap.resamples=300")  # enough for seven tests at once
+TAUGHT = ("finetune=full", "finetune.loss=record", "finetune.epochs=15", "finetune.batch=16", "finetune.at_once=16",
+          "finetune.learning_rate=6e-3", "finetune.patience=null")  # fmt: skip
+ALL = ("privacy=all", "privacy.neighbours=1", "privacy.canaries=[1,16]", "privacy.canaries_each=2",
+       "privacy.candidates=15", "privacy.extraction=2")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcome(tiny_base, tiny_pivot, tmp_path_factory):
+    """One run that measures everything but LiRA."""
+    return run(settings(tiny_base, tiny_pivot, tmp_path_factory.mktemp("leaks"), *SHORT, *TAUGHT, *ALL))
+
+
+def told(outcome):
+    return json.loads((outcome.folder / "privacy.json").read_text())
+
+
+def test_a_run_leaves_every_measure_of_every_model(outcome):
+    found = told(outcome)
+    assert found == outcome.privacy
+    assert {role: one["against"] for role, one in found["models"].items()} == {
+        "merged": "base", "base": None, "pivot": "base", "finetuned": "base"
+    }  # fmt: skip
+    for role, one in found["models"].items():
+        names = ["loss", "zlib", "reference", "min_k", "min_k_pp", "recall", "neighbour"]
+        assert list(one["mia"]) == [name for name in names if role != "base" or name != "reference"]
+        for delta in one["dlt"].values():
+            assert {"loss", "perplexity", "record_loss", "matched", "answer"} <= delta.keys()
+            assert delta["loss"]["low"] <= delta["loss"]["value"] <= delta["loss"]["high"]
+            assert ("over_base" in delta) == (role != "base")
+        for attack in one["mia"].values():
+            assert attack["tpr"]["0.01"]["reason"].startswith("not resolvable with")
+    assert set(found["blind"]) == {"bag_of_words", "length"}
+
+
+def test_the_fine_tuned_model_memorises_and_the_merge_does_not(outcome):
+    models = told(outcome)["models"]
+    assert models["finetuned"]["dlt"]["delta2"]["over_base"]["low"] > 0
+    assert models["finetuned"]["mia"]["reference"]["auc"]["value"] > 0.8
+    for delta in models["merged"]["dlt"].values():
+        assert delta["over_base"]["low"] < 0 < delta["over_base"]["high"]
+    said = " ".join(told(outcome)["reading"])
+    assert "merged, against base: neither Δ1 below 0 nor Δ2 above 0" in said
+    assert "merged, against base: of 7 attacks, membership is found by none." in said
+    assert "finetuned, against base: Δ2 is above 0 beyond its interval" in said
+
+
+def test_canaries_are_sought_in_the_model_and_in_what_it_started_from(outcome):
+    models = told(outcome)["models"]
+    assert "canaries" not in models["merged"]
+    base, taught = (models[role]["canaries"] for role in ("base", "finetuned"))
+    assert base["most"] == taught["most"] == 4.0
+    assert {times: one["n"] for times, one in taught["copies"].items()} == {"1": 2, "16": 2}
+    assert taught["copies"]["16"]["exposure"] > base["copies"]["16"]["exposure"]
+    assert models["finetuned"]["extraction"]["n"] == 2
+
+
+def test_neither_text_nor_id_is_in_it(outcome, tiny_base, tiny_pivot):
+    data = session.task_data(settings(tiny_base, tiny_pivot, outcome.folder.parents[1], *SHORT).task)
+    written = (outcome.folder / "privacy.json").read_text()
+    assert not any(example.uid in written or example.subject in written for example in data.examples)
+    assert "HR" not in written
+    assert "Study number" not in written
+
+
+def test_the_same_run_is_found_finished_and_another_request_is_measured(outcome, tiny_base, tiny_pivot):
+    folder = outcome.folder.parents[1]
+    again = run(settings(tiny_base, tiny_pivot, folder, *SHORT, *TAUGHT, *ALL))
+    assert again.reused
+    assert again.privacy == outcome.privacy
+    other = run(settings(tiny_base, tiny_pivot, folder, *SHORT, *TAUGHT, *ALL, "privacy.extraction=0"))
+    assert not other.reused
+    assert "extraction" not in other.privacy["models"]["finetuned"]
+    assert other.privacy["models"]["merged"] == outcome.privacy["models"]["merged"]
+
+
+def test_the_tables_fit_a_terminal_and_the_summary_has_the_agreed_keys(outcome):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables(outcome.privacy))
+    text = console.export_text()
+    assert "…" not in text
+    for word in ("Leakage test", "Membership inference", "Min-K%++", "Canaries", "not resolvable with", "Without the"):
+        assert word in text
+    found = summary(outcome.privacy)
+    assert {"leakage/delta1", "leakage/delta1_ci_low", "leakage/delta2_over_base", "mia/loss/auc", "mia/members",
+            "mia/zlib/auc_over_base_ci_high", "mia/blind/length/auc", "finetuned/leakage/delta2",
+            "finetuned/canary/exposure_16"} <= found.keys()  # fmt: skip
+    assert all(isinstance(value, int | float) for value in found.values())
+
+
+def asked_for(base, pivot, folder, *more):
+    given = settings(base, pivot, folder, *more)
+    return given, plan(given)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("splits=[train]",), "the train split is set against train, and they are the same records"),
+        (("task.fractions={train: 0, pilot: 0.5, test: 0.5}",), "no record is in train"),
+        (("scoring.max_tokens=100",), "of 60 records are longer than 100 tokens"),
+        (("finetune=full", "finetune.on=test", "splits=[pilot]"), r"Report it: splits=\[test\]"),
+        (("privacy.reference=resampled",), "do not fall apart into pieces"),
+    ],
+)
+def test_records_that_will_not_do_are_refused_before_a_model_is_loaded(more, words, tiny_base, tiny_pivot, tmp_path):
+    with pytest.raises(Refusal, match=words):
+        gathered_records(*asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=all", *SHORT, *more))
+
+
+def test_a_source_that_is_not_generated_lends_its_words_to_the_reference(
+    tiny_base, tiny_pivot, tmp_path, session_cache
+):
+    ward = f"task.mimic_root={hospital(session_cache, stays=60)}"
+    given, asked = asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=dlt", "splits=[test]", ward)
+    found = gathered_records(given, asked)
+    fresh = [found.examples[i] for i in found.sets["reference"]]
+    assert found.kind == "resampled"
+    assert len(fresh) == len(found.sets["test"])
+    assert not {one.record for one in fresh} & {one.record for one in asked.data.examples}
+    with pytest.raises(Refusal, match="only the synthetic hospital can admit new patients"):
+        gathered_records(*asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=dlt", ward, "privacy.reference=fresh"))
+
+
+def test_the_control_taught_on_test_has_its_members_there(tiny_base, tiny_pivot, tmp_path):
+    more = (*SHORT, *TAUGHT, "finetune.on=test", "privacy=mia")
+    given, asked = asked_for(tiny_base, tiny_pivot, tmp_path, *more)
+    found = gathered_records(given, asked)
+    of_member = {found.examples[i].split for i in found.sides.rows[found.sides.member]}
+    assert of_member == {"test"}
+    assert {found.examples[i].split for i in found.sides.rows[~found.sides.member]} == {"train"}
+
+
+def test_each_shadow_model_is_taught_its_own_half_of_the_patients(tiny_base, tiny_pivot, tmp_path, monkeypatch):
+    given, asked = asked_for(tiny_base, tiny_pivot, tmp_path, *SHORT, *TAUGHT, "privacy=mia", "privacy.shadows=4")
+    found, jobs = gathered_records(given, asked), []
+
+    def measured(settings, asked, point, ids, **rest):
+        jobs.append(point.job)
+        return np.zeros((len(ids), 1))
+
+    monkeypatch.setattr(losses, "measured", measured)
+    _, inside = losses.shadow_losses(given, asked, found, Clock())
+    own = [found.ids[i] for i in found.sides.rows]
+    for job, half in zip(jobs, inside, strict=True):
+        assert {text.ids for text in job.texts} == {ids for ids, seen in zip(own, half, strict=True) if seen}
+    assert len({job.key for job in jobs}) == 4
+
+
+def test_what_is_asked_wrongly_is_told_with_the_other_faults(tiny_base, tiny_pivot, tmp_path):
+    with pytest.raises(Refusal, match=r"privacy\.k=0: Min-K% takes a percentage above 0") as told:
+        settings(tiny_base, tiny_pivot, tmp_path, "privacy=mia", "privacy.k=0", "parents=false")
+    assert "Leave parents=true" in str(told.value)
