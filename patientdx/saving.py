@@ -6,9 +6,12 @@ import torch
 from rich.console import Console
 
 from patientdx.checkpoint.estimate import estimate
+from patientdx.checkpoint.locate import holds_patients
 from patientdx.checkpoint.outline import outline
+from patientdx.checkpoint.patients import mark
 from patientdx.checkpoint.save import save as write
 from patientdx.opening import recipe
+from patientdx.refusal import Refusal
 from patientdx.settings import Settings
 
 
@@ -20,6 +23,12 @@ def save(settings: Settings, process: tuple[int, int] = (0, 1)) -> None:
     made_of = settings.ingredients
     merge = recipe(made_of, settings.weight, settings.cache, adapt=settings.task is None)
     sources = (*made_of.models, *(() if made_of.ancestor is None else (made_of.ancestor,)))
+    held = [model.name for model in sources if holds_patients(model)]
+    if held and not settings.save_patients:
+        raise Refusal(
+            f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
+            "or say save_patients=true: the folder is then marked as one that holds patients."
+        )
     asked = {"cache": settings.cache, "sources": sources, "tokenizer": settings.tokenizer, "dtype": settings.save_dtype}
     target = settings.save or settings.output / settings.name / "merged"
     device = "cpu"
@@ -32,4 +41,6 @@ def save(settings: Settings, process: tuple[int, int] = (0, 1)) -> None:
         return
     folder = write(merge, target, device=device, process=process, **asked)
     if folder is not None:
+        if held:
+            mark(folder)
         console.print(f"merged model: {folder}")

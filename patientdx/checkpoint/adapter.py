@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from patientdx.checkpoint.hashes import BEHAVIOUR_FILES, made_of
+from patientdx.checkpoint.patients import mark, marked
 from patientdx.checkpoint.read import Checkpoint, TensorHeader, read_header
 from patientdx.checkpoint.write import write_safetensors
 from patientdx.refusal import Refusal
@@ -162,6 +163,8 @@ def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
     for name in (*BEHAVIOUR_FILES, "model.safetensors.index.json"):
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, into / name)
+    if marked(base.folder) or marked(folder):
+        mark(into)
 
 
 def _adapter_config(folder: Path) -> dict:

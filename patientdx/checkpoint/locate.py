@@ -11,6 +11,7 @@ from patientdx.checkpoint.adapter import ADAPTER_FILES, AdaptedCheckpoint, apply
 from patientdx.checkpoint.cache import build_folder
 from patientdx.checkpoint.convert import CONVERSION, convert_gguf
 from patientdx.checkpoint.hashes import content_hash, file_hash, folder_hash
+from patientdx.checkpoint.patients import marked
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.refusal import Refusal
 
@@ -77,6 +78,14 @@ def locate(model: ModelSource, cache: Path) -> Path:
     final = cache / "models" / f"{model.name}-{_short(f'gguf {CONVERSION} {file_hash(place, cache)}')}"
     # The usual four bits and more a weight become sixteen.
     return build_folder(final, lambda into: convert_gguf(place, into), need_bytes=4 * place.stat().st_size)
+
+
+def holds_patients(model: ModelSource) -> bool:
+    """Whether the model's folder, or its adapter's, is marked as one that was trained on patients' records."""
+    places = [Path(place).expanduser() for place in (model.source, model.adapter) if place is not None]
+    return any(marked(place if place.is_dir() else place.parent) for place in places) or (
+        model.adapter is not None and marked(REPOSITORY / model.adapter)
+    )
 
 
 def adapted(model: ModelSource, cache: Path) -> Checkpoint | AdaptedCheckpoint:

@@ -1,1 +1,1 @@
-"""The only code that computes a gradient: today, how the shipped numeric pivot was trained, on generated numbers."""
+"""The only code that computes a gradient: of fine-tuned comparators, and how the shipped numeric pivot was trained."""

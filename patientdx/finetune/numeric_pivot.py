@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm, trange
 
+from patientdx.finetune.loss import hidden_at
 from patientdx.finetune.numeric_questions import Question, conversation
 
 SEED = 20260
@@ -116,11 +117,9 @@ def batches(tokenizer, rng: random.Random, curriculum: Curriculum):
 def answer_loss(model, ids_BL: Tensor, places: Tensor, answers: Tensor) -> tuple[Tensor, float]:
     """Cross entropy over the whole vocabulary at the answer positions only, and the share answered rightly.
 
-    The head sees one 2-D matrix of hidden states: a 3-D product would copy it for every row. Padding is on the
-    right and attention causal, so no mask is needed.
+    Padding is on the right and attention causal, so no mask is needed.
     """
-    hidden_BLD = model.model(input_ids=ids_BL, use_cache=False).last_hidden_state
-    logits = torch.nn.functional.linear(hidden_BLD[places[:, 0], places[:, 1]], model.lm_head.weight).float()
+    logits = model.lm_head(hidden_at(model, ids_BL, places[:, 0], places[:, 1])).float()
     loss = torch.nn.functional.cross_entropy(logits, answers)
     return loss, (logits.argmax(-1) == answers).float().mean().item()
 
