@@ -14,6 +14,8 @@ UNKNOWN = "unknown"
 _SEXES = {"F": "female", "M": "male"}
 _BANDS = ((45, "18-44"), (65, "45-64"), (80, "65-79"))  # (below, name)
 _OLDEST = "80 or over"
+# MIMIC-IV's words. Another hospital's field may hold anything, and a group's name is printed.
+_INSURANCES = {name.upper(): name for name in ("Medicaid", "Medicare", "Private", "No charge", "Other")}
 
 
 @cache
@@ -30,14 +32,15 @@ def age_band(age: int) -> str:
 def groups(people: Iterable[tuple[int, str | None, str | None, str | None]]) -> dict[str, tuple[str, ...]]:
     """Lists `age`, `sex`, `race` and `insurance` of people given as (age in years, gender, race, insurance).
 
-    A race that races.csv does not list is "other"; what is missing is "unknown".
+    A race that races.csv does not list is "other", an insurance that MIMIC-IV does not know "Other"; what is missing is
+    "unknown".
     """
     rows = [
         (
             age_band(age),
             _SEXES.get((gender or "").strip().upper(), UNKNOWN),
             _races().get(race.strip().upper(), "other") if race else UNKNOWN,
-            insurance.strip() if insurance and insurance.strip() else UNKNOWN,
+            _INSURANCES.get(insurance.strip().upper(), "Other") if insurance and insurance.strip() else UNKNOWN,
         )
         for age, gender, race, insurance in people
     ]

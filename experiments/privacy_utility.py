@@ -1,0 +1,216 @@
+"""What differential privacy costs: ε against the AUROC that search=private is expected to reach.
+
+    python run.py experiment=privacy_utility                        # run it
+    python -m experiments.privacy_utility                           # read it; a picture goes beside sweep.csv
+    python -m experiments.privacy_utility --epsilon 0.1 1 10 --max-stays 2
+
+The chances of each λ under the exponential mechanism follow from the scores that the sweep kept, so the expectation is
+exact and no model is run. The table is made of exact pilot scores: it is for the house, not for release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from experiments.study import Study, last_sweep, refuse_shared_patients
+from patientdx.metrics.bootstrap import replicates
+from patientdx.metrics.ranking import auroc
+from patientdx.refusal import Refusal
+from patientdx.report import choose
+from patientdx.search.private import doubled_pairs, exponents, first_stays, probabilities
+from patientdx.whole import write_whole
+
+EPSILONS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+_TEST, _PILOT, _INK, _GREY = "#0072B2", "#D55E00", "#333333", "#999999"  # Okabe and Ito's colours, as in the λ curve
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method's grid: AUROC of each λ on pilot (stays that count) and on test, and what the mechanism needs of them.
+
+    weights (K,) ascending; resampled (K, resamples): test AUROC on the same draws of patients for every λ.
+    """
+
+    method: str
+    weights: tuple[float, ...]
+    doubled: tuple[int, ...]
+    stays: int
+    events: int
+    pilot: NDArray[np.float64]
+    test: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+    best: int
+    level: float
+
+    def chances(self, epsilon: float, max_stays: int) -> NDArray[np.float64]:
+        """(K,) probability of each λ."""
+        return probabilities(exponents(self.doubled, self.stays, Fraction(str(epsilon)), max_stays))
+
+    def loss(self, chances: NDArray[np.float64]) -> tuple[float, float, float]:
+        """Test AUROC of the grid's λ less the expected one, with its interval by patient, paired; chances as given."""
+        drawn = self.resampled[self.best] - chances @ self.resampled
+        tail = (1 - self.level) / 2
+        low, high = np.nanquantile(drawn, [tail, 1 - tail])
+        return float(self.test[self.best] - chances @ self.test), float(low), float(high)
+
+
+def curves(study: Study, max_stays: int) -> list[Curve]:
+    """The grid of each method of a sweep. Refusal where pilot or test scores are missing, or patients are in both."""
+    refuse_shared_patients(study.runs[0], "pilot", "test")
+    rows = [row for row in study.rows if row["role"] == "merged" and row["lambda"] is not None]
+    found = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        weights = tuple(sorted({row["lambda"] for row in rows if row["method"] == method}))
+        if len(weights) < 2:
+            raise Refusal(f"the last sweep in {study.folder} has one λ of {method}: a choice needs two at least.")
+        found.append(_curve(study, method, weights, max_stays))
+    if not found:
+        raise Refusal(f"the last sweep in {study.folder} has no merged model with a λ.")
+    return found
+
+
+def _curve(study: Study, method: str, weights: tuple[float, ...], max_stays: int) -> Curve:
+    runs = [study.run_of(method, weight) for weight in weights]
+    answers = {split: [run.answers("merged", split) for run in runs] for split in ("pilot", "test")}
+    for split, several in answers.items():
+        if not several[0] or any({k: v[:2] for k, v in one.items()} != {k: v[:2] for k, v in several[0].items()}
+                                 for one in several):  # fmt: skip
+            raise Refusal(f"the runs of {study.folder} did not answer the same {split} rows: run the sweep again.")
+    patient, label, _ = zip(*answers["pilot"][0].values(), strict=True)
+    counted = first_stays(patient, max_stays)
+    label = np.array(label)[counted]
+    score = np.array([[row[2] for row in one.values()] for one in answers["pilot"]])[:, counted]
+    doubled = tuple(doubled_pairs(one, label) for one in score)
+    events = int(label.sum())
+    if events in (0, len(label)):
+        raise Refusal(f"of {len(label)} pilot stays that count {events} are events: an AUROC needs both outcomes.")
+    config = runs[0].config
+    test_patient, test_label, _ = zip(*answers["test"][0].values(), strict=True)
+    drawn = [
+        replicates({"": auroc}, [row[2] for row in one.values()], test_label, test_patient,
+                   resamples=config["bootstrap"]["resamples"], seed=config["seed"])[""]
+        for one in answers["test"]
+    ]  # fmt: skip
+    merged = [row for row in study.rows if row["role"] == "merged" and row["method"] == method]
+    tested = {row["lambda"]: row["auroc"] for row in merged if row["split"] == "test"}
+    return Curve(
+        method, weights, doubled, len(label), events,
+        np.array(doubled) / (2 * events * (len(label) - events)), np.array([tested[weight] for weight in weights]),
+        np.array(drawn), weights.index(choose(merged, "auroc")["lambda"]), config["bootstrap"]["level"],
+    )  # fmt: skip
+
+
+def table(curve: Curve, epsilons: Sequence[float], max_stays: int) -> Table:
+    """One line an ε, between a blind draw and the grid."""
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"\n{curve.method}", title_justify="left")
+    for name in ("ε", "odds ×", "pilot", "test", "loss to grid", "grid's λ"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    even = np.full(len(curve.weights), 1 / len(curve.weights))
+    shown.add_row("blind", "1", *_cells(curve, even))
+    for epsilon in epsilons:
+        odds = f"{math.exp(epsilon):.3g}" if epsilon < 700 else "∞"
+        shown.add_row(f"{epsilon:g}", odds, *_cells(curve, curve.chances(epsilon, max_stays)))
+    whole = (np.arange(len(even)) == curve.best).astype(float)
+    shown.add_row("grid", "∞", *_cells(curve, whole))
+    return shown
+
+
+def _cells(curve: Curve, chances: NDArray[np.float64]) -> tuple[str, str, str, str]:
+    loss, low, high = curve.loss(chances)
+    return (
+        f"{chances @ curve.pilot:.3f}",
+        f"{chances @ curve.test:.3f}",
+        f"{loss:+.3f} [{low:+.3f}, {high:+.3f}]",
+        f"{100 * chances[curve.best]:.0f} %",
+    )
+
+
+def draw(curve: Curve, max_stays: int, path: Path) -> None:
+    """ε against the expected AUROC on pilot and test, between a blind draw and the grid, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.4), dpi=200, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    places = np.logspace(-2, 2, 121)
+    for name, values, colour in (("test", curve.test, _TEST), ("pilot", curve.pilot, _PILOT)):
+        found = [curve.chances(float(epsilon), max_stays) @ values for epsilon in places]
+        axes.plot(places, found, color=colour, linewidth=1.8, label=name)
+        axes.axhline(values[curve.best], color=colour, linewidth=0.9, linestyle=(0, (6, 3)), alpha=0.7)
+        axes.annotate("grid", (places[0], values[curve.best]), color=colour, fontsize=8.5, va="bottom")
+    axes.set_xscale("log")
+    axes.set_xlabel("ε of the draw of λ", color=_INK)
+    axes.set_ylabel("expected AUROC", color=_INK)
+    axes.set_title(f"{curve.method}: what privacy costs", loc="left", color=_INK, pad=20)
+    note = f"pilot: {curve.stays} stays that count, {curve.events} events; {len(curve.weights)} λ; dashed: search=grid"
+    axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=_GREY)
+    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(_GREY)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+
+
+def notes(found: Sequence[Curve], study: Study, max_stays: int) -> list[str]:
+    """What the table needs beside it."""
+    row = study.row("merged", "test")
+    one = found[0]
+    return [
+        f"{row['task']}, base {row['base']}, pivot {row['pivot']}, {row['dtype']}. Pilot: {one.stays} stays of at most "
+        f"{max_stays} a patient, {one.events} events; test: {row['n']} stays, {row['events']} events.",
+        "Odds ×: one patient more or less, with all stays, changes the odds of no λ by more than this factor. Blind: "
+        "every λ alike. Grid: the best of pilot, no privacy.",
+        "Expected values are exact for these scores. Loss: test AUROC of the grid's λ less the expected one, paired "
+        f"intervals by patient ({one.level:.0%}), the chances taken as they are.",
+        "k times as many pilot patients with these same AUROCs act as an ε k times as large.",
+        "Nothing was published to compare with: PatientDx chooses λ by the grid.",
+        "The table shows exact pilot scores: it stays in the house.",
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables and write the pictures; 2 with one message where there is nothing to read."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.privacy_utility", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("outputs"), help="output= of the run")
+    parser.add_argument("--name", default="privacy_utility", help="name= of the run")
+    parser.add_argument("--epsilon", type=float, nargs="+", default=EPSILONS, help="the ε to show")
+    parser.add_argument("--max-stays", type=int, default=1, help="search.max_stays")
+    asked = parser.parse_args(arguments)
+    command = "python run.py experiment=privacy_utility"
+    command += "" if asked.name == "privacy_utility" else f" name={asked.name}"
+    command += "" if asked.output == Path("outputs") else f" output={asked.output}"
+    console = Console(highlight=False, markup=False)
+    try:
+        if not all(0 < one < math.inf for one in asked.epsilon) or asked.max_stays < 1:
+            raise Refusal("--epsilon and --max-stays take numbers above 0.")
+        study = last_sweep(asked.output.expanduser() / asked.name, command)
+        found = curves(study, asked.max_stays)
+        for curve in found:
+            suffix = "" if len(found) == 1 else f"_{curve.method}"
+            path = study.folder / f"privacy_utility{suffix}.png"
+            draw(curve, asked.max_stays, path)
+            console.print(table(curve, sorted(asked.epsilon), asked.max_stays))
+            console.print(f"picture: {path}", soft_wrap=True)
+    except Refusal as fault:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
+        return 2
+    for note in notes(found, study, asked.max_stays):
+        console.print(note, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
