@@ -1,45 +1,81 @@
 """python run.py merge=slerp lambda=0.4 · python run.py -m merge=slerp lambda=0.1,0.2,0.4 · see README.md"""
 
+from __future__ import annotations
+
+import gc
 import logging
 import os
 import sys
+import traceback
 import warnings
+from typing import TYPE_CHECKING
 
 import hydra
 import torch
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from patientdx import sweep
+from patientdx import failure, pointers, results, sweep
 from patientdx.refusal import Refusal
 from patientdx.settings import Settings, parse
+
+if TYPE_CHECKING:
+    from patientdx.pipeline import Outcome
 
 RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
-    """One run, or one job of a sweep: settings in, merged model and result folder out."""
+    """One run, or one job of a sweep, whose other jobs go on whatever becomes of it."""
     job = HydraConfig.get()
-    number = job.job.num if job.mode == RunMode.MULTIRUN else None
+    code = attempt(cfg, job)
+    if code and job.mode != RunMode.MULTIRUN:
+        sys.exit(code)
+    if code:  # what the error held of memory is free by now
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def attempt(cfg: DictConfig, job: HydraConf) -> int:
+    """Settings in, merged model and result folder out. Returns 0, 2 where that was refused, 1 where it failed."""
+    swept = job.mode == RunMode.MULTIRUN
     try:
-        settings = parse(cfg, sweep=number is not None)
+        settings = parse(cfg, sweep=swept, overrides=job.overrides.task)
         if settings.dry_run or settings.save is not None:
             save(settings)
         if settings.task_name is not None and not settings.dry_run:
-            score(cfg, settings, number)
-    except Refusal as fault:
-        sweep.refuse(fault)
-        if number is None:
-            if PROCESSES > 1:
-                # All were refused alike. Whoever ends first has the others ended too: not before the word is out.
-                from patientdx import session
+            score(cfg, settings, job)
+        elif swept and sweep.leads():
+            folder = sweep.folder_of(cfg, job.runtime.output_dir)
+            pointers.leave(folder, job.job.num, {"saved": True, "overrides": list(job.overrides.task)})
+    except Exception as error:
+        open_data = cfg.get("task", {}).get("mimic_root", "somewhere") is None  # a synthetic hospital
+        complain(error, open_data)
+        refused = isinstance(error, Refusal)
+        if swept:
+            folder = sweep.folder_of(cfg, job.runtime.output_dir)
+            sweep.leave_fault(folder, job.job.num, error, job.overrides.task, open_data=open_data)
+        elif PROCESSES > 1 and refused:
+            # All were refused alike. Whoever ends first has the others ended too: not before the word is out.
+            from patientdx import session
 
-                session.accelerator(str(cfg.device)).wait_for_everyone()
-            sys.exit(2)
-        sweep.leave_fault(cfg, number, fault)  # the other runs go on; the end of the sweep says which was refused
+            session.accelerator(str(cfg.device)).wait_for_everyone()
+        return 2 if refused else 1
+    return 0
+
+
+def complain(error: Exception, open_data: bool) -> None:
+    """Say on stderr what went wrong: for the user's own screen in full where HYDRA_FULL_ERROR=1 asks for it."""
+    if not isinstance(error, Refusal) and os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    elif not isinstance(error, Refusal):
+        sweep.say("\n".join(failure.trace(error)))
+    sweep.say(failure.told(error, open_data=open_data))
 
 
 def save(settings: Settings) -> None:
@@ -55,28 +91,51 @@ def save(settings: Settings) -> None:
     session.together(lambda: saving.save(settings, (RANK, PROCESSES)))
 
 
-def score(cfg: DictConfig, settings: Settings, number: int | None) -> None:
+def score(cfg: DictConfig, settings: Settings, job: HydraConf) -> None:
     """Score the run's models on the task, and show what was found."""
     # Not at the top: a merge to disk starts without the libraries that run a model.
-    from patientdx import report
     from patientdx.pipeline import run
 
     outcome = run(settings)
     if not sweep.leads():
         return
-    if number is not None:
-        sweep.leave_pointer(cfg, number, outcome.folder, outcome.seconds, outcome.reused)
-    else:
-        console = Console()
-        console.print(report.cohort(outcome.cohort), report.table(outcome.rows, title="\nModels"))
-        if outcome.clinical is not None:
-            console.print(report.evaluation(outcome.clinical))
-            report.write_evaluation(outcome.clinical, outcome.folder)
-        if outcome.probes is not None:
-            console.print(report.probes(outcome.probes))
-        sweep.draw(outcome.rows, outcome.folder)
+    overrides = list(job.overrides.task)
+    if not outcome.reused:
+        results.write_json({"overrides": overrides}, outcome.folder / "command.json")
     note = "found finished, nothing was computed again: " if outcome.reused else "written: "
+    if job.mode == RunMode.MULTIRUN:
+        folder = sweep.folder_of(cfg, job.runtime.output_dir)
+        told = {"folder": outcome.folder.name, "reused": outcome.reused, "seconds": outcome.seconds}
+        pointers.leave(folder, job.job.num, told | {"overrides": overrides})
+        if sys.stdout.isatty():
+            note = f"{pointers.progress(folder)}. {note}"
+    else:
+        show(outcome)
     Console(soft_wrap=True, highlight=False, markup=False).print(f"{note}{outcome.folder}")
+
+
+def show(outcome: Outcome) -> None:
+    """A single run's tables on the terminal, and its pictures."""
+    from patientdx import graded_table, report
+    from patientdx.leakage.table import tables as leakage
+    from patientdx.search.table import table as search
+
+    console = Console()
+    yes_no = outcome.graded is None
+    models = [report.table(outcome.rows, title="\nModels")] if yes_no else graded_table.models(outcome.rows)
+    console.print(report.cohort(outcome.cohort), *models)
+    if outcome.search is not None:
+        console.print(search(outcome.search))
+    if outcome.clinical is not None:
+        console.print(report.evaluation(outcome.clinical))
+        report.write_evaluation(outcome.clinical, outcome.folder)
+    if outcome.probes is not None:
+        console.print(report.probes(outcome.probes))
+    if outcome.privacy is not None:
+        console.print(leakage(outcome.privacy))
+    if outcome.graded is not None:
+        console.print(*graded_table.tables(outcome.graded))
+    sweep.draw(outcome.rows, outcome.folder)
 
 
 if __name__ == "__main__":
@@ -85,6 +144,10 @@ if __name__ == "__main__":
         warnings.simplefilter("ignore")
     try:
         main()
+    except SystemExit as end:
+        # A launcher that lost a worker gives up without an end; what the others finished is shown all the same.
+        code = sweep.close()
+        sys.exit(end.code or code)
     finally:
         # A process group left to the interpreter's end can abort it: its threads are still running.
         if torch.distributed.is_initialized():

@@ -88,11 +88,15 @@ def last_sweep(folder: Path, command: str) -> Study:
         raise Refusal(f"{folder} holds no sweep: nothing was run yet. First:\n  {command}")
     left = [json.loads(path.read_text(encoding="utf-8")) for path in pointers]
     for path, one in zip(pointers, left, strict=True):
-        if "refused" in one:
-            raise Refusal(
-                f"run {path.stem} of the last sweep in {folder} was refused, and a table has no gaps: {one['refused']}"
-            )
-    folders = [folder / one["folder"] for one in left]
+        for became in ("refused", "failed"):
+            if became in one:
+                verb = "was refused" if became == "refused" else "failed"
+                raise Refusal(
+                    f"run {path.stem} of the last sweep in {folder} {verb}, and a table has no gaps: {one[became]}"
+                )
+    folders = [folder / one["folder"] for one in left if "folder" in one]
+    if not folders:
+        raise Refusal(f"the last sweep in {folder} saved merges and scored none. First:\n  {command}")
     gone = [one.name for one in folders if not (one / "metrics.json").is_file()]
     if gone:
         raise Refusal(f"{folder} no longer holds {', '.join(gone)} of its last sweep. Run it again:\n  {command}")

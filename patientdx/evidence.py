@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from patientdx import clinical
+from patientdx import clinical, finetuning
 from patientdx.call import dotted
 from patientdx.merge.schedule import label
 from patientdx.metrics import answering, bootstrap, ranking
@@ -18,6 +18,7 @@ from patientdx.opening import curves
 from patientdx.plan import SCORING, TABULAR, Plan, Point
 from patientdx.results import hashed
 from patientdx.scoring.choice import Scores
+from patientdx.search.record import summary
 from patientdx.settings import Settings
 
 PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scikit-learn", "duckdb")
@@ -121,17 +122,21 @@ def evaluation(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
 def headline(
     settings: Settings, asked: Plan, found: Found, rows: list[dict], evaluated: Mapping[str, Any] | None
 ) -> tuple[dict, dict[str, list]]:
-    """For a tracker, of the run's own model: numbers by `mortality/auroc`, ROC and PR points by `mortality/test/roc`.
+    """For a tracker: numbers by `mortality/auroc`, ROC and PR points by `mortality/test/roc`, of the run's own model.
 
-    The last split is the one that is reported and goes by the task's own name; others say which they are. Of that
-    split there are also calibration and net benefit, where they were `evaluated`.
+    The last split is the one that is reported and goes by the task's own name; others say which they are. The other
+    models' metrics are beside it, by `mortality/base/auroc`. Of the reported split there are also calibration and net
+    benefit, where they were `evaluated`.
     """
     summary: dict[str, float | int | str] = {}
     points, own = {}, asked.points[0].role
+    metrics = [f"{label}{end}" for label, _ in settings.metrics for end in ("", "_ci_low", "_ci_high")]
     for row in rows:
+        stem = row["task"] if row["split"] == settings.reported else f"{row['task']}_{row['split']}"
         if row["role"] == own:
-            stem = row["task"] if row["split"] == settings.reported else f"{row['task']}_{row['split']}"
             summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in NAMES and v is not None}
+        else:
+            summary |= {f"{stem}/{row['role']}/{k}": row[k] for k in metrics if row.get(k) is not None}
     for role, split in asked.keys:
         if role == own:
             probability, labels = found[role, split].probability, _labels(asked, split)
@@ -140,9 +145,19 @@ def headline(
     if evaluated is not None:
         stem, one = f"{settings.task_name}/{settings.reported}", evaluated["models"][own]
         bins, benefit = one["calibration"]["raw"]["curve"], one["decision_curve"]["raw"]
+        summary |= _calibration(f"{settings.task_name}/calibration", one["calibration"]["raw"])
         points[f"{stem}/calibration"] = [(bin_["probability"], bin_["observed"]) for bin_ in bins]
         points[f"{stem}/decision"] = list(zip(benefit["threshold"], benefit["model"], strict=True))
     return summary, points
+
+
+def _calibration(stem: str, raw: Mapping[str, Any]) -> dict[str, float]:
+    """What of the raw calibration is one number, with the ends of its interval."""
+    found = {}
+    for name in ("brier", "ece", "intercept", "slope", "observed_minus_expected"):
+        ends = {"": "value", "_ci_low": "low", "_ci_high": "high"}
+        found |= {f"{stem}/{name}{end}": raw[name].get(key) for end, key in ends.items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
@@ -170,7 +185,9 @@ def provenance(settings: Settings, asked: Plan, seconds: Mapping[str, float], pr
     data = asked.data
     language = {} if asked.opened is None else _merged_from(settings, asked, processes)
     return language | {
+        "search": None if settings.search is None else summary(settings.search.record),
         "baselines": _baselines(settings, asked),
+        "finetune": _finetuned(settings, asked),
         "task": {"fingerprint": data.fingerprint, "open_data": data.open_data, "cohort": data.cohort,
                  **data.provenance},
         "seed": settings.seed,
@@ -195,8 +212,16 @@ def _merged_from(settings: Settings, asked: Plan, processes: int) -> dict[str, A
                   "summary": branches(tensors), "tensors": tensors},
         "scoring": {"version": SCORING, "dtype": settings.dtype, "prompts": len(tokens.ids),
                     "tokens": sum(map(len, tokens.ids)), "common_prefix": tokens.prefix, "records_cut": tokens.cut,
-                    "processes": processes, "answer_tokens": tokens.options},
+                    "processes": processes, "answer_tokens": getattr(tokens, "options", None)},
     }  # fmt: skip
+
+
+def _finetuned(settings: Settings, asked: Plan) -> dict[str, Any] | None:
+    """What was trained, on what, and what that took; None where nothing was."""
+    for point in asked.points:
+        if point.job is not None:
+            return finetuning.said(settings, point.job, point.trained_on, asked.data)
+    return None
 
 
 def _baselines(settings: Settings, asked: Plan) -> list[dict[str, Any]]:

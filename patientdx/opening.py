@@ -65,9 +65,14 @@ def parents(
     return Parents(opened[: len(models)], tuple(names), origin, cache)
 
 
+def parents_of(made_of: Ingredients, cache: Path, *, adapt: bool = False) -> Parents:
+    """The parents of a merge, opened once for all merges that have the same; see `parents`."""
+    return parents(made_of.models, cache, made_of.ancestor, made_of.tokenizer, adapt)
+
+
 def recipe(made_of: Ingredients, weight: Schedule | None, cache: Path, *, adapt: bool = False) -> Recipe:
     """The merge of the parents at λ = `weight`; Refusal where the method lacks something. adapt: see `parents`."""
-    found = parents(made_of.models, cache, made_of.ancestor, made_of.tokenizer, adapt)
+    found = parents_of(made_of, cache, adapt=adapt)
     merge = made_of.merge
     if made_of.layers not in (None, depth(found.names)):
         raise Refusal(

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from patientdx import session
-from patientdx.evidence import Found, evaluation, headline, measure, predictions, probed, provenance
+from patientdx import evidence, finetuning, generated, graded, searching, session
+from patientdx.answers import Clock, answer, kept, predict
+from patientdx.evidence import Found, evaluation, headline, probed, provenance
+from patientdx.kinds import CHOICE, GENERATE
+from patientdx.leakage import run as leakage
+from patientdx.leakage.table import summary as leakage_summary
 from patientdx.merge.schedule import label
-from patientdx.opening import curves, parents, recipe
-from patientdx.plan import Plan, Point, folder_name, plan
-from patientdx.refusal import Refusal
-from patientdx.results import CLINICAL, Store, read_json, read_run, write_run
-from patientdx.scoring.choice import Scores, score
-from patientdx.scoring.prompts import Prompts
+from patientdx.opening import parents_of
+from patientdx.plan import Plan, folder_name, plan
+from patientdx.results import CLINICAL, TRACKED, make_writable, read_json, read_run, turn, write_json, write_run
+from patientdx.scoring.choice import Scores
+from patientdx.search.record import SEARCH
 from patientdx.settings import MERGED, Settings
-from patientdx.tabular import log_mass
-from patientdx.tracking import TrackingSettings, track
+from patientdx.tracking import TrackingSettings, track, tracking_settings
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,8 @@ class Outcome:
     """What a run gave: one row a model and split (as in `report`), its folder, and whether it was there before.
 
     `cohort` is the attrition table, `probes` how much hangs on the question's wording, `clinical` the evaluation for
-    the clinic; the last two are None where they were not asked for.
+    the clinic, `privacy` what the models leak, `search` how λ was found; these four are None where they were not
+    asked for. `graded`: models compared and groups, of a task that is not of yes/no questions.
     """
 
     rows: list[dict[str, Any]]
@@ -40,6 +39,9 @@ class Outcome:
     cohort: list[dict[str, Any]]
     probes: dict[str, Any] | None = None
     clinical: dict[str, Any] | None = None
+    privacy: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
+    graded: dict[str, Any] | None = None
 
 
 def run(settings: Settings) -> Outcome:
@@ -50,37 +52,28 @@ def run(settings: Settings) -> Outcome:
     """
     clock = Clock()
     first = session.accelerator(settings.device).is_main_process
-    tracker = TrackingSettings(**{**settings.tracking, "tags": tuple(settings.tracking.get("tags") or ())})
+    tracker = tracking_settings(settings.tracking)
     asked = session.together(lambda: _prepare(settings, clock))
+    if settings.search is not None:
+        settings = searching.search(settings, clock)
+        asked = session.together(lambda: plan(settings))
     folder = settings.output / settings.name / folder_name(settings, asked.key)
     known = session.agreed(_known(settings, asked, folder, clock) if first else None)
     if known is not None:
         return known
+    # What a run may refuse comes before its answers.
+    leaked = leakage.leakage(settings, asked, clock)
     # The run's own model is filled first, for its other wordings too, and is still there when its answers are asked.
     reworded = _reworded(settings, asked, clock)
     found = _answers(settings, asked, clock)
     finish = _finish if first else lambda *others: None
-    return session.agreed(session.together(lambda: finish(settings, tracker, asked, found, reworded, clock)))
-
-
-class Clock:
-    """Seconds spent in each phase of a run."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, phase: str) -> None:
-        """Count the time since the last call to `phase`."""
-        now = time.monotonic()
-        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 3)
-        self._last = now
+    return session.agreed(session.together(lambda: finish(settings, tracker, asked, found, reworded, leaked, clock)))
 
 
 def _prepare(settings: Settings, clock: Clock) -> Plan:
+    make_writable(settings.output / settings.name)  # a full disk is known before a model is asked
     if settings.model == MERGED:
-        made_of = settings.ingredients
-        parents(made_of.models, settings.cache, made_of.ancestor, made_of.tokenizer)
+        parents_of(settings.ingredients, settings.cache)
         clock.lap("parents")
     asked = plan(settings)
     clock.lap("task")
@@ -88,12 +81,22 @@ def _prepare(settings: Settings, clock: Clock) -> Plan:
 
 
 def _known(settings: Settings, asked: Plan, folder: Path, clock: Clock) -> Outcome | None:
-    """The outcome of a run that is there already."""
-    metrics = read_run(folder, asked.key)
+    """The outcome of a run that is there already, and that the tracker knows of: a kill may fall between the two."""
+    metrics, mode = read_run(folder, asked.key), settings.tracking["mode"]
+    if mode != "none" and (read_json(folder / TRACKED) or {}).get("mode") != mode:
+        return None
     clinical = read_json(folder / CLINICAL) if settings.clinical else None
     if metrics is None or (settings.clinical and clinical is None):
         return None
-    return Outcome(metrics["rows"], folder, True, clock.seconds, asked.data.cohort, metrics.get("probes"), clinical)
+    found = read_json(folder / SEARCH) if settings.search is not None else None
+    if settings.search is not None and found is None:
+        return None
+    leaked = leakage.known(settings, asked, folder)
+    if leaked is None and settings.privacy.asked:
+        return None
+    probes = metrics.get("probes")
+    rows, cohort, compared = metrics["rows"], asked.data.cohort, metrics.get("graded")
+    return Outcome(rows, folder, True, clock.seconds, cohort, probes, clinical, leaked, found, compared)
 
 
 def _reworded(settings: Settings, asked: Plan, clock: Clock) -> dict[str, Scores]:
@@ -101,8 +104,8 @@ def _reworded(settings: Settings, asked: Plan, clock: Clock) -> dict[str, Scores
     found = {}
     for wording in asked.wordings:
         name, rows = wording.probe.name, range(len(wording.tokens.ids))
-        make = partial(_score, settings, asked.points[0], wording.tokens, rows, f"probe {name}", clock)
-        found[name] = _kept(settings, wording.key, len(rows), make)
+        make = partial(answer, settings, asked.points[0], wording.tokens, rows, f"probe {name}", clock)
+        found[name] = kept(settings, wording.key, len(rows), make)
     return found
 
 
@@ -114,72 +117,14 @@ def _answers(settings: Settings, asked: Plan, clock: Clock) -> Found:
             key = asked.keys.get((point.role, split))
             if key is None:
                 continue
-            if point.tabular is None:
-                make = partial(_score, settings, point, asked.tokens, rows, f"{point.role} {split}", clock)
+            if asked.data.kind == GENERATE:
+                make = partial(generated.answers, settings, asked, point, rows, key, clock)
+            elif point.tabular is None:
+                make = partial(answer, settings, point, asked.tokens, rows, f"{point.role} {split}", clock)
             else:
-                make = partial(_predict, settings, asked, point, rows, clock)
-            found[point.role, split] = _kept(settings, key, len(rows), make)
+                make = partial(predict, settings, asked, point, rows, clock)
+            found[point.role, split] = kept(settings, key, len(rows), make)
     return found
-
-
-def _kept(settings: Settings, key: str, n: int, make: Callable[[], np.ndarray]) -> Scores:
-    """The n scores under `key`; made and stored where they are not there. All processes take part."""
-    first = session.accelerator(settings.device).is_main_process
-    store = Store(settings.output / "scores")
-    kept = session.agreed(store.load(key, n) if first else None)
-    if kept is None:
-        kept = make()
-        session.together(lambda: store.save(key, kept) if first else None)
-    return Scores(kept)
-
-
-def _predict(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], clock: Clock) -> np.ndarray:
-    """(n, 2) float64: log masses of a tabular model, fitted and asked by the first process alone."""
-
-    def ask() -> np.ndarray:
-        model = session.fitted(settings.task, point.role, point.tabular, settings.seed)
-        return log_mass(model, asked.data.features.values[rows])
-
-    first = session.accelerator(settings.device).is_main_process
-    scores = session.agreed(session.together(lambda: ask() if first else None))
-    clock.lap("baselines")
-    return scores
-
-
-def _score(
-    settings: Settings, point: Point, tokens: Prompts, rows: Sequence[int], label: str, clock: Clock
-) -> np.ndarray:
-    """(n, options) float64: fill the live model with the point and score, sharing the rows among processes."""
-    where = session.accelerator(settings.device)
-
-    def share() -> tuple[list[int], np.ndarray]:
-        live = session.live(settings.ingredients, settings.cache, settings.dtype, settings.device, settings.device_map)
-        clock.lap("load")
-        shape = curves(point.made_of, settings.cache)
-        clock.lap("curve")
-        found = recipe(point.made_of, point.weight, settings.cache)
-        model = live.fill(found, shape, (point.made_of, point.weight))
-        clock.lap("fill")
-        return score(
-            model,
-            tokens,
-            rows,
-            batch_tokens=settings.batch_tokens or (1 if where.device.type == "cpu" else 16384),
-            share=(where.process_index, where.num_processes),
-            label=label,
-        )
-
-    scores = np.empty((len(rows), len(tokens.options)))
-    for places, values in session.gathered(session.together(share)):
-        scores[places] = values
-    clock.lap("scoring")
-    if not np.isfinite(scores).all():
-        raise Refusal(
-            f"the {point.role} model gives {int((~np.isfinite(scores)).any(1).sum())} of {len(scores)} prompts a score "
-            f"that is not a number in dtype={settings.dtype}. Use dtype=float32; if that does not help, a parent's "
-            "weights are damaged."
-        )
-    return scores
 
 
 def _finish(
@@ -188,44 +133,86 @@ def _finish(
     asked: Plan,
     found: Found,
     reworded: dict[str, Scores],
+    leaked: dict[str, Any] | None,
     clock: Clock,
 ) -> Outcome:
     """Metrics, the result folder and the tracker's record: the part of the first process alone."""
-    rows, probes = measure(settings, asked, found), probed(settings, asked, found, reworded)
+    folder = settings.output / settings.name / folder_name(settings, asked.key)
+    with turn(folder / "metrics.json"):
+        # Another sweep may have finished the very same run meanwhile.
+        known = _known(settings, asked, folder, clock)
+        return known or _write(settings, tracker, asked, found, reworded, leaked, clock)
+
+
+def _write(
+    settings: Settings,
+    tracker: TrackingSettings,
+    asked: Plan,
+    found: Found,
+    reworded: dict[str, Scores],
+    leaked: dict[str, Any] | None,
+    clock: Clock,
+) -> Outcome:
+    told = evidence if asked.data.kind == CHOICE else graded
+    rows, probes = told.measure(settings, asked, found), probed(settings, asked, found, reworded)
+    compared = graded.compared(settings, asked, found) if told is graded else None
     clock.lap("metrics")
     clinical = evaluation(settings, asked, found) if settings.clinical else None
     clock.lap("clinical")
     folder = settings.output / settings.name / folder_name(settings, asked.key)
-    outcome = Outcome(rows, folder, False, clock.seconds, asked.data.cohort, probes, clinical)
+    how = None if settings.search is None else settings.search.record
+    outcome = Outcome(rows, folder, False, clock.seconds, asked.data.cohort, probes, clinical, leaked, how, compared)
     processes = session.accelerator(settings.device).num_processes
+    if leaked is not None:
+        write_json(leaked, folder / leakage.PRIVACY)
+    if how is not None:
+        write_json(how, folder / SEARCH)
+    if asked.data.kind == GENERATE:
+        generated.write_answers(settings, asked, folder)
+    for point in asked.points:
+        if point.job is not None:
+            finetuning.leave(settings, point.job, folder, clock.merging)
     write_run(
         folder,
         config=settings.composed,
-        metrics={"fingerprint": asked.key, "rows": rows} | ({} if probes is None else {"probes": probes}),
-        predictions=predictions(settings, asked, found),
+        metrics={"fingerprint": asked.key, "rows": rows}
+        | {name: part for name, part in (("probes", probes), ("graded", compared)) if part is not None},
+        predictions=told.predictions(settings, asked, found),
         provenance=provenance(settings, asked, clock.seconds, processes),
         cohort=asked.data.cohort,
         clinical=clinical,
     )
-    _track(tracker, settings, asked, found, outcome)
+    recorded = _track(tracker, settings, asked, found, outcome)
+    if recorded is not None:
+        write_json({"mode": tracker.mode, "id": recorded}, folder / TRACKED)
     clock.lap("tracking")
     return outcome
 
 
-def _track(tracker: TrackingSettings, settings: Settings, asked: Plan, found, outcome: Outcome) -> None:
-    summary, curves = headline(settings, asked, found, outcome.rows, outcome.clinical)
+def _track(tracker: TrackingSettings, settings: Settings, asked: Plan, found, outcome: Outcome) -> str | None:
+    if outcome.graded is None:
+        summary, curves = headline(settings, asked, found, outcome.rows, outcome.clinical)
+    else:
+        summary, curves = graded.headline(settings, asked, outcome.rows), {}
+    if outcome.privacy is not None:
+        summary |= leakage_summary(outcome.privacy)
+    if isinstance(settings.weight, float):  # several λ are no place on an axis
+        summary["lambda"] = settings.weight
     method = settings.method + ("" if settings.weight is None else f" λ={label(settings.weight)}")
     data = "open" if asked.data.open_data else "credentialed"
     names = [] if asked.opened is None else [settings.base.name, settings.pivot.name]
-    track(
+    return track(
         tracker,
         fingerprint=asked.key,
         name=f"{settings.task_name} {method}",
         group=settings.name,
         job_type=settings.task_name,
         tags=[settings.method, *names, data],
-        config=settings.composed,
+        config={"method": settings.method} | settings.composed,
         summary=summary,
         curves=curves,
         folder=outcome.folder,
+        output=settings.output,
+        predictions=outcome.folder / "predictions.parquet",
+        open_data=asked.data.open_data,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from patientdx import session
+from patientdx import finetuning, session
 from patientdx.call import Call
 from patientdx.checkpoint.hashes import content_hash
+from patientdx.finetune.build import Job
+from patientdx.kinds import CHOICE
+from patientdx.leakage.planted import planted_texts
 from patientdx.merge.schedule import Schedule, label
-from patientdx.opening import Parents, parents
+from patientdx.opening import Parents, parents_of
 from patientdx.refusal import Refusal
 from patientdx.results import fingerprint
 from patientdx.scoring.prompts import Prompts
@@ -26,6 +30,9 @@ from patientdx.tasks.records.split import check_splits
 
 # Part of every fingerprint: raise it when the same inputs come to give other scores.
 SCORING = 2
+
+# The same for the answers to questions that are not yes/no.
+ANSWERS = 1
 
 # The same for tabular models, and for what clinical.json holds.
 TABULAR = 1
@@ -40,6 +47,7 @@ class Point:
     """One model of a run: `method` is None for a parent; `identity` is what its answers depend on.
 
     made_of: what its weights are made of; `weight` the λ. tabular: what makes a tabular model, which has neither.
+    job: what makes a fine-tuned model, which has neither; trained_on: the numbers of the examples that it was shown.
     """
 
     role: str
@@ -48,6 +56,8 @@ class Point:
     identity: dict[str, Any]
     made_of: Ingredients | None
     tabular: Call | None = None
+    job: Job | None = None
+    trained_on: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,14 +88,14 @@ class Plan:
 
 def plan(settings: Settings) -> Plan:
     """The run of these settings; Refusal where parents, task or prompts will not do. Reads no weights but hashes."""
-    opened = _opened(settings) if settings.model == MERGED else None
+    opened = parents_of(settings.ingredients, settings.cache) if settings.model == MERGED else None
     data = session.task_data(settings.task)
-    check_splits([(example.split, example.label) for example in data.examples], settings.splits)
+    _check_rows(settings, data)
     rows = {name: [i for i, e in enumerate(data.examples) if e.split == name] for name in settings.splits}
     tokens, points, keys, wordings = None, (), {}, ()
     if opened is not None:
         tokens = session.prompts(*_asking(settings, opened))
-        points = _points(settings, opened)
+        points = (*_points(settings, opened), *_finetuned(settings, opened, data))
         for point in points:
             for split in settings.splits:
                 keys[point.role, split] = fingerprint(_question(settings, point, opened, data, tokens, split))
@@ -103,19 +113,39 @@ def plan(settings: Settings) -> Plan:
          "resamples": settings.resamples, "level": settings.level, "clinical": clinical,
          "wordings": [wording.key for wording in wordings],
          "parents": [] if opened is None else [model.name for model in settings.ingredients.models]}
+        | _searched(settings)
     )  # fmt: skip
     return Plan(opened, data, tokens, points, rows, keys, key, wordings)
+
+
+def _check_rows(settings: Settings, data: TaskData) -> None:
+    """Refusal where a split to score lacks an outcome; of other tasks than yes/no ones, where it lacks rows."""
+    if data.kind != settings.kind:
+        raise Refusal(f"task.kind={settings.kind}, but {settings.task.target} makes a task of kind {data.kind}.")
+    if data.kind == CHOICE:
+        check_splits([(example.split, example.label) for example in data.examples], settings.splits)
+        return
+    count = Counter(example.split for example in data.examples)
+    few = [split for split in settings.splits if count[split] < 2]
+    if few:
+        there = ", ".join(f"{split} {n}" for split, n in count.items()) or "none"
+        raise Refusal(
+            f"task={settings.task_name} has fewer than 2 questions in {', '.join(few)}; it has {there}. Give files of "
+            "that split, a share for it in task.fractions, or other splits, as in splits=[test]."
+        )
+
+
+def _searched(settings: Settings) -> dict[str, Any]:
+    """How λ was found, in a run's fingerprint; nothing where it was given."""
+    if settings.search is None:
+        return {}
+    return {"search": [settings.search.call.target, settings.search.call.arguments]}
 
 
 def folder_name(settings: Settings, key: str) -> str:
     """Name of the result folder of the run with fingerprint `key`."""
     weight = "" if settings.weight is None else f"_lambda={label(settings.weight)}"
     return f"{settings.task_name}_{settings.method}{weight}_{key[:8]}"
-
-
-def _opened(settings: Settings) -> Parents:
-    made_of = settings.ingredients
-    return parents(made_of.models, settings.cache, made_of.ancestor, made_of.tokenizer)
 
 
 def _asking(settings: Settings, opened: Parents) -> tuple[Path, bool, Call, int]:
@@ -197,6 +227,19 @@ def _points(settings: Settings, opened: Parents) -> tuple[Point, ...]:
     return tuple(points)
 
 
+def _finetuned(settings: Settings, opened: Parents, data: TaskData) -> Iterator[Point]:
+    """The fine-tuned model, where one is asked for. λ is among what it depends on if it starts from the merge."""
+    if settings.finetune is None:
+        return
+    parents = {"base": {"parent": opened.hashes[0]}, "pivot": {"parent": opened.hashes[1]}}
+    start = parents.get(settings.finetune.of) or _identity(settings, opened)
+    asking = _asking(settings, opened)
+    job = finetuning.job(settings, data, asking, start, extra=planted_texts(settings, data, asking))
+    members = tuple(finetuning.rows(settings.finetune, data))
+    title = finetuning.title(settings)
+    yield Point(finetuning.ROLE, title, None, {"finetuned": job.key}, None, job=job, trained_on=members)
+
+
 def _identity(settings: Settings, opened: Parents) -> dict[str, Any]:
     """What the merged model's answers depend on: the parent's where it is one, else all that it is made of."""
     merge = settings.merge
@@ -227,4 +270,4 @@ def _question(settings: Settings, point: Point, opened: Parents, data, tokens, s
         "task": data.fingerprint,
         "split": split,
         "tokens": tokens.fingerprint,
-    }
+    } | ({} if data.kind == CHOICE else {"kind": [data.kind, ANSWERS]})

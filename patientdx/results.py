@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
+import logging
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from patientdx.refusal import Refusal
+from patientdx.report.rows import csv_text
 from patientdx.whole import write_whole
 
+_log = logging.getLogger(__name__)
+
 CLINICAL = "clinical.json"
+TRACKED = "tracked.json"
+_PATIENCE = 2.0  # seconds of waiting for another process before it is said
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -38,9 +43,13 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
+    def path(self, key: str) -> Path:
+        """Where the scores of `key` are, or will be."""
+        return self.folder / f"{key}.parquet"
+
     def load(self, key: str, rows: int) -> np.ndarray | None:
         """The (rows, options) float64 log masses kept under `key`, or None; a damaged file counts as absent."""
-        path = self.folder / f"{key}.parquet"
+        path = self.path(key)
         if not path.exists():
             return None
         try:
@@ -53,7 +62,34 @@ class Store:
     def save(self, key: str, scores: np.ndarray) -> None:
         """Keep (n, options) float64 log masses under `key`."""
         columns = {f"log_mass_{i}": scores[:, i] for i in range(scores.shape[1])}
-        write_parquet(pa.table(columns), self.folder / f"{key}.parquet")
+        write_parquet(pa.table(columns), self.path(key))
+
+
+@contextmanager
+def turn(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """While the block runs, no other process is in such a block for the same `path`, which it is about to make.
+
+    Look again inside: another process may just have made it. The lock is a file beside `path`, dropped by the system
+    with its process, and taken away at the end. Without `wait` the block runs though another is at it: the work is
+    done twice, never wrong. So it is where a disk has no locks.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=_PATIENCE if wait else 0)
+        except Timeout:
+            if wait:
+                _log.info("waiting for another process that is at the same work (%s)", path.name[:8])
+                lock.acquire()
+    except (OSError, NotImplementedError):
+        _log.debug("%s cannot be locked", path.parent)
+    try:
+        yield
+    finally:
+        if lock.is_locked:  # who waits sees that the file is gone, and makes it anew
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def write_text(text: str, path: Path) -> None:
@@ -86,18 +122,10 @@ def write_run(
     write_parquet(predictions, folder / "predictions.parquet")
     write_json(provenance, folder / "provenance.json")
     if cohort:
-        write_text(_csv(cohort), folder / "cohort.csv")
+        write_text(csv_text(cohort), folder / "cohort.csv")
     if clinical is not None:
         write_json(clinical, folder / CLINICAL)
     write_json(metrics, folder / "metrics.json")
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def read_run(folder: Path, key: str) -> dict[str, Any] | None:

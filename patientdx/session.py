@@ -20,15 +20,19 @@ from torch import Tensor
 
 from patientdx.call import Call
 from patientdx.checkpoint.recipe import Recipe
+from patientdx.failure import told
+from patientdx.kinds import GENERATE, MULTIPLE_CHOICE
 from patientdx.merge.curve import Curve, evaluate
-from patientdx.opening import parents
 from patientdx.refusal import Refusal
 from patientdx.scoring.model import load_model, load_tokenizer, storage
+from patientdx.scoring.options import OptionPrompts, tokenise_options
 from patientdx.scoring.prompts import Prompts, tokenise
-from patientdx.settings import Ingredients
 from patientdx.tabular import fit
 from patientdx.tasks.example import TaskData
 from patientdx.workers import workers
+
+# Tasks asked of one model in turn, whose texts and tokens are kept: the five clinical ones fit.
+TASKS = 8
 
 
 @lru_cache(maxsize=1)
@@ -53,40 +57,55 @@ def gathered(value: Any) -> list[Any]:
 def together(step: Callable[[], Any]) -> Any:
     """What `step` returns in this process, once it has ended in all.
 
-    Where it fails in one process it fails in all, so that none waits for another for ever: a Refusal everywhere,
-    and any other error where it arose.
+    Where it fails in one process it fails in all, so that none waits for another for ever: a Refusal is one
+    everywhere, and any other error is a RuntimeError in the others, which says what arose without its data.
     """
     value, error = None, None
     try:
         value = step()
     except Exception as fault:
         error = fault
-    faults = gathered(None if error is None else str(error))
+    faults = gathered(None if error is None else (isinstance(error, Refusal), told(error)))
     if error is not None:
         raise error
-    told = [fault for fault in faults if fault is not None]
-    if told:
-        raise Refusal(told[0])
+    for refused, words in filter(None, faults):
+        raise Refusal(words) if refused else RuntimeError(f"another process failed: {words}")
     return value
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=TASKS)
 def task_data(task: Call) -> TaskData:
     """The examples of a task."""
     return task()
 
 
-@lru_cache(maxsize=4)
-def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts:
-    """The task's examples as tokens of the tokenizer in `folder`, at most the model's context long."""
-    examples = task_data(task).examples
-    return tokenise(
-        load_tokenizer(folder),
-        [(example.before, example.record, example.after) for example in examples],
-        examples[0].options,
-        chat=chat,
-        limit=_limit(folder, max_tokens),
-    )
+@lru_cache(maxsize=TASKS)
+def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts | OptionPrompts:
+    """The task's examples as tokens of the tokenizer in `folder`, at most the model's context long.
+
+    A task may say itself whether it is a chat. Answers in words need room of their own, and get it.
+    """
+    data = task_data(task)
+    tokenizer, limit = load_tokenizer(folder), _limit(folder, max_tokens)
+    parts = [(example.before, example.record, example.after) for example in data.examples]
+    chat = chat if data.chat is None else data.chat
+    if data.chat and not tokenizer.chat_template:
+        raise Refusal(
+            f"task.chat=true asks task={data.name} as a chat, but the model's tokenizer has no chat template. "
+            "Leave task.chat out, or use a model whose tokenizer has one."
+        )
+    if data.kind == MULTIPLE_CHOICE:
+        options = [[text for (text,) in example.options] for example in data.examples]
+        return tokenise_options(tokenizer, parts, options, chat=chat, limit=limit)
+    if data.kind == GENERATE:
+        room = _limit(folder, max_tokens + data.generation.length) - data.generation.length
+        if room < 1:
+            raise Refusal(
+                f"task.new_tokens={data.generation.length} leaves no room for a question in the model's context of "
+                f"{room + data.generation.length} tokens. Use fewer."
+            )
+        return tokenise(tokenizer, parts, (), chat=chat, limit=min(limit, room))
+    return tokenise(tokenizer, parts, data.examples[0].options, chat=chat, limit=limit)
 
 
 @lru_cache(maxsize=32)
@@ -142,13 +161,11 @@ class Live:
 
 
 @lru_cache(maxsize=1)
-def live(made_of: Ingredients, cache: Path, dtype: str, device: str, device_map: str | None) -> Live:
-    """The base's architecture on this process's device, to be refilled with points of the curves."""
-    found = parents(made_of.models, cache, made_of.ancestor, made_of.tokenizer)
-    model = load_model(
-        found.checkpoints[0].folder,
-        dtype=getattr(torch, dtype),
-        device=accelerator(device).device,
-        device_map=device_map,
-    )
-    return Live(model, storage(model, found.names))
+def live(folder: Path, names: tuple[str, ...], dtype: str, device: str, device_map: str | None) -> Live:
+    """The architecture in `folder` on this process's device, to be refilled with points of any curves of `names`.
+
+    Folder and names say all of it, the vocabulary too: the merge method is not among what it depends on.
+    """
+    live.cache_clear()  # the former model goes before the next comes: there need not be room for two
+    model = load_model(folder, dtype=getattr(torch, dtype), device=accelerator(device).device, device_map=device_map)
+    return Live(model, storage(model, names))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,30 @@ from patientdx import checks, sources
 from patientdx.call import Call, checked, dotted
 from patientdx.checkpoint.locate import REPOSITORY, ModelSource
 from patientdx.checkpoint.recipe import SUPPLIED
+from patientdx.comparators import Comparator, comparator
+from patientdx.kinds import KINDS, only_yes_no
 from patientdx.merge.schedule import Schedule, schedule, values
 from patientdx.mergekit_config.recipe import read_recipe
+from patientdx.privacy.request import Request, request
 from patientdx.refusal import Refusal
+from patientdx.search.request import FIXED, Search
+from patientdx.search.request import request as searched
 
 log = logging.getLogger(__name__)
 
 DTYPES = ("bfloat16", "float16", "float32")
 SPLITS = ("train", "pilot", "test")
-KINDS = ("choice",)
 TOKENIZERS = (None, "base", "pivot", "union")
 SEEDED = ("seed",)  # what the pipeline gives a tabular model beside its yaml
 MERGED = "merged"  # the model that is none of conf/model's tabular ones
 BASELINES = ("tabular_gbm", "tabular_logistic")  # beside a merged model unless others are asked for
-_SECTIONS = ("base_model", "pivot_model", "merge", "model", "task", "scoring", "bootstrap", "tracking")
+_SECTIONS = ("base_model", "pivot_model", "merge", "search", "model", "task", "scoring", "bootstrap", "tracking")
 _TABULAR = REPOSITORY / "conf" / "model"
 # What a run without a language model leaves out of its record.
 _OF_LANGUAGE_MODELS = (
     *("base_model", "pivot_model", "ancestor", "merge", "lambda", "extra_models", "mergekit_config", "tokenizer"),
-    *("save", "save_dtype", "dry_run", "parents", "probes", "device_map", "dtype", "scoring"),
+    *("search", "finetune", "save", "save_dtype", "save_patients", "dry_run", "parents", "probes"),
+    *("device_map", "dtype", "scoring"),
 )
 
 
@@ -84,6 +90,7 @@ class Settings:
     clinical: bool
     save: Path | None
     save_dtype: str | None
+    save_patients: bool
     dry_run: bool
     task_name: str | None
     kind: str | None
@@ -100,6 +107,9 @@ class Settings:
     level: float
     output: Path
     cache: Path
+    finetune: Comparator | None
+    privacy: Request
+    search: Search | None
     tracking: dict[str, Any]
     composed: dict[str, Any]
 
@@ -120,28 +130,34 @@ class Settings:
         return Ingredients(models, self.merge, self.ancestor, self.tokenizer, self.seed, self.layers)
 
 
-def parse(cfg: DictConfig, *, sweep: bool = False) -> Settings:
+def parse(cfg: DictConfig, *, sweep: bool = False, overrides: Sequence[str] = ()) -> Settings:
     """Settings of a composed config; one Refusal listing every fault found.
 
-    sweep: the run is one of several, among which λ is chosen, so that pilot is scored beside test.
+    sweep: the run is one of several, among which λ is chosen, so that pilot is scored beside test. overrides: what the
+    command says, as a search for λ is refused beside a λ that is given.
     """
     faults: list[str] = []
     plain, layers = _composed(cfg)
     # The cache is one place for all that a run keeps: a task gets it spelled out.
     cache = checks.folder(plain["cache"], "cache", faults)
+    merging, scoring = _merging(plain, faults), _scoring(plain, sweep, faults)
     found = Settings(
         name=str(plain["name"]),
         seed=checks.whole(plain["seed"], "seed", 0, faults),
         layers=layers,
-        **_merging(plain, faults),
+        **merging,
         **_task(plain, cache, faults),
         **_models(plain, faults),
-        **_scoring(plain, sweep, faults),
+        **scoring,
         output=checks.folder(plain["output"], "output", faults),
         cache=cache,
+        finetune=comparator(plain, faults),
+        privacy=request(plain, faults),
+        search=searched(plain, merging["merge"], scoring["splits"], overrides, faults),
         tracking=dict(plain["tracking"]),
         composed=plain,
     )
+    found = only_yes_no(found, faults)
     if faults:
         count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
         raise Refusal(f"{count} in this configuration\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -176,10 +192,13 @@ def _merging(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
     pivot = sources.model(plain["pivot_model"], "pivot_model", faults)
     extra = sources.further(plain["extra_models"], faults)
     call = checked(merge, "merge", SUPPLIED, faults)
+    weight = _weight(plain["lambda"], name, call, faults)
+    if isinstance(weight, float):
+        plain["lambda"] = weight  # recorded as it is used
     return {
         "merge_name": name,
         "merge": call,
-        "weight": _weight(plain["lambda"], name, call, faults),
+        "weight": weight,
         "base": base,
         "pivot": pivot,
         "extra": extra,
@@ -187,6 +206,7 @@ def _merging(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
         "tokenizer": checks.one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, faults),
         "save": None if plain["save"] is None else checks.folder(plain["save"], "save", faults),
         "save_dtype": checks.one_of(plain["save_dtype"], "save_dtype", (None, *DTYPES), faults),
+        "save_patients": checks.yes_no(plain["save_patients"], "save_patients", faults),
         "dry_run": checks.yes_no(plain["dry_run"], "dry_run", faults),
     }
 
@@ -258,7 +278,7 @@ def _scoring(plain: dict[str, Any], sweep: bool, faults: list[str]) -> dict[str,
     """Which rows are scored and how, and how sure the metrics are."""
     scoring, bootstrap = plain["scoring"], plain["bootstrap"]
     return {
-        "splits": _splits(plain["splits"], sweep, faults),
+        "splits": _splits(plain["splits"], sweep and plain["search"].get("name") == FIXED, faults),
         "device": checks.one_of(plain["device"], "device", ("auto", "cpu"), faults),
         "device_map": plain["device_map"],
         "dtype": checks.one_of(plain["dtype"], "dtype", DTYPES, faults),

@@ -1,28 +1,43 @@
-"""The end of a multirun: one table, `sweep.csv` and a picture of the λ curve, from what its runs left on disk.
-
-Every run of a sweep leaves a small pointer to its result folder, `<output>/<name>/sweep/<job>.json`; the callback reads
-them when all are done. It holds nothing in memory, so it does not matter which process a run was in.
+"""A multirun from its first job to its last: their order, what each leaves, and at the end one table, csv, pictures
+of the λ curve and the report, from what is on disk. Nothing is held in memory, so it does not matter which process a
+job was in.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import math
 import os
-import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from patientdx import report
+from patientdx import failure, ordering, pointers, report
 from patientdx.drawing import title_of
 from patientdx.refusal import Refusal
-from patientdx.results import make_writable, write_json
+from patientdx.results import make_writable, read_json, turn, write_json
 
-POINTERS = "sweep"
+_ROOT = Path(__file__).resolve().parents[1]
+_SILENT = "its process ended without a word: killed, or out of memory"
+
+
+@dataclass(frozen=True)
+class Running:
+    """The sweep that this process leads, and where its jobs leave word."""
+
+    study: Path
+    folder: Path
+    jobs: int
+
+
+_running: list[Running] = []  # one at most; not in the callback, which launchers pickle
+_unsaid: dict[int, dict[str, Any]] = {}  # what jobs of this process could not leave on disk
 
 
 def leads() -> bool:
@@ -30,89 +45,173 @@ def leads() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def refuse(fault: Exception) -> None:
-    """Say on stderr, once for all processes, why a run was refused."""
+def say(text: str) -> None:
+    """One line on stderr, once for all processes."""
     if leads():
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text)
 
 
-def leave_pointer(config: DictConfig, job: int, folder: Path, seconds: dict[str, float], reused: bool) -> None:
-    """Say where run number `job` of the sweep has its results, and what they took."""
-    content = {"folder": folder.name, "reused": reused, "seconds": seconds}
-    write_json(content, _study(config) / POINTERS / f"{job}.json")
+def folder_of(config: DictConfig, output_dir: str) -> Path:
+    """Where the jobs of this sweep leave word; `output_dir` is what Hydra says is the job's own folder."""
+    return pointers.running(_study(config)) / Path(output_dir).name
 
 
-def leave_fault(config: DictConfig, job: int, fault: Exception) -> None:
-    """Say that run number `job` of the sweep was refused, and why."""
-    if leads():
-        write_json({"refused": str(fault)}, _study(config) / POINTERS / f"{job}.json")
+def leave_fault(folder: Path, job: int, error: Exception, overrides: Sequence[str], *, open_data: bool) -> None:
+    """Say what became of job number `job`: refused, or failed, and why. Where the disk is full it is kept in memory."""
+    if not leads():
+        return
+    kind = "refused" if isinstance(error, Refusal) else "failed"
+    content: dict[str, Any] = {kind: failure.told(error, open_data=open_data), "overrides": list(overrides)}
+    if kind == "failed":
+        content["traceback"] = failure.trace(error)
+    try:
+        pointers.leave(folder, job, content)
+    except Refusal:
+        _unsaid[job] = content
 
 
 class SweepSummary(Callback):
-    """Hydra callback: refuse a place that cannot be written to at the start, show the sweep at the end.
+    """Hydra callback: refuse what cannot be done at the start, put the jobs in order, show the sweep at the end.
 
     Hydra makes a warning of whatever a callback raises, so what goes wrong here ends the program.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit code 2 where results cannot be written: known before anything is read."""
-        try:
+        with _ends():
             make_writable(_study(config))
-        except Refusal as fault:
-            refuse(fault)
-            sys.exit(2)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """The same, and drop the pointers of an earlier sweep of this study; its results stay."""
-        self.on_run_start(config)
-        if leads():
-            shutil.rmtree(_study(config) / POINTERS, ignore_errors=True)
+        """The same; then the jobs' order, and a folder for what they leave."""
+        with _ends():
+            _arrange(config)
+            study = _study(config)
+            make_writable(study)
+            # What a launcher starts elsewhere finds this package, wherever it is started.
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+            if not leads():
+                return
+            jobs = ordering.count(config.hydra.overrides.task)
+            folder = pointers.begin(study, jobs)
+            # Every job is composed anew, from these: so it knows the folder in whatever process it is.
+            config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={folder.relative_to(study).as_posix()}")
+            _running[:] = [Running(study, folder, jobs)]
+            _unsaid.clear()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Table, csv and picture of all runs of this sweep; exit code 2 where one of them was refused."""
-        if not leads():
-            return
-        try:
-            summarise(_study(config))
-        except (Refusal, OSError) as fault:
-            refuse(fault)
-            sys.exit(2)
-        if any("refused" in one for one in _left(_study(config)).values()):
-            sys.exit(2)
+        """Table, csv, pictures and report of all jobs of this sweep, and its exit code."""
+        code = close()
+        if code:
+            sys.exit(code)
+
+
+@contextlib.contextmanager
+def _ends() -> Iterator[None]:
+    """A Refusal ends the program: code 2, and one message."""
+    try:
+        yield
+    except Refusal as fault:
+        say(str(fault))
+        sys.exit(2)
 
 
 def _study(config: DictConfig) -> Path:
     return Path(str(config.output)).expanduser() / str(config.name)
 
 
-def _left(study: Path) -> dict[int, dict[str, Any]]:
-    """What the runs of the last sweep left, by their number."""
-    pointers = sorted((study / POINTERS).glob("*.json"), key=lambda path: int(path.stem))
-    return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in pointers}
+def _arrange(config: DictConfig) -> None:
+    """Nest the loops of Hydra's own sweeper as they cost least; an overlay's sweep and the command line's are one."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper._target_).endswith(".BasicSweeper"):
+        return
+    given = OmegaConf.to_container(config.hydra.overrides.task)
+    found = ordering.ordered([*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *given])
+    swept = sorted({"name", "output"} & ordering.choices(found).keys())
+    if swept:
+        raise Refusal(
+            f"{swept[0]} takes several values in one sweep, but a sweep is one study and has one table: give one "
+            f"{swept[0]}, and start a sweep for each other. Studies below one output= share their scores."
+        )
+    config.hydra.overrides.task = found
+    sweeper.params = None
 
 
-def summarise(study: Path, console: Console | None = None) -> list[dict[str, Any]]:
-    """Show and write what the last sweep of a study found; returns its rows, parents once."""
+def close() -> int:
+    """End the sweep that this process leads, if there is one: show and write it; returns the exit code.
+
+    2 where a job was refused, else 1 where one failed or left no word, else 0.
+    """
+    if not _running:
+        return 0
+    one = _running.pop()
+    left = _unsaid | pointers.left(one.folder)
+    _unsaid.clear()
+    if not left:
+        pointers.drop(one.folder)
+        return 1
+    for job in range(one.jobs):
+        if job not in left:
+            left[job] = {"failed": _SILENT}
+            with contextlib.suppress(Refusal):
+                pointers.leave(one.folder, job, left[job])
+    try:
+        with turn(one.study / pointers.PUBLISHED):  # what is shown and written for the study is of one sweep
+            pointers.publish(one.folder, one.study)
+            if summarise(one.study, left):
+                _report(one.study)
+    except (Refusal, OSError) as fault:
+        say(failure.told(fault))
+        return 2
+    return 2 if any("refused" in one for one in left.values()) else int(any("failed" in one for one in left.values()))
+
+
+def _report(study: Path) -> None:
+    """The page of the sweep; where it cannot be made the table stands all the same."""
+    try:
+        path = report.write_report(study)
+    except Exception as error:
+        say(f"no report was made: {failure.told(error, open_data=True)}")  # it reads no text
+    else:
+        _printed(Console(), f"  {path}")
+
+
+def summarise(study: Path, left: dict[int, dict[str, Any]], console: Console | None = None) -> list[dict[str, Any]]:
+    """Show and write what a sweep of a study found; returns its rows, parents once. `left`: as in `pointers.left`."""
     console = console or Console()
-    left = _left(study)
-    finished = {job: one for job, one in left.items() if "refused" not in one}
+    folders = [study / one["folder"] for one in left.values() if "folder" in one]
     rows: dict[tuple, dict[str, Any]] = {}
-    for one in finished.values():
-        for row in json.loads((study / one["folder"] / "metrics.json").read_text(encoding="utf-8"))["rows"]:
+    for folder in folders:
+        for row in (read_json(folder / "metrics.json") or {}).get("rows", ()):
             # A base has one fingerprint whatever its pivot, and belongs to the curve of each.
             rows.setdefault((row["fingerprint"], row["role"], row["method"], row["base"], row["pivot"]), row)
     # A tabular model has no parents, and stands with the last pair.
     last = max(((row["base"], row["pivot"]) for row in rows.values() if row["base"] is not None), default=("", ""))
     found = sorted(rows.values(), key=lambda row: _place(row, last))
     if found:
-        console.print(report.table(found, title=f"\n{study.name}: {len(finished)} runs"))
-    lines = [*choices(found), *(_told(job, one) for job, one in left.items())]
+        title = f"\n{study.name}: {len(folders)} runs"
+        console.print(report.table(found, title=title, best=_best(found, folders)))
+    lines = [*choices(found), *_told(left)]
     if found:
         report.write_csv(found, study / "sweep.csv")
+        if seen := seen_on_pilot(found):
+            write_json({"split": "pilot", "candidates": seen, "bits": math.log2(seen)}, study / "candidates.json")
         lines += ["written:", *(f"  {path}" for path in (study / "sweep.csv", *draw(found, study)))]
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        _printed(console, line)
     return found
+
+
+def _best(rows: list[dict[str, Any]], folders: Sequence[Path]) -> Any:
+    """What the paired tests say is best; None where they cannot be made, for the table's sake."""
+    try:
+        return report.best(rows, folders)
+    except Exception as error:
+        say(f"nothing is marked as best: {failure.told(error, open_data=True)}")
+        return None
+
+
+def _printed(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def choices(rows: list[dict[str, Any]]) -> list[str]:
@@ -134,14 +233,37 @@ def choices(rows: list[dict[str, Any]]) -> list[str]:
                     f"{where}chosen on pilot: {method} λ={best['lambda']:g}, "
                     f"test {title_of(metric)} {value:.2f} [{low:.2f}, {high:.2f}]"
                 )
-    return [*lines, "the rest of the test curve is exploratory"] if lines else []
+    if not lines:
+        return []
+    seen = seen_on_pilot(rows)
+    told = f"chosen from {seen} models on pilot: at most {math.log2(seen):.2f} bits of its patients are in that choice"
+    return [*lines, told, "the rest of the test curve is exploratory"]
 
 
-def _told(job: int, one: dict[str, Any]) -> str:
-    if "refused" in one:
-        return f"run {job} was refused: {one['refused']}"
-    phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in one["seconds"].items())
-    return f"run {job}: " + ("found finished" if one["reused"] else f"seconds: {phases}")
+def seen_on_pilot(rows: list[dict[str, Any]]) -> int:
+    """How many merged models were looked at on pilot: log2 of it bounds what its patients can have put in a choice."""
+    return len({row["fingerprint"] for row in rows if (row["role"], row["split"]) == ("merged", "pilot")})
+
+
+def _told(left: dict[int, dict[str, Any]]) -> Iterator[str]:
+    """What the jobs took together, and each that did not get through."""
+    finished = [one for one in left.values() if "folder" in one]
+    new = [one for one in finished if not one["reused"]]
+    if len(new) < len(finished):
+        yield f"{len(finished) - len(new)} of {len(finished)} runs were found finished"
+    if new:
+        phases = dict.fromkeys(phase for one in new for phase in one["seconds"])
+        spent = (f"{phase} {sum(one['seconds'].get(phase, 0.0) for one in new):.1f}" for phase in phases)
+        yield f"seconds: {', '.join(spent)}"
+    words = [set(one["overrides"]) for one in left.values() if "overrides" in one]
+    everywhere = set.intersection(*words) if words else set()
+    for job, one in sorted(left.items()):
+        own = [word for word in one.get("overrides", ()) if word not in everywhere]
+        called = f"run {job}" + (f" ({' '.join(own)})" if own else "")
+        if "refused" in one:
+            yield f"{called} was refused: {one['refused']}"
+        elif "failed" in one:
+            yield f"{called} failed: {one['failed']}"
 
 
 def _groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:

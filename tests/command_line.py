@@ -56,24 +56,46 @@ def launch(folder: Path, *arguments: str, program: Sequence[str] = (sys.executab
 
 
 def forked(
-    folder: Path, commands: Sequence[Sequence[str]], *, models_may_load: bool = True
+    folder: Path,
+    commands: Sequence[Sequence[str]],
+    *,
+    models_may_load: bool = True,
+    first: Sequence[str] | None = None,
+    faults: Sequence[dict | None] | None = None,
+    at_once: bool = False,
+    page: bool = True,
 ) -> list[subprocess.CompletedProcess]:
     """The same for several commands, each in a process of its own that starts with everything imported.
 
-    Unless `models_may_load`, loading a language model ends the command with a traceback.
+    Unless `models_may_load`, loading a language model ends the command with a traceback. first: a single run before,
+    whose task and model are at hand in all others (not a sweep: its page starts threads that no fork has). faults: what
+    is to happen in each, see injected_faults.py. at_once: all run at the same time. page: whether a sweep ends with its
+    page, which takes three seconds.
     """
-    asked = json.dumps({"run": str(ROOT / "run.py"), "commands": commands, "models_may_load": models_may_load})
+    asked = {"models_may_load": models_may_load, "first": first, "faults": faults, "at_once": at_once, "page": page}
+    found = _forked(folder, {"commands": commands, "killed": None} | asked)
+    return [subprocess.CompletedProcess(*one) for one in found["ended"]]
+
+
+def killed(folder: Path, arguments: Sequence[str], *, first: Sequence[str], kills: int, seed: int) -> list[list[int]]:
+    """Sweeps that are killed at random steps and started again; see forked_commands.py. Exit codes of each's starts."""
+    asked = {"models_may_load": True, "first": first, "faults": None, "at_once": False, "page": False, "commands": []}
+    rounds = {"arguments": arguments, "kills": kills, "seed": seed, "place": str(folder)}
+    return _forked(folder, asked | {"killed": rounds})["killed"]
+
+
+def _forked(folder: Path, asked: dict) -> dict:
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "forked_commands.py")],
         cwd=folder,
         env=environment() | {"PYTHONPATH": str(ROOT)},
-        input=asked,
+        input=json.dumps({"run": str(ROOT / "run.py")} | asked),
         capture_output=True,
         text=True,
-        check=True,
         timeout=600,
     )
-    return [subprocess.CompletedProcess(*one) for one in json.loads(done.stdout)]
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def rows_of(folder: Path) -> list[dict]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from command_line import rows_of, settings
 
-from patientdx import opening, pipeline, session
+from patientdx import answers, opening, session
 from patientdx.pipeline import run
-from patientdx.plan import plan
+from patientdx.plan import Point, plan
 from patientdx.refusal import Refusal
 
 SHARED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
@@ -52,7 +52,7 @@ def counted(monkeypatch) -> Counter:
         watch(session, name)
     for name in ("content_hash", "locate"):
         watch(opening, name)
-    watch(pipeline, "score")
+    watch(answers, "score")
     original = session.Recipe.weight_of  # asked once for each tensor of a pass
     first = "model.embed_tokens.weight"
     monkeypatch.setattr(
@@ -107,11 +107,11 @@ def test_the_ends_are_the_parents_and_are_not_scored_again(make, counted, tmp_pa
 def test_an_end_scored_as_a_merge_is_the_parent(make, counted, tmp_path):
     """Without the short cut: the model at λ=1 of SLERP's own curve gives the pivot's scores bit for bit."""
     asked = make("merge=slerp", "lambda=1")
-    planned, clock = plan(asked), pipeline.Clock()
+    planned, clock = plan(asked), answers.Clock()
     parent = next(point for point in planned.points if point.role == "pivot")
-    merge = pipeline.Point("merged", "slerp", 1.0, {"merge": asked.merge.target}, asked.ingredients)
+    merge = Point("merged", "slerp", 1.0, {"merge": asked.merge.target}, asked.ingredients)
     first, second = (
-        pipeline._score(asked, point, planned.tokens, planned.rows["test"], "", clock) for point in (merge, parent)
+        answers.answer(asked, point, planned.tokens, planned.rows["test"], "", clock) for point in (merge, parent)
     )
     assert np.array_equal(first, second)
     assert counted["write"] == 2  # two passes over the weights: neither was taken for the other
@@ -225,7 +225,7 @@ def test_scores_that_are_no_numbers_are_refused_and_not_kept(make, monkeypatch, 
         values[3, 1] = np.nan
         return list(range(len(rows))), values
 
-    monkeypatch.setattr(pipeline, "score", broken)
+    monkeypatch.setattr(answers, "score", broken)
     with pytest.raises(Refusal) as refused:
         run(make("dtype=float16"))
     assert str(refused.value) == (

@@ -15,7 +15,7 @@ import yaml
 from command_line import ROOT, environment, forked, launch, rows_of, small, the_one
 
 SWEEP = ("merge=slerp", "lambda=0.1,0.2,0.4")
-FILES = {"cohort.csv", "config.yaml", "metrics.json", "predictions.parquet", "provenance.json"}
+FILES = {"cohort.csv", "command.json", "config.yaml", "metrics.json", "predictions.parquet", "provenance.json"}
 PICTURES = {"lambda_curve_auroc.png", "lambda_curve_auprc.png"}
 ROW = {
     *("task", "split", "method", "lambda", "role", "base", "pivot"),
@@ -121,6 +121,11 @@ def test_config_and_provenance_of_a_single_run(result, tiny_base):
     assert facts["task"]["open_data"] is True
 
 
+def test_a_result_keeps_the_command_that_made_it(result, arguments):
+    told = json.loads((result / "command.json").read_text())
+    assert told == {"overrides": arguments}
+
+
 def test_the_printed_table_holds_the_metrics(single, result):
     for row in rows_of(result):
         assert f"{row['auroc']:.2f} [{row['auroc_ci_low']:.2f}, {row['auroc_ci_high']:.2f}]" in single.stdout
@@ -155,7 +160,11 @@ def test_a_sweep_leaves_a_result_a_point_a_table_and_a_picture(swept):
     for name in PICTURES:
         assert (study / name).read_bytes().startswith(PNG)
         assert f"\n  outputs/default/{name}\n" in done.stdout
-    assert "run 2: seconds: " in done.stdout
+    assert "\nseconds: parents " in done.stdout
+    assert (study / "report.html").is_file()
+    assert "\n  outputs/default/report.html\n" in done.stdout
+    assert list(study.glob(".sweeps/*")) == []
+    assert "jobs done" not in done.stdout  # no progress where nobody watches
     assert len(list((study.parent / "scores").glob("*"))) == 10
 
 
@@ -179,29 +188,25 @@ def test_a_sweep_says_what_pilot_chose(swept):
     ) in done.stdout
 
 
-def test_a_sweep_killed_again_and_again_repeats_nothing(tmp_path, arguments, swept):
+def test_a_sweep_killed_at_any_moment_repeats_nothing(tmp_path, arguments, swept):
+    """A real process, killed by the clock; kills at every kind of step are in test_faults.py."""
     scores = tmp_path / "outputs" / "scores"
-    kept: dict[str, int] = {}
     command = [sys.executable, str(ROOT / "run.py"), "-m", *arguments, *SWEEP]
-    for enough in (1, 4, 8):
-        running = subprocess.Popen(
-            command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 600
-        while len(list(scores.glob("*.parquet"))) < enough and running.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.001)
-        os.kill(running.pid, signal.SIGKILL)
-        assert running.wait() == -signal.SIGKILL  # it had not finished
-        now = {path: changed for path, changed in state(scores).items() if path.endswith(".parquet")}
-        assert len(now) >= enough
-        assert {path: now[path] for path in kept} == kept
-        kept = now
-    assert len(kept) < 10  # something was left to do
+    running = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 600
+    while len(list(scores.glob("*.parquet"))) < 4 and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL  # it had not finished
+    kept = {path: changed for path, changed in state(scores).items() if Path(path).name[0] != "."}
+    assert 4 <= len(kept) < 10  # something was left to do
     done = launch(tmp_path, "-m", *arguments, *SWEEP)
     assert done.returncode == 0, done.stderr
     now = state(scores)
     assert {path: now[path] for path in kept} == kept
-    assert sum(path.endswith(".parquet") and not Path(path).name.startswith(".") for path in now) == 10
+    assert sum(Path(path).name[0] != "." for path in now) == 10
     study, _ = swept
     assert (tmp_path / "outputs/default/sweep.csv").read_bytes() == (study / "sweep.csv").read_bytes()
 
@@ -227,11 +232,11 @@ def test_a_refused_point_costs_the_others_nothing(others):
     )
     assert refused.returncode == 2
     assert refused.stderr == f"{fault}\n"
-    assert f"run 1 was refused: {fault}\n" in refused.stdout
+    assert f"run 1 (lambda=1.5) was refused: {fault}\n" in refused.stdout
     assert "default: 2 runs" in refused.stdout
     assert repeated.returncode == 0
     assert repeated.stdout.count("found finished, nothing was computed again: ") == 2
-    assert "run 0: found finished\nrun 1: found finished\n" in repeated.stdout
+    assert "2 of 2 runs were found finished\n" in repeated.stdout
 
 
 def test_a_sweep_shows_its_own_runs_and_no_others(others):

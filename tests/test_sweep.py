@@ -2,16 +2,23 @@
 
 import csv
 import io
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from rich.console import Console
 
-from patientdx import sweep
+from patientdx import pointers, sweep
 from patientdx.refusal import Refusal
 from patientdx.results import write_json
-from patientdx.sweep import SweepSummary, choices, leave_fault, leave_pointer, summarise
+from patientdx.sweep import SweepSummary, choices, close, leave_fault, summarise
+
+CONF = str(Path(__file__).parents[1] / "conf")
 
 SECONDS = {"parents": 0.0, "task": 1.66, "load": 1.24, "curve": 0.01, "fill": 0.0, "scoring": 21.9, "metrics": 0.03}
 
@@ -38,32 +45,62 @@ def point(weight: float, pilot: float, test: float, **more) -> list[dict]:
 
 
 @pytest.fixture
-def config(tmp_path):
-    return OmegaConf.create({"output": str(tmp_path), "name": "study", "device": "cpu"})
-
-
-@pytest.fixture
 def study(tmp_path) -> Path:
     return tmp_path / "study"
 
 
-def finish(config, study: Path, job: int, rows: list[dict], *, reused: bool = False) -> None:
-    """What run number `job` leaves."""
-    folder = study / f"result_{job}"
-    write_json({"fingerprint": str(job), "rows": rows}, folder / "metrics.json")
-    leave_pointer(config, job, folder, SECONDS, reused)
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch):
+    """The page has tests of its own, and these results have no predictions to draw."""
+    monkeypatch.setattr(sweep.report, "write_report", lambda study: study / "report.html")
+    monkeypatch.setattr(sweep.report, "best", lambda rows, folders: None)
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """The config of a multirun, as Hydra hands it to a callback."""
+    loader = GlobalHydra.instance().config_loader()
+    return loader.load_configuration("config", list(words), run_mode=RunMode.MULTIRUN)
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Starts a sweep of the study as Hydra does, and returns its folder; what still runs at the end is dropped."""
+    monkeypatch.setenv("PYTHONPATH", "")
+
+    def started(*words: str) -> Path:
+        with initialize_config_dir(CONF, version_base="1.3"):
+            words = (f"output={tmp_path}", "name=study", *words)
+            config = composed(words)
+            SweepSummary().on_multirun_start(config)
+        return pointers.running(tmp_path / "study") / config.hydra.overrides.hydra[-1].rpartition("/")[2]
+
+    yield started
+    close()
+
+
+def finish(
+    study: Path, job: int, rows: list[dict], *, reused: bool = False, folder: Path | None = None, words=()
+) -> None:
+    """What run number `job` leaves, where a sweep that has ended has it or in the folder of one that runs."""
+    write_json({"fingerprint": str(job), "rows": rows}, study / f"result_{job}" / "metrics.json")
+    left = {"folder": f"result_{job}", "reused": reused, "seconds": SECONDS, "overrides": list(words)}
+    pointers.leave(folder or study / "sweep", job, left)
+
+
+def shown(study: Path) -> list[dict]:
+    return summarise(study, pointers.left(study / "sweep"), Console(file=io.StringIO()))
 
 
 def said(study: Path) -> str:
     console = Console(file=io.StringIO(), width=80)
-    summarise(study, console)
+    summarise(study, pointers.left(study / "sweep"), console)
     return console.file.getvalue()
 
 
-def test_parents_appear_once_and_points_in_order(config, study):
+def test_parents_appear_once_and_points_in_order(study):
     for job, (weight, value) in enumerate([(0.4, 0.7), (0.1, 0.61), (0.2, 0.66)]):
-        finish(config, study, job, [*point(weight, value, value), *PARENTS])
-    found = summarise(study, Console(file=io.StringIO()))
+        finish(study, job, [*point(weight, value, value), *PARENTS])
+    found = shown(study)
     assert [one["lambda"] for one in found] == [0.0, 0.1, 0.2, 0.4, 1.0] * 2
     with (study / "sweep.csv").open() as file:
         written = list(csv.DictReader(file))
@@ -71,28 +108,21 @@ def test_parents_appear_once_and_points_in_order(config, study):
     assert (study / "lambda_curve_auroc.png").is_file()
 
 
-def test_more_than_ten_runs_stay_in_their_order(config, study):
-    for job in range(12):
-        finish(config, study, job, point(job / 20, 0.6, 0.6))
-    assert [line.split(":")[0] for line in said(study).splitlines() if line.startswith("run ")] == [
-        f"run {job}" for job in range(12)
-    ]
-
-
-def test_a_line_of_seconds_is_one_line(config, study):
-    finish(config, study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
-    finish(config, study, 1, [*point(0.2, 0.6, 0.6), *PARENTS], reused=True)
+def test_what_the_runs_took_is_one_line(study):
+    finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
+    finish(study, 1, [*point(0.2, 0.6, 0.6), *PARENTS])
+    finish(study, 2, [*point(0.4, 0.6, 0.6), *PARENTS], reused=True)
     lines = said(study).splitlines()
-    assert ("run 0: seconds: parents 0.0, task 1.7, load 1.2, curve 0.0, fill 0.0, scoring 21.9, metrics 0.0") in lines
-    assert "run 1: found finished" in lines
+    assert "1 of 3 runs were found finished" in lines
+    assert "seconds: parents 0.0, task 3.3, load 2.5, curve 0.0, fill 0.0, scoring 43.8, metrics 0.1" in lines
     assert f"  {study / 'sweep.csv'}" in lines
 
 
-def test_each_method_has_its_choice(config, study):
+def test_each_method_has_its_choice(study):
     for job, (method, weight, pilot, test) in enumerate(
         [("slerp", 0.2, 0.7, 0.5), ("slerp", 0.4, 0.72, 0.71), ("linear", 0.2, 0.8, 0.66), ("linear", 0.4, 0.1, 0.99)]
     ):
-        finish(config, study, job, [*point(weight, pilot, test, method=method), *PARENTS])
+        finish(study, job, [*point(weight, pilot, test, method=method), *PARENTS])
     lines = said(study).splitlines()
     start = lines.index("chosen on pilot: linear λ=0.2, test AUROC 0.66 [0.56, 0.76]")
     assert lines[start + 1 : start + 3] == [
@@ -101,11 +131,11 @@ def test_each_method_has_its_choice(config, study):
     ]
 
 
-def test_several_pairs_of_parents_have_choices_and_pictures_of_their_own(config, study):
+def test_several_pairs_of_parents_have_choices_and_pictures_of_their_own(study):
     other = {"pivot": "math"}
-    finish(config, study, 0, [*point(0.2, 0.7, 0.5), *point(0.4, 0.6, 0.6), *PARENTS])
+    finish(study, 0, [*point(0.2, 0.7, 0.5), *point(0.4, 0.6, 0.6), *PARENTS])
     theirs = [*point(0.2, 0.7, 0.5, **other), *point(0.4, 0.8, 0.6, **other), *(one | other for one in PARENTS)]
-    finish(config, study, 1, theirs)
+    finish(study, 1, theirs)
     lines = said(study).splitlines()
     assert "mortality instruct numeric: chosen on pilot: slerp λ=0.2, test AUROC 0.50 [0.40, 0.60]" in lines
     assert "mortality instruct math: chosen on pilot: slerp λ=0.4, test AUROC 0.60 [0.50, 0.70]" in lines
@@ -114,8 +144,8 @@ def test_several_pairs_of_parents_have_choices_and_pictures_of_their_own(config,
         "lambda_curve_auroc_mortality_instruct_math.png",
     }
     # The base is the same model, with the same fingerprint, and stands in both.
-    shown = [(one["pivot"], one["role"]) for one in summarise(study, Console(file=io.StringIO()))]
-    assert all(shown.count((pivot, "base")) == 2 for pivot in ("numeric", "math"))
+    places = [(one["pivot"], one["role"]) for one in shown(study)]
+    assert all(places.count((pivot, "base")) == 2 for pivot in ("numeric", "math"))
 
 
 TABULAR = [
@@ -124,11 +154,11 @@ TABULAR = [
 ]
 
 
-def test_a_tabular_model_stands_once_below_the_others_and_on_no_curve(config, study):
+def test_a_tabular_model_stands_once_below_the_others_and_on_no_curve(study):
     other = {"pivot": "abacus"}
-    finish(config, study, 0, [*point(0.2, 0.7, 0.5), *PARENTS, *TABULAR])
-    finish(config, study, 1, [*point(0.4, 0.6, 0.6), *PARENTS, *TABULAR])
-    found = summarise(study, Console(file=io.StringIO()))
+    finish(study, 0, [*point(0.2, 0.7, 0.5), *PARENTS, *TABULAR])
+    finish(study, 1, [*point(0.4, 0.6, 0.6), *PARENTS, *TABULAR])
+    found = shown(study)
     assert [one["role"] for one in found] == ["base", "merged", "merged", "pivot", "tabular_gbm"] * 2
     assert [one["split"] for one in found] == ["pilot"] * 5 + ["test"] * 5
     assert {path.name for path in study.glob("*.png")} == {"lambda_curve_auroc.png"}
@@ -137,12 +167,12 @@ def test_a_tabular_model_stands_once_below_the_others_and_on_no_curve(config, st
     with (study / "sweep.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert (last["method"], last["lambda"], last["base"], last["abstention_mass"]) == ("tabular_gbm", "", "", "")
-    finish(config, study, 2, [*point(0.4, 0.6, 0.6, **other), *TABULAR])
-    assert [one["role"] for one in summarise(study, Console(file=io.StringIO()))].count("tabular_gbm") == 2
+    finish(study, 2, [*point(0.4, 0.6, 0.6, **other), *TABULAR])
+    assert [one["role"] for one in shown(study)].count("tabular_gbm") == 2
 
 
-def test_a_sweep_of_tabular_models_alone_has_a_table_and_no_picture(config, study):
-    finish(config, study, 0, TABULAR)
+def test_a_sweep_of_tabular_models_alone_has_a_table_and_no_picture(study):
+    finish(study, 0, TABULAR)
     assert "tabular_gbm" in said(study)
     assert not list(study.glob("*.png"))
 
@@ -162,56 +192,151 @@ def test_nothing_is_chosen_where_there_is_no_choice(rows):
     assert choices(rows) == []
 
 
-def test_refused_runs_are_named_and_make_the_exit_code(config, study, capsys):
-    finish(config, study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
-    leave_fault(config, 1, Refusal("lambda=1.5 is outside [0, 1]"))
-    with pytest.raises(SystemExit) as end:
-        SweepSummary().on_multirun_end(config)
-    assert end.value.code == 2
+REFUSED, FAILED = Refusal("lambda=1.5 is outside [0, 1]"), KeyError("heart rate")
+
+
+@pytest.mark.parametrize(("errors", "code"), [([], 0), ([FAILED], 1), ([REFUSED], 2), ([FAILED, REFUSED], 2)])
+def test_what_did_not_get_through_is_named_and_makes_the_exit_code(start, study, errors, code, capsys):
+    folder = start("lambda=" + ",".join(f"0.{job}" for job in range(1, 2 + len(errors))))
+    finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS], folder=folder, words=["seed=0", "lambda=0.1"])
+    for job, error in enumerate(errors, 1):
+        leave_fault(folder, job, error, ["seed=0", f"lambda=0.{job + 1}"], open_data=True)
+    assert close() == code
     out = capsys.readouterr().out
     assert "study: 1 runs" in out
-    assert "run 1 was refused: lambda=1.5 is outside [0, 1]\n" in out
+    assert ("run 1 (lambda=0.2) was refused: lambda=1.5 is outside [0, 1]\n" in out) is (errors[:1] == [REFUSED])
+    assert ("run 1 (lambda=0.2) failed: KeyError in an unknown place: 'heart rate'\n" in out) is (
+        errors[:1] == [FAILED]
+    )
     assert (study / "sweep.csv").is_file()
+    assert sorted(path.name for path in (study / "sweep").iterdir()) == [
+        f"{job}.json" for job in range(1 + len(errors))
+    ]
 
 
-def test_a_sweep_of_refused_runs_alone_has_no_table(config, study, capsys):
-    leave_fault(config, 0, Refusal("no"))
-    with pytest.raises(SystemExit):
-        SweepSummary().on_multirun_end(config)
-    assert capsys.readouterr().out == "run 0 was refused: no\n"
+def test_a_callback_ends_the_program_with_the_sweeps_code(start, study):
+    leave_fault(start("lambda=0.1,0.2"), 0, REFUSED, [], open_data=True)
+    with pytest.raises(SystemExit) as end:
+        SweepSummary().on_multirun_end(None)
+    assert end.value.code == 2
+
+
+def test_a_job_whose_process_died_is_named(start, study, capsys):
+    folder = start("lambda=0.1,0.2,0.4")
+    finish(study, 1, [*point(0.1, 0.6, 0.6), *PARENTS], folder=folder)
+    assert close() == 1
+    out = capsys.readouterr().out
+    for job in (0, 2):
+        assert f"run {job} failed: its process ended without a word: killed, or out of memory\n" in out
+        assert "failed" in json.loads((study / f"sweep/{job}.json").read_text())
+
+
+def test_a_sweep_of_refused_runs_alone_has_no_table(start, study, capsys):
+    leave_fault(start("lambda=1.5"), 0, REFUSED, [], open_data=True)
+    assert close() == 2
+    assert "run 0 was refused: lambda=1.5 is outside [0, 1]\n" in capsys.readouterr().out
     assert not (study / "sweep.csv").exists()
 
 
-def test_a_new_sweep_forgets_the_last_ones_pointers_but_not_its_results(config, study):
-    finish(config, study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
-    leave_fault(config, 1, Refusal("no"))
-    SweepSummary().on_multirun_start(config)
-    assert not list(study.glob("sweep/*"))
+def test_a_sweep_of_which_no_job_began_leaves_the_last_one(start, study, capsys):
+    finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
+    start("lambda=0.1,0.2")
+    assert close() == 1
+    assert capsys.readouterr().out == ""
+    assert [path.name for path in (study / "sweep").iterdir()] == ["0.json"]
+
+
+def test_a_new_sweep_replaces_the_last_one_at_its_end_but_not_its_results(start, study):
+    finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
+    leave_fault(study / "sweep", 1, REFUSED, [], open_data=True)
+    folder = start("lambda=0.3")
+    assert pointers.left(study / "sweep").keys() == {0, 1}
+    finish(study, 2, [*point(0.3, 0.6, 0.6), *PARENTS])
+    pointers.leave(folder, 0, json.loads((study / "sweep/2.json").read_text()))
+    assert close() == 0
+    assert pointers.left(study / "sweep").keys() == {0}
     assert (study / "result_0/metrics.json").is_file()
-    finish(config, study, 0, [*point(0.3, 0.6, 0.6), *PARENTS])
-    assert {one["lambda"] for one in summarise(study, Console(file=io.StringIO()))} == {0.0, 0.3, 1.0}
+    with (study / "sweep.csv").open() as file:
+        assert {row["lambda"] for row in csv.DictReader(file)} == {"0.0", "0.3", "1.0"}
+
+
+def test_the_page_that_fails_costs_neither_table_nor_code(start, study, monkeypatch, capsys):
+    def broken(*given):
+        raise ValueError("no page today")
+
+    monkeypatch.setattr(sweep.report, "write_report", broken)
+    monkeypatch.setattr(sweep.report, "best", broken)
+    finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS], folder=start("lambda=0.1"))
+    assert close() == 0
+    assert (study / "sweep.csv").is_file()
+    err = capsys.readouterr().err
+    assert "no report was made: ValueError in tests/test_sweep.py:" in err
+    assert "nothing is marked as best: ValueError in tests/test_sweep.py:" in err
+    assert err.count("no page today") == 2
 
 
 @pytest.mark.parametrize("moment", ["on_run_start", "on_multirun_start"])
-def test_a_place_that_cannot_be_written_ends_the_program_at_its_start(tmp_path, moment, capsys):
+def test_a_place_that_cannot_be_written_ends_the_program_at_its_start(tmp_path, moment, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
     (tmp_path / "file").touch()
-    config = OmegaConf.create({"output": str(tmp_path / "file"), "name": "study", "device": "cpu"})
-    with pytest.raises(SystemExit) as end:
-        getattr(SweepSummary(), moment)(config)
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = composed([f"output={tmp_path}/file", "name=study"])
+        with pytest.raises(SystemExit) as end:
+            getattr(SweepSummary(), moment)(config)
     assert end.value.code == 2
     assert capsys.readouterr().err == (
         f"{tmp_path}/file/study cannot be written: Not a directory. Free space or set output= to another place.\n"
     )
 
 
-def test_a_table_that_cannot_be_written_ends_with_an_error(config, study, monkeypatch, capsys):
-    finish(config, study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
+def test_a_table_that_cannot_be_written_ends_with_an_error(start, study, monkeypatch, capsys):
+    finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS], folder=start("lambda=0.1"))
 
     def full(rows, path):
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(sweep.report, "write_csv", full)
-    with pytest.raises(SystemExit) as end:
-        SweepSummary().on_multirun_end(config)
-    assert end.value.code == 2
+    assert close() == 2
     assert "No space left on device" in capsys.readouterr().err
+
+
+def test_what_cannot_be_left_on_a_full_disk_is_told_all_the_same(start, study, monkeypatch, capsys):
+    folder = start("lambda=0.1,0.2")
+    finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS], folder=folder)
+
+    def full(*given):
+        raise Refusal("cannot be written")
+
+    monkeypatch.setattr(pointers, "write_json", full)
+    leave_fault(folder, 1, FAILED, [], open_data=True)
+    assert close() == 1
+    assert "run 1 failed: KeyError in an unknown place: 'heart rate'\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["name", "output"])
+def test_a_sweep_over_studies_is_refused(start, key, capsys):
+    with pytest.raises(SystemExit) as end:
+        start(f"{key}=a,b")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        f"{key} takes several values in one sweep, but a sweep is one study and has one table: give one {key}, and "
+        "start a sweep for each other. Studies below one output= share their scores.\n"
+    )
+
+
+def test_an_overlays_sweep_and_the_command_lines_are_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    with initialize_config_dir(CONF, version_base="1.3"):
+        words = ["experiment=lambda_curve", f"output={tmp_path}", "task=mortality,phenotype", "merge=linear"]
+        config = composed(words)
+        SweepSummary().on_multirun_start(config)
+    close()
+    assert config.hydra.sweeper.params is None
+    assert list(config.hydra.overrides.task) == [
+        "experiment=lambda_curve",
+        f"output={tmp_path}",
+        "merge=slerp,linear",
+        "merge=linear",
+        "lambda=0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
+        "task=mortality,phenotype",
+    ]

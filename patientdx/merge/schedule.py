@@ -30,11 +30,16 @@ def _part(given: str | None) -> str:
 
 def _gradient(given: float | Sequence) -> Gradient:
     if isinstance(given, int | float) and not isinstance(given, bool):
-        return float(given)
+        return _number(given)
     several = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 1
     if several and all(isinstance(one, int | float) and not isinstance(one, bool) for one in given):
-        return tuple(float(one) for one in given)
+        return tuple(map(_number, given))
     raise ValueError(f"{given!r} is neither a number nor a list of two numbers or more")
+
+
+def _number(given: float) -> float:
+    """λ to 12 decimals: range(0,1.01,0.1) gives 0.7000000000000001, which is to be 0.7 in every name and key."""
+    return round(float(given), 12)
 
 
 def layer_of(name: str) -> int | None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
-from scipy.stats import norm, rankdata
+from scipy.stats import binomtest, norm, rankdata
 
 from patientdx.metrics.bootstrap import Metric, _check_level, replicates
 from patientdx.metrics.estimates import Estimate, estimate
@@ -56,6 +56,30 @@ def delong(score_a: ArrayLike, score_b: ArrayLike, label: ArrayLike, *, level: f
     p_value = 1.0 if error == 0 else float(2 * norm.sf(abs(difference) / error))
     reach = float(ndtri((1 + level) / 2)) * error
     return DeLong(auroc_a, auroc_b, difference, difference - reach, difference + reach, error, p_value)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Rows that only a, and only b, has right, and the two-sided p-value of "both are right equally often"."""
+
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def mcnemar(right_a: ArrayLike, right_b: ArrayLike) -> McNemar:
+    """McNemar's exact test of two models on the same rows (McNemar, Psychometrika 1947, with the binomial).
+
+    `right_a` and `right_b` (n,) say whether each model has a row right. Rows on which both agree say nothing; of the
+    others half are a's under the null. It takes rows as independent. Raises ValueError for arrays of other shapes or
+    values.
+    """
+    a, b = np.asarray(right_a), np.asarray(right_b)
+    if a.ndim != 1 or a.shape != b.shape or not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
+        raise ValueError("both models need one answer a row, right (1) or wrong (0), on the same rows")
+    only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+    apart = only_a + only_b
+    return McNemar(only_a, only_b, 1.0 if not apart else float(binomtest(only_a, apart).pvalue))
 
 
 def paired_estimate(

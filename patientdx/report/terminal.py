@@ -14,7 +14,7 @@ from rich.text import Text
 
 from patientdx.drawing import Row, title_of
 from patientdx.report.leading import Best
-from patientdx.report.numbers import estimate, interval, text
+from patientdx.report.numbers import ABSENT, estimate, interval, text
 from patientdx.report.rows import metric_names, model_name
 from patientdx.whole import write_whole
 
@@ -41,6 +41,9 @@ def table(rows: Sequence[Row], *, title: str | None = None, best: Best | None = 
         "yes+no\nmass": [text(row.get("abstention_mass"), ".3f") for row in rows],
         "distinct\nscores": [text(row.get("distinct_scores")) for row in rows],
     }
+    # A task that is not of yes/no questions has neither.
+    of_answers = ("yes+no\nmass", "distinct\nscores")
+    columns = {name: column for name, column in columns.items() if name not in of_answers or set(column) != {ABSENT}}
     shared = [name for name in ("task",) if len(set(columns[name])) == 1]
     caption = [f"{name} {columns.pop(name)[0]}" for name in shared] + _cohorts(rows)
     caption += [] if best is None else best.notes
@@ -156,7 +159,8 @@ def _cohorts(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         parts = [f"n {text(row.get('n'))}"]
         parts += [f"{row['patients']} patients"] if row.get("patients") is not None else []
-        parts += [f"{text(row.get('events'))} events", f"prevalence {text(row.get('prevalence'), '.3f')}"]
+        if row.get("events") is not None:
+            parts += [f"{row['events']} events", f"prevalence {text(row.get('prevalence'), '.3f')}"]
         lines[f"{text(row.get('split'))}: " + ", ".join(parts)] = None
     return list(lines)
 

@@ -57,11 +57,7 @@ def tokenise(
     chat: render through the tokenizer's chat template, with its opening of the answer; Refusal where it has none.
     limit: most tokens of a prompt; Refusal where a prompt without its record is longer than that.
     """
-    if chat and not tokenizer.chat_template:
-        raise Refusal(
-            "the model is marked chat_template: true, but its tokenizer has no chat template. "
-            "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
-        )
+    check_template(tokenizer, chat)
     ids, cut = [], 0
     for before, record, after in parts:
         row = _render(tokenizer, before + record + after, chat)
@@ -70,6 +66,15 @@ def tokenise(
             cut += 1
         ids.append(tuple(row))
     return Prompts(tuple(ids), answer_tokens(tokenizer, options), cut, limit)
+
+
+def check_template(tokenizer, chat: bool) -> None:
+    """Refusal where a chat is asked for and the tokenizer has no chat template."""
+    if chat and not tokenizer.chat_template:
+        raise Refusal(
+            "the model is marked chat_template: true, but its tokenizer has no chat template. "
+            "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
+        )
 
 
 def _render(tokenizer, text: str, chat: bool) -> list[int]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,8 @@ class Example:
 
     The prompt's text is `before + record + after`; only `record` may be cut when the prompt is too long.
     `options[i]` holds every way of writing answer i. Option 0 is the positive answer, and `label` is 1 when
-    the outcome happened, so `label == 1` says that option 0 is right.
+    the outcome happened, so `label == 1` says that option 0 is right. Of a task of kind multiple_choice `label` is the
+    number of the right option; of kind generate there are no options, and `label` is 0.
     """
 
     uid: str
@@ -53,6 +54,20 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How answers in the model's own words are made and judged.
+
+    `length`: most new tokens. `stops`: texts before which an answer ends. `judge(i, text)` says of the answer to
+    example i, by the name of each of `metrics`, how much of it is right and out of how much.
+    """
+
+    length: int
+    stops: tuple[str, ...]
+    metrics: tuple[str, ...]
+    judge: Callable[[int, str], Mapping[str, tuple[float, float]]]
+
+
+@dataclass(frozen=True)
 class TaskData:
     """A loaded task.
 
@@ -62,6 +77,8 @@ class TaskData:
     `cohort` is the attrition table: one row per step with the keys step, stays, patients and events.
     `features`, every list of `groups` (sex, age band, ... by name) and `times` (prediction times, where what the text
     may know ends) have one entry per example, in their order.
+    `chat`: whether its prompts go through the model's chat template; None: as the model is marked. `generation`: how
+    the answers of a task of kind generate are made and judged.
     """
 
     name: str
@@ -75,6 +92,8 @@ class TaskData:
     features: Features | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     times: tuple[datetime, ...] = ()
+    chat: bool | None = None
+    generation: Generation | None = None
 
 
 def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> str:

@@ -1,0 +1,175 @@
+"""What a run leaves of a task whose answers are right or wrong: rows, comparisons of models, groups, predictions.
+
+The counterpart of `patientdx.evidence` for tasks of kind multiple_choice and generate: there is no yes/no probability,
+and a question is its own cluster unless the task says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from patientdx.call import dotted
+from patientdx.evidence import NAMES, Found, _names, _place, _subjects
+from patientdx.kinds import MULTIPLE_CHOICE
+from patientdx.metrics import bootstrap, estimates, paired
+from patientdx.plan import Plan
+from patientdx.refusal import Refusal
+from patientdx.results import hashed
+from patientdx.settings import Settings
+
+# How an option is chosen: the largest sum of log-probabilities, or the largest per character, byte or token of the
+# option. The first three are lm-evaluation-harness' own names.
+CHOSEN = ("acc", "acc_norm", "acc_bytes", "acc_tokens")
+Marks = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+def marks(settings: Settings, asked: Plan, found: Found, role: str, split: str) -> Marks:
+    """For each of the task's metrics what one model answered and what is right, (n,) each, as the metric takes them.
+
+    Raises Refusal for a metric by a name that tasks of this kind do not have.
+    """
+    scores, rows = found[role, split].option, asked.rows[split]
+    known = _chosen(asked, scores, rows) if asked.data.kind == MULTIPLE_CHOICE else _judged(asked, scores)
+    unknown = [name for name, _ in settings.metrics if name not in known]
+    if unknown or not settings.metrics:
+        raise Refusal(
+            f"task.metrics names {', '.join(unknown) or 'nothing'}; task={settings.task_name} has {', '.join(known)}."
+        )
+    return {name: known[name] for name, _ in settings.metrics}
+
+
+def _chosen(asked: Plan, scores: NDArray[np.float64], rows: list[int]) -> Marks:
+    right = np.array([asked.data.examples[i].label for i in rows], dtype=np.float64)
+    texts = [[text for (text,) in asked.data.examples[i].options] for i in rows]
+    sizes = {
+        "acc": [[1] * len(own) for own in texts],
+        "acc_norm": [[len(text) for text in own] for own in texts],
+        "acc_bytes": [[len(text.encode()) for text in own] for own in texts],
+        "acc_tokens": [[len(tokens) for tokens in asked.tokens.continuations[i]] for i in rows],
+    }
+    return {name: (_largest(scores, sizes[name]), right) for name in CHOSEN}
+
+
+def _largest(scores: NDArray[np.float64], sizes: list[list[int]]) -> NDArray[np.float64]:
+    """The number of each row's largest score by size, the first where several are."""
+    width = scores.shape[1]
+    size = np.array([own + [1] * (width - len(own)) for own in sizes], dtype=np.float64)
+    return np.where(np.isnan(scores), -np.inf, scores / size).argmax(axis=1).astype(np.float64)
+
+
+def _judged(asked: Plan, scores: NDArray[np.float64]) -> Marks:
+    names = asked.data.generation.metrics
+    return {name: (scores[:, 2 * k], scores[:, 2 * k + 1]) for k, name in enumerate(names)}
+
+
+def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any]]:
+    """One row a model and split, as `report` takes them: every metric with its interval by bootstrap of questions."""
+    rows, points = [], {point.role: point for point in asked.points}
+    for role, split in asked.keys:
+        subjects, own = _subjects(asked, split), {}
+        for name, (answer, right) in marks(settings, asked, found, role, split).items():
+            one = bootstrap.interval(_metrics(settings)[name], answer, right, subjects, **_draws(settings))
+            own |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
+        row = {
+            "task": settings.task_name,
+            "split": split,
+            **_place(points[role]),
+            "role": role,
+            **_names(settings),
+            **own,
+        }
+        row |= {"n": len(subjects), "dtype": settings.dtype, "data": "open" if asked.data.open_data else "credentialed",
+                "fingerprint": asked.keys[role, split]}  # fmt: skip
+        if asked.data.kind != MULTIPLE_CHOICE:
+            length, ended = found[role, split].option[:, -2:].T
+            row |= {"mean_tokens": float(length.mean()), "ended": float(ended.mean())}
+            row["empty"] = float((length == 0).mean())
+        rows.append(row)
+    return rows
+
+
+def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
+    """The reported split, model against model and group by group; goes into metrics.json as `graded`.
+
+    `comparisons`: the run's own model less each other one, every metric with interval and p-value by paired bootstrap;
+    where a question is wholly right or wrong also McNemar's exact test (`only_a`, `only_b`, `p_value`).
+    `groups`: of each grouping and group `n` and, by model, every metric as an estimate.
+    """
+    split, metrics, draws = settings.reported, _metrics(settings), _draws(settings)
+    roles = [role for role, one in asked.keys if one == split]
+    held = {role: marks(settings, asked, found, role, split) for role in roles}
+    own, subjects = roles[0], _subjects(asked, split)
+    comparisons = []
+    for other in roles[1:]:
+        for name, metric in metrics.items():
+            (a, right), (b, _) = held[own][name], held[other][name]
+            one = {"a": own, "b": other, "metric": name}
+            one["difference"] = paired.paired_estimate(metric, a, b, right, subjects, **draws)
+            if metric.__name__ == "accuracy":
+                one["mcnemar"] = vars(paired.mcnemar(a == right, b == right))
+            comparisons.append(one)
+    grouped: dict[str, Any] = {}
+    for grouping, values in asked.data.groups.items():
+        column = np.array([values[i] for i in asked.rows[split]])
+        for group in dict.fromkeys(column.tolist()):
+            inside = np.flatnonzero(column == group)
+            models = {
+                role: {name: _within(metrics[name], *one, subjects, inside, draws) for name, one in held[role].items()}
+                for role in roles
+            }
+            grouped.setdefault(grouping, {})[group] = {"n": int(inside.size), "models": models}
+    return {"split": split, "comparisons": comparisons, "groups": grouped}
+
+
+def _within(metric, answer, right, subjects: list[str], inside: NDArray[np.int64], draws: Mapping[str, Any]) -> dict:
+    clusters = [subjects[i] for i in inside]
+    if len(set(clusters)) < 2:
+        reason = "one question gives no interval"
+        value = float(metric(answer[inside], right[inside]))
+        return {"value": value, "low": None, "high": None, "dropped": 0, "reason": reason}
+    return estimates.estimates({"": metric}, answer[inside], right[inside], clusters, **draws)[0][""]
+
+
+def headline(settings: Settings, asked: Plan, rows: list[dict]) -> dict[str, float | int | str]:
+    """For a tracker, of the run's own model: numbers by `medqa/acc`; other splits than the reported one say which."""
+    summary: dict[str, float | int | str] = {}
+    for row in (row for row in rows if row["role"] == asked.points[0].role):
+        stem = row["task"] if row["split"] == settings.reported else f"{row['task']}_{row['split']}"
+        summary |= {f"{stem}/{key}": value for key, value in row.items() if key not in NAMES and value is not None}
+    return summary
+
+
+def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
+    """One row a question and model: hashed ids, what is right, and by metric what was answered; no text.
+
+    `log_p`: of multiple choice the log-probability of each option, in nats.
+    """
+    parts = []
+    for (role, split), scores in found.items():
+        names = {"open_data": asked.data.open_data, "cache": settings.cache}
+        uids = [asked.data.examples[i].uid for i in asked.rows[split]]
+        columns = {
+            "id": hashed(uids, **names),
+            "subject": hashed(_subjects(asked, split), **names),
+            "split": [split] * len(uids),
+            "role": [role] * len(uids),
+        }
+        for name, (answer, right) in marks(settings, asked, found, role, split).items():
+            columns |= {name: answer, f"{name}_right": right}
+        if asked.data.kind == MULTIPLE_CHOICE:
+            columns["log_p"] = [row[~np.isnan(row)] for row in scores.option]
+        parts.append(pa.table(columns))
+    return pa.concat_tables(parts)
+
+
+def _metrics(settings: Settings) -> dict[str, bootstrap.Metric]:
+    return {name: dotted(target) for name, target in settings.metrics}
+
+
+def _draws(settings: Settings) -> dict[str, Any]:
+    return {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed}

@@ -1,0 +1,134 @@
+"""Task `ifeval`: does a model do as it is told (Zhou et al., 2023, arXiv:2311.07911)? Rules decide, no judge model."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from patientdx.refusal import Refusal
+from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
+from patientdx.tasks.ifeval_rules import RELATIONS, RULES, loose, strict
+from patientdx.tasks.item_files import rows
+from patientdx.tasks.multiple_choice import Benchmark, Wording, digests, place_of
+from patientdx.tasks.prediction import check_numbers
+from patientdx.tasks.records.split import checked_fractions, position, split_of
+
+# As lm-evaluation-harness names them: of the answer as it stands, and without its first or last line or asterisks.
+METRICS = ("prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc")
+VERSION = 1  # of the rules: raise it when an answer comes to be judged otherwise
+Instructions = tuple[tuple[str, dict[str, Any]], ...]
+
+_FILE = Benchmark(
+    "ifeval",
+    Wording(),
+    lambda place, seed, answers_from: [],
+    "The official prompts are input_data.jsonl in github.com/google-research/google-research, "
+    "instruction_following_eval/data.",
+)
+
+
+def load(
+    *,
+    path: str | None = None,
+    seed: int = 0,
+    chat: bool | None = None,
+    new_tokens: int = 1280,
+    fractions: Mapping[str, float] | None = None,
+    limit: int | None = None,
+) -> TaskData:
+    """The prompts of the official file with their instructions; every keyword is explained in conf/task/ifeval.yaml.
+
+    All are the test split unless `fractions` draws others. Raises Refusal for a file or a line of it that will not do.
+    """
+    check_numbers(new_tokens=(new_tokens, 1), limit=(limit, 1), seed=(seed, 0))
+    shares = {"test": 1.0} if fractions is None else checked_fractions(fractions)
+    place = place_of(_FILE, path)
+    found = [_prompt(where, row) for where, row in rows(place, place.name)]
+    parts = [split_of(uid, seed=seed, fractions=shares) for uid, _, _ in found]
+    kept = _first(parts, limit, [position("order", seed, uid) for uid, _, _ in found])
+    examples = tuple(
+        Example(uid=found[i][0], subject=found[i][0], split=parts[i], before="", record="", after=found[i][1],
+                options=(), label=0)
+        for i in kept
+    )  # fmt: skip
+    instructions = [found[i][2] for i in kept]
+    settings: dict[str, Any] = {
+        "task": "ifeval", "rules": VERSION, "new_tokens": new_tokens, "chat": chat, "fractions": shares, "limit": limit,
+        "seed": seed,
+    }  # fmt: skip
+    return TaskData(
+        name="ifeval",
+        kind="generate",
+        examples=examples,
+        open_data=True,
+        fingerprint=fingerprint(examples, settings | {"instructions": instructions}),
+        provenance={"source": digests(place), "settings": settings},
+        cohort=[{"step": "read", "prompts": len(found)}, {"step": "asked", "prompts": len(kept)}],
+        chat=chat,
+        generation=Generation(new_tokens, (), METRICS, lambda i, text: judged(text, instructions[i])),
+    )
+
+
+def judged(answer: str, instructions: Instructions) -> dict[str, tuple[float, float]]:
+    """By metric how many of the instructions the answer follows, and how many there are."""
+    asked = len(instructions)
+    strictly = sum(strict(answer, kind, arguments) for kind, arguments in instructions)
+    loosely = sum(loose(answer, kind, arguments) for kind, arguments in instructions)
+    return dict(zip(METRICS, [(strictly, asked)] * 2 + [(loosely, asked)] * 2, strict=True))
+
+
+def _first(parts: Sequence[str], limit: int | None, order: Sequence[float]) -> list[int]:
+    """The numbers of the first `limit` of each split in a fixed order, in the order of the file."""
+    kept: set[int] = set()
+    for part in set(parts):
+        own = sorted((i for i, one in enumerate(parts) if one == part), key=order.__getitem__)
+        kept |= set(own[:limit])
+    return sorted(kept)
+
+
+def _prompt(place: str, row: Mapping[str, Any]) -> tuple[str, str, Instructions]:
+    """(id, prompt, instructions) of a line."""
+    prompt, kinds, arguments = (row.get(name) for name in ("prompt", "instruction_id_list", "kwargs"))
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise Refusal(f"{place} has no prompt. Its columns are {', '.join(row)}; an IFEval file has prompt, "
+                      "instruction_id_list and kwargs.")  # fmt: skip
+    if not isinstance(kinds, list) or not kinds or not isinstance(arguments, list) or len(arguments) != len(kinds):
+        raise Refusal(f"{place}: instruction_id_list and kwargs must be lists of one length, and not empty.")
+    found = tuple(_instruction(place, kind, given or {}) for kind, given in zip(kinds, arguments, strict=True))
+    return f"ifeval:{row.get('key', place)}", prompt, found
+
+
+def _instruction(place: str, kind: Any, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The rule's name, without the language that some copies put before it, and its arguments, checked."""
+    name = str(kind).removeprefix("en:")
+    if name not in RULES:
+        raise Refusal(f"{place}: there is no rule for the instruction {kind!r}. Known are {', '.join(sorted(RULES))}.")
+    arguments = {key: value for key, value in given.items() if value is not None}
+    wanted = set(inspect.signature(RULES[name]).parameters) - {"answer"}
+    if set(arguments) != wanted:
+        raise Refusal(
+            f"{place}: {name} takes {', '.join(sorted(wanted)) or 'no arguments'}, but kwargs has "
+            f"{', '.join(sorted(arguments)) or 'none'}."
+        )
+    for key, value in arguments.items():
+        texts = value if isinstance(value, list) else [value]
+        whole = key.startswith("num_") or key.endswith("frequency") or key == "nth_paragraph"
+        if whole and (isinstance(value, bool) or not isinstance(value, int | float) or value != int(value)):
+            raise Refusal(f"{place}: {name} needs a whole number as {key}, not {value!r}.")
+        if not whole and not (texts and all(isinstance(text, str) and text for text in texts)):
+            raise Refusal(f"{place}: {name} needs a text as {key}, not {value!r}.")
+        if key.endswith("relation") and value not in RELATIONS:
+            raise Refusal(f"{place}: {name} knows {' and '.join(RELATIONS)} as {key}, not {value!r}.")
+        if key in ("keyword", "keywords", "forbidden_words"):
+            _check_patterns(place, name, texts)
+    return name, arguments
+
+
+def _check_patterns(place: str, name: str, texts: Sequence[str]) -> None:
+    for text in texts:
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise Refusal(f"{place}: {name} reads {text!r} as a regular expression, and it is none: {error}.") from None

@@ -1,0 +1,87 @@
+"""GSM8K: which number is the answer, how it is asked, files that will not do; and the generated number questions."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from patientdx.finetune.numeric_questions import KINDS, held_out
+from patientdx.numeracy import load as numeric_questions
+from patientdx.refusal import Refusal
+from patientdx.tasks.gsm8k import STOPS, judged, load
+
+
+def problems(path: Path, count: int, name: str) -> Path:
+    lines = [
+        {"question": f"{name}: {i} and {i}?", "answer": f"{i} + {i} = {2 * i}\n#### {2 * i:,}"} for i in range(count)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "strictly", "loosely"),
+    [
+        ("2 * 9 = 18\n#### 18", "18", 1, 1),
+        ("#### 1,234.", "1234", 1, 1),
+        ("So she makes $18.", "18", 0, 1),
+        ("#### 18 and later 20", "18", 1, 0),
+        ("The answer is -7", "-7", 0, 1),
+        ("#### 18.00", "18", 0, 0),  # compared as it is written
+        ("I cannot say", "18", 0, 0),
+        ("", "18", 0, 0),
+    ],
+)
+def test_the_number_behind_the_mark_or_the_last_one(answer, right, strictly, loosely):
+    assert judged(answer, right) == {"exact_match_strict": (strictly, 1), "exact_match_flexible": (loosely, 1)}
+
+
+def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
+    problems(tmp_path / "train.jsonl", 5, "train")
+    problems(tmp_path / "test.jsonl", 4, "test")
+    data = load(path=str(tmp_path), shots=2, new_tokens=20)
+    assert Counter(one.split for one in data.examples) == {"test": 4}
+    one = data.examples[0]
+    assert one.before.count("Question: train") == one.before.count("\n#### ") == 2
+    assert one.after.startswith("Question: test: ")
+    assert one.after.endswith("?\nAnswer:")
+    assert (data.generation.length, data.generation.stops) == (20, STOPS)
+    for i, example in enumerate(data.examples):
+        doubled = 2 * int(example.after.split()[2])
+        assert data.generation.judge(i, f"#### {doubled}")["exact_match_strict"] == (1, 1)
+    assert len(load(path=str(tmp_path), limit=3).examples) == 3
+    with pytest.raises(Refusal, match=r"task\.shots=6: worked examples come from train alone, which has 5 problems"):
+        load(path=str(tmp_path), shots=6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"question": "How many?", "answer": " "}, "test.jsonl line 2 has no question or an empty answer."),
+        ({"text": "How many?"}, "Its columns are text; GSM8K's are question and answer."),
+        ({"question": "How many?", "answer": "18"}, "test.jsonl line 2: the answer names no number behind ####"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, bad, said):
+    path = problems(tmp_path / "test.jsonl", 1, "test")
+    path.write_text(path.read_text() + json.dumps(bad) + "\n")
+    with pytest.raises(Refusal) as refused:
+        load(path=str(path))
+    assert said in str(refused.value)
+
+
+def test_number_questions_are_two_examinations_with_as_many_yes_as_no():
+    data = numeric_questions(seed=3, per_kind=4)
+    assert (data.kind, data.open_data) == ("choice", True)
+    for split, seed in (("pilot", 6), ("test", 7)):
+        own = [one for one in data.examples if one.split == split]
+        asked = list(held_out(seed, 4))
+        assert [one.before + one.record + one.after for one in own] == [question.prompt for question in asked]
+        assert [one.label for one in own] == [int(question.answer) for question in asked]
+        assert sum(one.label for one in own) == len(own) / 2
+    assert Counter(data.groups["kind"]) == dict.fromkeys(KINDS, 8)
+    assert numeric_questions(seed=3, per_kind=4).fingerprint == data.fingerprint
+    assert numeric_questions(seed=4, per_kind=4).fingerprint != data.fingerprint
+    with pytest.raises(Refusal, match=r"task\.per_kind=1: a whole number of 2 or more"):
+        numeric_questions(per_kind=1)

@@ -1,0 +1,125 @@
+"""The rules of IFEval: lm-eval's verdicts on answers that it judged, corners by hand, and files that will not do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from patientdx.refusal import Refusal
+from patientdx.tasks.ifeval import METRICS, judged, load
+from patientdx.tasks.ifeval_rules import RULES, loose, strict
+from patientdx.tasks.sentences import sentences, words
+
+# Made by experiments/benchmarks/ifeval.py --fixture: answers of our own, and what lm-eval 0.4.13 says of them.
+VERDICTS = [json.loads(line) for line in (Path(__file__).parent / "ifeval_verdicts.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", sorted(RULES))
+def test_verdicts_are_those_of_lm_eval(kind):
+    found = [one for one in VERDICTS if one["kind"] == kind]
+    assert {one["strict"] for one in found} == {True, False}
+    for one in found:
+        given = one["answer"], kind, one["arguments"]
+        assert (strict(*given), loose(*given)) == (one["strict"], one["loose"]), one
+
+
+def test_an_empty_answer_follows_nothing():
+    for kind in ("punctuation:no_comma", "detectable_format:json_format", "change_case:english_lowercase"):
+        assert not strict(" \n", kind, {})
+        assert not loose(" \n", kind, {})
+
+
+def test_loose_forgives_a_first_line_a_last_line_and_asterisks():
+    asked = "startend:quotation", {}
+    for answer in ('Sure:\n"It is."', '"It is."\nHope this helps', 'Sure:\n"It is."\nBye', '*"It is."*'):
+        assert (strict(answer, *asked), loose(answer, *asked)) == (False, True)
+    assert not loose('Sure:\n\n"It is." I say\nBye', *asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("Dr. Ames went home at 5 p.m. and slept. He dreamt.", 2),
+        ("He left the U.S. The end.", 2),
+        ("the cat sat. the dog ran.", 2),
+        ("He paid 3.50 dollars. No more.", 2),
+        ("Well... perhaps. Well... The end. Well... Then.", 4),
+        ('He said "no." She left (at last). Why?! So.', 4),
+        ("A line\nand another", 1),
+        ("J. Smith came.", 1),
+        ("", 0),
+    ],
+)
+def test_sentences_end_where_a_reader_ends_them(text, count):
+    assert len(sentences(text)) == count
+    assert "".join(sentences(text)).replace(" ", "") == text.replace(" ", "")
+
+
+def test_words_are_parted_as_in_the_treebank():
+    assert words("IT'S a WELL-KNOWN fact: YOU CAN'T, we CANNOT.") == (
+        ["IT", "'S", "a", "WELL-KNOWN", "fact", "YOU", "CA", "N'T", "we", "CAN", "NOT."]
+    )
+
+
+def test_instructions_count_one_by_one_and_all_together():
+    asked = (
+        ("punctuation:no_comma", {}),
+        ("length_constraints:number_words", {"num_words": 3, "relation": "less than"}),
+    )
+    found = judged("One two three four", asked)
+    assert found == dict.fromkeys(METRICS, (1, 2))
+    assert judged("One two", asked) == dict.fromkeys(METRICS, (2, 2))
+
+
+def line(**more) -> dict:
+    return {"key": 1, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]} | more
+
+
+def test_a_file_in_either_form_gives_the_prompts(tmp_path):
+    path = tmp_path / "input_data.jsonl"
+    kinds = ["en:keywords:existence", "keywords:existence"]
+    rows = [
+        line(key=i, instruction_id_list=[kind], kwargs=[{"keywords": ["a"], "num_words": None}])
+        for i, kind in enumerate(kinds)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    data = load(path=str(path), new_tokens=9)
+    assert [(one.after, one.split, one.options) for one in data.examples] == [("Say it.", "test", ())] * 2
+    assert (data.kind, data.generation.length, data.generation.metrics) == ("generate", 9, METRICS)
+    assert data.generation.judge(0, "a") == data.generation.judge(1, "a") == dict.fromkeys(METRICS, (1, 1))
+    assert len(load(path=str(path), limit=1).examples) == 1
+    assert load(path=str(path)).fingerprint != data.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (line(prompt=""), "input_data.jsonl line 2 has no prompt."),
+        (line(kwargs=[]), "line 2: instruction_id_list and kwargs must be lists of one length"),
+        (
+            line(instruction_id_list=["keywords:rhyme"]),
+            "line 2: there is no rule for the instruction 'keywords:rhyme'.",
+        ),
+        (line(kwargs=[{"letter": "a"}]), "line 2: punctuation:no_comma takes no arguments, but kwargs has letter."),
+        (line(instruction_id_list=["startend:end_checker"]), "takes end_phrase, but kwargs has none"),
+        (
+            line(instruction_id_list=["length_constraints:number_paragraphs"], kwargs=[{"num_paragraphs": "two"}]),
+            "needs a whole number as num_paragraphs, not 'two'",
+        ),
+        (
+            line(
+                instruction_id_list=["length_constraints:number_words"],
+                kwargs=[{"num_words": 3, "relation": "exactly"}],
+            ),
+            "knows less than and at least as relation, not 'exactly'",
+        ),
+        (line(instruction_id_list=["keywords:existence"], kwargs=[{"keywords": ["(a"]}]), "and it is none"),
+        (line(instruction_id_list=["keywords:existence"], kwargs=[{"keywords": []}]), "needs a text as keywords"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, bad, said):
+    path = tmp_path / "input_data.jsonl"
+    path.write_text(json.dumps(line()) + "\n" + json.dumps(bad) + "\n")
+    with pytest.raises(Refusal) as refused:
+        load(path=str(path))
+    assert said in str(refused.value)

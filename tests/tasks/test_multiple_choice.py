@@ -1,0 +1,254 @@
+"""Files of questions as benchmarks have them: what is read, how it is asked, what is shown, what is refused."""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from patientdx.refusal import Refusal
+from patientdx.tasks import medical_qa, medmcqa, medqa, mmlu_medical, multiple_choice, pubmedqa
+
+OPTIONS = ["fever", "cough, dry", "0.01", "none"]
+
+
+def lines(path: Path, *rows) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return path
+
+
+def row(i: int = 0, **more) -> dict:
+    return {
+        "question": f"Which one, {i}?",
+        "options": dict(zip("ABCD", OPTIONS, strict=True)),
+        "answer_idx": "B",
+    } | more
+
+
+def only(path: Path, **more):
+    (found,) = multiple_choice.load(path=str(path), **more).examples
+    return found
+
+
+SHAPES = {
+    "a mapping and a letter": {"options": dict(zip("ABCD", OPTIONS, strict=True)), "answer_idx": "B"},
+    "a list and a number": {"choices": OPTIONS, "answer": 1},
+    "a list and the text": {"choices": OPTIONS, "answer": "Cough, dry"},
+    "labels and texts": {"choices": {"text": OPTIONS, "label": ["1", "2", "3", "4"]}, "answerKey": "2"},
+    "columns and a count from 1": dict(zip(("op1", "op2", "op3", "op4"), OPTIONS, strict=True)) | {"cop": 2},
+    "columns and a letter": dict(zip("ABCD", OPTIONS, strict=True)) | {"answer": "b"},
+    "endings and a label": {f"ending{i}": text for i, text in enumerate(OPTIONS)} | {"label": 1},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_of_benchmark_is_the_same_question(tmp_path, shape):
+    asked = {"sent1" if "ending0" in SHAPES[shape] else "question": "Which one?"}
+    more = {"answers_from": 1} if "cop" in SHAPES[shape] else {}
+    found = only(lines(tmp_path / "test.jsonl", asked | SHAPES[shape]), **more)
+    assert found.before + found.record + found.after == (
+        "Question: Which one?\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
+    )
+    assert (found.options, found.label, found.split) == ((("A",), ("B",), ("C",), ("D",)), 1, "test")
+
+
+def test_csv_tsv_json_and_parquet_hold_the_same(tmp_path):
+    header, values = ["question", "A", "B", "C", "D", "answer"], ["Which\none?", *OPTIONS, "B"]
+    for suffix, mark in ((".csv", ","), (".tsv", "\t")):
+        with (tmp_path / f"test{suffix}").open("w", newline="") as file:
+            csv.writer(file, delimiter=mark).writerows([header, values])
+    with (tmp_path / "bare_test.csv").open("w", newline="") as file:  # as MMLU has it
+        csv.writer(file).writerow(values)
+    named = dict(zip(header, values, strict=True))
+    (tmp_path / "test.json").write_text(json.dumps([named]))
+    (tmp_path / "ids_test.json").write_text(json.dumps({"17": named}))
+    pq.write_table(pa.Table.from_pylist([named]), tmp_path / "test.parquet")
+    found = [only(path) for path in sorted(tmp_path.iterdir())]
+    assert len(found) == 6
+    assert len({(one.after, one.options, one.label) for one in found}) == 1
+
+
+def test_by_text_the_options_are_not_listed_and_lengths_may_differ(tmp_path):
+    found = only(lines(tmp_path / "test.jsonl", row()), answer="text")
+    assert found.after == "Question: Which one, 0?\nAnswer:"
+    assert found.options == tuple((text,) for text in OPTIONS)
+
+
+def test_worked_examples_come_from_train_alone_seeded_and_never_show_the_question_itself(tmp_path):
+    lines(tmp_path / "train.jsonl", *(row(i) for i in range(6)))
+    lines(tmp_path / "test.jsonl", row(3), row(7), row(8))
+    found = multiple_choice.load(path=str(tmp_path), shots=2)
+    assert Counter(one.split for one in found.examples) == {"test": 3}
+    for one in found.examples:
+        shown = one.before.split("\n\n")[:-1]
+        assert len(shown) == 2
+        assert all(example.endswith("\nAnswer: B") for example in shown)
+        assert one.after.splitlines()[0] not in one.before
+    assert found.examples[1].before == found.examples[2].before
+    again, other = (multiple_choice.load(path=str(tmp_path), shots=2, seed=seed) for seed in (0, 5))
+    assert again.fingerprint == found.fingerprint
+    assert other.fingerprint != found.fingerprint
+    all_shown = {multiple_choice.load(path=str(tmp_path), shots=5, seed=seed).examples[0].before for seed in range(3)}
+    assert len(all_shown) > 1
+
+
+def test_files_have_their_splits_and_shares_draw_others(tmp_path):
+    for name in ("train", "dev", "test"):
+        lines(tmp_path / name / f"sodium_{name}.jsonl", *(row(i) for i in range(20)))
+    (tmp_path / "notes.jsonl").write_text("not a split\n")
+    found = multiple_choice.load(path=str(tmp_path))
+    assert Counter(one.split for one in found.examples) == {"pilot": 20, "test": 20}
+    drawn = multiple_choice.load(path=str(tmp_path), fractions={"pilot": 0.5, "test": 0.5})
+    assert len(drawn.examples) == 60
+    assert len({one.uid for one in drawn.examples}) == 60
+    few = multiple_choice.load(path=str(tmp_path), limit=4)
+    assert Counter(one.split for one in few.examples) == {"pilot": 4, "test": 4}
+    assert {one.uid for one in few.examples} < {one.uid for one in found.examples}
+
+
+BAD = [
+    (row(answer_idx="E"), "test.jsonl line 2: the answer is 'E', which is none of its 4 options (A to D)."),
+    (row(answer_idx=4), "the answer is 4, which is none of its 4 options"),
+    (row(answer_idx=None), "test.jsonl line 2 has no answer. Its columns are question, options, answer_idx"),
+    ({"prompt": "x", "reply": "y"}, "test.jsonl line 2 has no question and no options and no answer. Its columns are"),
+    (row(question=""), "has no question"),
+    (row(options={"A": "fever", "B": " "}), "test.jsonl line 2: option B is empty."),
+    (row(options={"A": "fever"}, answer_idx="A"), "has 1 options; a question has 2 to 26"),
+    (row(options="fever or cough"), "the options are one text"),
+    ("[1, 2]", "a question is a mapping of columns to values, not list"),
+    ("{broken", "test.jsonl line 2 is no JSON"),
+]
+
+
+@pytest.mark.parametrize(("bad", "said"), BAD)
+def test_a_bad_line_is_named(tmp_path, bad, said):
+    path = lines(tmp_path / "test.jsonl", row(), bad)
+    with pytest.raises(Refusal) as refused:
+        multiple_choice.load(path=str(path))
+    assert said in str(refused.value)
+
+
+def test_a_csv_with_a_short_line_is_named(tmp_path):
+    (tmp_path / "test.csv").write_text("question,A,B,answer\nWhich?,one,two,A\nWhich?,one,A\n")
+    with pytest.raises(Refusal, match=r"test\.csv line 3 has 3 columns, but the first line has 4"):
+        multiple_choice.load(path=str(tmp_path / "test.csv"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"path": None}, "task.path is missing: medqa is read from a local file or folder."),
+        ({"path": "/nowhere/at/all"}, "/nowhere/at/all does not exist; nothing is downloaded, so give a local file"),
+        ({"shots": 3}, "task.shots=3: worked examples come from train alone, and train of medqa has 0 to show."),
+        ({"shots": -1}, "task.shots=-1: a whole number of 0 or more is needed."),
+        ({"limit": 0}, "task.limit=0: a whole number of 1 or more is needed."),
+        ({"answer": "number"}, "task.answer='number': it is letter or text"),
+        ({"fractions": {"dev": 1}}, "task.fractions={'dev': 1}: the shares of train, pilot, test"),
+    ],
+)
+def test_a_parameter_that_will_not_do_is_named(tmp_path, given, said):
+    path = lines(tmp_path / "test.jsonl", row())
+    with pytest.raises(Refusal) as refused:
+        medqa.load(**({"path": str(path)} | given))
+    assert said in str(refused.value)
+
+
+def test_a_folder_without_a_split_in_a_name_is_refused(tmp_path):
+    lines(tmp_path / "questions.jsonl", row())
+    with pytest.raises(Refusal, match="holds no file whose name says its split"):
+        multiple_choice.load(path=str(tmp_path))
+
+
+def test_medmcqa_lists_choices_and_reports_dev_as_its_test_has_no_key(tmp_path):
+    columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
+    lines(tmp_path / "dev.jsonl", *({"question": f"Which {i}?", "cop": 1 + i % 4} | columns for i in range(4)))
+    lines(tmp_path / "test.jsonl", {"question": "Which?"} | columns)
+    found = medmcqa.load(path=str(tmp_path)).examples
+    assert [(one.label, one.split) for one in found] == [(0, "test"), (1, "test"), (2, "test"), (3, "test")]
+    assert found[0].after == "Question: Which 0?\nChoices:\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
+
+
+def test_a_column_cop_says_itself_where_it_counts_from_or_the_user_must(tmp_path):
+    columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
+    path = lines(tmp_path / "test.jsonl", *({"question": "Which?", "cop": cop} | columns for cop in (0, 3)))
+    assert [one.label for one in medmcqa.load(path=str(path)).examples] == [0, 3]
+    lines(path, *({"question": "Which?", "cop": cop} | columns for cop in (1, 3)))
+    with pytest.raises(Refusal, match=r"answer by 1 to 3 in column cop, .* Say which: task\.answers_from=1\."):
+        medmcqa.load(path=str(path))
+    assert [one.label for one in medmcqa.load(path=str(path), answers_from=1).examples] == [0, 2]
+
+
+def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_question(tmp_path):
+    items = {
+        str(i): {"QUESTION": f"Does it {i}?", "CONTEXTS": ["One part.", "Another."], "final_decision": "maybe"}
+        for i in range(60)
+    }
+    folder = tmp_path / "official"
+    folder.mkdir()
+    (folder / "ori_pqal.json").write_text(json.dumps(items))
+    with pytest.raises(Refusal, match=r"needs test_ground_truth\.json beside it"):
+        pubmedqa.load(path=str(folder))
+    (folder / "test_ground_truth.json").write_text(json.dumps({str(i): "maybe" for i in range(30)}))
+    found = pubmedqa.load(path=str(folder)).examples
+    count = Counter(one.split for one in found)
+    assert count["test"] == 30
+    assert 0 < count["pilot"] < 15
+    one = found[-1]
+    assert (one.before, one.record) == ("Abstract: ", "One part.\nAnother.")
+    assert one.after.startswith("\nQuestion: Does it ")
+    assert one.after.endswith("?\nAnswer:")
+    assert (one.options, one.label) == ((("yes",), ("no",), ("maybe",)), 2)
+    copy = {
+        "question": "One part.\nAnother.\nDoes it?",
+        "options": {"A": "yes", "B": "no", "C": "maybe"},
+        "answer_idx": "C",
+    }
+    (found,) = pubmedqa.load(path=str(lines(tmp_path / "test.jsonl", copy))).examples
+    assert (found.record, found.after) == ("One part.\nAnother.", "\nQuestion: Does it?\nAnswer:")
+
+
+def mmlu(folder: Path) -> Path:
+    for subject in (*mmlu_medical.SUBJECTS, "astronomy"):
+        for split, count in (("dev", 5), ("val", 3), ("test", 4)):
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            with (folder / split / f"{subject}_{split}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows(
+                    [[f" {subject} {split} {i}? ", *OPTIONS, "ABCD"[i % 4]] for i in range(count)]
+                )
+    return folder
+
+
+def test_mmlu_has_six_subjects_with_their_own_examples_and_description(tmp_path):
+    found = mmlu_medical.load(path=str(mmlu(tmp_path)), shots=5)
+    assert Counter(found.groups["set"]) == dict.fromkeys(mmlu_medical.SUBJECTS, 7)
+    assert Counter(one.split for one in found.examples) == {"pilot": 18, "test": 24}
+    one = next(e for e, s in zip(found.examples, found.groups["set"], strict=True) if s == "college_biology")
+    assert one.before.startswith(
+        "The following are multiple choice questions (with answers) about college biology.\n\n"
+    )
+    assert one.before.count("college_biology dev ") == 5
+    assert one.after.startswith("college_biology ")
+    (tmp_path / "test" / "anatomy_test.csv").unlink()
+    with pytest.raises(Refusal, match="has no test questions of anatomy"):
+        mmlu_medical.load(path=str(tmp_path))
+
+
+def test_the_group_has_nine_sets_each_asked_its_own_way(tmp_path):
+    parts = {
+        "medqa": lines(tmp_path / "medqa" / "test.jsonl", row(), row(1)),
+        "medmcqa": lines(tmp_path / "medmcqa" / "test.jsonl", row(), row(1)),
+        "pubmedqa": lines(tmp_path / "pubmedqa" / "test.jsonl", row(question="An abstract.\nDoes it?")),
+        "mmlu_medical": mmlu(tmp_path / "mmlu"),
+    }
+    found = medical_qa.load(**{name: str(path) for name, path in parts.items()})
+    assert len(set(found.groups["set"])) == 9
+    asked = {name: one for one, name in zip(found.examples, found.groups["set"], strict=True)}
+    assert "Choices:" in asked["medmcqa"].after
+    assert asked["pubmedqa"].options[0] == ("fever",)
+    assert asked["anatomy"].before.startswith("The following")
+    with pytest.raises(Refusal, match=r"task\.medmcqa is missing: medmcqa is read from a local file"):
+        medical_qa.load(medqa=str(parts["medqa"]))

@@ -1,0 +1,123 @@
+"""Runs whose answers are the model's own words: said, judged, kept as numbers, and as texts where the data is open."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from benchmark_files import settings
+
+from patientdx import opening, session
+from patientdx.generated import TEXTS
+from patientdx.pipeline import run
+from patientdx.plan import plan
+from patientdx.refusal import Refusal
+from patientdx.tasks import ifeval_rules
+
+REMEMBERED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+PROMPTS = [
+    (
+        "Is the heart rate above the interval? Answer yes or no.",
+        ["punctuation:no_comma", "startend:quotation"],
+        [{}, {}],
+    ),
+    ("Sodium of 139 mEq/L?", ["length_constraints:number_words"], [{"num_words": 500, "relation": "less than"}]),
+    ("Say it.", ["keywords:existence"], [{"keywords": ["heart"]}]),
+    ("And again, please.", ["punctuation:no_comma"], [{}]),
+]
+
+
+@pytest.fixture(scope="module")
+def make(tiny_base, tiny_pivot, tmp_path_factory):
+    for one in REMEMBERED:
+        one.cache_clear()
+    folder = tmp_path_factory.mktemp("generated")
+    prompts = folder / "input_data.jsonl"
+    lines = [{"key": i, "prompt": p, "instruction_id_list": k, "kwargs": a} for i, (p, k, a) in enumerate(PROMPTS)]
+    prompts.write_text("\n".join(map(json.dumps, lines)))
+
+    def made(*words: str):
+        return settings(
+            tiny_base, tiny_pivot, folder, "task=ifeval", f"task.path={prompts}", "task.new_tokens=12", *words
+        )
+
+    yield made
+    session.live.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def outcome(make):
+    return run(make())
+
+
+def test_metrics_are_those_of_the_answers_that_are_left(outcome):
+    said = [json.loads(line) for line in (outcome.folder / TEXTS).read_text().splitlines()]
+    assert {(one["role"], one["split"]) for one in said} == {(role, "test") for role in ("merged", "base", "pivot")}
+    for row in outcome.rows:
+        answers = [one["answer"] for one in said if one["role"] == row["role"]]
+        followed = [
+            [ifeval_rules.strict(answer, kind, given) for kind, given in zip(kinds, arguments, strict=True)]
+            for answer, (_, kinds, arguments) in zip(answers, PROMPTS, strict=True)
+        ]
+        assert row["prompt_level_strict_acc"] == pytest.approx(sum(map(all, followed)) / 4)
+        assert row["inst_level_strict_acc"] == pytest.approx(sum(map(sum, followed)) / 5)
+        assert row["prompt_level_loose_acc"] >= row["prompt_level_strict_acc"]
+        assert 0 < row["mean_tokens"] <= 12
+        assert 0 <= row["ended"] <= 1
+        assert row["n"] == 4
+    exact = {one["metric"]: one.get("mcnemar") for one in outcome.graded["comparisons"]}
+    assert exact["prompt_level_strict_acc"] is not None
+    assert exact["inst_level_strict_acc"] is None  # a share of each prompt, which is not right or wrong
+
+
+def test_the_same_run_is_found_again_and_another_length_is_another_run(make, outcome):
+    again = run(make())
+    assert again.reused
+    assert again.rows == outcome.rows
+    assert plan(make("task.new_tokens=11")).key != plan(make()).key
+
+
+def test_answers_found_in_the_store_are_left_with_a_new_run_too(make, outcome):
+    other = run(make("name=second"))
+    assert not other.reused
+    assert (other.folder / TEXTS).read_text() == (outcome.folder / TEXTS).read_text()
+
+
+def test_texts_of_credentialed_data_stay_nowhere(make, monkeypatch):
+    data = session.task_data(make("name=closed", "task.new_tokens=10").task)
+    monkeypatch.setattr(session, "task_data", lambda task: replace(data, open_data=False))
+    session.prompts.cache_clear()
+    given = make("name=closed", "task.new_tokens=10")
+    found = run(given)
+    assert not (found.folder / TEXTS).exists()
+    assert not list((given.output / "scores").glob(f"{found.rows[0]['fingerprint']}.jsonl"))
+    assert {row["data"] for row in found.rows} == {"credentialed"}
+    session.prompts.cache_clear()
+
+
+def test_an_answer_that_leaves_no_room_for_a_question_is_refused(make):
+    with pytest.raises(
+        Refusal, match=r"task\.new_tokens=2048 leaves no room for a question in the model's context of 2048"
+    ):
+        plan(make("task.new_tokens=2048"))
+
+
+def test_word_problems_stop_at_the_next_question(tiny_base, tiny_pivot, tmp_path):
+    lines = [{"question": f"{i} and {i}?", "answer": f"#### {2 * i}"} for i in range(6)]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    words = [
+        "task=gsm8k",
+        f"task.path={tmp_path}",
+        "task.new_tokens=10",
+        "task.shots=1",
+        "task.limit=3",
+        "parents=false",
+    ]
+    found = run(settings(tiny_base, tiny_pivot, tmp_path / "out", *words))
+    (row,) = found.rows
+    assert row["n"] == 3
+    assert 0 <= row["exact_match_strict"] <= 1
+    assert found.graded == {"split": "test", "comparisons": [], "groups": {}}
+    said = [json.loads(line)["answer"] for line in (found.folder / TEXTS).read_text().splitlines()]
+    assert len(said) == 3
+    assert not any("Question:" in answer for answer in said)

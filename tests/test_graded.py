@@ -1,0 +1,192 @@
+"""Runs on multiple choice: what they leave, what they share, how models are compared, and what they refuse."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from benchmark_files import overrides, questions, settings
+from command_line import forked, rows_of, the_one
+
+from patientdx import opening, session
+from patientdx.kinds import only_yes_no
+from patientdx.pipeline import run
+from patientdx.plan import plan
+from patientdx.refusal import Refusal
+
+REMEMBERED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return questions(tmp_path_factory.mktemp("questions"), train=6, dev=5, test=14)
+
+
+@pytest.fixture(scope="module")
+def make(tiny_base, tiny_pivot, folder, tmp_path_factory):
+    for one in REMEMBERED:
+        one.cache_clear()
+    output = tmp_path_factory.mktemp("outputs")
+
+    def made(*words: str):
+        return settings(tiny_base, tiny_pivot, output, "task=medqa", f"task.path={folder}", *words)
+
+    yield made
+    session.live.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def outcome(make):
+    """Options as text, with two worked examples, in a chat."""
+    return run(make("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
+
+
+def test_a_row_a_model_and_split_with_intervals(outcome):
+    assert [(row["role"], row["split"]) for row in outcome.rows] == [
+        (role, split) for role in ("merged", "base", "pivot") for split in ("pilot", "test")
+    ]
+    for row in outcome.rows:
+        assert row["n"] == {"pilot": 5, "test": 14}[row["split"]]
+        for metric in ("acc", "acc_norm"):
+            assert 0 <= row[f"{metric}_ci_low"] <= row[metric] <= row[f"{metric}_ci_high"] <= 1
+        assert not {"auroc", "events", "prevalence"} & row.keys()
+    assert rows_of(outcome.folder) == outcome.rows
+
+
+def test_predictions_hold_what_the_metrics_are_made_of(outcome, folder):
+    table = pq.read_table(outcome.folder / "predictions.parquet").to_pandas()
+    lines = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    for row in (row for row in outcome.rows if row["split"] == "test"):
+        own = table[(table["role"] == row["role"]) & (table["split"] == "test")]
+        log_p = np.stack(own["log_p"])
+        characters = np.array([[len(text) for text in line["options"].values()] for line in lines])
+        right = np.array(["ABCD".index(line["answer_idx"]) for line in lines])
+        assert row["acc"] == np.mean(log_p.argmax(1) == right)
+        assert row["acc_norm"] == np.mean((log_p / characters).argmax(1) == right)
+        assert (own["acc"].to_numpy() == log_p.argmax(1)).all()
+        assert (own["acc_right"].to_numpy() == right).all()
+    assert not set(table.columns) & {"question", "text", "probability"}
+
+
+def test_the_run_is_compared_with_both_parents_on_the_same_questions(outcome):
+    found = outcome.graded
+    assert found == json.loads((outcome.folder / "metrics.json").read_text())["graded"]
+    assert [(one["b"], one["metric"]) for one in found["comparisons"]] == [
+        (role, metric) for role in ("base", "pivot") for metric in ("acc", "acc_norm")
+    ]
+    value = {
+        (row["role"], name): row[name] for row in outcome.rows if row["split"] == "test" for name in ("acc", "acc_norm")
+    }
+    for one in found["comparisons"]:
+        apart = value["merged", one["metric"]] - value[one["b"], one["metric"]]
+        assert one["difference"]["value"] == pytest.approx(apart)
+        assert one["mcnemar"]["only_a"] - one["mcnemar"]["only_b"] == pytest.approx(14 * apart)
+        assert 0 < one["mcnemar"]["p_value"] <= 1
+
+
+def test_the_same_run_is_found_again(make, outcome):
+    again = run(make("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
+    assert again.reused
+    assert (again.folder, again.rows, again.graded) == (outcome.folder, outcome.rows, outcome.graded)
+
+
+def test_what_is_asked_otherwise_has_other_fingerprints(make, outcome):
+    one = plan(make("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
+    assert set(one.keys.values()) == {row["fingerprint"] for row in outcome.rows}
+    for words in (["task.shots=1"], ["task.shots=2", "task.chat=false"], ["task.shots=2", "seed=1"]):
+        other = plan(make("task.answer=text", *words, "splits=[pilot,test]"))
+        assert not set(one.keys.values()) & set(other.keys.values())
+
+
+def test_the_worked_examples_run_once_for_all(make):
+    asked = plan(make("task.shots=2", "task.chat=false"))
+    assert set(asked.tokens.families) == {0}
+    assert asked.tokens.prefix > 0.5 * np.mean([len(row) for row in asked.tokens.ids])
+    assert plan(make("task.shots=2", "task.chat=true")).tokens.ids != asked.tokens.ids
+
+
+def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(make, outcome):
+    assert outcome.clinical is None
+    assert {row["role"] for row in outcome.rows} == {"merged", "base", "pivot"}
+    with pytest.raises(Refusal, match="a tabular model is fitted on numbers, and task=medqa gives none"):
+        plan(make("baselines=[tabular_logistic]"))
+    with pytest.raises(Refusal, match="probes=true asks the question of task=medqa in other words, and it has none"):
+        plan(make("probes=true"))
+
+
+@pytest.mark.parametrize("name", ["privacy=dlt", "search=grid", "finetune=lora"])
+def test_what_needs_yes_and_no_is_refused_with_its_name(make, name):
+    with pytest.raises(Refusal, match=f"{name.partition('=')[0]}: it needs yes/no questions, but task=medqa"):
+        make(name)
+
+
+def test_a_yes_no_task_keeps_all_of_it(make):
+    from dataclasses import replace
+
+    given = replace(make(), kind="choice", clinical=True)
+    assert only_yes_no(given, faults := []) is given
+    assert faults == []
+
+
+def test_a_split_that_is_not_there_is_refused(make, folder, tmp_path):
+    with pytest.raises(Refusal, match=r"fewer than 2 questions in pilot; it has test 14\. Give files of that split"):
+        plan(make(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]"))
+    drawn = plan(
+        make(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]", "task.fractions={pilot: 0.5, test: 0.5}")
+    )
+    assert sum(map(len, drawn.rows.values())) == 14
+
+
+def test_a_kind_that_the_loader_does_not_make_is_refused(make):
+    with pytest.raises(Refusal, match=r"task\.kind=choice, but patientdx\.tasks\.medqa\.load makes a task of kind"):
+        plan(make("task.kind=choice"))
+
+
+def test_a_metric_by_another_name_is_refused(make):
+    with pytest.raises(Refusal, match=r"task\.metrics names f1; task=medqa has acc, acc_norm, acc_bytes, acc_tokens"):
+        run(make("+task.metrics.f1=patientdx.metrics.accuracy.accuracy"))
+
+
+def test_a_chat_without_a_template_is_refused(make_tiny, tiny_pivot, folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    bare = make_tiny(seed=3)
+    tokenizer = AutoTokenizer.from_pretrained(bare)
+    tokenizer.chat_template = None
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(bare)
+    given = settings(bare, tiny_pivot, tmp_path, "task=medqa", f"task.path={folder}", "task.chat=true")
+    with pytest.raises(
+        Refusal, match=r"task\.chat=true asks task=medqa as a chat, but the model's tokenizer has no chat"
+    ):
+        plan(given)
+
+
+def test_the_command_prints_the_sets_and_the_comparisons_and_a_sweep_chooses_on_pilot(tiny_base, tiny_pivot, tmp_path):
+    given = questions(tmp_path / "mixed", dev=4, test=6)
+    for name in ("anatomy", "sodium"):
+        for split in ("dev", "test"):
+            (given / f"{name}_{split}.jsonl").write_text((given / f"{split}.jsonl").read_text())
+    for split in ("dev", "test"):
+        (given / f"{split}.jsonl").unlink()
+    words = ["task=multiple_choice", f"task.path={given}"]
+    same = [*overrides(tiny_base, tiny_pivot)[:-1], "splits=[pilot,test]", *words]
+    one, sweep = forked(tmp_path, [same, ["-m", *same, "name=swept", "lambda=0.3,0.6"]])
+    assert (one.returncode, one.stderr) == (0, "")
+    for said in (
+        "Models, pilot",
+        "Models, test",
+        "acc by set, test",
+        "anatomy",
+        "sodium",
+        "Models compared, test",
+        "merged less pivot",
+        "McNemar",
+    ):
+        assert said in one.stdout
+    assert max(map(len, one.stdout.splitlines()[:-1])) <= 80
+    assert sweep.returncode == 0, sweep.stderr
+    assert "chosen on pilot: slerp λ=" in sweep.stdout
+    result = the_one(tmp_path / "outputs" / "default", "multiple_choice_slerp_*")
+    groups = json.loads((result / "metrics.json").read_text())["graded"]["groups"]["set"]
+    assert {name: one["n"] for name, one in groups.items()} == {"anatomy": 6, "sodium": 6}
