@@ -23,7 +23,7 @@ run: $(STAMP)
 	$(VENV)/bin/python run.py -m name=first merge=slerp lambda=0.2,0.4,0.6,0.8
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from command_line import rows_of, settings
 
-from patientdx import opening, pipeline, session
+from patientdx import answers, opening, session
 from patientdx.pipeline import run
 from patientdx.plan import plan
 from patientdx.refusal import Refusal
@@ -94,7 +94,7 @@ def make(give, tiny_base, tiny_pivot, tmp_path):
 def counted(monkeypatch) -> Counter:
     """How often a language model was asked, and a tabular one fitted."""
     count: Counter = Counter()
-    for module, name in ((pipeline, "score"), (session, "fit"), (session, "load_model"), (opening, "locate")):
+    for module, name in ((answers, "score"), (session, "fit"), (session, "load_model"), (opening, "locate")):
         original = getattr(module, name)
 
         def step(*args, counts=name, original=original, **kwargs):

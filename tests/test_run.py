@@ -184,6 +184,7 @@ def test_a_sweep_says_what_pilot_chose(swept):
     value, low, high = (float(test[key]) for key in ("auroc", "auroc_ci_low", "auroc_ci_high"))
     assert (
         f"chosen on pilot: slerp λ={float(best['lambda']):g}, test AUROC {value:.2f} [{low:.2f}, {high:.2f}]\n"
+        "chosen from 3 models on pilot: at most 1.58 bits of its patients are in that choice\n"
         "the rest of the test curve is exploratory\n"
     ) in done.stdout
 

@@ -125,8 +125,9 @@ def test_each_method_has_its_choice(study):
         finish(study, job, [*point(weight, pilot, test, method=method), *PARENTS])
     lines = said(study).splitlines()
     start = lines.index("chosen on pilot: linear λ=0.2, test AUROC 0.66 [0.56, 0.76]")
-    assert lines[start + 1 : start + 3] == [
+    assert lines[start + 1 : start + 4] == [
         "chosen on pilot: slerp λ=0.4, test AUROC 0.71 [0.61, 0.81]",
+        "chosen from 4 models on pilot: at most 2.00 bits of its patients are in that choice",
         "the rest of the test curve is exploratory",
     ]
 

@@ -18,7 +18,8 @@ def test_a_toy_is_best_where_it_says_and_the_same_for_the_same_seed(shape):
         assert {one.best for one in toys} == {None}
         assert np.ptp(areas.mean(axis=0)) < 0.03
     for one, area in zip(toys, areas, strict=True):
-        assert one.best is None or abs(area.argmax() / 10 - one.best) <= 0.11
+        # By value: above a step all λ are nearly as good, and noise decides which of them is first.
+        assert one.best is None or area[round(10 * one.best)] >= area.max() - 0.01
         assert one.pilot.shape == (STEPS, one.label.size) == (STEPS, one.subject.size)
     assert np.array_equal(toy(shape, 70, 1).pilot, toy(shape, 70, 1).pilot)
     assert not np.array_equal(toy(shape, 70, 1).label, toy(shape, 70, 2).label)
