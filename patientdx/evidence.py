@@ -185,9 +185,7 @@ def provenance(settings: Settings, asked: Plan, seconds: Mapping[str, float], pr
     data = asked.data
     language = {} if asked.opened is None else _merged_from(settings, asked, processes)
     return language | {
-        "search": None if settings.search is None else summary(settings.search.record),
         "baselines": _baselines(settings, asked),
-        "finetune": _finetuned(settings, asked),
         "task": {"fingerprint": data.fingerprint, "open_data": data.open_data, "cohort": data.cohort,
                  **data.provenance},
         "seed": settings.seed,
@@ -206,6 +204,8 @@ def _merged_from(settings: Settings, asked: Plan, processes: int) -> dict[str, A
             {"name": model.name, "sha256": content, "licence": model.licence}
             for model, content in zip(models, asked.opened.hashes, strict=True)
         ],
+        "search": None if settings.search is None else summary(settings.search.record),
+        "finetune": _finetuned(settings, asked),
         "merge": {"method": settings.merge_name, "lambda": settings.weight, "seed": settings.seed,
                   "ancestor": None if settings.ancestor is None else settings.ancestor.name,
                   "tokenizer": settings.tokenizer, "arguments": settings.merge.arguments,
