@@ -187,9 +187,11 @@ def summarise(study: Path, left: dict[int, dict[str, Any]], console: Console | N
     # A tabular model has no parents, and stands with the last pair.
     last = max(((row["base"], row["pivot"]) for row in rows.values() if row["base"] is not None), default=("", ""))
     found = sorted(rows.values(), key=lambda row: _place(row, last))
-    if found:
-        title = f"\n{study.name}: {len(folders)} runs"
-        console.print(report.table(found, title=title, best=_best(found, folders)))
+    best = _best(found, folders) if found else None
+    for task in dict.fromkeys(row["task"] for row in found):
+        of_task = [row for row in found if row["task"] == task]
+        title = f"\n{study.name}: {len(folders)} runs" + (f", {task}" if len(of_task) < len(found) else "")
+        console.print(report.table(of_task, title=title, best=best))
     lines = [*choices(found), *_told(left)]
     if found:
         report.write_csv(found, study / "sweep.csv")

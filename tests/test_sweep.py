@@ -149,6 +149,18 @@ def test_several_pairs_of_parents_have_choices_and_pictures_of_their_own(study):
     assert all(places.count((pivot, "base")) == 2 for pivot in ("numeric", "math"))
 
 
+def test_several_tasks_have_a_table_each(study):
+    finish(study, 0, [*point(0.2, 0.7, 0.5), *PARENTS])
+    finish(study, 1, [one | {"task": "phenotype", "fingerprint": one["task"] + one["fingerprint"]}
+                      for one in (*point(0.2, 0.88, 0.55), *PARENTS)])  # fmt: skip
+    text = said(study)
+    first, second = text.split("study: 2 runs, phenotype")
+    assert "study: 2 runs, mortality" in first
+    assert "0.88 [" in second.partition("chosen")[0]
+    assert "0.88 [" not in first
+    assert max(len(line.rstrip()) for line in text.splitlines() if "│" in line or "[0." in line) <= 80
+
+
 TABULAR = [
     row("tabular_gbm", None, 0.8, split=split, method="tabular_gbm", base=None, pivot=None, abstention_mass=None)
     for split in ("pilot", "test")
