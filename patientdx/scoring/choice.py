@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from tqdm import tqdm
-from transformers.cache_utils import DynamicCache
 
-from patientdx.refusal import Refusal
 from patientdx.scoring.attention import after_prefix
+from patientdx.scoring.forward import behind, check_head, halved, hidden, last, padded, prefix_of
 from patientdx.scoring.prompts import Prompts
 from patientdx.workers import workers
 
@@ -79,7 +77,7 @@ def score(
     share: (rank, processes); this call scores every processes-th batch of the one plan.
     Returns the positions in `rows` scored here and their log masses, float64 (n, N).
     """
-    _check_head(model)
+    check_head(model)
     ids = [prompts.ids[i] for i in rows]
     prefix = prompts.prefix
     mine = plan([len(row) - prefix for row in ids], batch_tokens)[share[0] :: share[1]]
@@ -92,7 +90,7 @@ def score(
         leave=False,
     )
     with bar, after_prefix(model), workers(model.device) as at_once:
-        past = _prefix(model, ids[0][:prefix]) if prefix and mine else None
+        past = prefix_of(model, ids[0][:prefix]) if prefix and mine else None
         for pieces in at_once(lambda batch: _fitting(model, ids, batch, prefix, past), mine):
             found += pieces
             bar.update(sum(len(piece) for piece, _ in pieces))
@@ -132,66 +130,12 @@ def _log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]]) -> Tens
     return torch.stack([torch.logsumexp(torch.cat(k, 1), 1) - total_B for k in found], 1)
 
 
-def _check_head(model) -> None:
-    odd = [k for k in ("final_logit_softcapping", "logit_scale", "logits_scaling") if getattr(model.config, k, None)]
-    if odd:
-        raise Refusal(
-            f"{model.config.model_type} changes its logits after the head ({', '.join(odd)}), which scoring does not "
-            "reproduce. Use a model of the Llama or Mistral family."
-        )
-
-
 @torch.inference_mode()
 def _fitting(model, ids, batch: list[int], prefix: int, past) -> list[tuple[list[int], Tensor]]:
-    """A batch's last hidden states, in as many pieces as memory asks for."""
-    found, waiting = [], [batch]
-    while waiting:
-        piece = waiting.pop()
-        try:
-            hidden_BD, fault = _forward(model, [ids[i][prefix:] for i in piece], prefix, past), ""
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            # Only the words are kept: the error's frames hold the failed forward's tensors.
-            hidden_BD, fault = None, str(error).splitlines()[0]
-        if hidden_BD is not None:
-            found.append((piece, hidden_BD))
-        elif len(piece) == 1:
-            raise Refusal(
-                f"one prompt of {len(ids[piece[0]])} tokens does not fit into memory ({fault}). "
-                "Set scoring.max_tokens lower, dtype=bfloat16, or use a larger device."
-            )
-        else:
-            clear_device_cache()
-            half = len(piece) // 2
-            waiting += [piece[half:], piece[:half]]
-    return found
+    """A batch's last hidden states (B, D), in as many pieces as memory asks for."""
 
+    def read(piece: list[int]) -> list[tuple[list[int], Tensor]]:
+        rows = [ids[i][prefix:] for i in piece]
+        return [(piece, last(hidden(model, padded(rows), prefix, behind(past, len(rows))), rows))]
 
-def _prefix(model, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    cache = DynamicCache()
-    model.get_decoder()(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True)
-    return [(layer.keys, layer.values) for layer in cache.layers]
-
-
-def _forward(model, rows: Sequence[Sequence[int]], prefix: int, past) -> Tensor:
-    """Hidden state (B, D) of each row's last real token, after the common prefix whose keys and values are `past`."""
-    width = max(len(row) for row in rows)
-    device = model.device
-    ids_BL = torch.zeros(len(rows), width, dtype=torch.long)
-    for b, row in enumerate(rows):
-        ids_BL[b, : len(row)] = torch.tensor(row)
-    cache = None
-    if past is not None:
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(past):
-            cache.update(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), layer)
-    # Padding stands right of every real token and attention is causal, so no real position ever sees it.
-    hidden_BLD = model.get_decoder()(
-        input_ids=ids_BL.to(device),
-        position_ids=torch.arange(prefix, prefix + width, device=device)[None],
-        past_key_values=cache,
-        use_cache=cache is not None,
-    ).last_hidden_state
-    # Indices on the CPU fit a model spread over several devices too.
-    return hidden_BLD[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+    return list(halved(batch, read, lambda i: f"prompt of {len(ids[i])} tokens"))

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from transformers.cache_utils import DynamicCache
 
 from patientdx.scoring.attention import after_prefix
-from patientdx.scoring.choice import _check_head, _prefix, plan
-from patientdx.scoring.options import halved
+from patientdx.scoring.choice import plan
+from patientdx.scoring.forward import behind, check_head, halved, hidden, last, padded, prefix_of
+from patientdx.scoring.options import called
 from patientdx.scoring.prompts import Prompts
 
 
@@ -51,7 +52,7 @@ def generate(
     prompt alone does not fit. share: (rank, processes), as in `patientdx.scoring.choice.score`.
     Returns the positions in `rows` continued here and their continuations.
     """
-    _check_head(model)
+    check_head(model)
     ids = [prompts.ids[i] for i in rows]
     prefix = prompts.prefix
     mine = plan([len(row) - prefix + length for row in ids], batch_tokens)[share[0] :: share[1]]
@@ -63,10 +64,10 @@ def generate(
     places, found = [], []
     bar = tqdm(total=sum(map(len, mine)), desc=label, unit="answer", disable=True if share[0] else None, leave=False)
     with bar, after_prefix(model):
-        past = _prefix(model, ids[0][:prefix]) if prefix and mine else None
+        past = prefix_of(model, ids[0][:prefix]) if prefix and mine else None
         work = partial(_continued, model, logits, ids, prefix, past, length, frozenset(ends), stopped)
         for batch in mine:
-            for place, one in halved(batch, work):
+            for place, one in halved(batch, work, called):
                 places.append(place)
                 found.append(one)
                 bar.update()
@@ -111,20 +112,8 @@ def _continued(model, logits, ids, prefix: int, past, length: int, ends, stopped
 
 def _read(model, rows: Sequence[Sequence[int]], prefix: int, past) -> tuple[Tensor, DynamicCache]:
     """Hidden state (B, D) of each row's last token behind the common prefix, and the keys and values of all."""
-    width, device = max(map(len, rows)), model.device
-    ids_BL = torch.zeros(len(rows), width, dtype=torch.long)
-    for b, row in enumerate(rows):
-        ids_BL[b, : len(row)] = torch.tensor(row)
-    cache = DynamicCache()
-    for layer, (keys, values) in enumerate(past or ()):
-        cache.update(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), layer)
-    hidden_BLD = model.get_decoder()(
-        input_ids=ids_BL.to(device),
-        position_ids=torch.arange(prefix, prefix + width, device=device)[None],
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    return hidden_BLD[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])], cache
+    cache = behind(past, len(rows), wanted=True)
+    return last(hidden(model, padded(rows), prefix, cache), rows), cache
 
 
 def _likeliest(logits_BV: Tensor) -> Tensor:

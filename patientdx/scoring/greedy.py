@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from transformers.cache_utils import DynamicCache
 
-from patientdx.scoring.choice import _check_head
+from patientdx.scoring.forward import check_head
 
 
 @torch.inference_mode()
@@ -17,7 +17,7 @@ def continuation(model, ids: Sequence[int], length: int) -> list[int]:
     One row at a time: batches would change the last bits, and with them the choice between two close tokens. It does
     not stop at an end-of-text token. The head's product is in float32.
     """
-    _check_head(model)
+    check_head(model)
     head, cache = model.get_output_embeddings(), DynamicCache()
     bias = None if getattr(head, "bias", None) is None else head.bias.float()
     weight = head.weight.float()

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from tqdm import tqdm
-from transformers.cache_utils import DynamicCache
 
 from patientdx.refusal import Refusal
 from patientdx.scoring.attention import after_prefix
-from patientdx.scoring.choice import _check_head, _prefix, plan
+from patientdx.scoring.choice import plan
+from patientdx.scoring.forward import behind, check_head, halved, hidden, padded, prefix_of
 from patientdx.workers import workers
 
+_SHORTER = "Shorten the text (task.template=compact, task.sections), set"
 _ROWS, _SLICE = 512, 2048  # of a product with the head: 4 MB of logits, which stay in a core's cache
 
 
@@ -79,13 +79,13 @@ def token_losses(
     Returns the positions in `ids` measured here and their losses. Refusal for records that are too short or too long,
     one that alone does not fit into memory, and a model whose losses are not numbers.
     """
-    _check_head(model)
+    check_head(model)
     check_lengths(ids, getattr(model.config, "max_position_embeddings", None), before=len(prefix))
     mine = plan([len(row) for row in ids], batch_tokens)[share[0] :: share[1]]
     found: list[tuple[int, TokenLoss]] = []
     bar = tqdm(total=sum(map(len, mine)), desc=label, unit="record", disable=True if share[0] else None, leave=False)
     with bar, after_prefix(model), workers(model.device) as at_once:
-        past = _prefix(model, prefix) if prefix and mine else None
+        past = prefix_of(model, prefix) if prefix and mine else None
         for pieces in at_once(lambda batch: _fitting(model, ids, batch, len(prefix), past, moments), mine):
             found += pieces
             bar.update(len(pieces))
@@ -101,47 +101,17 @@ def token_losses(
 @torch.inference_mode()
 def _fitting(model, ids, batch: list[int], before: int, past, moments: bool) -> list[tuple[int, TokenLoss]]:
     """The losses of a batch, worked out in as many pieces as memory asks for."""
-    found, waiting = [], [batch]
-    while waiting:
-        piece = waiting.pop()
-        try:
-            losses, fault = _losses(model, [ids[i] for i in piece], before, past, moments), ""
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            # Only the words are kept: the error's frames hold the failed forward's tensors.
-            losses, fault = None, str(error).splitlines()[0]
-        if losses is not None:
-            found += zip(piece, losses, strict=True)
-        elif len(piece) == 1:
-            raise Refusal(
-                f"one record of {len(ids[piece[0]])} tokens does not fit into memory ({fault}). "
-                "Shorten the text (task.template=compact, task.sections), set dtype=bfloat16, or use a larger device."
-            )
-        else:
-            clear_device_cache()
-            half = len(piece) // 2
-            waiting += [piece[half:], piece[:half]]
-    return found
+
+    def measured(piece: list[int]) -> list[tuple[int, TokenLoss]]:
+        losses = _losses(model, [ids[i] for i in piece], before, past, moments)
+        return list(zip(piece, losses, strict=True))
+
+    return list(halved(batch, measured, lambda i: f"record of {len(ids[i])} tokens", _SHORTER))
 
 
 def _losses(model, rows: Sequence[Sequence[int]], before: int, past, moments: bool) -> list[TokenLoss]:
-    width, device = max(len(row) for row in rows), model.device
-    ids_BL = torch.zeros(len(rows), width, dtype=torch.long)
-    for b, row in enumerate(rows):
-        ids_BL[b, : len(row)] = torch.tensor(row)
-    cache = None
-    if past is not None:
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(past):
-            cache.update(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), layer)
-    # Padding stands right of every real token and attention is causal, so no real position ever sees it.
-    hidden_BLD = model.get_decoder()(
-        input_ids=ids_BL.to(device),
-        position_ids=torch.arange(before, before + width, device=device)[None],
-        past_key_values=cache,
-        use_cache=cache is not None,
-    ).last_hidden_state
+    ids_BL = padded(rows)
+    hidden_BLD = hidden(model, ids_BL, before, behind(past, len(rows)))
     counts = [len(row) - 1 for row in rows]
     hidden_ND = torch.cat([hidden_BLD[b, :count] for b, count in enumerate(counts)])
     target_N = torch.cat([ids_BL[b, 1 : count + 1] for b, count in enumerate(counts)])

@@ -13,14 +13,13 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from tqdm import tqdm
-from transformers.cache_utils import DynamicCache
 
 from patientdx.refusal import Refusal
 from patientdx.scoring.attention import after_prefix
-from patientdx.scoring.choice import _check_head, _prefix, plan
+from patientdx.scoring.choice import plan
+from patientdx.scoring.forward import behind, check_head, halved, hidden, padded, prefix_of
 from patientdx.scoring.loss import log_probabilities
 from patientdx.scoring.prompts import _shorten, check_template
 from patientdx.workers import workers
@@ -145,7 +144,7 @@ def score_options(
     Returns the positions in `rows` scored here and their sums, float64 (n, prompts.width), NaN where a question has
     fewer options.
     """
-    _check_head(model)
+    check_head(model)
     mine = _batches(prompts, rows, batch_tokens)[share[0] :: share[1]]
     places, sums, waiting = [], [], []
     total = sum(len(batch) for _, batch in mine)
@@ -165,18 +164,23 @@ def score_options(
     return places, found
 
 
+def called(_: object) -> str:
+    """What does not fit into memory, where one alone does not."""
+    return "question with its answers"
+
+
 def _all_read(model, prompts: OptionPrompts, rows: Sequence[int], mine, at_once: Callable) -> Iterator[_Read]:
     """What `_read` finds of every question of the batches, a family after the other, each behind its own prefix."""
     for family, batches in groupby(mine, key=lambda one: one[0]):
         own = [batch for _, batch in batches]
         before = prompts.prefixes[family]
-        past = _prefix(model, prompts.ids[rows[own[0][0]]][:before]) if before else None
+        past = prefix_of(model, prompts.ids[rows[own[0][0]]][:before]) if before else None
         asked = [
             [(place, prompts.ids[rows[place]][before:], prompts.continuations[rows[place]]) for place in batch]
             for batch in own
         ]
         work = partial(_read, model, before, past)
-        for found in at_once(lambda batch, work=work: list(halved(batch, work)), asked):
+        for found in at_once(lambda batch, work=work: list(halved(batch, work, called)), asked):
             yield from found
 
 
@@ -197,8 +201,8 @@ def _read(model, before: int, past, batch) -> list[_Read]:
     """Of each question: its place, the hidden states (R, D) that predict its options' tokens, and those options."""
     rows = [row for _, row, _ in batch]
     more = any(len(option) > 1 for _, _, options in batch for option in options)
-    cache = _continued(past, len(rows), more)
-    hidden_BLD = _run(model, rows, before, cache)
+    cache = behind(past, len(rows), wanted=more)
+    hidden_BLD = hidden(model, padded(rows), before, cache)
     found = []
     for b, (place, row, options) in enumerate(batch):
         last_1D = hidden_BLD[b, len(row) - 1 : len(row)]
@@ -207,36 +211,12 @@ def _read(model, before: int, past, batch) -> list[_Read]:
         if tails:
             end = before + len(row)
             own = [(layer.keys[b : b + 1, :, :end], layer.values[b : b + 1, :, :end]) for layer in cache.layers]
-            after = iter(_run(model, tails, end, _continued(own, len(tails), True)))
+            after = iter(hidden(model, padded(tails), end, behind(own, len(tails))))
         parts = [
             torch.cat([last_1D, next(after)[: len(option) - 1]]) if len(option) > 1 else last_1D for option in options
         ]
         found.append((place, torch.cat(parts), options))
     return found
-
-
-def _continued(past, rows: int, wanted: bool) -> DynamicCache | None:
-    """A cache that begins with the keys and values of one row for each of `rows`; None where none is needed."""
-    if past is None and not wanted:
-        return None
-    cache = DynamicCache()
-    for layer, (keys, values) in enumerate(past or ()):
-        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
-    return cache
-
-
-def _run(model, rows: Sequence[Sequence[int]], before: int, cache: DynamicCache | None) -> Tensor:
-    """Hidden states (B, L, D) of rows behind `before` tokens. Padding is on the right, where no real token sees it."""
-    width, device = max(map(len, rows)), model.device
-    ids_BL = torch.zeros(len(rows), width, dtype=torch.long)
-    for b, row in enumerate(rows):
-        ids_BL[b, : len(row)] = torch.tensor(row)
-    return model.get_decoder()(
-        input_ids=ids_BL.to(device),
-        position_ids=torch.arange(before, before + width, device=device)[None],
-        past_key_values=cache,
-        use_cache=cache is not None,
-    ).last_hidden_state
 
 
 def _sums(waiting, head, at_once: Callable) -> Iterator[list[float]]:
@@ -260,28 +240,3 @@ def _sums(waiting, head, at_once: Callable) -> Iterator[list[float]]:
 @torch.inference_mode()
 def _log_p(hidden_RD: Tensor, head, target_R: Tensor) -> np.ndarray:
     return log_probabilities(hidden_RD, head, target_R, moments=False)[0]
-
-
-def halved(batch: Sequence, work: Callable) -> Iterator:
-    """What `work` finds of each of a batch, worked out in as many pieces as memory asks for."""
-    waiting = [batch]
-    while waiting:
-        piece = waiting.pop()
-        try:
-            found, fault = work(piece), ""
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            # Only the words are kept: the error's frames hold the failed forward's tensors.
-            found, fault = None, str(error).splitlines()[0]
-        if found is not None:
-            yield from found
-        elif len(piece) == 1:
-            raise Refusal(
-                f"one question with its answers does not fit into memory ({fault}). "
-                "Set scoring.max_tokens lower, dtype=bfloat16, or use a larger device."
-            )
-        else:
-            clear_device_cache()
-            half = len(piece) // 2
-            waiting += [piece[half:], piece[:half]]

@@ -6,8 +6,9 @@ import torch
 
 from patientdx.refusal import Refusal
 from patientdx.scoring import options as module
+from patientdx.scoring.forward import halved
 from patientdx.scoring.model import load_model, load_tokenizer
-from patientdx.scoring.options import OptionPrompts, halved, score_options, tokenise_options
+from patientdx.scoring.options import OptionPrompts, called, score_options, tokenise_options
 
 LETTERS = ("A", "B", "C", "D")
 TEXTS = ("heart rate", "No", "the interval of 60 to 100 bpm", "sodium")
@@ -96,10 +97,8 @@ def test_a_model_without_sdpa_gives_the_same(tiny_base, prompts, model):
 
 def test_the_question_runs_once_and_an_option_to_its_second_last_token(model, prompts, tokenizer, monkeypatch):
     ran = []
-    original = module._run
-    monkeypatch.setattr(
-        module, "_run", lambda *given: (ran.append([len(row) for row in given[1]]), original(*given))[1]
-    )
+    original = module.padded
+    monkeypatch.setattr(module, "padded", lambda rows: (ran.append([len(row) for row in rows]), original(rows))[1])
     scored(model, prompts, [1])  # options as text
     (question,), tails = ran
     assert question == len(prompts.ids[1]) - prompts.prefixes[prompts.families[1]]
@@ -150,16 +149,16 @@ def test_a_batch_is_halved_when_memory_runs_out_and_one_question_too_many_is_ref
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return [10 * one for one in piece]
 
-    assert list(halved([1, 2, 3, 4, 5], work)) == [10, 20, 30, 40, 50]
+    assert list(halved([1, 2, 3, 4, 5], work, called)) == [10, 20, 30, 40, 50]
 
     def never(piece):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
     with pytest.raises(Refusal, match="one question with its answers does not fit into memory"):
-        list(halved([1, 2], never))
+        list(halved([1, 2], never, called))
 
     def broken(piece):
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(halved([1], broken))
+        list(halved([1], broken, called))
