@@ -10,7 +10,7 @@ from rich.table import Table
 from patientdx.drawing import Row
 from patientdx.report.numbers import estimate, interval, p_value, text
 from patientdx.report.rows import metric_names, model_name
-from patientdx.report.terminal import _framed
+from patientdx.report.terminal import framed
 
 
 def tables(found: Mapping[str, Any]) -> list[Table]:
@@ -32,7 +32,7 @@ def models(rows: Sequence[Row]) -> list[Table]:
                     interval(*(row[f"{metric}{end}"] for end in ("", "_ci_low", "_ci_high")))
                 )
         caption = [f"task {own[0]['task']}, {split}: n {own[0]['n']}"]
-        found.append(_framed(columns, wraps=("metric",), left=("metric",), title=f"\nModels, {split}", caption=caption))
+        found.append(framed(columns, wraps=("metric",), left=("metric",), title=f"\nModels, {split}", caption=caption))
     return found
 
 
@@ -45,7 +45,7 @@ def _groups(name: str, groups: Mapping[str, Any], split: str) -> Table:
         columns["n"].append(text(one["n"]))
         for role, metrics in one["models"].items():
             columns[role].append(estimate(metrics[metric]))
-    return _framed(columns, wraps=(name,), left=(name,), title=f"\n{metric} by {name}, {split}")
+    return framed(columns, wraps=(name,), left=(name,), title=f"\n{metric} by {name}, {split}")
 
 
 def _breakable(metric: str) -> str:
@@ -68,4 +68,4 @@ def _comparisons(found: Mapping[str, Any]) -> Table:
             column.append(cell)
     caption = ["difference and p by paired bootstrap of questions; McNemar: the questions that only one has right"]
     left = ("models", "metric")
-    return _framed(columns, wraps=left, left=left, title=f"\nModels compared, {found['split']}", caption=caption)
+    return framed(columns, wraps=left, left=left, title=f"\nModels compared, {found['split']}", caption=caption)

@@ -94,7 +94,7 @@ def plan(settings: Settings) -> Plan:
     rows = {name: [i for i, e in enumerate(data.examples) if e.split == name] for name in settings.splits}
     tokens, points, keys, wordings = None, (), {}, ()
     if opened is not None:
-        tokens = session.prompts(*_asking(settings, opened))
+        tokens = session.prompts(*asking_of(settings, opened))
         points = (*_points(settings, opened), *_finetuned(settings, opened, data))
         for point in points:
             for split in settings.splits:
@@ -148,7 +148,7 @@ def folder_name(settings: Settings, key: str) -> str:
     return f"{settings.task_name}_{settings.method}{weight}_{key[:8]}"
 
 
-def _asking(settings: Settings, opened: Parents) -> tuple[Path, bool, Call, int]:
+def asking_of(settings: Settings, opened: Parents) -> tuple[Path, bool, Call, int]:
     """Whose tokenizer, whether it is a chat, of what, how long: what prompts are made by."""
     speaker = settings.pivot if settings.tokenizer == "pivot" else settings.base
     return opened.checkpoints[0].folder, speaker.chat_template, settings.task, settings.max_tokens
@@ -162,7 +162,7 @@ def _wordings(settings: Settings, point: Point, opened: Parents, data: TaskData)
             "out, or use a task that has."
         )
     for probe in data.probes if settings.probes else ():
-        tokens = session.reworded(*_asking(settings, opened), probe.name, settings.reported)
+        tokens = session.reworded(*asking_of(settings, opened), probe.name, settings.reported)
         asked = _question(settings, point, opened, data, tokens, settings.reported)
         yield Wording(probe, tokens, fingerprint(asked))
 
@@ -233,7 +233,7 @@ def _finetuned(settings: Settings, opened: Parents, data: TaskData) -> Iterator[
         return
     parents = {"base": {"parent": opened.hashes[0]}, "pivot": {"parent": opened.hashes[1]}}
     start = parents.get(settings.finetune.of) or _identity(settings, opened)
-    asking = _asking(settings, opened)
+    asking = asking_of(settings, opened)
     job = finetuning.job(settings, data, asking, start, extra=planted_texts(settings, data, asking))
     members = tuple(finetuning.rows(settings.finetune, data))
     title = finetuning.title(settings)

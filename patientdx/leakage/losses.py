@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from patientdx import finetuning, session
 from patientdx.answers import Clock, batch_tokens, filled, kept
 from patientdx.leakage.records import Records, context, neighbours_of
-from patientdx.plan import Plan, Point, _asking
+from patientdx.plan import Plan, Point, asking_of
 from patientdx.privacy import attacks
 from patientdx.privacy.canaries import continued
 from patientdx.privacy.lira import halves
@@ -126,7 +126,7 @@ def shadow_losses(
     for place, one in enumerate(inside):
         members = [number for number, seen in zip(numbers, one, strict=True) if seen]
         start = json.loads(point.job.start)
-        job = finetuning.job(settings, asked.data, _asking(settings, asked.opened), start, members=members)
+        job = finetuning.job(settings, asked.data, asking_of(settings, asked.opened), start, members=members)
         shadow = Point(f"shadow {place + 1}", point.method, None, {"finetuned": job.key}, None, job=job)
         found.append(measured(settings, asked, shadow, own, clock=clock, label="losses")[:, 0])
     return np.stack(found), inside

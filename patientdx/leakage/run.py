@@ -16,7 +16,7 @@ from patientdx.leakage.estimates import Bootstrap, LossSet, attack, auc, leakage
 from patientdx.leakage.losses import LOSSES, Columns, columns_of, continuations, measured, shadow_losses
 from patientdx.leakage.planted import Planted, planted
 from patientdx.leakage.records import Records, gathered_records
-from patientdx.plan import Plan, Point, _asking
+from patientdx.plan import Plan, Point, asking_of
 from patientdx.privacy import attacks
 from patientdx.privacy.blind import blind_scores
 from patientdx.privacy.canaries import exposure
@@ -42,7 +42,7 @@ def leakage(settings: Settings, asked: Plan, clock: Clock) -> dict[str, Any] | N
         return None
     first = session.accelerator(settings.device).is_main_process
     records = session.together(lambda: gathered_records(settings, asked))
-    asking = _asking(settings, asked.opened)
+    asking = asking_of(settings, asked.opened)
     hidden = session.together(lambda: planted(settings, asked.data, asking) if settings.privacy.mia else None)
     clock.lap("records")
     points = [point for point in asked.points if point.tabular is None]

@@ -74,7 +74,7 @@ def intervals(
     seed: int = 0,
 ) -> dict[str, Interval]:
     """`interval` for several metrics, which share the resamples. Same arguments, same errors."""
-    _check_level(level)
+    check_level(level)
     label = np.asarray(label)
     values = {name: metric(score, label) for name, metric in metrics.items()}
     drawn = replicates(metrics, score, label, subject, resamples=resamples, seed=seed)
@@ -96,14 +96,31 @@ def paired_difference(
 
     Arguments and errors as in `interval`. An interval that leaves out 0 says that the models differ.
     """
-    _check_level(level)
+    check_level(level)
     label = np.asarray(label)
+    value, drawn_a, drawn_b = paired_replicates(
+        metric, score_a, score_b, label, subject, resamples=resamples, seed=seed
+    )
+    return _percentiles(value, drawn_a - drawn_b, label, subject, level)
+
+
+def paired_replicates(
+    metric: Metric,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    label: ArrayLike,
+    subject: ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """The metric of model a minus that of b, and each one's on the same resamples, (resamples,) as in `replicates`."""
     value = metric(score_a, label) - metric(score_b, label)
     drawn_a, drawn_b = (
         replicates({"": metric}, score, label, subject, resamples=resamples, seed=seed)[""]
         for score in (score_a, score_b)
     )
-    return _percentiles(value, drawn_a - drawn_b, label, subject, level)
+    return value, drawn_a, drawn_b
 
 
 def replicates(
@@ -125,7 +142,7 @@ def replicates(
         raise ValueError("score, label and subject must be of one shape (n,)")
     drawn = {name: np.empty(resamples) for name in metrics}
     done = 0
-    for weight in _weights(subject, resamples, seed):
+    for weight in patient_weights(subject, resamples, seed):
         for name, metric in metrics.items():
             value = np.asarray(metric(score, label, weight))
             if value.shape != (len(weight),):
@@ -149,7 +166,7 @@ def higher_is_better(metric: Metric) -> bool:
     return directions[metric.__name__]
 
 
-def _weights(subject: ArrayLike, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def patient_weights(subject: ArrayLike, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Blocks of (some resamples, n): how often each row's patient was drawn."""
     _, patient = np.unique(np.asarray(subject), return_inverse=True)
     patients = int(patient.max()) + 1 if patient.size else 0
@@ -185,6 +202,7 @@ def _percentiles(value, drawn, label, subject, level) -> Interval:
     )
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Refusal for a level of an interval that is none."""
     if not 0 < level < 1:
         raise Refusal(f"level={level} was asked for; an interval's level lies between 0 and 1, such as 0.95")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.metrics.bootstrap import Metric, _check_level, replicates
+from patientdx.metrics.bootstrap import Metric, check_level, replicates
 
 Estimate = dict[str, Any]
 Drawn = dict[str, NDArray[np.float64]]
@@ -34,7 +34,7 @@ def estimates(
     Arguments as in `bootstrap.intervals`. A metric that raises ValueError on the rows themselves is not
     estimable, with its words as the reason. Raises Refusal for settings or sizes that give no interval.
     """
-    _check_level(level)
+    check_level(level)
     score, label = np.asarray(score, dtype=np.float64), np.asarray(label)
     values, found = {}, {}
     for name, metric in metrics.items():

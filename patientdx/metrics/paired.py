@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import binomtest, norm, rankdata
 
-from patientdx.metrics.bootstrap import Metric, _check_level, replicates
+from patientdx.metrics.bootstrap import Metric, check_level, paired_replicates
 from patientdx.metrics.estimates import Estimate, estimate
 from patientdx.metrics.ranking import _checked
 
@@ -39,7 +39,7 @@ def delong(score_a: ArrayLike, score_b: ArrayLike, label: ArrayLike, *, level: f
     the one to read. Raises ValueError as metrics do, for fewer than two events or non-events, and where the
     standard error is 0 though the areas differ.
     """
-    _check_level(level)
+    check_level(level)
     score_a, label, _, _ = _checked(score_a, label, None)
     score_b, _, _, _ = _checked(score_b, label, None)
     events = int(label.sum())
@@ -97,13 +97,9 @@ def paired_estimate(
 
     Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `bootstrap_p`.
     """
-    _check_level(level)
-    value = metric(score_a, label) - metric(score_b, label)
-    drawn_a, drawn_b = (
-        replicates({"": metric}, score, label, subject, resamples=resamples, seed=seed)[""]
-        for score in (score_a, score_b)
-    )
-    return difference_of(value, drawn_a, drawn_b, level)
+    check_level(level)
+    drawn = paired_replicates(metric, score_a, score_b, label, subject, resamples=resamples, seed=seed)
+    return difference_of(*drawn, level)
 
 
 def difference_of(value: float, drawn_a: NDArray[np.float64], drawn_b: NDArray[np.float64], level: float) -> Estimate:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.metrics.bootstrap import Metric, _check_level, _weights, higher_is_better
+from patientdx.metrics.bootstrap import Metric, check_level, higher_is_better, patient_weights
 
 
 def winner(
@@ -38,7 +38,7 @@ def winner(
     candidate), `resamples` used and `dropped` (too few patients left out to judge by). Without a usable resample the
     estimates are None and `reason` says why. Raises ValueError and Refusal as `bootstrap.interval` does.
     """
-    _check_level(level)
+    check_level(level)
     scores, label = np.asarray(scores, dtype=np.float64), np.asarray(label)
     sign = 1.0 if higher_is_better(metric) else -1.0
     full = ~np.isnan(scores).any(axis=1)
@@ -48,7 +48,7 @@ def winner(
     if not full[chosen]:
         raise ValueError("the chosen candidate must have a score on every row")
     picked, judged = [], []
-    for weight in _weights(subject, resamples, seed):
+    for weight in patient_weights(subject, resamples, seed):
         inside = sign * _values(metric, scores, label, weight, chosen)
         outside = _values(metric, scores, label, (weight == 0).astype(np.float64), chosen)
         best = np.where(np.isnan(inside), -np.inf, inside).argmax(axis=0)

@@ -48,7 +48,7 @@ def table(rows: Sequence[Row], *, title: str | None = None, best: Best | None = 
     caption = [f"{name} {columns.pop(name)[0]}" for name in shared] + _cohorts(rows)
     caption += [] if best is None else best.notes
     # Two blanks between columns: with rich's usual three and its edges a long model's name would cut the last headers.
-    return _framed(columns, wraps=("task", "model"), left=("task", "model", "split"), title=title, caption=caption)
+    return framed(columns, wraps=("task", "model"), left=("task", "model", "split"), title=title, caption=caption)
 
 
 def cohort(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -62,7 +62,7 @@ def cohort(rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = {name: [text(row.get(name)) for row in shown] for name in names}
     rest = len(rows) - len(shown)
     caption = [f"{rest} more steps took nothing away: cohort.csv"] if rest else []
-    return _framed(columns, wraps=("step",), left=("step",), title="\nCohort", caption=caption)
+    return framed(columns, wraps=("step",), left=("step",), title="\nCohort", caption=caption)
 
 
 def evaluation(found: Mapping[str, Any]) -> Table:
@@ -92,7 +92,7 @@ def evaluation(found: Mapping[str, Any]) -> Table:
         "recalibrated, in subgroups, with intervals: clinical.txt",
     ]
     title = f"\nClinical evaluation, {found['reported']}"
-    return _framed(columns, wraps=("model",), left=("model",), title=title, caption=caption)
+    return framed(columns, wraps=("model",), left=("model",), title=title, caption=caption)
 
 
 def write_evaluation(found: Mapping[str, Any], folder: Path) -> None:
@@ -129,10 +129,10 @@ def wording(found: Mapping[str, Any], title: str) -> Table:
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
     spread = f"AUROC spread {text(found['auroc_spread'], '.2f')} over all wordings"
-    return _framed(columns, wraps=("wording",), left=("wording",), title=title, caption=[spread])
+    return framed(columns, wraps=("wording",), left=("wording",), title=title, caption=[spread])
 
 
-def _framed(
+def framed(
     columns: Mapping[str, Sequence[str | Text]],
     *,
     wraps: Sequence[str],
