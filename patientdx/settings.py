@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from patientdx import checks, sources
+from patientdx import checks, data_sets, sources
 from patientdx.call import Call, checked, dotted
 from patientdx.checkpoint.locate import REPOSITORY, ModelSource
 from patientdx.checkpoint.recipe import SUPPLIED
@@ -219,6 +219,7 @@ def _task(plain: dict[str, Any], cache: Path, faults: list[str]) -> dict[str, An
             faults.append("task=none leaves nothing to do: choose a task, or add save=<folder> or dry_run=true.")
         return {"task_name": None, "kind": None, "task": None, "metrics": ()}
     metrics = task.pop("metrics", None) or {}
+    data_sets.fill(task, plain["data"], faults)
     name = checks.given(task, "task", "name", faults)
     kind = checks.one_of(task.pop("kind", None), "task.kind", KINDS, faults)
     if "cache" in task:

@@ -24,7 +24,10 @@ REPOSITORY = Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 LAUNCHERS = [path for path in FILES if path.parent.parent.name == "hydra"]  # Hydra's own group, not in our list
-OPTIONS = [path for path in FILES if path.parent != CONF and path not in LAUNCHERS]  # what can be chosen in a group
+SIZES = [path for path in FILES if path.parent.name == "size"]  # empty: they choose among CUT
+CUT = [path for path in FILES if path.parent.name == "size_of"]  # what size=small makes of a study
+NOT_CHOSEN = [*LAUNCHERS, *SIZES, *CUT]
+OPTIONS = [path for path in FILES if path.parent != CONF and path not in NOT_CHOSEN]  # what can be chosen in a group
 STUDIES = [path for path in OPTIONS if path.parent.name == "experiment"]
 SUPPLIED = {"merge": ("parents",), "search": ("pilot",)}  # what the pipeline gives beside the yaml
 NOT_ARGUMENTS = {"_target_", "name", "kind", "metrics"}
@@ -35,7 +38,7 @@ def name_of(path: Path) -> str:
 
 
 def content(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 @pytest.fixture(autouse=True)
@@ -86,12 +89,11 @@ def jobs(arguments: list[str]) -> Iterator[list[str]]:
     yield from (list(job) for job in itertools.product(*choices))
 
 
-def swept(stem: str) -> Iterator[list[str]]:
+def swept(stem: str, *more: str) -> Iterator[list[str]]:
     """The overrides of each run that a study's overlay sweeps."""
-    cfg = compose("config", overrides=[f"experiment={stem}"], return_hydra_config=True)
-    yield from jobs(
-        ["-m", f"experiment={stem}", *(f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items())]
-    )
+    study = [f"experiment={stem}", *more]
+    cfg = compose("config", overrides=study, return_hydra_config=True)
+    yield from jobs(["-m", *study, *(f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items())])
 
 
 def chosen(cfg: DictConfig, group: str) -> str:
@@ -104,9 +106,10 @@ def test_the_defaults_compose_and_are_accepted():
 
 
 def test_every_group_has_its_place_in_the_defaults_list():
-    groups = {path.parent.relative_to(CONF).as_posix() for path in OPTIONS}
+    groups = {path.parent.relative_to(CONF).as_posix() for path in OPTIONS + SIZES + CUT}
     listed = {key for entry in content(CONF / "config.yaml")["defaults"] if isinstance(entry, dict) for key in entry}
-    assert groups == {group.partition("@")[0] for group in listed}  # base_model@ancestor is a base_model elsewhere
+    # base_model@ancestor is a base_model elsewhere; not every study need have another size
+    assert groups == {group.partition("@")[0].removeprefix("optional ") for group in listed}
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=name_of)
@@ -159,7 +162,7 @@ def test_a_key_that_the_function_does_not_take_is_refused():
         settings("merge._target_=patientdx.merge.slerp.slrp")
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path not in STUDIES], ids=name_of)
+@pytest.mark.parametrize("path", [path for path in FILES if path not in STUDIES + CUT], ids=name_of)
 def test_the_header_has_commands_that_work(path):
     found = commands(path)
     assert found, f"{path.name} does not say how it is used"
@@ -182,6 +185,20 @@ def test_a_study_sweeps_without_m_and_every_job_is_accepted(path):
         assert arguments[0] == f"experiment={path.stem}"
         for job in jobs(["-m", *arguments]):
             settings(*job)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=name_of)
+def test_a_small_study_is_the_study_with_less(path):
+    (small,) = (other for other in CUT if other.stem == f"{path.stem}_small")
+    assert commands(small) == [[f"experiment={path.stem}", "size=small"]]
+    found = [settings(*job) for job in swept(path.stem, "size=small")]
+    assert {given.name for given in found} == {small.stem}
+    assert 0 < len(found) <= len(list(swept(path.stem)))
+
+
+def test_without_a_study_small_is_one_run_on_few_stays():
+    assert (settings("size=small").name, settings("size=small").composed["task"]["synthetic"]["stays"]) == ("small", 60)
+    assert {path.stem for path in CUT} == {"None_small", *(f"{path.stem}_small" for path in STUDIES)}
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)

@@ -19,7 +19,19 @@ FLOORS = {
     "checkpoint": 1,
     **dict.fromkeys(("tasks", "scoring", "tabular", "metrics", "privacy", "finetune"), 2),
     **dict.fromkeys(
-        ("call", "checks", "comparators", "kinds", "mergekit_config", "numeracy", "settings", "search", "sources"), 3
+        (
+            "call",
+            "checks",
+            "comparators",
+            "data_sets",
+            "kinds",
+            "mergekit_config",
+            "numeracy",
+            "settings",
+            "search",
+            "sources",
+        ),
+        3,
     ),
     **dict.fromkeys(
         (
