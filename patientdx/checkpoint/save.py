@@ -48,7 +48,7 @@ def save(
     process: tuple[int, int] = (0, 1),
     remote_code: bool = False,
 ) -> Path | None:
-    """Write the merge of a recipe into `folder` and return it; None while other processes are still at work.
+    """Write the merge of a recipe into `folder` and return it; None where it is another process that returns it.
 
     The folder appears under its name when it is complete and on disk. A merge that is stopped, by whatever, leaves a
     hidden folder beside it; the same merge started again goes on there, and its bytes are those of one that was never
@@ -63,7 +63,8 @@ def save(
         threads: of this process; None: one for each core, shared among the processes.
         device: where the arithmetic runs; tensors go there block by block.
         process: number of this process, and how many there are. Each writes shards of its own, the last to end
-            finishes the folder: with fewer shards than processes some have nothing to do.
+            finishes the folder and returns it: with fewer shards than processes some have nothing to do. A folder
+            that is complete already is returned by the first.
         remote_code: whether Python files of the base, and references to them, come along.
 
     Raises:
@@ -90,17 +91,18 @@ def _save(plan: Outline, process: tuple[int, int]) -> Path | None:
     partial = Partial(plan.target, plan.key)
     if plan.is_finished():
         partial.sweep()
-        return plan.target
+        return plan.target if process[0] == 0 else None
     try:
         with partial.claimed(process):
             if plan.is_finished():  # by the other processes, a moment ago
-                return plan.target
+                return plan.target if process[1] == 1 else None
             check_space(plan, partial)
             _write_share(plan, partial, process)
             with partial.alone() as unfinished:
-                if unfinished and set(entries(partial.path)) >= set(plan.tensors):
+                last = unfinished and set(entries(partial.path)) >= set(plan.tensors)
+                if last:
                     _finish(plan, partial)
-        return plan.target if plan.target.is_dir() else None
+        return plan.target if last else None
     except OSError as error:
         raise _unwritable(plan, partial, error) from error
 
