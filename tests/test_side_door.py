@@ -121,6 +121,14 @@ def talkative(tiny_base, tmp_path_factory) -> Path:
 
 
 EVERY = ("task.template=paper", "task.diagnoses=discharge", "hydra.verbose=true")
+TUNED = ("finetune=lora", "finetune.examples=8", "finetune.steps=2", "finetune.pilot_examples=4")
+ATTACKED = (
+    *("privacy=all", "privacy.canaries=[1]", "privacy.canaries_each=1", "privacy.candidates=3", "privacy.recall=0"),
+    *("privacy.extraction=2", "privacy.neighbours=1"),
+)
+
+
+WHOLE = ("everything", "sweep", "search", "fine-tuning with attacks")  # the runs that come to their end
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +151,8 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
             "parents=false",
             "tracking=none",
         ],
+        "fine-tuning with attacks": [*of_whole, *TUNED, *ATTACKED, "name=tuned"],
+        "fine-tuning that fails": [*of_whole, *TUNED, "name=torn", "finetune.learning_rate=1e38", "tracking=none"],
         "text for a number": [*plain, f"task.mimic_root={damaged}", "name=damaged"],
         "a template that quotes": [*of_whole, *bad_base, "name=quoted"],
         "a sweep that fails": ["-m", *of_whole, *bad_base, "name=quoted_sweep", "lambda=0.2,0.6"],
@@ -151,7 +161,7 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
     faults = [{"kind": "score", "at": 1, "error": "key"} if "crash" in name else None for name in runs]
     done = forked(house.work, list(runs.values()), faults=faults)
     for name, one in zip(runs, done, strict=True):
-        assert (one.returncode == 0) == (name in ("everything", "sweep", "search")), (name, one.stderr)
+        assert (one.returncode == 0) == (name in WHOLE), (name, one.stderr)
     study = the_one(house.work, "outputs/full/mortality_*")
     words = io.StringIO()
     with redirect_stdout(words), redirect_stderr(words):
@@ -161,6 +171,7 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
     assert b"KeyError" in said["what a crash while scoring said"]
     assert b"TemplateError" in said["what a template that quotes said"]
     assert b"valuenum" in said["what text for a number said"]
+    assert b"learning_rate" in said["what fine-tuning that fails said"]
     return said | dict(unpacked(house.watched))
 
 
@@ -213,6 +224,7 @@ def test_no_id_is_left_outside_the_cache(left, ids):
 def test_the_runs_left_what_they_could(left):
     names = "\n".join(left)
     for one in ("run.log", "config.yaml", "provenance.json", "clinical.json", "metrics.json", "search.json",
+                "privacy.json", "finetune.json", "finetune_loss.png",
                 "predictions.parquet as a table", ".wandb", "sweep.csv", "merged/README.md", "merged/certificate.html",
                 "scores/"):  # fmt: skip
         assert one in names, one
