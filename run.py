@@ -46,9 +46,12 @@ def attempt(cfg: DictConfig, job: HydraConf) -> int:
     swept = job.mode == RunMode.MULTIRUN
     try:
         settings = parse(cfg, sweep=swept, overrides=job.overrides.task)
+        scored = settings.task_name is not None and not settings.dry_run
         if settings.dry_run or settings.save is not None:
+            if scored:
+                check(settings)
             save(settings)
-        if settings.task_name is not None and not settings.dry_run:
+        if scored:
             score(cfg, settings, job)
         elif swept and sweep.leads():
             folder = sweep.folder_of(cfg, job.runtime.output_dir)
@@ -76,6 +79,13 @@ def complain(error: Exception, open_data: bool) -> None:
     elif not isinstance(error, Refusal):
         sweep.say("\n".join(failure.trace(error)))
     sweep.say(failure.told(error, open_data=open_data))
+
+
+def check(settings: Settings) -> None:
+    """Refuse what cannot be scored before gigabytes are written."""
+    from patientdx import pipeline
+
+    pipeline.check(settings)
 
 
 def save(settings: Settings) -> None:

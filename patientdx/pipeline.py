@@ -70,6 +70,12 @@ def run(settings: Settings) -> Outcome:
     return session.agreed(session.together(lambda: finish(settings, tracker, asked, found, reworded, leaked, clock)))
 
 
+def check(settings: Settings) -> None:
+    """Raise, in every process, the Refusal with which `run` would begin: for work that comes before it."""
+    tracking_settings(settings.tracking)
+    session.together(lambda: _prepare(settings, Clock()))
+
+
 def _prepare(settings: Settings, clock: Clock) -> Plan:
     make_writable(settings.output / settings.name)  # a full disk is known before a model is asked
     if settings.model == MERGED:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import ROOT, environment, launch, small, the_one
+from command_line import ROOT, environment, forked, launch, small, the_one
 from merged_folders import recipe_of, tree
 
 from patientdx.checkpoint.read import Checkpoint
@@ -99,6 +99,15 @@ def test_a_run_saves_and_scores(place, arguments):
     stored = Checkpoint(place / "saved_and_scored")
     assert {str(header.dtype) for header in stored.tensors.values()} == {"torch.bfloat16"}
     assert stored.config["dtype"] == "bfloat16"
+
+
+def test_what_cannot_be_scored_is_refused_before_anything_is_written(place, arguments):
+    plain = [one for one in arguments if not one.startswith("tracking")]
+    bad = {"tracking.project": ["tracking.project=a/b"], "nowhere": ["tracking=none", "task.mimic_root=nowhere"]}
+    done = forked(place, [[*plain, *more, "save=never"] for more in bad.values()], models_may_load=False)
+    for word, one in zip(bad, done, strict=True):
+        assert (one.returncode, word in one.stderr) == (2, True), one.stderr
+    assert not (place / "never").exists()
 
 
 def test_a_sweep_saves_each_of_its_points(place, merge_only):
