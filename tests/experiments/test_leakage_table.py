@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from command_line import forked, small
 from hydra import compose, initialize_config_dir
 
 from experiments import leakage
@@ -113,3 +114,15 @@ def test_the_study_is_every_merge_beside_every_fine_tune():
     }  # fmt: skip
     assert (given.privacy.canaries, given.finetune.examples, given.finetune.how.loss) == ((1, 4, 16), 64, "record")
     assert given.finetune.how.patience is None
+
+
+def test_the_small_study_runs_from_end_to_end_on_tiny_models(tiny_base, tiny_pivot, tmp_path, capsys):
+    given = [one for one in small(tiny_base, tiny_pivot) if not one.startswith(("task.synthetic", "splits"))]
+    (done,) = forked(tmp_path, [["experiment=leakage", "size=small", "finetune=lora", *given]], page=False)
+    assert done.returncode == 0, done.stderr
+    assert leakage.main(["--output", str(tmp_path / "outputs"), "--name", "leakage_small"]) == 0
+    text = capsys.readouterr().out
+    for model in ("base", "pivot", "slerp λ=0.4", "lora(base) 8 record"):
+        assert model in text
+    assert "slerp λ=0.4: no sign of leakage, against base." in text
+    assert "8 members and 23 non-members" in text
