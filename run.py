@@ -57,7 +57,9 @@ def attempt(cfg: DictConfig, job: HydraConf) -> int:
             folder = sweep.folder_of(cfg, job.runtime.output_dir)
             pointers.leave(folder, job.job.num, {"saved": True, "overrides": list(job.overrides.task)})
     except Exception as error:
-        open_data = cfg.get("task", {}).get("mimic_root", "somewhere") is None  # a synthetic hospital
+        task = cfg.get("task", {})
+        files = task.get("path") or ("path" in task and cfg.get("data"))
+        open_data = task.get("mimic_root", "somewhere") is None and not files  # a synthetic hospital
         complain(error, open_data)
         refused = isinstance(error, Refusal)
         if swept:

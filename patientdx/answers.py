@@ -16,6 +16,7 @@ from patientdx.refusal import Refusal
 from patientdx.results import Store, turn
 from patientdx.scoring.choice import Scores, score
 from patientdx.scoring.options import OptionPrompts, score_options
+from patientdx.scoring.pairs import PairPrompts, score_pairs
 from patientdx.scoring.prompts import Prompts
 from patientdx.settings import MERGED, Settings
 from patientdx.tabular import log_mass
@@ -105,14 +106,14 @@ def answer(
     """
     where = session.accelerator(settings.device)
     several = isinstance(tokens, OptionPrompts)
-    ask = score_options if several else score
+    ask = score_options if several else score_pairs if isinstance(tokens, PairPrompts) else score
 
     def share() -> tuple[list[int], np.ndarray]:
         return ask(
             filled(settings, point, clock),
             tokens,
             rows,
-            batch_tokens=batch_tokens(settings, SHORT if several else 1),
+            batch_tokens=batch_tokens(settings, 1 if ask is score else SHORT),
             share=(where.process_index, where.num_processes),
             label=label,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from patientdx.checkpoint.save import save
 from patientdx.comparators import Comparator
 from patientdx.finetune.build import Job, Trained, build, draw, facts_of, place
 from patientdx.finetune.texts import Text, drawn, text
+from patientdx.kinds import CHOICE, GENERATE, MULTIPLE_CHOICE, TAUGHT
 from patientdx.merge.schedule import label
 from patientdx.opening import parents_of, recipe
 from patientdx.refusal import Refusal
 from patientdx.results import write_json
+from patientdx.scoring.model import load_tokenizer
+from patientdx.scoring.options import OptionPrompts, tokenise_options
 from patientdx.scoring.prompts import Prompts
 from patientdx.settings import Ingredients, Settings
 from patientdx.tasks.example import TaskData
@@ -34,6 +37,7 @@ ROLE = "finetuned"
 COST, LOSS = "finetune.json", "finetune_loss.png"
 _ALONE = Call("patientdx.merge.none.none", "{}")
 _LINE = Call("patientdx.merge.linear.linear", "{}")
+_UNBOUNDED = 1 << 30  # tokens, where a model's configuration names no longest context
 
 
 def rows(asked: Comparator, data: TaskData) -> list[int]:
@@ -64,9 +68,8 @@ def job(
     looked = [] if asked.how.patience is None else _drawn(asked, data, "pilot", asked.pilot_examples, "pilot_examples")
 
     def texts(numbers: Sequence[int]) -> tuple[Text, ...]:
-        # Option 0 is the positive answer; the first way of writing an answer is the one that is taught.
-        answers = {1: tokens.options[0][0], 0: tokens.options[1][0]}
-        return tuple(text(tokens.ids[i], answers[data.examples[i].label], asked.how.loss) for i in numbers)
+        taught = _taught(asked, data, asking, tokens, numbers)
+        return tuple(text(*one, asked.how.loss) for one in taught)
 
     device = session.accelerator(settings.device).device.type
     return Job(
@@ -75,7 +78,7 @@ def job(
         texts=(*texts(found), *extra),
         pilot=texts(looked),
         labels=tuple(data.examples[i].label for i in looked),
-        options=tokens.options,
+        options=tokens.options if data.kind == CHOICE else (),
         open_data=data.open_data,
         device=device,
         threads=torch.get_num_threads(),
@@ -90,6 +93,7 @@ def title(settings: Settings) -> str:
         start = settings.merge_name + ("" if settings.weight is None else f" λ={label(settings.weight)}")
     words = [f"{asked.how.method}({start})"]
     words += [] if asked.examples is None else [str(asked.examples)]
+    words += [] if asked.how.steps is None else [f"{asked.how.steps} steps"]
     words += ["record"] if asked.how.loss == "record" else []
     words += [f"on {asked.on}"] if asked.on != "train" else []
     return " ".join(words)
@@ -143,7 +147,7 @@ def said(settings: Settings, job: Job, members: Sequence[int], data: TaskData) -
         "start": json.loads(job.start),
         "fingerprint": job.key,
         "n": len(members),
-        "events": sum(data.examples[i].label for i in members),
+        **({"events": sum(data.examples[i].label for i in members)} if data.kind == CHOICE else {}),
         "training": {key: value for key, value in facts.items() if key not in ("start", "how", "fingerprint")} or None,
     }
 
@@ -173,13 +177,13 @@ def cost(name: str, facts: Mapping[str, Any], merging: float | None) -> str:
 
 
 def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, key: str) -> list[int]:
-    """So many examples of a split, with both outcomes."""
+    """So many examples of a split; of yes/no questions with both outcomes."""
     name = f"finetune={asked.how.method}"
-    if data.kind != "choice" or not data.examples or len(data.examples[0].options) < 2:
-        raise Refusal(f"{name}: task={data.name} has no answers to teach. Choose a task that asks yes or no.")
+    _check_answers(name, data)
     there = [i for i, example in enumerate(data.examples) if example.split == split]
     if not there:
         hint = ", or set finetune.patience=null" if split == "pilot" else ""
+        hint = " or task.train_limit" if split == "train" and data.kind != CHOICE else hint
         raise Refusal(f"{name}: task={data.name} has no examples in the {split} split. Change task.fractions{hint}.")
     if wanted is not None and wanted > len(there):
         raise Refusal(f"finetune.{key}={wanted}: the {split} split has {len(there)}. Give no more, or null for all.")
@@ -187,7 +191,7 @@ def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, ke
     order = drawn([data.examples[i].uid for i in there], labels, asked.how.seed)
     found = [there[place] for place in order[:wanted]]
     positives = sum(data.examples[i].label for i in found)
-    if positives in (0, len(found)):
+    if data.kind == CHOICE and positives in (0, len(found)):
         hint = "finetune.patience=null" if split == "pilot" else f"another task.fractions or a higher finetune.{key}"
         raise Refusal(
             f"{name}: both outcomes are needed, but of the {len(found)} examples of the {split} split {positives} are "
@@ -196,15 +200,86 @@ def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, ke
     return found
 
 
-def _prompts(asked: Comparator, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Prompts:
+def _check_answers(name: str, data: TaskData) -> None:
+    """Refusal where the task has no right answer to teach: rules judge it, or it has candidates in place of answers."""
+    answered = data.kind in TAUGHT and bool(data.examples)
+    if answered and data.kind == GENERATE:
+        answered = any(example.answer for example in data.examples)
+    elif answered:
+        answered = len(data.examples[0].options) > 1
+    if not answered:
+        raise Refusal(
+            f"{name}: task={data.name} has no answers to teach. Choose a task of yes/no questions, of options, or of "
+            "answers that are written out (task=mortality, medqa, dialogue_to_section)."
+        )
+
+
+def _taught(
+    asked: Comparator,
+    data: TaskData,
+    asking: tuple[Path, bool, Call, int],
+    tokens: Prompts | OptionPrompts,
+    numbers: Sequence[int],
+) -> Iterator[tuple[tuple[int, ...], int | tuple[int, ...]]]:
+    """Prompt and right answer of some examples as token ids.
+
+    A task of options teaches what is scored, the right option; one of free answers the reference and the token that
+    ends it, behind the very prompt that is continued in scoring, cut where the two do not fit together.
+    """
+    if data.kind == CHOICE:
+        # Option 0 is the positive answer; the first way of writing an answer is the one that is taught.
+        answers = {1: tokens.options[0][0], 0: tokens.options[1][0]}
+        yield from ((tokens.ids[i], answers[data.examples[i].label]) for i in numbers)
+    elif data.kind == MULTIPLE_CHOICE:
+        yield from ((tokens.ids[i], tokens.continuations[i][data.examples[i].label]) for i in numbers)
+    else:
+        yield from _references(asked, data, asking, tokens, numbers)
+
+
+def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numbers: Sequence[int]) -> Iterator[tuple]:
+    folder, chat, _, _ = asking
+    tokenizer, chat = load_tokenizer(folder), chat if data.chat is None else data.chat
+    longest = json.loads((folder / "config.json").read_text()).get("max_position_embeddings") or _UNBOUNDED
+    longest = min(longest, asked.max_tokens or longest)
+    end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+    examples = [data.examples[i] for i in numbers]
+    if silent := sum(not example.answer for example in examples):
+        raise Refusal(
+            f"finetune={asked.how.method}: {silent} of {len(examples)} examples of task={data.name} have no reference "
+            "to teach. Leave them out of its files."
+        )
+    parts = [(example.before, example.record, example.after) for example in examples]
+    try:
+        # Its limit leaves out the last token of an option, which is read by nobody; here the end comes behind it.
+        own = tokenise_options(
+            tokenizer, parts, [[example.answer] for example in examples], chat=chat, limit=longest - 2
+        )
+    except Refusal as fault:
+        raise _too_short(asked, longest, fault) from None
+    for i, ids, (answer,) in zip(numbers, own.ids, own.continuations, strict=True):
+        fits = len(tokens.ids[i]) + len(answer) + len(end) <= longest
+        yield tokens.ids[i] if fits else ids, (*answer, *end)
+
+
+def _too_short(asked: Comparator, longest: int, fault: Refusal) -> Refusal:
+    """What to say where a prompt and its answer do not fit, whatever is cut of the record."""
+    if asked.max_tokens is None:
+        return Refusal(
+            f"finetune={asked.how.method}: a question and its reference are longer than the model's context of "
+            f"{longest} tokens ({fault}) Leave such examples out, or use a model with a longer context."
+        )
+    return Refusal(
+        f"finetune.max_tokens={asked.max_tokens} is too small for the question, its answer and something of a "
+        f"record ({fault}) Or leave it out: prompts are then as long as in scoring."
+    )
+
+
+def _prompts(asked: Comparator, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Prompts | OptionPrompts:
     """The prompts as scoring has them, but no longer than asked for with their answer."""
     folder, chat, task, longest = asking
-    if asked.max_tokens is None:
+    if asked.max_tokens is None or data.kind == GENERATE:  # there `_references` sees to it
         return session.prompts(*asking)
     try:
         return session.prompts(folder, chat, task, min(longest, asked.max_tokens - 1))
     except Refusal as fault:
-        raise Refusal(
-            f"finetune.max_tokens={asked.max_tokens} is too small for the question, its answer and something of a "
-            f"record ({fault}) Or leave it out: prompts are then as long as in scoring."
-        ) from None
+        raise _too_short(asked, asked.max_tokens, fault) from None

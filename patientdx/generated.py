@@ -3,58 +3,99 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from patientdx import session
+from patientdx import finetuning, session
 from patientdx.answers import Clock, batch_tokens, filled
+from patientdx.checkpoint.locate import holds_patients
+from patientdx.checkpoint.patients import mark
+from patientdx.checkpoint.save import save
+from patientdx.metrics import overlap
+from patientdx.opening import recipe
 from patientdx.plan import Plan, Point
+from patientdx.refusal import Refusal
 from patientdx.results import write_text
+from patientdx.scoring import vllm
+from patientdx.scoring.bertscore import bertscore, load_encoder
 from patientdx.scoring.generate import end_tokens, generate, texts
 from patientdx.scoring.model import load_tokenizer
 from patientdx.settings import Settings
+from patientdx.tasks.example import TaskData
 
 TEXTS = "answers.jsonl"  # of a run's folder
 TOGETHER = 4096  # padded tokens of a batch on a CPU, new ones counted: each new token reads all of the weights
+BERTSCORE = "bertscore"
+Judge = Callable[[int, str], Mapping[str, Sequence[float]]]
+
+
+def judging(data: TaskData) -> tuple[Judge, dict[str, int]]:
+    """What judges the answer to an example in words, and how many numbers it gives for each metric, in their order."""
+    how = data.generation
+    if how.judge is not None:
+        return how.judge, dict.fromkeys(how.metrics, 2)
+    return lambda i, text: overlap.compared(text, data.examples[i].answer), overlap.NUMBERS
+
+
+def numbers(data: TaskData) -> dict[str, int]:
+    """The same counts of all metrics that are kept of an answer, those that take an encoder among them."""
+    return judging(data)[1] | ({} if data.generation.encoder is None else {BERTSCORE: 2})
 
 
 def answers(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], key: str, clock: Clock) -> np.ndarray:
-    """(n, 2 m + 2) float64: for each of the task's m metrics how much of an answer is right and out of how much, then
-    its tokens, and 1 where it ended before it was cut off.
+    """(n, k + 2) float64: the k `numbers` of each answer, then its tokens, and 1 where it ended before it was cut off.
 
     All processes say and judge their share. The texts of an open task are left beside the scores, by the same `key`.
     """
     where, how = session.accelerator(settings.device), asked.data.generation
+    judge, widths = judging(asked.data)
+    by_vllm = settings.generator == vllm.NAME
+    if by_vllm and where.num_processes > 1:
+        raise Refusal(f"generator=vllm fills a GPU by itself, but {where.num_processes} processes run. Start one.")
     tokenizer = load_tokenizer(asked.opened.checkpoints[0].folder)
+    # An encoder that cannot be loaded is known before a model has said anything.
+    encoder = None if how.encoder is None else load_encoder(how.encoder, where.device)
 
     def stopped(ids: Sequence[int]) -> bool:
         text = tokenizer.decode(ids, skip_special_tokens=True)
         return any(stop in text for stop in how.stops)
 
     def share() -> tuple[list[int], list[tuple[str, list[float]]]]:
-        model = filled(settings, point, clock)
-        places, found = generate(
-            model,
-            asked.tokens,
-            rows,
-            length=how.length,
-            ends=end_tokens(model, tokenizer),
-            batch_tokens=batch_tokens(settings, TOGETHER),
-            stopped=stopped if how.stops else None,
-            share=(where.process_index, where.num_processes),
-            label=point.role,
-        )
+        if by_vllm:
+            with _written(settings, point, clock) as folder:
+                told = {"length": how.length, "stops": how.stops, "dtype": settings.dtype}
+                places, found = vllm.generate(folder, tokenizer, asked.tokens, rows, **told)
+        else:
+            model = filled(settings, point, clock)
+            places, found = generate(
+                model,
+                asked.tokens,
+                rows,
+                length=how.length,
+                ends=end_tokens(model, tokenizer),
+                batch_tokens=batch_tokens(settings, TOGETHER),
+                stopped=stopped if how.stops else None,
+                share=(where.process_index, where.num_processes),
+                label=point.role,
+            )
         said = list(texts(tokenizer, found, how.stops))
+        meant = []
+        if encoder is not None:
+            references = [asked.data.examples[rows[place]].answer for place in places]
+            meant = [(value, 1.0) for value in bertscore(encoder, said, references)]
         judged = []
-        for place, text, one in zip(places, said, found, strict=True):
-            given = how.judge(rows[place], text)
-            judged.append([*(float(part) for name in how.metrics for part in given[name]), len(one.ids), one.ended])
+        for k, (place, text, one) in enumerate(zip(places, said, found, strict=True)):
+            given = judge(rows[place], text)
+            own = [float(part) for name in widths for part in given[name]]
+            judged.append([*own, *(meant[k] if meant else ()), len(one.ids), one.ended])
         return places, list(zip(said, judged, strict=True))
 
-    scores, said = np.empty((len(rows), 2 * len(how.metrics) + 2)), [""] * len(rows)
+    scores, said = np.empty((len(rows), sum(numbers(asked.data).values()) + 2)), [""] * len(rows)
     for places, found in session.gathered(session.together(share)):
         for place, (text, values) in zip(places, found, strict=True):
             said[place], scores[place] = text, values
@@ -62,6 +103,24 @@ def answers(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], 
         write_text("".join(json.dumps(text, ensure_ascii=False) + "\n" for text in said), _kept(settings, key))
     clock.lap("scoring")
     return scores
+
+
+@contextmanager
+def _written(settings: Settings, point: Point, clock: Clock) -> Iterator[Path]:
+    """The point as a folder of the cache, gone again at the end."""
+    made_of = point.made_of
+    if point.job is not None:
+        made_of = finetuning.ingredients(settings, point.job)
+        clock.lap("training")
+    with TemporaryDirectory(dir=settings.cache, prefix="vllm-") as place:
+        target = Path(place) / "model"
+        sources = finetuning.sources_of(made_of)
+        merge = recipe(made_of, point.weight, settings.cache)
+        save(merge, target, cache=settings.cache, sources=sources, tokenizer=made_of.tokenizer, dtype=settings.dtype)
+        if any(holds_patients(model) for model in made_of.models):
+            mark(target)
+        clock.lap("save")
+        yield target
 
 
 def write_answers(settings: Settings, asked: Plan, folder: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from patientdx.call import dotted
 from patientdx.evidence import NAMES, Found, _names, _place, _subjects
+from patientdx.generated import BERTSCORE, numbers
 from patientdx.kinds import MULTIPLE_CHOICE
 from patientdx.metrics import bootstrap, estimates, paired
 from patientdx.plan import Plan
@@ -29,18 +30,25 @@ Marks = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 def marks(settings: Settings, asked: Plan, found: Found, role: str, split: str) -> Marks:
-    """For each of the task's metrics what one model answered and what is right, (n,) each, as the metric takes them.
+    """For each of the task's metrics what one model answered, (n,) or (n, k), and what is right, (n,), as it takes it.
 
     Raises Refusal for a metric by a name that tasks of this kind do not have.
     """
     scores, rows = found[role, split].option, asked.rows[split]
     known = _chosen(asked, scores, rows) if asked.data.kind == MULTIPLE_CHOICE else _judged(asked, scores)
-    unknown = [name for name, _ in settings.metrics if name not in known]
-    if unknown or not settings.metrics:
+    names = [name for name, _ in _named(settings, asked)]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
         raise Refusal(
             f"task.metrics names {', '.join(unknown) or 'nothing'}; task={settings.task_name} has {', '.join(known)}."
         )
-    return {name: known[name] for name, _ in settings.metrics}
+    return {name: known[name] for name in names}
+
+
+def _named(settings: Settings, asked: Plan) -> list[tuple[str, str]]:
+    """The task's metrics, without the one that takes an encoder where none is given."""
+    how = asked.data.generation
+    return [one for one in settings.metrics if one[0] != BERTSCORE or how is None or how.encoder is not None]
 
 
 def _chosen(asked: Plan, scores: NDArray[np.float64], rows: list[int]) -> Marks:
@@ -63,8 +71,12 @@ def _largest(scores: NDArray[np.float64], sizes: list[list[int]]) -> NDArray[np.
 
 
 def _judged(asked: Plan, scores: NDArray[np.float64]) -> Marks:
-    names = asked.data.generation.metrics
-    return {name: (scores[:, 2 * k], scores[:, 2 * k + 1]) for k, name in enumerate(names)}
+    found, place = {}, 0
+    for name, count in numbers(asked.data).items():
+        *own, right = scores[:, place : place + count].T
+        found[name] = (own[0] if len(own) == 1 else np.stack(own, axis=1), right)
+        place += count
+    return found | {"cut_off": (1 - scores[:, -1], np.ones(len(scores)))}
 
 
 def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any]]:
@@ -73,7 +85,7 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
     for role, split in asked.keys:
         subjects, own = _subjects(asked, split), {}
         for name, (answer, right) in marks(settings, asked, found, role, split).items():
-            one = bootstrap.interval(_metrics(settings)[name], answer, right, subjects, **_draws(settings))
+            one = bootstrap.interval(_metrics(settings, asked)[name], answer, right, subjects, **_draws(settings))
             own |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
         row = {
             "task": settings.task_name,
@@ -88,7 +100,7 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
         if asked.data.kind != MULTIPLE_CHOICE:
             length, ended = found[role, split].option[:, -2:].T
             row |= {"mean_tokens": float(length.mean()), "ended": float(ended.mean())}
-            row["empty"] = float((length == 0).mean())
+            row.setdefault("empty", float((length == 0).mean()))
         rows.append(row)
     return rows
 
@@ -100,7 +112,7 @@ def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
     where a question is wholly right or wrong also McNemar's exact test (`only_a`, `only_b`, `p_value`).
     `groups`: of each grouping and group `n` and, by model, every metric as an estimate.
     """
-    split, metrics, draws = settings.reported, _metrics(settings), _draws(settings)
+    split, metrics, draws = settings.reported, _metrics(settings, asked), _draws(settings)
     roles = [role for role, one in asked.keys if one == split]
     held = {role: marks(settings, asked, found, role, split) for role in roles}
     own, subjects = roles[0], _subjects(asked, split)
@@ -145,7 +157,8 @@ def headline(settings: Settings, asked: Plan, rows: list[dict]) -> dict[str, flo
 
 
 def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
-    """One row a question and model: hashed ids, what is right, and by metric what was answered; no text.
+    """One row a question and model: hashed ids, what is right, and by metric what was answered (or the numbers that it
+    is made of, a list); no text.
 
     `log_p`: of multiple choice the log-probability of each option, in nats.
     """
@@ -160,15 +173,15 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
             "role": [role] * len(uids),
         }
         for name, (answer, right) in marks(settings, asked, found, role, split).items():
-            columns |= {name: answer, f"{name}_right": right}
+            columns |= {name: list(answer), f"{name}_right": right}
         if asked.data.kind == MULTIPLE_CHOICE:
             columns["log_p"] = [row[~np.isnan(row)] for row in scores.option]
         parts.append(pa.table(columns))
     return pa.concat_tables(parts)
 
 
-def _metrics(settings: Settings) -> dict[str, bootstrap.Metric]:
-    return {name: dotted(target) for name, target in settings.metrics}
+def _metrics(settings: Settings, asked: Plan) -> dict[str, bootstrap.Metric]:
+    return {name: dotted(target) for name, target in _named(settings, asked)}
 
 
 def _draws(settings: Settings) -> dict[str, Any]:

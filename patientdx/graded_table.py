@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -10,42 +10,59 @@ from rich.table import Table
 from patientdx.drawing import Row
 from patientdx.report.numbers import estimate, interval, p_value, text
 from patientdx.report.rows import metric_names, model_name
-from patientdx.report.terminal import framed
+from patientdx.report.terminal import GAP, WIDTH, framed, width
 
 
 def tables(found: Mapping[str, Any]) -> list[Table]:
     """What `patientdx.graded.compared` found, in 80 columns: the first metric of each group, then every comparison."""
-    shown = [_groups(name, groups, found["split"]) for name, groups in found["groups"].items()]
+    shown = [table for name, groups in found["groups"].items() for table in _groups(name, groups, found["split"])]
     return [*shown, _comparisons(found)] if found["comparisons"] else shown
 
 
 def models(rows: Sequence[Row]) -> list[Table]:
-    """The rows of one run in 80 columns, a table a split: a line a metric, a column a model."""
+    """The rows of one run in 80 columns: a line a metric, a column a model, one table or more a split."""
     found = []
     for split in dict.fromkeys(row["split"] for row in rows):
         own = [row for row in rows if row["split"] == split]
-        columns: dict[str, list[str]] = {"metric": []} | {model_name(row): [] for row in own}
-        for metric in metric_names(own):
-            columns["metric"].append(_breakable(metric))
-            for row in own:
-                columns[model_name(row)].append(
-                    interval(*(row[f"{metric}{end}"] for end in ("", "_ci_low", "_ci_high")))
-                )
+        metrics = metric_names(own)
+        columns = {
+            model_name(row): [
+                interval(*(row[f"{metric}{end}"] for end in ("", "_ci_low", "_ci_high"))) for metric in metrics
+            ]
+            for row in own
+        }
+        first = {"metric": list(map(_breakable, metrics))}
+        tables = list(_side_by_side(columns, WIDTH - max(map(len, " ".join(first["metric"]).split()))))
         caption = [f"task {own[0]['task']}, {split}: n {own[0]['n']}"]
-        found.append(framed(columns, wraps=("metric",), left=("metric",), title=f"\nModels, {split}", caption=caption))
+        for part in tables:
+            title = f"\nModels, {split}" if part is tables[0] else None
+            below = caption if part is tables[-1] else ()
+            found.append(framed(first | part, wraps=("metric",), left=("metric",), title=title, caption=below))
     return found
 
 
-def _groups(name: str, groups: Mapping[str, Any], split: str) -> Table:
+def _side_by_side(columns: Mapping[str, list[str]], room: int) -> Iterator[dict[str, list[str]]]:
+    """The columns in their order, as many at a time as fit beside each other."""
+    part, taken = {}, 0
+    for name, column in columns.items():
+        more = width(name, column) + GAP
+        if part and taken + more > room:
+            yield part
+            part, taken = {}, 0
+        part[name], taken = column, taken + more
+    yield part
+
+
+def _groups(name: str, groups: Mapping[str, Any], split: str) -> Iterator[Table]:
     first = next(iter(groups.values()))["models"]
     metric = next(iter(next(iter(first.values()))))
-    columns: dict[str, list[str]] = {name: [], "n": [], **{role: [] for role in first}}
-    for group, one in groups.items():
-        columns[name].append(group.replace("_", " "))
-        columns["n"].append(text(one["n"]))
-        for role, metrics in one["models"].items():
-            columns[role].append(estimate(metrics[metric]))
-    return framed(columns, wraps=(name,), left=(name,), title=f"\n{metric} by {name}, {split}")
+    left = {name: [group.replace("_", " ") for group in groups], "n": [text(one["n"]) for one in groups.values()]}
+    columns = {role: [estimate(one["models"][role][metric]) for one in groups.values()] for role in first}
+    word = max(map(len, " ".join([name, *left[name]]).split()))
+    parts = list(_side_by_side(columns, WIDTH - word - GAP - width("n", left["n"]) - GAP))
+    for part in parts:
+        title = f"\n{metric} by {name}, {split}" if part is parts[0] else None
+        yield framed(left | part, wraps=(name,), left=(name,), title=title)
 
 
 def _breakable(metric: str) -> str:
@@ -54,18 +71,24 @@ def _breakable(metric: str) -> str:
 
 
 def _comparisons(found: Mapping[str, Any]) -> Table:
-    columns: dict[str, list[str]] = {
-        heading: [] for heading in ("models", "metric", "difference", "p", "only\nfirst", "only\nsecond", "McNemar\np")
-    }
+    exact = any("mcnemar" in one for one in found["comparisons"])
+    headings = (
+        "models",
+        "metric",
+        "difference",
+        "p",
+        *(("only\nfirst", "only\nsecond", "McNemar\np") if exact else ()),
+    )
+    columns: dict[str, list[str]] = {heading: [] for heading in headings}
     for one in found["comparisons"]:
-        exact = one.get("mcnemar", {})
+        right = one.get("mcnemar", {})
         cells = (
             f"{one['a']} less {one['b']}", _breakable(one["metric"]), estimate(one["difference"]),
-            p_value(one["difference"].get("p_value")), text(exact.get("only_a")), text(exact.get("only_b")),
-            p_value(exact.get("p_value")),
+            p_value(one["difference"].get("p_value")), text(right.get("only_a")), text(right.get("only_b")),
+            p_value(right.get("p_value")),
         )  # fmt: skip
-        for column, cell in zip(columns.values(), cells, strict=True):
+        for column, cell in zip(columns.values(), cells, strict=False):
             column.append(cell)
-    caption = ["difference and p by paired bootstrap of questions; McNemar: the questions that only one has right"]
+    caption = ["difference and p by paired bootstrap" + ("; McNemar: what only one has right" if exact else "")]
     left = ("models", "metric")
     return framed(columns, wraps=left, left=left, title=f"\nModels compared, {found['split']}", caption=caption)

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from patientdx import evidence, finetuning, generated, graded, searching, session
+from patientdx import evidence, finetuning, generated, graded, ranked, searching, session
 from patientdx.answers import Clock, answer, kept, predict
 from patientdx.evidence import Found, evaluation, headline, probed, provenance
-from patientdx.kinds import CHOICE, GENERATE
+from patientdx.kinds import CHOICE, GENERATE, RANK
 from patientdx.leakage import run as leakage
 from patientdx.leakage.table import summary as leakage_summary
 from patientdx.merge.schedule import label
@@ -159,9 +159,9 @@ def _write(
     leaked: dict[str, Any] | None,
     clock: Clock,
 ) -> Outcome:
-    told = evidence if asked.data.kind == CHOICE else graded
+    told = {CHOICE: evidence, RANK: ranked}.get(asked.data.kind, graded)
     rows, probes = told.measure(settings, asked, found), probed(settings, asked, found, reworded)
-    compared = graded.compared(settings, asked, found) if told is graded else None
+    compared = None if told is evidence else told.compared(settings, asked, found)
     clock.lap("metrics")
     clinical = evaluation(settings, asked, found) if settings.clinical else None
     clock.lap("clinical")

@@ -17,9 +17,10 @@ from patientdx import finetuning, session
 from patientdx.call import Call
 from patientdx.checkpoint.hashes import content_hash
 from patientdx.finetune.build import Job
-from patientdx.kinds import CHOICE
+from patientdx.kinds import CHOICE, RANK
 from patientdx.leakage.planted import planted_texts
 from patientdx.merge.schedule import Schedule, label
+from patientdx.metrics.retrieval import check_names
 from patientdx.opening import Parents, parents_of
 from patientdx.refusal import Refusal
 from patientdx.results import fingerprint
@@ -125,7 +126,12 @@ def _check_rows(settings: Settings, data: TaskData) -> None:
     if data.kind == CHOICE:
         check_splits([(example.split, example.label) for example in data.examples], settings.splits)
         return
-    count = Counter(example.split for example in data.examples)
+    if data.kind == RANK:
+        check_names([name for name, _ in settings.metrics], data.ranking.depth)
+        # What the intervals draw: queries, or the patients that they are about.
+        count = Counter(split for split, _ in {(example.split, example.subject) for example in data.examples})
+    else:
+        count = Counter(example.split for example in data.examples)
     few = [split for split in settings.splits if count[split] < 2]
     if few:
         there = ", ".join(f"{split} {n}" for split, n in count.items()) or "none"
@@ -270,4 +276,9 @@ def _question(settings: Settings, point: Point, opened: Parents, data, tokens, s
         "task": data.fingerprint,
         "split": split,
         "tokens": tokens.fingerprint,
-    } | ({} if data.kind == CHOICE else {"kind": [data.kind, ANSWERS]})
+    } | ({} if data.kind == CHOICE else {"kind": [data.kind, ANSWERS]} | _said_by(settings))
+
+
+def _said_by(settings: Settings) -> dict[str, Any]:
+    """What generates answers, where it is not transformers."""
+    return {} if settings.generator == "transformers" else {"generator": settings.generator}

@@ -21,11 +21,12 @@ from torch import Tensor
 from patientdx.call import Call
 from patientdx.checkpoint.recipe import Recipe
 from patientdx.failure import told
-from patientdx.kinds import GENERATE, MULTIPLE_CHOICE
+from patientdx.kinds import GENERATE, MULTIPLE_CHOICE, RANK
 from patientdx.merge.curve import Curve, evaluate
 from patientdx.refusal import Refusal
 from patientdx.scoring.model import load_model, load_tokenizer, storage
 from patientdx.scoring.options import OptionPrompts, tokenise_options
+from patientdx.scoring.pairs import tokenise_pairs
 from patientdx.scoring.prompts import Prompts, tokenise
 from patientdx.tabular import fit
 from patientdx.tasks.example import TaskData
@@ -105,6 +106,9 @@ def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts | 
                 f"{room + data.generation.length} tokens. Use fewer."
             )
         return tokenise(tokenizer, parts, (), chat=chat, limit=min(limit, room))
+    if data.kind == RANK:
+        documents, options = data.ranking.document, data.examples[0].options
+        return tokenise_pairs(tokenizer, parts, options, documents, chat=chat, limit=limit)
     return tokenise(tokenizer, parts, data.examples[0].options, chat=chat, limit=limit)
 
 

@@ -26,6 +26,7 @@ from patientdx.merge.schedule import Schedule, schedule, values
 from patientdx.mergekit_config.recipe import read_recipe
 from patientdx.privacy.request import Request, request
 from patientdx.refusal import Refusal
+from patientdx.scoring import vllm
 from patientdx.search.request import FIXED, Search
 from patientdx.search.request import request as searched
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 DTYPES = ("bfloat16", "float16", "float32")
 SPLITS = ("train", "pilot", "test")
+GENERATORS = ("transformers", vllm.NAME)
 TOKENIZERS = (None, "base", "pivot", "union")
 SEEDED = ("seed",)  # what the pipeline gives a tabular model beside its yaml
 MERGED = "merged"  # the model that is none of conf/model's tabular ones
@@ -43,7 +45,7 @@ _TABULAR = REPOSITORY / "conf" / "model"
 _OF_LANGUAGE_MODELS = (
     *("base_model", "pivot_model", "ancestor", "merge", "lambda", "extra_models", "mergekit_config", "tokenizer"),
     *("search", "finetune", "save", "save_dtype", "save_patients", "dry_run", "parents", "probes"),
-    *("device_map", "dtype", "scoring"),
+    *("device_map", "generator", "dtype", "scoring"),
 )
 
 
@@ -100,6 +102,7 @@ class Settings:
     splits: tuple[str, ...]
     device: str
     device_map: str | None
+    generator: str
     dtype: str
     max_tokens: int
     batch_tokens: int | None
@@ -158,6 +161,7 @@ def parse(cfg: DictConfig, *, sweep: bool = False, overrides: Sequence[str] = ()
         composed=plain,
     )
     found = only_yes_no(found, faults)
+    faults += vllm.faults(found.generator)
     if faults:
         count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
         raise Refusal(f"{count} in this configuration\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -282,6 +286,7 @@ def _scoring(plain: dict[str, Any], sweep: bool, faults: list[str]) -> dict[str,
         "splits": _splits(plain["splits"], sweep and plain["search"].get("name") == FIXED, faults),
         "device": checks.one_of(plain["device"], "device", ("auto", "cpu"), faults),
         "device_map": plain["device_map"],
+        "generator": checks.one_of(plain["generator"], "generator", GENERATORS, faults),
         "dtype": checks.one_of(plain["dtype"], "dtype", DTYPES, faults),
         "max_tokens": checks.whole(scoring["max_tokens"], "scoring.max_tokens", 16, faults),
         "batch_tokens": checks.whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, faults, null=True),

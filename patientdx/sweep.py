@@ -24,6 +24,7 @@ from patientdx.refusal import Refusal
 from patientdx.results import make_writable, read_json, turn, write_json
 
 _ROOT = Path(__file__).resolve().parents[1]
+_PICTURES = 4  # metrics of a task that are drawn, the first ones; all of them are in the tables
 _SILENT = "its process ended without a word: killed, or out of memory"
 
 
@@ -277,14 +278,14 @@ def _groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[
 
 
 def draw(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """One picture of each metric against λ, for each task and pair of parents that the rows hold."""
+    """One picture of each of the first metrics against λ, for each task and pair of parents that the rows hold."""
     written = []
     groups = _groups(rows)
     for group, these in groups.items():
         if not any(row["lambda"] is not None for row in these):
             continue
         suffix = "" if len(groups) == 1 else "_" + "_".join(group)
-        for metric in report.metric_names(these):
+        for metric in report.metric_names(these)[:_PICTURES]:
             path = folder / f"lambda_curve_{metric}{suffix}.png"
             report.lambda_curve(these, path, metric=metric, task=group[0], chosen=chosen(these, metric))
             written.append(path)

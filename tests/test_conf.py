@@ -26,8 +26,10 @@ FILES = sorted(CONF.rglob("*.yaml"))
 LAUNCHERS = [path for path in FILES if path.parent.parent.name == "hydra"]  # Hydra's own group, not in our list
 SIZES = [path for path in FILES if path.parent.name == "size"]  # empty: they choose among CUT
 CUT = [path for path in FILES if path.parent.name == "size_of"]  # what size=small makes of a study
-NOT_CHOSEN = [*LAUNCHERS, *SIZES, *CUT]
+PRESETS = [path for path in FILES if path.parent.parent.name == "merge"]  # numbers for a method: merge=published/della
+NOT_CHOSEN = [*LAUNCHERS, *SIZES, *CUT, *PRESETS]
 OPTIONS = [path for path in FILES if path.parent != CONF and path not in NOT_CHOSEN]  # what can be chosen in a group
+METHODS = {path.stem for path in FILES if path.parent == CONF / "merge"}
 STUDIES = [path for path in OPTIONS if path.parent.name == "experiment"]
 SUPPLIED = {"merge": ("parents",), "search": ("pilot",)}  # what the pipeline gives beside the yaml
 NOT_ARGUMENTS = {"_target_", "name", "kind", "metrics"}
@@ -96,6 +98,15 @@ def swept(stem: str, *more: str) -> Iterator[list[str]]:
     yield from jobs(["-m", *study, *(f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items())])
 
 
+def covering(found: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Of the runs of a sweep so many that every value of every key is in one: each takes a tenth of a second."""
+    seen: set[str] = set()
+    for job in found:
+        if not seen.issuperset(job):
+            seen.update(job)
+            yield job
+
+
 def chosen(cfg: DictConfig, group: str) -> str:
     return cfg.hydra.runtime.choices[group]
 
@@ -124,6 +135,18 @@ def test_stem_and_name_are_one(path):
     node = content(path)
     node = node.get(path.parent.name, node)  # a yaml of package _global_ holds its group as a key
     assert node["name"] == path.stem
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=name_of)
+def test_a_preset_sets_numbers_of_a_method_that_there_is(path):
+    method = next(stem for stem in sorted(METHODS, key=len, reverse=True) if path.stem.startswith(stem))
+    given = settings(f"merge={path.parent.name}/{path.stem}", "base_model@ancestor=smollm2_135m_instruct")
+    assert given.merge_name == method
+    assert given.merge.target == f"patientdx.merge.{method}.{method}"
+    usual = settings(f"merge={method}", "base_model@ancestor=smollm2_135m_instruct")
+    if path.stem != "hierarchical":  # where the paper is silent the method's own reading is the usual one
+        assert (given.merge, given.weight) != (usual.merge, usual.weight)
+    assert set(content(path)) <= {"defaults", "lambda", "merge"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -170,14 +193,17 @@ def test_the_header_has_commands_that_work(path):
         for overrides in jobs(arguments):
             settings(*overrides)
             cfg = compose("config", overrides=overrides, return_hydra_config=True)
-            assert path.parent == CONF or chosen(cfg, path.parent.relative_to(CONF).as_posix()) == path.stem
+            group, option = (path.parent.relative_to(CONF).as_posix(), path.stem)
+            if path in PRESETS:
+                group, option = "merge", f"{path.parent.name}/{path.stem}"
+            assert path.parent == CONF or chosen(cfg, group) == option
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)
 def test_a_study_sweeps_without_m_and_every_job_is_accepted(path):
     cfg = compose("config", overrides=[f"experiment={path.stem}"], return_hydra_config=True)
     assert cfg.hydra.mode.name == "MULTIRUN"
-    found = [settings(*job) for job in swept(path.stem)]
+    found = [settings(*job) for job in covering(swept(path.stem))]
     assert len(found) > 1
     assert {given.name for given in found} == {path.stem}
     assert commands(path)
@@ -191,9 +217,9 @@ def test_a_study_sweeps_without_m_and_every_job_is_accepted(path):
 def test_a_small_study_is_the_study_with_less(path):
     (small,) = (other for other in CUT if other.stem == f"{path.stem}_small")
     assert commands(small) == [[f"experiment={path.stem}", "size=small"]]
-    found = [settings(*job) for job in swept(path.stem, "size=small")]
-    assert {given.name for given in found} == {small.stem}
-    assert 0 < len(found) <= len(list(swept(path.stem)))
+    jobs_of_it = list(swept(path.stem, "size=small"))
+    assert {settings(*job).name for job in covering(jobs_of_it)} == {small.stem}
+    assert 0 < len(jobs_of_it) <= len(list(swept(path.stem)))
 
 
 def test_without_a_study_small_is_one_run_on_few_stays():
@@ -226,3 +252,14 @@ def test_the_lambda_curve_is_both_methods_over_the_whole_grid():
     given = [dict(one.split("=") for one in job) for job in swept("lambda_curve")]
     grid = [i / 10 for i in range(11)]
     assert [(one["merge"], float(one["lambda"])) for one in given] == list(itertools.product(("slerp", "linear"), grid))
+
+
+@pytest.mark.parametrize("path", [path for path in OPTIONS if path.parent.name == "pair"], ids=name_of)
+def test_a_pair_sets_both_parents_and_names_models_that_can_stand_beside(path):
+    own, *rest = commands(path)
+    given = settings(*own)
+    assert (given.base.name, given.pivot.name) != (settings().base.name, settings().pivot.name)
+    beside = {model for key, model in content(path)["pair"].items() if key != "name"}
+    scored = {settings(*job).base.name for command in rest if "merge=none" in command for job in jobs(command)}
+    assert scored in (set(), beside)  # by the command that scores them alone, where it has one
+    assert given.base.name not in beside

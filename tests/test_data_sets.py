@@ -41,6 +41,11 @@ def test_what_is_given_or_has_no_path_stays(tmp_path):
     assert filled({"name": "medqa", "path": None}, None) == ({"name": "medqa", "path": None}, [])
 
 
+def test_a_task_that_can_do_without_files_is_left_without(tmp_path):
+    asked = {"name": "record_search", "path": None, "synthetic": {"stays": 60}}
+    assert filled(dict(asked), tmp_path) == (asked, [])
+
+
 def test_a_set_that_is_not_there_is_told_with_what_is(tmp_path):
     (tmp_path / "gsm8k.jsonl").write_text("{}")
     _, (fault,) = filled({"name": "medqa", "path": None}, tmp_path)

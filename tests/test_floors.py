@@ -54,6 +54,7 @@ FLOORS = {
             "generated",
             "graded",
             "graded_table",
+            "ranked",
             "results",
             "tracking",
             "report",
@@ -80,9 +81,10 @@ ONLY_IN = {  # top-level package: the files that may import it
     "omegaconf": {"run.py", "patientdx/settings.py", "patientdx/sources.py", "patientdx/sweep.py"},
     "sklearn": {"patientdx/privacy/blind.py", "patientdx/tabular.py"},
     "trackio": {"patientdx/tracking/trackio_run.py"},
+    "vllm": {"patientdx/scoring/vllm.py"},
     "wandb": {"patientdx/tracking/wandb_run.py"},
 }
-LAZY = {"trackio", "wandb"}  # imported inside a function, so that a run without it does without it
+LAZY = {"trackio", "vllm", "wandb"}  # imported inside a function, so that a run without it does without it
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "base", "common", "misc"}
 FILE_LINES, FUNCTION_LINES = 350, 60
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef

@@ -114,7 +114,7 @@ def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(make, outcom
         plan(make("probes=true"))
 
 
-@pytest.mark.parametrize("name", ["privacy=dlt", "search=grid", "finetune=lora"])
+@pytest.mark.parametrize("name", ["privacy=dlt", "search=grid"])
 def test_what_needs_yes_and_no_is_refused_with_its_name(make, name):
     with pytest.raises(Refusal, match=f"{name.partition('=')[0]}: it needs yes/no questions, but task=medqa"):
         make(name)
@@ -162,8 +162,11 @@ def test_a_chat_without_a_template_is_refused(make_tiny, tiny_pivot, folder, tmp
         plan(given)
 
 
-def test_the_command_prints_the_sets_and_the_comparisons_and_a_sweep_chooses_on_pilot(tiny_base, tiny_pivot, tmp_path):
-    given = questions(tmp_path / "mixed", dev=4, test=6)
+@pytest.fixture(scope="module")
+def commands(tiny_base, tiny_pivot, tmp_path_factory):
+    """The folder of three commands, and each as it ended: a run, a sweep, and a run on reports that are closed."""
+    place = tmp_path_factory.mktemp("commands")
+    given = questions(place / "mixed", dev=4, test=6)
     for name in ("anatomy", "sodium"):
         for split in ("dev", "test"):
             (given / f"{name}_{split}.jsonl").write_text((given / f"{split}.jsonl").read_text())
@@ -171,7 +174,16 @@ def test_the_command_prints_the_sets_and_the_comparisons_and_a_sweep_chooses_on_
         (given / f"{split}.jsonl").unlink()
     words = ["task=multiple_choice", f"task.path={given}"]
     same = [*overrides(tiny_base, tiny_pivot)[:-1], "splits=[pilot,test]", *words]
-    one, sweep = forked(tmp_path, [same, ["-m", *same, "name=swept", "lambda=0.3,0.6"]])
+    # The reports' words are marked.
+    lines = [f'{100 + i // 2},{i},"FINDINGS: Qqfind{i} heart.\nIMPRESSION: Zzimp{i} rate."' for i in range(6)]
+    (place / "reports.csv").write_text("\n".join(["subject_id,study_id,text", *lines]) + "\n")
+    closed = ["task=radiology_impression", f"task.path={place / 'reports.csv'}", "task.new_tokens=6", "name=closed"]
+    closed = [*overrides(tiny_base, tiny_pivot), *closed]
+    return place, *forked(place, [same, ["-m", *same, "name=swept", "lambda=0.3,0.6"], closed])
+
+
+def test_the_command_prints_the_sets_and_the_comparisons_and_a_sweep_chooses_on_pilot(commands):
+    folder, one, sweep, _ = commands
     assert (one.returncode, one.stderr) == (0, "")
     for said in (
         "Models, pilot",
@@ -187,6 +199,19 @@ def test_the_command_prints_the_sets_and_the_comparisons_and_a_sweep_chooses_on_
     assert max(map(len, one.stdout.splitlines()[:-1])) <= 80
     assert sweep.returncode == 0, sweep.stderr
     assert "chosen on pilot: slerp λ=" in sweep.stdout
-    result = the_one(tmp_path / "outputs" / "default", "multiple_choice_slerp_*")
+    result = the_one(folder / "outputs" / "default", "multiple_choice_slerp_*")
     groups = json.loads((result / "metrics.json").read_text())["graded"]["groups"]["set"]
     assert {name: one["n"] for name, one in groups.items()} == {"anatomy": 6, "sodium": 6}
+
+
+def test_texts_of_credentialed_reports_are_in_nothing_that_a_command_says_or_leaves(commands):
+    folder, *_, done = commands
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(len(line) for line in done.stdout.splitlines() if "outputs" not in line) <= 80
+    result = the_one(folder / "outputs" / "closed", "radiology_impression_slerp_*")
+    assert [(row["data"], row["n"]) for row in rows_of(result)] == [("credentialed", 6)] * 3
+    assert pq.read_table(result / "predictions.parquet")["subject"].to_pandas().nunique() == 3
+    files = [file for file in (folder / "outputs").rglob("*") if file.is_file()]
+    assert len(files) > 20
+    for content in (done.stdout.encode(), *(file.read_bytes() for file in files)):
+        assert not any(word in content.lower() for word in (b"qqfind", b"zzimp"))

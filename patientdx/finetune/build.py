@@ -50,8 +50,8 @@ class Job:
         start: of the model before training, all that its weights depend on: content hashes, method, λ; JSON.
         how: see `Hyperparameters`.
         texts: what it is trained on, in nested order.
-        pilot: what is looked at between, with `labels`; empty without `how.patience`.
-        options: token ids of each answer, the positive one first.
+        pilot: what is looked at between, with `labels` (of yes/no questions); empty without `how.patience`.
+        options: token ids of yes and of no, the positive one first; empty where answers are others.
         open_data: whether all of the texts are public or generated.
         device: cpu, cuda, ...
         threads: of the CPU: the last bits of a product can depend on how many share it.

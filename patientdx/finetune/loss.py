@@ -61,13 +61,15 @@ def _cross_entropy(head, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
 def look(model, ids_BL: Tensor, targets_BL: Tensor, options: Sequence[Sequence[int]]) -> Tensor:
     """(B, 3) float32 of each row: summed loss, number of tokens that count, margin of option 0 at its last token.
 
-    The margin is the log mass of option 0's tokens less that of all other options', as in scoring.
+    The margin is the log mass of option 0's tokens less that of all other options', as in scoring; without `options`,
+    where answers are no yes or no, it is 0.
     """
     losses_N, hidden_ND = token_losses(model, ids_BL, targets_BL)
     counts_B = (targets_BL != IGNORED).sum(1)
-    last_B = counts_B.cumsum(0) - 1
-    logits_BV = model.get_output_embeddings()(hidden_ND[last_B]).float()
-    first, *others = (logits_BV[:, list(ids)] for ids in options)
-    margin_B = first.logsumexp(1) - torch.cat(others, 1).logsumexp(1)
+    margin_B = torch.zeros(len(counts_B), device=losses_N.device)
+    if options:
+        logits_BV = model.get_output_embeddings()(hidden_ND[counts_B.cumsum(0) - 1]).float()
+        first, *others = (logits_BV[:, list(ids)] for ids in options)
+        margin_B = first.logsumexp(1) - torch.cat(others, 1).logsumexp(1)
     sums_B = torch.stack([part.sum() for part in losses_N.split(counts_B.tolist())])
     return torch.stack([sums_B, counts_B.float(), margin_B], 1)

@@ -4,6 +4,9 @@
    python -m patientdx.finetune.numeric_pivot cut --base FOLDER --work WORK    # to low rank, then a little training
    python -m experiments.numeric_pivot --adapter WORK/adapter                  # held-out accuracy, model card
 
+With --shuffled in both steps the answers are a coin's: a control that saw the same questions and could learn nothing of
+numbers from them (see conf/pivot_model/smollm2_135m_shuffled.yaml). --steps bounds a step's training.
+
 No patient and no clinical outcome is involved: see `numeric_questions`.
 """
 
@@ -16,6 +19,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -65,6 +69,19 @@ class Curriculum:
         return conversation(rng, **asked)
 
 
+def shuffled(turns: list[Question], coin: random.Random) -> list[Question]:
+    """The same questions, each answer a fair coin's; of a reply of several lines, each line's."""
+
+    def reply(text: str) -> str:
+        asked = [line.rpartition(": ")[0] for line in text.split("\n")]
+        return "\n".join(f"{what}: {'Yes' if coin.random() < 0.5 else 'No'}" for what in asked)
+
+    return [
+        replace(turn, reply=reply(turn.reply)) if turn.reply else replace(turn, answer=coin.random() < 0.5)
+        for turn in turns
+    ]
+
+
 def encode(tokenizer, turns: list[Question]) -> tuple[list[int], list[int]]:
     """Token ids of a chat, and the positions whose next token is an answer (yes or no in an assistant's turn)."""
     messages = []
@@ -86,17 +103,18 @@ def encode(tokenizer, turns: list[Question]) -> tuple[list[int], list[int]]:
     return ids, places
 
 
-def batches(tokenizer, rng: random.Random, curriculum: Curriculum):
+def batches(tokenizer, rng: random.Random, curriculum: Curriculum, coin: random.Random | None = None):
     """Batches of about TOKENS_A_STEP padded tokens: ids (B, L) int64, answer places (N, 2), answer tokens (N,).
 
-    Whatever is sent in starts over with chats of the curriculum's present stage.
+    Whatever is sent in starts over with chats of the curriculum's present stage. coin: where given, it answers.
     """
     pool: list[tuple[list[int], list[int]]] = []
     while True:
         rows: list[tuple[list[int], list[int]]] = []
         while True:
             while len(pool) < 64:  # chats of like length share a batch, so that little is padding
-                pool.append(encode(tokenizer, curriculum.conversation(rng)))
+                turns = curriculum.conversation(rng)
+                pool.append(encode(tokenizer, turns if coin is None else shuffled(turns, coin)))
             if not rows:
                 rng.shuffle(pool)
                 like = len(pool[0][0])
@@ -136,7 +154,9 @@ class Training:
         self.masters, self.pull, self.push = masters, pull, push
 
 
-def train(model, tokenizer, what: Training, plan: dict, seed: int, log: Path, save: Callable[[], None]) -> None:
+def train(
+    model, tokenizer, what: Training, plan: dict, seed: int, log: Path, save: Callable[[], None], coin: bool = False
+) -> None:
     """AdamW on `what`, a csv line a step in `log`; `save` is called now and then and at the end."""
     optimizer = torch.optim.AdamW(what.masters, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     rng = random.Random(f"train {seed}")
@@ -144,7 +164,7 @@ def train(model, tokenizer, what: Training, plan: dict, seed: int, log: Path, sa
         out = csv.writer(handle)
         out.writerow(["step", "stage", "loss", "accuracy", "answers", "tokens", "seconds"])
         start, seen, curriculum, onward = time.monotonic(), 0, Curriculum(plan), None
-        source = batches(tokenizer, rng, curriculum)
+        source = batches(tokenizer, rng, curriculum, random.Random(f"coin {seed}") if coin else None)
         for step in trange(plan["steps"], mininterval=10):
             ids_BL, places, answers = source.send(onward)
             for group in optimizer.param_groups:
@@ -177,8 +197,15 @@ def opened(base: Path) -> tuple:
     return AutoTokenizer.from_pretrained(base), model, matrices
 
 
-def full(base: Path, work: Path, seed: int) -> Path:
-    """Train every matrix of the layers; the float32 result is written to `work`/full.pt."""
+def bounded(plan: dict, steps: int | None) -> dict:
+    """The plan with so many steps; warm-up and stages keep their share."""
+    if steps is None:
+        return plan
+    return plan | {"steps": steps, "warm_up": max(1, round(plan["warm_up"] * steps / plan["steps"]))}
+
+
+def full(base: Path, work: Path, seed: int, *, coin: bool = False, steps: int | None = None) -> Path:
+    """Train every matrix of the layers; the float32 result is written to `work`/full.pt. coin: it gives the answers."""
     torch.manual_seed(seed)
     tokenizer, model, matrices = opened(base)
     masters = {name: live.detach().float().clone() for name, live in matrices.items()}
@@ -195,7 +222,8 @@ def full(base: Path, work: Path, seed: int) -> Path:
         torch.save(masters, work / "full.partial")
         (work / "full.partial").rename(work / "full.pt")
 
-    train(model, tokenizer, Training(list(masters.values()), pull, push), FULL, seed, work / "full.csv", save)
+    plan = bounded(FULL, steps)
+    train(model, tokenizer, Training(list(masters.values()), pull, push), plan, seed, work / "full.csv", save, coin)
     return work / "full.pt"
 
 
@@ -224,7 +252,7 @@ def factorise(base: dict[str, Tensor], trained: dict[str, Tensor]) -> dict[str, 
     return factors
 
 
-def cut(base: Path, work: Path, seed: int) -> Path:
+def cut(base: Path, work: Path, seed: int, *, coin: bool = False, steps: int | None = None) -> Path:
     """Cut `work`/full.pt to low rank, train the factors a little, and write a peft folder to `work`/adapter.
 
     The gradient of a factor follows from that of the matrix, W = W0 + B A: dA = Bᵀ dW and dB = dW Aᵀ.
@@ -253,7 +281,8 @@ def cut(base: Path, work: Path, seed: int) -> Path:
     def save() -> None:
         write_adapter(factors, work / "adapter")
 
-    train(model, tokenizer, Training(masters, pull, push), CUT, seed + 1, work / "cut.csv", save)
+    plan = bounded(CUT, steps)
+    train(model, tokenizer, Training(masters, pull, push), plan, seed + 1, work / "cut.csv", save, coin)
     return work / "adapter"
 
 
@@ -286,9 +315,14 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model (Hugging Face layout)")
     parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files and the result")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--steps", type=int, help="of the optimiser, at least 2; without it as the pivot was trained")
+    parser.add_argument("--shuffled", action="store_true", help="a coin gives the answers: the control")
     asked = parser.parse_args()
+    if asked.steps is not None and asked.steps < 2:
+        parser.error(f"--steps {asked.steps}: give at least 2")
     asked.work.mkdir(parents=True, exist_ok=True)
-    print({"full": full, "cut": cut}[asked.step](asked.base, asked.work, asked.seed))
+    run = {"full": full, "cut": cut}[asked.step]
+    print(run(asked.base, asked.work, asked.seed, coin=asked.shuffled, steps=asked.steps))
 
 
 if __name__ == "__main__":

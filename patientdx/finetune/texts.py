@@ -20,9 +20,10 @@ class Text:
     first: int
 
 
-def text(prompt: Sequence[int], answer: int, loss: str) -> Text:
-    """A prompt and its one-token answer, of which `loss` (answer, record) says what counts."""
-    return Text((*prompt, answer), len(prompt) if loss == "answer" else 1)
+def text(prompt: Sequence[int], answer: int | Sequence[int], loss: str) -> Text:
+    """A prompt and its answer, of one token or several, of which `loss` (answer, record) says what counts."""
+    told = (answer,) if isinstance(answer, int) else answer
+    return Text((*prompt, *told), len(prompt) if loss == "answer" else 1)
 
 
 def digest(texts: Iterable[Text]) -> str:
@@ -36,8 +37,8 @@ def digest(texts: Iterable[Text]) -> str:
 def drawn(uids: Sequence[str], labels: Sequence[int], seed: int) -> list[int]:
     """All places 0 .. n-1 in a random order whose first k places are a draw of k.
 
-    So draws are nested, and each holds both outcomes in the proportion of all, to within one. A place depends on its
-    uid and the seed, not on the order in which the examples came.
+    So draws are nested, and each holds the labels in the proportion of all, to within one. A place depends on its uid
+    and the seed, not on the order in which the examples came.
     """
     groups: dict[int, list[tuple[bytes, int]]] = {}
     for i, (uid, label) in enumerate(zip(uids, labels, strict=True)):

@@ -46,10 +46,11 @@ def train(
     """Train the model in `start`, write it into the empty folder `into`; return what the training was like.
 
     Goes on from the last checkpoint in `work`, as if it had never been stopped. `pilot` texts have their labels, and
-    are looked at where `how.patience` says so; `options` are the token ids of the answers, the positive one first.
+    are looked at where `how.patience` says so; `options` are the token ids of yes and of no, the positive one first,
+    and empty where the answers are others.
 
     Returned: steps, best_step (None: the last counts), stopped_early, tokens (of the texts shown, each time counted),
-    train as [step, loss] and pilot as [step, loss, auroc], and the cost (see `cost.Meter`).
+    train as [step, loss] and pilot as [step, loss, auroc (None without `options`)], and the cost (see `cost.Meter`).
 
     Raises Refusal where the model cannot do it, the loss is no number, or memory does not suffice.
     """
@@ -144,7 +145,7 @@ def _found(trainer: TextTrainer, steps: int) -> dict[str, Any]:
         "stopped_early": state.global_step < steps,
         **watch.cost,
         "train": [[one["step"], one["loss"]] for one in log if "loss" in one],
-        "pilot": [[one["step"], one["eval_loss"], one["eval_auroc"]] for one in log if "eval_auroc" in one],
+        "pilot": [[one["step"], one["eval_loss"], one.get("eval_auroc")] for one in log if "eval_loss" in one],
     }
 
 

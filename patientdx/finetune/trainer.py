@@ -76,7 +76,7 @@ def trainer_of(
 ) -> TextTrainer:
     """The trainer of a model on the texts `shown`, in their order, with a checkpoint in `work` every so many steps.
 
-    pilot: texts with their labels, looked at as often where `how.patience` is given. Nothing is reported to anyone.
+    pilot: texts with their labels, looked at as often where `how.patience` is given; without `options` by loss alone.
     """
     looks = how.patience is not None
     steps = math.ceil(len(shown) / how.batch)
@@ -116,7 +116,7 @@ def trainer_of(
         train_dataset=[(one, 0) for one in shown],
         eval_dataset=list(pilot) if looks else None,
         data_collator=_collated,
-        compute_metrics=_pilot_metrics if looks else None,
+        compute_metrics=partial(_pilot_metrics, ranked=bool(options)) if looks else None,
         callbacks=[Watch(), *([EarlyStoppingCallback(how.patience)] if looks else [])],
         precision=how.precision,
         warm_up=how.warm_up,
@@ -143,9 +143,10 @@ def _collated(rows: list[tuple[Text, int]]) -> dict[str, torch.Tensor]:
     }
 
 
-def _pilot_metrics(found) -> dict[str, float]:
+def _pilot_metrics(found, *, ranked: bool) -> dict[str, float]:
     sums, counts, margin = np.asarray(found.predictions, dtype=np.float64).T
-    return {"loss": sums.sum() / counts.sum(), "auroc": auroc(margin, np.asarray(found.label_ids))}
+    loss = {"loss": sums.sum() / counts.sum()}
+    return loss | ({"auroc": auroc(margin, np.asarray(found.label_ids))} if ranked else {})
 
 
 def auroc(margin: np.ndarray, label: np.ndarray) -> float:

@@ -29,6 +29,7 @@ _CHOICES = {
     "weighting": ("literal", "normalised"),
     "order": ("base_first", "pivot_first"),
     "scope": ("tensor", "block"),
+    "cosine": ("parents", "aligned"),
 }
 _PROJECTIONS = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
 # By whose heads each tensor of an attention is divided, and along which axis; norms of one head are shared by all.
@@ -53,6 +54,7 @@ def hierarchical(
     weighting: str = "literal",
     order: str = "base_first",
     scope: str = "tensor",
+    cosine: str = "parents",
     tau: float = 0.01,
     epsilon: float = 0.05,
     iterations: int = 200,
@@ -66,26 +68,30 @@ def hierarchical(
         literal:  m = (1 - w) A + w B~        normalised:  m = (A + w B~) / (1 + w)
 
     B~ is B with its attention heads aligned to A's (see `_transport`): `alignment` hard moves whole heads, so B~
-    computes what B does; soft mixes them, so it does not; none leaves them. w is taken on the unaligned B, for each
-    tensor, or with `scope` block for all such tensors of the layer together. Where A = W0 B~ is taken, where B = W0
-    A. Norms, and all outside the layers, are the plain mean. The mean of both orders is (A + B~) / 2, whatever w.
+    computes what B does; soft mixes them, so it does not; none leaves them. w is taken for each tensor, or with `scope`
+    block for all such tensors of the layer together, on B as it is, which is the paper's formula; with `cosine` aligned
+    on B~, so that the order of B's heads cannot change the merge (on B it makes w of attention small). Where A = W0 B~
+    is taken, where B = W0 A. Norms, and all outside the layers, are the plain mean.
     parents, ancestor: tensors of one layer, any floating dtype; config: the base's config.json.
     `tau`, `epsilon`, `iterations`, `tolerance`: as in `transport.align`.
     Raises ValueError for a word that is none of the above, other than two parents, tensors that do not fit together,
     and an attention that is not made of q_proj, k_proj, v_proj and o_proj in the sizes of the config.
     """
-    for name, word in (("alignment", alignment), ("weighting", weighting), ("order", order), ("scope", scope)):
+    given = {"alignment": alignment, "weighting": weighting, "order": order, "scope": scope, "cosine": cosine}
+    for name, word in given.items():
         one_of(word, name, _CHOICES[name])
     _check_fit(parents, ancestor)
     first, second = parents if order == "base_first" else (parents[1], parents[0])
     weighed = [name for name in first if layer_of(name) is not None and "norm" not in name]
     products = {name: _products(name, first, second, ancestor) for name in weighed}
-    if scope == "block":
-        products = dict.fromkeys(products, tuple(map(sum, zip(*products.values(), strict=True))))
     aligned, facts = {}, {}
     if alignment != "none":
         solve = partial(align, tau=tau, epsilon=epsilon, iterations=iterations, tolerance=tolerance)
         aligned, facts = _aligned(first, second, config, partial(solve, hard=alignment == "hard"))
+    if cosine == "aligned":
+        products |= {name: _products(name, first, aligned, ancestor) for name in weighed if name in aligned}
+    if scope == "block":
+        products = dict.fromkeys(products, tuple(map(sum, zip(*products.values(), strict=True))))
     curves = {}
     for name, tensor in first.items():
         shares, found = _shares(products.get(name), weighting)

@@ -56,9 +56,9 @@ def interval(
 ) -> Interval:
     """The metric and its percentile interval under the patient bootstrap.
 
-    `score` (n,) and `label` (n,) as in `patientdx.metrics.ranking`; `subject` (n,) is one id per
-    row, of a type that can be sorted. A resample that lacks a class has no value: it is dropped and counted.
-    Raises ValueError as the metric does, and Refusal for settings or sizes that give no interval.
+    `score` (n,), or (n, k) for a metric that takes k numbers a row, and `label` (n,) as in `patientdx.metrics.ranking`;
+    `subject` (n,) is one id per row, of a type that can be sorted. A resample that lacks a class has no value: it is
+    dropped and counted. Raises ValueError as the metric does, and Refusal for settings or sizes that give no interval.
     """
     return intervals({"": metric}, score, label, subject, resamples=resamples, level=level, seed=seed)[""]
 
@@ -138,8 +138,8 @@ def replicates(
     """
     if resamples < 1:
         raise Refusal(f"resamples={resamples} was asked for; a bootstrap needs at least 1")
-    if not np.asarray(score).shape == np.asarray(label).shape == np.asarray(subject).shape:
-        raise ValueError("score, label and subject must be of one shape (n,)")
+    if not np.asarray(score).shape[:1] == np.asarray(label).shape == np.asarray(subject).shape:
+        raise ValueError("score, label and subject must be of one shape (n,); score alone may be (n, k)")
     drawn = {name: np.empty(resamples) for name in metrics}
     done = 0
     for weight in patient_weights(subject, resamples, seed):
@@ -155,8 +155,11 @@ def replicates(
     return drawn
 
 
-def higher_is_better(metric: Metric) -> bool:
-    """The metric's direction, from `HIGHER_IS_BETTER` in its own module. Raises Refusal if that is silent."""
+def higher_is_better(metric: Metric) -> bool | None:
+    """The metric's direction, from `HIGHER_IS_BETTER` in its own module: None where neither more nor less is better.
+
+    Raises Refusal if that is silent.
+    """
     directions = getattr(sys.modules[metric.__module__], "HIGHER_IS_BETTER", {})
     if metric.__name__ not in directions:
         raise Refusal(

@@ -50,6 +50,8 @@ def best_of(rows: Sequence[Row], runs: Sequence[Run]) -> Best:
     for these in groups.values():
         for metric in metric_names(these):
             known = [row for row in these if number(row.get(metric)) is not None]
+            if _undirected(known, metric, where):
+                continue
             found, said = _leaders(known, metric, where)
             bold |= {(fingerprint, metric) for fingerprint in found}
             tested += [said] if said else []
@@ -71,6 +73,15 @@ def draws(run: Run) -> dict[str, Any]:
             "seed": run.config.get("seed", 0)}  # fmt: skip
 
 
+def _undirected(rows: Sequence[Row], metric: str, where: Mapping) -> bool:
+    """Whether neither more nor less of the metric is better, so that no model can be best."""
+    from patientdx.metrics.bootstrap import higher_is_better
+
+    run, _ = where.get((rows[0]["fingerprint"], rows[0]["role"]), (None, None)) if rows else (None, None)
+    function = None if run is None else functions(run).get(metric)
+    return function is not None and higher_is_better(function) is None
+
+
 def _leaders(rows: Sequence[Row], metric: str, where: Mapping) -> tuple[list[str], tuple[int, float] | None]:
     """Fingerprints of the rows that are best, and the test's resamples and level; None where none could be made."""
     import numpy as np
@@ -89,10 +100,12 @@ def _leaders(rows: Sequence[Row], metric: str, where: Mapping) -> tuple[list[str
         models.setdefault(scored[row["fingerprint"]].of(metric)[0].tobytes(), []).append(row)
     run = where[rows[0]["fingerprint"], rows[0]["role"]][0]
     function = functions(run).get(metric)
-    if function is None or len(models) < 2:
+    if function is None:
         return [], None
     settings, others = draws(run), len(models) - 1
     alpha = 1 - settings["level"]
+    if not others:  # as the same: no answer was empty, say
+        return [], (settings["resamples"], alpha)
     # The smallest p is 2 / (resamples + 1), and Holm multiplies it by the number of comparisons.
     resamples = max(settings["resamples"], math.ceil(5 * others / alpha))
     try:

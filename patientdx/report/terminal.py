@@ -18,6 +18,9 @@ from patientdx.report.numbers import ABSENT, estimate, interval, text
 from patientdx.report.rows import metric_names, model_name
 from patientdx.whole import write_whole
 
+WIDTH = 80
+GAP = 2  # blanks between columns
+_NAME = 16  # characters that a model's name has at least before metrics stand one below the other
 _ACT = 0.1  # risk at which net benefit is printed
 _CALIBRATION = {"brier": ".3f", "slope": ".1f", "ece": ".2f"}
 
@@ -28,27 +31,56 @@ def table(rows: Sequence[Row], *, title: str | None = None, best: Best | None = 
     Bold is what `best` says of the rows, and the caption says how it was found; without it nothing is bold.
 
     What is the same in every row of a split (n, events, prevalence) moves to the caption, and so does a task that
-    is the same everywhere.
+    is the same everywhere. More metrics than fit side by side stand one below the other, names and values alike.
     """
     columns: dict[str, list[str | Text]] = {
         "task": [text(row.get("task")) for row in rows],
         "model": [model_name(row) for row in rows],
         "split": [text(row.get("split")) for row in rows],
     }
-    for metric in metric_names(rows):
-        columns[title_of(metric)] = [_with_interval(row, metric, best) for row in rows]
-    columns |= {
+    metrics = {title_of(metric): [_with_interval(row, metric, best) for row in rows] for metric in metric_names(rows)}
+    answering = {
         "yes+no\nmass": [text(row.get("abstention_mass"), ".3f") for row in rows],
         "distinct\nscores": [text(row.get("distinct_scores")) for row in rows],
     }
     # A task that is not of yes/no questions has neither.
-    of_answers = ("yes+no\nmass", "distinct\nscores")
-    columns = {name: column for name, column in columns.items() if name not in of_answers or set(column) != {ABSENT}}
+    answering = {name: column for name, column in answering.items() if set(column) != {ABSENT}}
     shared = [name for name in ("task",) if len(set(columns[name])) == 1]
     caption = [f"{name} {columns.pop(name)[0]}" for name in shared] + _cohorts(rows)
     caption += [] if best is None else best.notes
+    taken = {name: width(name, column) + GAP for name, column in (columns | answering).items()}
+    taken["model"] = min(taken["model"], _NAME + GAP)
+    below = stacked(metrics, WIDTH - sum(taken.values()) + GAP)
     # Two blanks between columns: with rich's usual three and its edges a long model's name would cut the last headers.
-    return framed(columns, wraps=("task", "model"), left=("task", "model", "split"), title=title, caption=caption)
+    return framed(
+        columns | below | answering, wraps=("task", "model"), left=("task", "model", "split"), title=title,
+        caption=caption, apart=len(below) < len(metrics),
+    )  # fmt: skip
+
+
+def width(name: str, cells: Sequence[str | Text]) -> int:
+    """Characters of a column's longest line."""
+    return max(len(line) for one in (name, *cells) for line in str(one).splitlines() or [""])
+
+
+def stacked(columns: Mapping[str, Sequence[str | Text]], room: int) -> dict[str, list[str | Text]]:
+    """Columns in `room` characters: as many side by side as fit, in their order line by line, the rest below them."""
+    names = list(columns)
+    for count in range(len(names), 1, -1):
+        wide = (max(width(name, columns[name]) for name in names[place::count]) for place in range(count))
+        if sum(wide) + GAP * (count - 1) <= room:
+            break
+    else:
+        count = 1
+    if count >= len(names):
+        return {name: list(column) for name, column in columns.items()}
+    found: dict[str, list[str | Text]] = {}
+    for place in range(count):
+        own = names[place::count]
+        cells = zip(*(columns[name] for name in own), strict=True)
+        lines = [Text("\n").join(one if isinstance(one, Text) else Text(one) for one in cell) for cell in cells]
+        found["\n".join(own)] = lines
+    return found
 
 
 def cohort(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -139,12 +171,16 @@ def framed(
     left: Sequence[str],
     title: str | None = None,
     caption: Sequence[str] = (),
+    apart: bool = False,
 ) -> Table:
-    """Columns under a rule; `wraps` may be broken at blanks where the terminal is narrow."""
+    """Columns under a rule; `wraps` may be broken at blanks where the terminal is narrow.
+
+    apart: a blank line stands between rows.
+    """
     below = Text("\n".join(caption)) if caption else None  # a Text, since [pilot,test] would be taken for markup
     shown = Table(
         title=title, caption=below, title_justify="left", caption_justify="left",
-        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True,
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, leading=int(apart),
     )  # fmt: skip
     for name in columns:
         shown.add_column(name, justify="left" if name in left else "right", no_wrap=name not in wraps, overflow="fold")

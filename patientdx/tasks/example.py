@@ -18,7 +18,9 @@ class Example:
     The prompt's text is `before + record + after`; only `record` may be cut when the prompt is too long.
     `options[i]` holds every way of writing answer i. Option 0 is the positive answer, and `label` is 1 when
     the outcome happened, so `label == 1` says that option 0 is right. Of a task of kind multiple_choice `label` is the
-    number of the right option; of kind generate there are no options, and `label` is 0.
+    number of the right option; of kind generate there are no options, and `label` is 0; of kind rank it is 1 where the
+    candidate is relevant. `answer`: what a right answer in words says, as its author wrote it; empty where
+    there is none.
     """
 
     uid: str
@@ -29,6 +31,7 @@ class Example:
     after: str
     options: tuple[tuple[str, ...], ...]
     label: int
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,36 @@ class Generation:
     """How answers in the model's own words are made and judged.
 
     `length`: most new tokens. `stops`: texts before which an answer ends. `judge(i, text)` says of the answer to
-    example i, by the name of each of `metrics`, how much of it is right and out of how much.
+    example i, by the name of each of `metrics`, how much of it is right and out of how much. None: answers are compared
+    with the examples' own, as `patientdx.metrics.overlap` has it. `encoder`: folder of the encoder that compares
+    meanings too (BERTScore); None: none does.
     """
 
     length: int
     stops: tuple[str, ...]
-    metrics: tuple[str, ...]
-    judge: Callable[[int, str], Mapping[str, tuple[float, float]]]
+    metrics: tuple[str, ...] = ()
+    judge: Callable[[int, str], Mapping[str, tuple[float, float]]] | None = None
+    encoder: str | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Queries with their candidates, of a task of kind rank: each example is a query beside one candidate.
+
+    Of each example: the number of its `query`, the number of its `document`, the `first_stage` score (higher is better)
+    and the `grade` of relevance, 0 for none. The examples of a query stand together, as the first stage orders them. Of
+    each query: its id in `queries`, and in `missed` the grades of the relevant documents that are not among its
+    candidates. `documents` are ids. `depth`: how many candidates were asked for; a small collection has fewer.
+    """
+
+    query: tuple[int, ...]
+    document: tuple[int, ...]
+    first_stage: tuple[float, ...]
+    grade: tuple[int, ...]
+    queries: tuple[str, ...]
+    missed: tuple[tuple[int, ...], ...]
+    documents: tuple[str, ...]
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +104,8 @@ class TaskData:
     `features`, every list of `groups` (sex, age band, ... by name) and `times` (prediction times, where what the text
     may know ends) have one entry per example, in their order.
     `chat`: whether its prompts go through the model's chat template; None: as the model is marked. `generation`: how
-    the answers of a task of kind generate are made and judged.
+    the answers of a task of kind generate are made and judged. `ranking`: which examples belong to which query, of a
+    task of kind rank.
     """
 
     name: str
@@ -94,11 +121,15 @@ class TaskData:
     times: tuple[datetime, ...] = ()
     chat: bool | None = None
     generation: Generation | None = None
+    ranking: Ranking | None = None
 
 
 def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> str:
     """sha256 (hex) over the examples themselves and the plain settings that made them."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode())
     for example in examples:
-        digest.update(json.dumps(asdict(example), sort_keys=True, ensure_ascii=False).encode())
+        facts = asdict(example)
+        if not example.answer:  # tasks that have none keep the fingerprints that they had before there was such a field
+            del facts["answer"]
+        digest.update(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
-from patientdx.tasks.item_files import rows
+from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import Benchmark, Wording, digests, place_of, split_files
 from patientdx.tasks.prediction import check_numbers
 from patientdx.tasks.records.split import checked_fractions, position, split_of
@@ -47,9 +47,12 @@ def load(
     new_tokens: int = 256,
     fractions: Mapping[str, float] | None = None,
     limit: int | None = None,
+    train_limit: int | None = 1000,
 ) -> TaskData:
     """GSM8K; every keyword is explained in conf/task/gsm8k.yaml. Raises Refusal for what will not do, with its line."""
     check_numbers(shots=(shots, 0), new_tokens=(new_tokens, 1), limit=(limit, 1), seed=(seed, 0))
+    if train_limit is not None:
+        check_numbers(train_limit=(train_limit, 0))
     place = place_of(_FILE, path)
     problems = [
         _problem(where, row, split) for file, name, split in split_files(place) for where, row in rows(file, name)
@@ -63,17 +66,17 @@ def load(
     ranked = sorted(
         (one for one in problems if one.split == "train"), key=lambda one: position("shot", seed, one.place)
     )
-    asked: list[Problem] = []
-    for split in ("pilot", "test"):
-        own = sorted(
-            (one for one in problems if one.split == split), key=lambda one: position("order", seed, one.place)
-        )
-        asked += own[:limit]
+    asked = first(
+        problems,
+        lambda one: (one.split, position("order", seed, one.place)),
+        {"train": train_limit, "pilot": limit, "test": limit},
+    )
     examples = tuple(_example(one, ranked, shots) for one in asked)
     right = [number(one.answer) for one in asked]
     settings: dict[str, Any] = {
         "task": "gsm8k", "rule": VERSION, "shots": shots, "chat": chat, "new_tokens": new_tokens, "stops": STOPS,
-        "fractions": None if fractions is None else dict(fractions), "limit": limit, "seed": seed,
+        "fractions": None if fractions is None else dict(fractions), "limit": limit,
+        "train_limit": train_limit, "seed": seed,
     }  # fmt: skip
     return TaskData(
         name="gsm8k",
@@ -82,7 +85,7 @@ def load(
         open_data=True,
         fingerprint=fingerprint(examples, settings | {"right": right}),
         provenance={"source": digests(place), "settings": settings},
-        cohort=[{"step": "read", "problems": len(problems)}, {"step": "asked, not train", "problems": len(asked)}],
+        cohort=[{"step": "read", "problems": len(problems)}, {"step": "kept", "problems": len(asked)}],
         chat=chat,
         generation=Generation(new_tokens, STOPS, METRICS, lambda i, text: judged(text, right[i])),
     )
@@ -132,4 +135,7 @@ def _example(one: Problem, ranked: Sequence[Problem], shots: int) -> Example:
     worked = "".join(f"Question: {other.question}\nAnswer: {other.answer}\n\n" for other in shown)
     after = f"Question: {one.question}\nAnswer:"
     uid = f"gsm8k:{one.place}"
-    return Example(uid=uid, subject=uid, split=one.split, before=worked, record="", after=after, options=(), label=0)
+    return Example(
+        uid=uid, subject=uid, split=one.split, before=worked, record="", after=after, options=(), label=0,
+        answer=one.answer.strip(),
+    )  # fmt: skip

@@ -10,10 +10,10 @@ from typing import Any
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.ifeval_rules import RELATIONS, RULES, loose, strict
-from patientdx.tasks.item_files import rows
+from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import Benchmark, Wording, digests, place_of
 from patientdx.tasks.prediction import check_numbers
-from patientdx.tasks.records.split import checked_fractions, position, split_of
+from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
 
 # As lm-evaluation-harness names them: of the answer as it stands, and without its first or last line or asterisks.
 METRICS = ("prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc")
@@ -46,14 +46,13 @@ def load(
     shares = {"test": 1.0} if fractions is None else checked_fractions(fractions)
     place = place_of(_FILE, path)
     found = [_prompt(where, row) for where, row in rows(place, place.name)]
-    parts = [split_of(uid, seed=seed, fractions=shares) for uid, _, _ in found]
-    kept = _first(parts, limit, [position("order", seed, uid) for uid, _, _ in found])
+    parts = {uid: split_of(uid, seed=seed, fractions=shares) for uid, _, _ in found}
+    kept = first(found, lambda one: (parts[one[0]], position("order", seed, one[0])), dict.fromkeys(SPLITS, limit))
     examples = tuple(
-        Example(uid=found[i][0], subject=found[i][0], split=parts[i], before="", record="", after=found[i][1],
-                options=(), label=0)
-        for i in kept
-    )  # fmt: skip
-    instructions = [found[i][2] for i in kept]
+        Example(uid=uid, subject=uid, split=parts[uid], before="", record="", after=prompt, options=(), label=0)
+        for uid, prompt, _ in kept
+    )
+    instructions = [one[2] for one in kept]
     settings: dict[str, Any] = {
         "task": "ifeval", "rules": VERSION, "new_tokens": new_tokens, "chat": chat, "fractions": shares, "limit": limit,
         "seed": seed,
@@ -77,15 +76,6 @@ def judged(answer: str, instructions: Instructions) -> dict[str, tuple[float, fl
     strictly = sum(strict(answer, kind, arguments) for kind, arguments in instructions)
     loosely = sum(loose(answer, kind, arguments) for kind, arguments in instructions)
     return dict(zip(METRICS, [(strictly, asked)] * 2 + [(loosely, asked)] * 2, strict=True))
-
-
-def _first(parts: Sequence[str], limit: int | None, order: Sequence[float]) -> list[int]:
-    """The numbers of the first `limit` of each split in a fixed order, in the order of the file."""
-    kept: set[int] = set()
-    for part in set(parts):
-        own = sorted((i for i, one in enumerate(parts) if one == part), key=order.__getitem__)
-        kept |= set(own[:limit])
-    return sorted(kept)
 
 
 def _prompt(place: str, row: Mapping[str, Any]) -> tuple[str, str, Instructions]:

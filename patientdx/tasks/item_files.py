@@ -1,22 +1,26 @@
-"""Files of multiple-choice questions: their rows, whatever their format, and the columns that benchmarks give them."""
+"""Files of questions: their rows, whatever their format, which of them are kept, and the columns of multiple choice."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import heapq
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
 from patientdx.refusal import Refusal
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".gz")
 # Words in a file's name, or in its folder's, that say which split it is.
 SPLIT_WORDS = {
-    "train": "train", "dev": "pilot", "val": "pilot", "valid": "pilot", "validation": "pilot", "pilot": "pilot",
-    "test": "test",
+    "train": "train", "training": "train", "trainingset": "train", "dev": "pilot", "val": "pilot", "valid": "pilot",
+    "validation": "pilot", "validationset": "pilot", "pilot": "pilot", "test": "test", "testset": "test",
 }  # fmt: skip
 QUESTION = ("question", "sent1")
 CONTEXT = ("context", "contexts", "abstract")
@@ -31,6 +35,7 @@ SPREAD = (
     ("a", "b", "c", "d", "e"),
 )
 _COUNTED = "cop"  # counted from 1 by its authors and from 0 on the hub
+One = TypeVar("One")
 
 
 @dataclass(frozen=True)
@@ -46,27 +51,64 @@ class Item:
     right: int
 
 
-def rows(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows(path: Path, name: str, *, header: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every row of a file with its place in words, its keys in small letters; `name` is what the file is called.
 
-    csv and tsv may do without a header: then the first column is the question and the last one the answer's letter.
-    Raises Refusal for a file of another kind, and for a line that cannot be read.
+    csv and tsv of multiple choice may do without a header: then the first column is the question and the last one the
+    answer's letter; with `header` the first line is always one. An xlsx file has it, and of its sheets the first is
+    read. Raises Refusal for a file of another kind, and for a line that cannot be read.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise Refusal(f"{name}: questions are read from {', '.join(SUFFIXES)}.")
+    kind = _kind(path)
+    if kind not in _READERS:
+        raise Refusal(f"{name}: questions are read from {', '.join(SUFFIXES)} (of a text file).")
+    more = {"header": header} if _READERS[kind] is _table else {}
     try:
-        for place, row in _READERS[path.suffix.lower()](path, name):
+        for place, row in _READERS[kind](path, name, **more):
             if not isinstance(row, Mapping):
                 raise Refusal(f"{place}: a question is a mapping of columns to values, not {type(row).__name__}.")
             yield place, {str(key).strip().lower(): value for key, value in row.items()}
     except UnicodeDecodeError as error:
-        raise Refusal(f"{name} is not UTF-8: {error}. Convert it first.") from None
+        raise Refusal(f"{name} is not UTF-8: {error.reason} at byte {error.start}. Convert it first.") from None
+    except (EOFError, zlib.error) as error:
+        raise Refusal(f"{name} cannot be unpacked: {error}. It may not have been copied whole.") from None
     except OSError as error:
         raise Refusal(f"{name} cannot be read: {error.strerror or error}.") from None
 
 
+def first(found: Iterable[One], place: Callable[[One], tuple[str, float]], most: Mapping[str, int | None]) -> list[One]:
+    """Of each split the `most[split]` items that come first in an order, None being all; again as they were found.
+
+    `place`: an item's split and its position in that order. Of a split that `most` does not name none is kept. No more
+    are held in memory than are kept.
+    """
+    kept: dict[str, list[tuple[float, int, One]]] = {split: [] for split in most}
+    for number, one in enumerate(found):
+        split, position = place(one)
+        if split not in kept:
+            continue
+        own, entry = kept[split], (-position, -number, one)  # the last of those kept is on top
+        if most[split] is None or len(own) < most[split]:
+            heapq.heappush(own, entry)
+        elif own:
+            heapq.heappushpop(own, entry)
+    numbered = sorted((-number, one) for own in kept.values() for _, number, one in own)
+    return [one for _, one in numbered]
+
+
+def _kind(path: Path) -> str:
+    """The suffix that says how a file is read: that under .gz."""
+    packed = path.suffix.lower() == ".gz"
+    inner = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    return "" if packed and inner in (".parquet", ".xlsx", ".gz") else inner
+
+
+def _opened(path: Path, newline: str | None = None) -> TextIO:
+    reads = gzip.open if path.suffix.lower() == ".gz" else open
+    return reads(path, "rt", encoding="utf-8-sig", newline=newline)
+
+
 def _jsonl(path: Path, name: str) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
+    with _opened(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
@@ -77,7 +119,8 @@ def _jsonl(path: Path, name: str) -> Iterator[tuple[str, Any]]:
 
 def _json(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        with _opened(path) as file:
+            content = json.load(file)
     except json.JSONDecodeError as error:
         raise Refusal(f"{name} line {error.lineno} is no JSON: {error.msg}.") from None
     if isinstance(content, Mapping):
@@ -88,26 +131,30 @@ def _json(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         raise Refusal(f"{name} holds no list of questions and no mapping of ids to questions.")
 
 
-def _table(path: Path, name: str) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        header: list[str] | None = None
+def _table(path: Path, name: str, *, header: bool) -> Iterator[tuple[str, Any]]:
+    csv.field_size_limit(2**31 - 1)  # the usual 131072 characters are too few for a long note
+    with _opened(path, newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if _kind(path) == ".tsv" else ",")
+        names: list[str] | None = None
         while True:
             start = reader.line_num + 1
-            cells = next(reader, None)
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                raise Refusal(f"{name} line {start} cannot be read: {error}.") from None
             if cells is None:
                 return
             place = f"{name} line {start}"
-            if header is None:
-                header = [cell.strip().lower() for cell in cells]
-                if set(header) & {*QUESTION, *ANSWER}:
+            if names is None:
+                names = [cell.strip().lower() for cell in cells]
+                if header or set(names) & {*QUESTION, *ANSWER}:
                     continue
-                header = ["question", *ascii_uppercase[: len(cells) - 2], "answer"]
+                names = ["question", *ascii_uppercase[: len(cells) - 2], "answer"]
             if not cells:
                 continue
-            if len(cells) != len(header):
-                raise Refusal(f"{place} has {len(cells)} columns, but the first line has {len(header)}.")
-            yield place, dict(zip(header, cells, strict=True))
+            if len(cells) != len(names):
+                raise Refusal(f"{place} has {len(cells)} columns, but the first line has {len(names)}.")
+            yield place, dict(zip(names, cells, strict=True))
 
 
 def _parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
@@ -121,7 +168,24 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     yield from ((f"{name} row {number}", row) for number, row in enumerate(table.to_pylist(), 1))
 
 
-_READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _table, ".tsv": _table, ".parquet": _parquet}
+def _sheet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        lines = list(book.worksheets[0].iter_rows(values_only=True))
+        book.close()
+    except (zipfile.BadZipFile, KeyError, IndexError, ValueError, SyntaxError, zlib.error) as error:
+        reason = str(error).strip("'\"") or type(error).__name__
+        raise Refusal(f"{name} cannot be read as an xlsx file: {reason}.") from None
+    names = lines[0] if lines else ()
+    used = [i for i, cell in enumerate(names) if cell is not None]
+    for number, cells in enumerate(lines[1:], 2):
+        if any(cell is not None for cell in cells):
+            yield f"{name} row {number}", {str(names[i]): cells[i] for i in used if i < len(cells)}
+
+
+_READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _table, ".tsv": _table, ".parquet": _parquet, ".xlsx": _sheet}
 
 
 def items(

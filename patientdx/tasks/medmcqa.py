@@ -36,7 +36,9 @@ def load(
     chat: bool | None = None,
     fractions: Mapping[str, float] | None = None,
     limit: int | None = None,
+    train_limit: int | None = 0,
     answers_from: int | None = None,
 ) -> TaskData:
     """MedMCQA; every keyword is explained in conf/task/medmcqa.yaml. Raises Refusal as `multiple_choice.load` does."""
-    return task("medmcqa", [(MEDMCQA, path)], Request(seed, answer, shots, chat, fractions, limit, answers_from))
+    asked = Request(seed, answer, shots, chat, fractions, limit, answers_from, train_limit)
+    return task("medmcqa", [(MEDMCQA, path)], asked)

@@ -23,6 +23,7 @@ def load(
     chat: bool | None = None,
     fractions: Mapping[str, float] | None = None,
     limit: int | None = None,
+    train_limit: int | None = 0,
 ) -> TaskData:
     """MedQA; every keyword is explained in conf/task/medqa.yaml. Raises Refusal as `multiple_choice.load` does."""
-    return task("medqa", [(MEDQA, path)], Request(seed, answer, shots, chat, fractions, limit))
+    return task("medqa", [(MEDQA, path)], Request(seed, answer, shots, chat, fractions, limit, train_limit=train_limit))

@@ -55,9 +55,11 @@ def load(
     chat: bool | None = None,
     fractions: Mapping[str, float] | None = None,
     limit: int | None = None,
+    train_limit: int | None = 0,
 ) -> TaskData:
     """MMLU's medical subjects; every keyword is explained in conf/task/mmlu_medical.yaml.
 
     Raises Refusal as `multiple_choice.load` does, and for a folder that lacks a subject.
     """
-    return task("mmlu_medical", [(MMLU_MEDICAL, path)], Request(seed, answer, shots, chat, fractions, limit))
+    asked = Request(seed, answer, shots, chat, fractions, limit, train_limit=train_limit)
+    return task("mmlu_medical", [(MMLU_MEDICAL, path)], asked)

@@ -59,6 +59,7 @@ class Request:
     fractions: Mapping[str, float] | None
     limit: int | None
     answers_from: int | None = None
+    train_limit: int | None = 0
 
 
 def load(
@@ -70,6 +71,7 @@ def load(
     chat: bool | None = None,
     fractions: Mapping[str, float] | None = None,
     limit: int | None = None,
+    train_limit: int | None = 0,
     answers_from: int | None = None,
     open_data: bool = False,
 ) -> TaskData:
@@ -77,7 +79,7 @@ def load(
 
     Raises Refusal for a file, a line of it or a parameter that will not do.
     """
-    asked = Request(seed, answer, shots, chat, fractions, limit, answers_from)
+    asked = Request(seed, answer, shots, chat, fractions, limit, answers_from, train_limit)
     own = Benchmark("multiple_choice", Wording(), read, "any jsonl, json, csv, tsv or parquet file of such questions")
     return task("multiple_choice", [(own, path)], asked, open_data=open_data)
 
@@ -87,6 +89,8 @@ def task(
 ) -> TaskData:
     """The task of these benchmarks, each with the file or folder that the user gives for it."""
     check_numbers(shots=(asked.shots, 0), limit=(asked.limit, 1), seed=(asked.seed, 0))
+    if asked.train_limit is not None:
+        check_numbers(train_limit=(asked.train_limit, 0))
     if asked.answer not in (None, *ANSWERS):
         raise Refusal(f"task.answer={asked.answer!r}: it is letter or text, or null for what the benchmark does.")
     if asked.answers_from not in (None, 0, 1):
@@ -98,14 +102,18 @@ def task(
         found = _divided(benchmark.read(place, asked.seed, asked.answers_from), shares, asked.seed)
         count += len(found)
         files |= {f"{benchmark.name}/{file}": digest for file, digest in digests(place).items()}
-        # Train is there to be shown: of some benchmarks it is a hundred times as large as all that is asked.
-        kept = _limited([one for one in found if one.split != "train"], asked.limit, asked.seed)
+        # Train is there to be shown: of some benchmarks it is a hundred times as large as all that is asked. To be
+        # fine-tuned on, so much of it as is wanted comes along.
+        kept = _limited([one for one in found if one.split == "train"], asked.train_limit, asked.seed)
+        kept += _limited([one for one in found if one.split != "train"], asked.limit, asked.seed)
         examples += _examples(benchmark, found, kept, asked)
         groups += [item.group for item in kept]
     settings: dict[str, Any] = {
         "task": name, "answer": [asked.answer or benchmark.wording.answer for benchmark, _ in parts],
         "shots": asked.shots, "chat": asked.chat, "fractions": shares, "limit": asked.limit, "seed": asked.seed,
     }  # fmt: skip
+    settings |= {} if asked.train_limit == 0 else {"train_limit": asked.train_limit}
+    taught = sum(example.split == "train" for example in examples)
     return TaskData(
         name=name,
         kind="multiple_choice",
@@ -113,7 +121,11 @@ def task(
         open_data=open_data,
         fingerprint=fingerprint(tuple(examples), settings),
         provenance={"source": files, "settings": settings},
-        cohort=[{"step": "read", "questions": count}, {"step": "asked, not train", "questions": len(examples)}],
+        cohort=[
+            {"step": "read", "questions": count},
+            {"step": "asked, not train", "questions": len(examples) - taught},
+            *([{"step": "of train, to teach", "questions": taught}] if taught else []),
+        ],
         groups={"set": tuple(groups)} if len(set(groups)) > 1 else {},
         chat=asked.chat,
     )

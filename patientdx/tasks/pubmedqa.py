@@ -66,9 +66,11 @@ def load(
     chat: bool | None = None,
     fractions: Mapping[str, float] | None = None,
     limit: int | None = None,
+    train_limit: int | None = 0,
 ) -> TaskData:
     """PubMedQA; every keyword is explained in conf/task/pubmedqa.yaml. Raises Refusal as `multiple_choice.load` does.
 
     The abstract is the only part of a prompt that is cut where it is too long.
     """
-    return task("pubmedqa", [(PUBMEDQA, path)], Request(seed, answer, shots, chat, fractions, limit))
+    asked = Request(seed, answer, shots, chat, fractions, limit, train_limit=train_limit)
+    return task("pubmedqa", [(PUBMEDQA, path)], asked)

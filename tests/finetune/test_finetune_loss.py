@@ -61,3 +61,9 @@ def test_a_look_gives_sums_counts_and_the_margin_that_scoring_gives(model):
         each, _ = token_losses(model, *padded(texts(counted)))
         assert found_B3[:, 1].tolist() == [len(one.ids) - one.first for one in texts(counted)]
         assert found_B3[:, 0].sum().item() == pytest.approx(each.sum().item(), rel=1e-5)
+
+
+def test_answers_that_are_no_yes_or_no_have_sums_and_counts_and_no_margin(model):
+    found_B3, with_options_B3 = (look(model, *padded(texts("record")), options) for options in ((), OPTIONS))
+    assert torch.equal(found_B3[:, :2], with_options_B3[:, :2])
+    assert found_B3[:, 2].tolist() == [0, 0, 0]

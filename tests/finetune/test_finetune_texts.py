@@ -50,3 +50,8 @@ def test_the_digest_knows_tokens_places_and_order():
     one, other = Text((1, 2, 3), 1), Text((4, 5), 1)
     found = {digest(texts) for texts in ([one, other], [other, one], [one], [Text((1, 2, 3), 2), other], [one, one])}
     assert len(found) == 5
+
+
+def test_an_answer_may_have_several_tokens():
+    assert text((5, 6, 7), (9, 8, 2), "answer") == Text((5, 6, 7, 9, 8, 2), 3)
+    assert text((5, 6, 7), (9, 8, 2), "record") == Text((5, 6, 7, 9, 8, 2), 1)

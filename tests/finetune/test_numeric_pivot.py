@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 
 import pytest
 import torch
@@ -99,3 +100,30 @@ def test_stages_follow_success_or_the_clock():
     assert moved == [9, 19]
     curriculum = numeric_pivot.Curriculum(plan)
     assert [step for step in range(100) if curriculum.learnt(step, 0.5)] == [49, 79]
+
+
+def test_a_coin_answers_the_same_questions():
+    asked = [
+        Question("comparison", "", "Is 2 larger than 1?", True),
+        Question("marks", "Load 5 (1-3) V", "For each reading: is it out of range?", False, "Load: Yes\nTorque: No"),
+    ] * 40
+    found = numeric_pivot.shuffled(asked, random.Random("coin 1"))
+    assert [one.prompt for one in found] == [one.prompt for one in asked]
+    assert {one.target for one in found[::2]} == {"Yes", "No"}
+    assert {one.target for one in found[1::2]} == {
+        f"Load: {a}\nTorque: {b}" for a in ("Yes", "No") for b in ("Yes", "No")
+    }
+    assert found == numeric_pivot.shuffled(asked, random.Random("coin 1"))
+
+
+def test_a_control_is_trained_on_the_same_questions_for_so_many_steps(tiny_base, tmp_path, short):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, coin in ((one, False), (other, True)):
+        folder.mkdir()
+        numeric_pivot.full(tiny_base, folder, 1, coin=coin, steps=4)
+    right, dealt = log(one / "full.csv"), log(other / "full.csv")
+    assert [row["stage"] for row in dealt] == ["0", "0", "1", "1"]  # stages keep their share
+    # The first batch is of the same chats; then what was answered rightly may change when a stage begins.
+    assert [row["answers"] for row in right][:2] == [row["answers"] for row in dealt][:2]
+    weights = [torch.load(folder / "full.pt", weights_only=True) for folder in (one, other)]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -236,3 +236,21 @@ def test_parents_are_never_written_to():
     for alignment in ("hard", "soft"):
         merged(a, b, a, of.config, alignment=alignment, tau=-1.0)
     assert (bits(a), bits(b)) == kept
+
+
+@every_shape
+@pytest.mark.parametrize("weighting", ["literal", "normalised"])
+def test_a_weight_after_alignment_does_not_depend_on_the_order_of_heads(shape, weighting):
+    of = model(shape, 1)
+    a, ancestor = weights(of), near(weights(of), 0.3, 5)
+    b = near(a, 0.02, 8)
+    moved, orders = reordered(b, of.config)
+    assert any(heads.tolist() != sorted(heads.tolist()) for heads, _ in orders.values())
+    numbers = {"weighting": weighting, "tau": 0.0}
+    plain = merged(a, b, ancestor, of.config, **numbers)
+    after = merged(a, moved, ancestor, of.config, cosine="aligned", **numbers)
+    assert bits(after) == bits(plain)
+    # On the parents as they are the weight of what was reordered falls, and the merge is another one.
+    before = curves_of(a, moved, ancestor, of.config, **numbers)
+    name = ATTENTION + "q_proj.weight"
+    assert before[name].facts["w"] < 0.9 < curves_of(a, b, ancestor, of.config, **numbers)[name].facts["w"]

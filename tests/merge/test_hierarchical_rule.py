@@ -118,6 +118,7 @@ def refused(words, parents=None, ancestor=None, config=None, **numbers):
         ({"weighting": "half"}, "merge.weighting=half: it is one of literal, normalised"),
         ({"order": "both"}, "merge.order=both: it is one of base_first, pivot_first"),
         ({"scope": "model"}, "merge.scope=model: it is one of tensor, block"),
+        ({"cosine": "both"}, "merge.cosine=both: it is one of parents, aligned"),
     ],
 )
 def test_a_word_that_means_nothing_is_refused(numbers, words):

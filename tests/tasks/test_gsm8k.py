@@ -41,8 +41,9 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
     problems(tmp_path / "train.jsonl", 5, "train")
     problems(tmp_path / "test.jsonl", 4, "test")
     data = load(path=str(tmp_path), shots=2, new_tokens=20)
-    assert Counter(one.split for one in data.examples) == {"test": 4}
-    one = data.examples[0]
+    assert Counter(one.split for one in data.examples) == {"train": 5, "test": 4}
+    asked = [one for one in data.examples if one.split == "test"]
+    one = asked[0]
     assert one.before.count("Question: train") == one.before.count("\n#### ") == 2
     assert one.after.startswith("Question: test: ")
     assert one.after.endswith("?\nAnswer:")
@@ -50,7 +51,12 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
     for i, example in enumerate(data.examples):
         doubled = 2 * int(example.after.split()[2])
         assert data.generation.judge(i, f"#### {doubled}")["exact_match_strict"] == (1, 1)
-    assert len(load(path=str(tmp_path), limit=3).examples) == 3
+        assert example.answer.endswith(f"#### {doubled}")  # what fine-tuning teaches
+        if example.split == "train":  # a train problem is not shown its own answer
+            assert example.after not in example.before
+    few = load(path=str(tmp_path), limit=3, train_limit=2)
+    assert Counter(one.split for one in few.examples) == {"train": 2, "test": 3}
+    assert {one.uid for one in few.examples} < {one.uid for one in data.examples}
     with pytest.raises(Refusal, match=r"task\.shots=6: worked examples come from train alone, which has 5 problems"):
         load(path=str(tmp_path), shots=6)
 

@@ -1,0 +1,80 @@
+"""How well a ranking finds what is relevant: trec_eval's measures, one number a query, through ir-measures.
+
+ndcg_K: discounted cumulative gain of the first K, over that of the best order of all relevant documents; gains are the
+grades as they stand (Järvelin and Kekäläinen, ACM TOIS 2002). map: mean of the precision at each relevant document,
+those never found counting 0. mrr: 1 over the rank of the first relevant one. recall_K: the share of all relevant
+documents among the first K.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from patientdx.metrics.accuracy import _checked, _ratio
+from patientdx.refusal import Refusal
+
+HIGHER_IS_BETTER = {"mean_over_queries": True}
+NAMES = ("ndcg_K", "map", "mrr", "recall_K")
+
+
+def mean_over_queries(
+    score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None
+) -> float | NDArray[np.float64]:
+    """The mean of one number a query, `score` (n,); as metrics in `patientdx.metrics.ranking` otherwise.
+
+    `label` (n,) says how much the number could be, and is not needed. Raises ValueError as they do.
+    """
+    score, label, weight = _checked(score, label, weight)
+    return _ratio(score, np.ones(score.size), weight)
+
+
+def check_names(names: Sequence[str], depth: int) -> None:
+    """Refusal for no names, one that is none of `NAMES`, or a K beyond 1 to `depth`, the length of the lists."""
+    if not names:
+        raise Refusal(f"task.metrics names nothing: a ranking has {', '.join(NAMES)}.")
+    for name in names:
+        found = re.fullmatch(r"map|mrr|(?:ndcg|recall)_(\d+)", name)
+        if found is None:
+            raise Refusal(
+                f"task.metrics.{name}: a ranking has {', '.join(NAMES)}, with a whole number for K, as in ndcg_10."
+            )
+        if found[1] is not None and not 1 <= int(found[1]) <= depth:
+            raise Refusal(
+                f"task.metrics.{name}: the lists are {depth} candidates long (task.depth), so K is 1 to {depth}."
+            )
+
+
+def per_query(
+    names: Sequence[str], ranked: Sequence[Sequence[int]], missed: Sequence[Sequence[int]]
+) -> dict[str, NDArray[np.float64]]:
+    """Each measure of each query, (m,) float64, in the order of the queries.
+
+    ranked: the grades of a query's list, best rank first, 0 for what is not relevant. missed: the grades of relevant
+    documents that are not in the list. Raises ValueError for a query without a list or without a relevant document.
+    """
+    import ir_measures
+
+    relevant, listed = {}, {}
+    for number, (grades, rest) in enumerate(zip(ranked, missed, strict=True)):
+        if not len(grades) or not (any(grades) or rest):
+            raise ValueError("every query needs a list, and a document that is relevant")
+        found = {f"listed {rank}": int(grade) for rank, grade in enumerate(grades)}
+        relevant[str(number)] = found | {f"missed {place}": int(grade) for place, grade in enumerate(rest)}
+        # Scores that fall with the rank: the order is ours, and no tie is left for trec_eval to break.
+        listed[str(number)] = {document: float(len(grades) - rank) for rank, document in enumerate(found)}
+    wanted = {name: ir_measures.parse_measure(_written(name)) for name in names}
+    values: Mapping[Any, NDArray[np.float64]] = {one: np.empty(len(ranked)) for one in wanted.values()}
+    for found in ir_measures.iter_calc(list(values), relevant, listed):
+        values[found.measure][int(found.query_id)] = found.value
+    return {name: values[one] for name, one in wanted.items()}
+
+
+def _written(name: str) -> str:
+    """What ir-measures calls it."""
+    stem, _, number = name.partition("_")
+    return {"ndcg": "nDCG", "recall": "R", "map": "AP", "mrr": "RR"}[stem] + (f"@{number}" if number else "")

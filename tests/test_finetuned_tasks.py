@@ -1,0 +1,204 @@
+"""Fine-tuning on answers that are no yes or no: options, and references in the model's own place to answer."""
+
+import json
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+import torch
+from benchmark_files import overrides, questions
+from command_line import ROOT, rows_of
+from hydra import compose, initialize_config_dir
+
+from patientdx import finetuning, session
+from patientdx.finetune import build
+from patientdx.finetune.train import train
+from patientdx.pipeline import run
+from patientdx.plan import asking_of, plan
+from patientdx.refusal import Refusal
+from patientdx.settings import parse
+
+TUNED = ("finetune=lora", "finetune.examples=6", "finetune.epochs=2", "finetune.batch=2", "finetune.patience=null",
+         "finetune.learning_rate=5e-3", "parents=false", "baselines=[]")  # fmt: skip
+RECORDS = ("task=record_qa_short", "task.synthetic.stays=40", "task.new_tokens=4", "task.threads=1", "task.limit=6")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+    session.live.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Trains in this process; returns the list of what was trained."""
+    done = []
+
+    def in_this_process(job, start, into, work):
+        done.append(job)
+        pilot = list(zip(job.pilot, job.labels, strict=True))
+        return train(start, into, work, job.how, list(job.texts), pilot, list(map(list, job.options)), job.device)
+
+    monkeypatch.setattr(build, "_run", in_this_process)
+    return done
+
+
+@pytest.fixture
+def make(tiny_base, tiny_pivot, tmp_path):
+    """Settings of a run of tiny models, with a cache of their own for what is trained."""
+
+    def made(*words: str):
+        given = overrides(tiny_base, tiny_pivot, f"output={tmp_path}/outputs", *TUNED, *words)
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return parse(compose("config", given))
+
+    return made
+
+
+@pytest.fixture
+def give(monkeypatch):
+    """Changes what the task is: `give(function of the data)`."""
+    load = session.task_data.__wrapped__
+
+    def give(change) -> None:
+        monkeypatch.setattr(session, "task_data", lru_cache(maxsize=4)(lambda task: change(load(task))))
+        session.prompts.cache_clear()
+
+    yield give
+    session.prompts.cache_clear()
+
+
+def job_of(asked):
+    (job,) = (point.job for point in asked.points if point.job is not None)
+    return job
+
+
+def test_a_reference_is_taught_behind_the_prompt_that_scoring_continues(make, here, tiny_base):
+    given = make(*RECORDS, "finetune.patience=2", "finetune.pilot_examples=4")
+    asked = plan(given)
+    job, tokenizer = job_of(asked), session.load_tokenizer(tiny_base)
+    (point,) = (point for point in asked.points if point.job is not None)
+    assert {asked.data.examples[i].split for i in point.trained_on} == {"train"}
+    for i, one in zip(point.trained_on, job.texts, strict=True):
+        prompt, answer = one.ids[: one.first], one.ids[one.first :]
+        assert prompt == asked.tokens.ids[i]
+        assert tokenizer.decode(answer[:-1]) == asked.data.examples[i].answer
+        assert answer[-1] == tokenizer.eos_token_id
+    assert (len(job.pilot), job.options) == (4, ())
+    outcome = run(given)
+    (own,) = (row for row in outcome.rows if row["role"] == "finetuned")
+    assert (own["method"], 0 <= own["exact_match"] <= 1) == ("lora(base) 6", True)
+    assert len(here) == 1
+    cost = json.loads((outcome.folder / "finetune.json").read_text())
+    assert cost["train"][-1][1] < cost["train"][0][1]
+    assert [(step, rank) for step, _, rank in cost["pilot"]] == [(3, None), (6, None)]
+    told = json.loads((outcome.folder / "provenance.json").read_text())["finetune"]
+    assert told["n"] == 6
+    assert "events" not in told
+    assert rows_of(outcome.folder) == outcome.rows
+    assert run(given).reused
+
+
+def test_the_whole_text_may_count_and_draws_are_nested(make):
+    few, more = (job_of(plan(make(*RECORDS, f"finetune.examples={n}", "finetune.loss=record"))) for n in (3, 6))
+    assert few.texts == more.texts[:3]
+    assert {one.first for one in more.texts} == {1}
+
+
+def long_records(data):
+    """Half of each question becomes a record, which may be cut; and the answer has several tokens."""
+    return replace(
+        data,
+        examples=tuple(
+            replace(one, before=one.before[:40], record=one.before[40:], answer=f"{one.answer} and no more")
+            for one in data.examples
+        ),
+    )
+
+
+def test_a_prompt_and_its_reference_are_no_longer_than_asked_for(make, give):
+    give(long_records)
+    whole, asked = job_of(plan(make(*RECORDS))), plan(make(*RECORDS, "finetune.max_tokens=200"))
+    lengths = [len(one.ids) for one in job_of(asked).texts]
+    assert max(lengths) <= 200 < max(len(one.ids) for one in whole.texts)
+    for one, before in zip(job_of(asked).texts, whole.texts, strict=True):
+        assert one.ids[one.first :] == before.ids[before.first :]  # of the answer nothing is cut
+        assert len(one.ids) in (200, len(before.ids)) or len(one.ids) > 190
+
+
+def test_the_right_option_is_taught_as_it_is_scored(make, tmp_path):
+    folder = questions(tmp_path / "questions", train=12, test=6)
+    words = ("task=medqa", f"task.path={folder}", "task.answer=text", "task.train_limit=8", "task.chat=false")
+    given = make(*words)
+    asked = plan(given)
+    (point,) = (point for point in asked.points if point.job is not None)
+    assert sum(one.split == "train" for one in asked.data.examples) == 8
+    for i, one in zip(point.trained_on, point.job.texts, strict=True):
+        right = asked.tokens.continuations[i][asked.data.examples[i].label]
+        assert (one.ids[: one.first], one.ids[one.first :]) == (asked.tokens.ids[i], right)
+    outcome = run(given)
+    assert {"merged", "finetuned"} == {row["role"] for row in outcome.rows}
+    assert json.loads((outcome.folder / "finetune.json").read_text())["train"][-1][1] > 0
+    with pytest.raises(
+        Refusal, match=r"finetune\.max_tokens=40 is too small for the question, its answer and something"
+    ):
+        plan(make(*words, "finetune.max_tokens=40"))
+
+
+def test_without_train_limit_a_benchmark_has_nothing_to_teach_and_is_what_it_was(make, tmp_path):
+    folder = questions(tmp_path / "questions", train=12, test=6)
+    words = ("task=medqa", f"task.path={folder}", "finetune=none")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        old, new = (parse(compose("config", [*words[:2], *more])).task() for more in ((), ("task.train_limit=3",)))
+    assert {one.split for one in old.examples} == {"test"}
+    assert old.fingerprint != new.fingerprint
+    assert "train_limit" not in old.provenance["settings"]
+    with pytest.raises(
+        Refusal, match=r"no examples in the train split\. Change task\.fractions or task\.train_limit\."
+    ):
+        plan(make(*words[:2]))
+    with pytest.raises(Refusal, match=r"task\.train_limit=-1: a whole number of 0 or more"):
+        plan(make(*words[:2], "task.train_limit=-1"))
+
+
+def silent(share: int):
+    return lambda data: replace(
+        data, examples=tuple(replace(one, answer=one.answer * (i % share > 0)) for i, one in enumerate(data.examples))
+    )
+
+
+def test_what_cannot_be_taught_is_refused(make, give):
+    with pytest.raises(
+        Refusal, match=r"finetune\.monitor=auroc: it is of yes/no questions, but task=record_qa_short is"
+    ):
+        make(*RECORDS, "finetune.monitor=auroc")
+    with pytest.raises(Refusal, match=r"finetune\.max_tokens=20 is too small for the question, its answer"):
+        plan(make(*RECORDS, "finetune.max_tokens=20"))
+    give(silent(1))
+    with pytest.raises(
+        Refusal, match=r"finetune=lora: task=record_qa has no answers to teach\. Choose a task of yes/no"
+    ):
+        plan(make(*RECORDS))
+    give(silent(2))
+    with pytest.raises(Refusal, match=r"finetune=lora: \d of 6 examples of task=record_qa have no reference to teach"):
+        plan(make(*RECORDS))
+
+
+def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
+    asked = make(*RECORDS)
+    data = session.task_data(asked.task)
+    opened = plan(asked).opened
+    start = {"parent": opened.hashes[0]}
+    wordy = replace(data, examples=tuple(replace(one, answer="no " * 2100) for one in data.examples))
+    with pytest.raises(
+        Refusal, match=r"a question and its reference are longer than the model's context of 2048 tokens"
+    ):
+        finetuning.job(asked, wordy, asking_of(asked, opened), start)
+
+
+def test_candidates_to_rank_are_no_answers(make):
+    with pytest.raises(Refusal, match=r"finetune: it needs yes/no questions, but task=record_search is of kind rank"):
+        make("task=record_search")

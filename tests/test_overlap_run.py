@@ -1,0 +1,155 @@
+"""Runs that compare answers with what somebody wrote: metrics, predictions, tables."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from benchmark_files import settings
+from rich.console import Console
+from sacrebleu.metrics import BLEU, CHRF
+
+from patientdx import graded_table, opening, report, session
+from patientdx.generated import TEXTS
+from patientdx.metrics.overlap import NUMBERS, compared
+from patientdx.pipeline import run
+from patientdx.refusal import Refusal
+from patientdx.report.groups import groups
+from patientdx.report.runs import read
+from patientdx.report.tables import models
+
+REMEMBERED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+NAMES = (*NUMBERS, "cut_off")
+WRITTEN = [
+    "The heart rate is 118 bpm.",
+    "Sodium of 139 mEq/L.",
+    "Lactate 2.4 mmol/L.",
+    "No.",
+    "Yes, she is 71 years old.",
+]
+
+
+def table(path: Path, header: list[str], rows: list[tuple]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def lines(*shown) -> list[str]:
+    """What a terminal of 80 columns shows; a line that does not fit is cut there, with a mark."""
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as caught:
+        console.print(*shown)
+    return caught.get().splitlines()
+
+
+@pytest.fixture(scope="module")
+def make(tiny_base, tiny_pivot, tmp_path_factory):
+    for one in REMEMBERED:
+        one.cache_clear()
+    folder = tmp_path_factory.mktemp("overlap")
+    rows = [("CC" if i % 2 else "PLAN", text, f"Doctor: {i}, is it?\nPatient: {i}.") for i, text in enumerate(WRITTEN)]
+    path = table(folder / "test.csv", ["section_header", "section_text", "dialogue"], rows)
+
+    def made(*words: str):
+        given = ("task=dialogue_to_section", f"task.path={path}", "task.new_tokens=8", *words)
+        return settings(tiny_base, tiny_pivot, folder, *given)
+
+    yield made
+    session.live.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def outcome(make):
+    return run(make())
+
+
+def test_metrics_are_those_of_the_answers_that_are_left(outcome):
+    said = [json.loads(line) for line in (outcome.folder / TEXTS).read_text().splitlines()]
+    for row in outcome.rows:
+        answers = [one["answer"] for one in said if one["role"] == row["role"]]
+        assert len(answers) == row["n"] == 5
+        found = [compared(a, b) for a, b in zip(answers, WRITTEN, strict=True)]
+        assert row["rouge1"] == pytest.approx(np.mean([one["rouge1"][0] for one in found]))
+        assert row["bleu"] == pytest.approx(BLEU().corpus_score(answers, [WRITTEN]).score)
+        assert row["chrf"] == pytest.approx(CHRF().corpus_score(answers, [WRITTEN]).score)
+        words = sum(len(text.split()) for text in WRITTEN)
+        assert row["length_ratio"] == pytest.approx(sum(len(text.split()) for text in answers) / words)
+        assert row["empty"] == np.mean([not text.strip() for text in answers])
+        assert row["cut_off"] == pytest.approx(1 - row["ended"])
+        assert row["mean_tokens"] <= 8
+        for name in NAMES:
+            assert row[f"{name}_ci_low"] <= row[name] <= row[f"{name}_ci_high"]
+        assert "bertscore" not in row
+    assert max(row["chrf"] for row in outcome.rows) > 0  # something is shared
+
+
+def test_models_are_compared_in_every_metric_and_by_section(outcome):
+    assert [(one["b"], one["metric"]) for one in outcome.graded["comparisons"]] == [
+        (role, metric) for role in ("base", "pivot") for metric in NAMES
+    ]
+    value = {(row["role"], name): row[name] for row in outcome.rows for name in NAMES}
+    for one in outcome.graded["comparisons"]:
+        apart = value["merged", one["metric"]] - value[one["b"], one["metric"]]
+        assert one["difference"]["value"] == pytest.approx(apart)
+        assert 0 < one["difference"]["p_value"] <= 1
+        assert "mcnemar" not in one
+    groups = outcome.graded["groups"]["section"]
+    assert {name: one["n"] for name, one in groups.items()} == {"PLAN": 3, "CC": 2}
+    assert set(groups["CC"]["models"]["merged"]) == set(NAMES)
+
+
+def test_the_tables_of_a_run_and_of_a_sweep_show_every_metric_in_80_columns(make, outcome):
+    own = lines(*graded_table.models(outcome.rows), *graded_table.tables(outcome.graded))
+    wide = [row | {"role": f"finetuned_{i}", "method": "lora(base) 64"} for i, row in enumerate(outcome.rows)]
+    swept = lines(report.table([row | {"lambda": 0.45} for row in outcome.rows] * 3, title="a sweep"))
+    for shown in (own, lines(*graded_table.models([*outcome.rows, *wide])), swept):
+        assert all(any(name.split("_")[0] in line for line in shown) for name in NAMES)
+        for row in outcome.rows:
+            for name in NAMES:
+                ends = [f"{row[f'{name}_ci_{end}']:.2f}" for end in ("low", "high")]
+                assert any(f"{row[name]:.2f} [{ends[0]}, {ends[1]}]" in line for line in shown), (name, shown)
+    assert sum("Models, test" in line for line in own) == 1
+    assert "finetuned_1 lora(base) 64" in "\n".join(lines(*graded_table.models([*outcome.rows, *wide])))
+    assert not any("McNemar" in line for line in own)
+
+
+def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(make, outcome):
+    found = pq.read_table(outcome.folder / "predictions.parquet").to_pandas()
+    for row in outcome.rows:
+        own = found[found["role"] == row["role"]]
+        assert own["rouge1"].mean() == pytest.approx(row["rouge1"])
+        assert np.stack(own["bleu"]).shape == (5, 5)
+        assert np.stack(own["chrf"]).shape == (5, 7)
+    best = report.best(outcome.rows, [outcome.folder])
+    assert not any(metric == "length_ratio" for _, metric in best.bold)  # neither more nor less is better
+    assert any("paired bootstrap" in note for note in best.notes)
+    assert not any("could be compared" in note for note in best.notes)
+    (group,) = groups(read(outcome.folder))
+    shown = [[cell.text for cell in row] for row in models(group).rows]
+    chrf = {row["role"]: f"{row['chrf']:.3f} [" for row in outcome.rows}
+    assert all(any(cell.startswith(start) for row in shown for cell in row) for start in chrf.values())
+
+
+def test_an_encoder_adds_its_score(make, outcome, tmp_path):
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(make().base.source)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=16, max_position_embeddings=64)  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = run(make(f"task.bertscore={tmp_path}"))
+    for row, other in zip(found.rows, outcome.rows, strict=True):
+        assert -1 <= row["bertscore_ci_low"] <= row["bertscore"] <= row["bertscore_ci_high"] <= 1
+        assert row["rouge1"] == other["rouge1"]
+        assert row["fingerprint"] != other["fingerprint"]
+
+
+def test_a_metric_by_another_name_is_refused(make, outcome):
+    with pytest.raises(
+        Refusal, match=r"task\.metrics names meteor; task=dialogue_to_section has rouge1, rouge2, rougeL, "
+    ):
+        run(make("+task.metrics.meteor=patientdx.metrics.overlap.mean"))

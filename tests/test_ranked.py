@@ -1,0 +1,185 @@
+"""Runs of kind rank: candidates put in order by the model, BM25 as a line beside it, and what such a run leaves."""
+
+import json
+from dataclasses import replace
+from itertools import groupby
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from benchmark_files import settings
+from command_line import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
+
+import run as door
+from patientdx import opening, ranked, session
+from patientdx.metrics.retrieval import per_query
+from patientdx.pipeline import run
+from patientdx.plan import plan
+from patientdx.refusal import Refusal
+from patientdx.scoring.choice import Scores
+
+REMEMBERED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+MEAN = "patientdx.metrics.retrieval.mean_over_queries"
+SMALL = (
+    "task=record_search",
+    "data=null",
+    "task.synthetic.stays=60",
+    "task.threads=1",
+    "task.limit=6",
+    "task.depth=5",
+    "~task.metrics.ndcg_10",
+    "~task.metrics.recall_20",
+    f"+task.metrics.ndcg_3={MEAN}",
+)
+METRICS = ("map", "mrr", "recall_5", "ndcg_3")
+
+
+@pytest.fixture(scope="module")
+def make(tiny_base, tiny_pivot, tmp_path_factory):
+    for one in REMEMBERED:
+        one.cache_clear()
+    folder = tmp_path_factory.mktemp("ranked")
+
+    def made(*words: str):
+        return settings(tiny_base, tiny_pivot, folder, *SMALL, *words)
+
+    yield made
+    session.live.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def outcome(make):
+    return run(make())
+
+
+def test_every_model_and_the_first_stage_has_a_row_with_intervals(outcome):
+    assert [row["role"] for row in outcome.rows] == ["merged", "base", "pivot", "bm25"]
+    for row in outcome.rows:
+        assert (row["n"], row["candidates"], row["split"]) == (6, 30, "test")
+        for metric in METRICS:
+            assert 0 <= row[f"{metric}_ci_low"] <= row[metric] <= row[f"{metric}_ci_high"] <= 1
+    # A list of five holds the same five, in whatever order.
+    assert len({row["recall_5"] for row in outcome.rows}) == 1
+    assert outcome.rows[-1]["abstention_mass"] is None
+    assert len({row["fingerprint"] for row in outcome.rows}) == 4
+
+
+def test_metrics_are_those_of_the_lists_that_are_left(make, outcome):
+    table = pq.read_table(outcome.folder / "predictions.parquet").to_pandas()
+    asked = plan(make())
+    missed = [asked.data.ranking.missed[q] for q, _ in groupby(asked.data.ranking.query[i] for i in asked.rows["test"])]
+    for row in outcome.rows:
+        own = table[table["role"] == row["role"]]
+        found = per_query(METRICS, [list(grades) for grades in own["grades"]], missed)
+        for metric in METRICS:
+            assert row[metric] == pytest.approx(found[metric].mean())
+            assert own[metric].to_numpy() == pytest.approx(found[metric])
+        if row["role"] == "bm25":
+            assert own["p_yes"].isna().all()
+        else:
+            assert all((np.diff(p) <= 0).all() for p in own["p_yes"])
+    lists = {role: set(map(frozenset, part["documents"])) for role, part in table.groupby("role")}
+    assert len(set(map(frozenset, lists.values()))) == 1
+    assert not set(table.columns) & {"text", "query"}
+
+
+def test_a_perfect_reader_is_above_the_first_stage_and_ties_keep_its_order(make):
+    given = make("task.depth=20")
+    asked = plan(given)
+    rows = asked.rows["test"]
+    margin = np.array([asked.data.examples[i].label for i in rows], dtype=float)
+    perfect = {key: Scores(np.stack([margin, -margin], 1)) for key in asked.keys}
+    measured = {row["role"]: row for row in ranked.measure(given, asked, perfect)}
+    assert measured["merged"]["ndcg_3"] > measured["bm25"]["ndcg_3"]
+    compared = ranked.compared(given, asked, perfect)
+    pairs = {(one["a"], one["b"]): one["difference"] for one in compared["comparisons"] if one["metric"] == "map"}
+    assert list(pairs) == [
+        ("merged", "base"),
+        ("merged", "pivot"),
+        ("merged", "bm25"),
+        ("base", "bm25"),
+        ("pivot", "bm25"),
+    ]
+    assert pairs["merged", "bm25"]["value"] == pytest.approx(measured["merged"]["map"] - measured["bm25"]["map"])
+    assert pairs["merged", "base"]["value"] == 0
+    silent = {key: Scores(np.zeros((len(rows), 2))) for key in asked.keys}
+    assert ranked.lists(asked, silent, "merged", "test") == ranked.lists(asked, {}, "bm25", "test")
+
+
+def test_groups_of_queries_add_up_to_all_of_them(outcome):
+    groups = outcome.graded["groups"]["kind"]
+    assert sum(group["n"] for group in groups.values()) == 6
+    whole = {row["role"]: row for row in outcome.rows}
+    for role in whole:
+        mean = sum(group["n"] * group["models"][role]["map"]["value"] for group in groups.values()) / 6
+        assert mean == pytest.approx(whole[role]["map"])
+
+
+def test_the_same_run_is_found_again_and_another_first_stage_is_another_run(make, outcome):
+    again = run(make())
+    assert again.reused
+    assert (again.rows, again.graded) == (outcome.rows, outcome.graded)
+    assert plan(make("task.k1=1.2")).key != plan(make()).key
+
+
+def test_ids_of_closed_data_are_hashed_with_a_secret(make, outcome, monkeypatch):
+    given = make("name=closed", "parents=false")
+    data = session.task_data(given.task)
+    monkeypatch.setattr(session, "task_data", lambda task: replace(data, open_data=False))
+    session.prompts.cache_clear()
+    closed = run(given)
+    session.prompts.cache_clear()
+    ids = [
+        set(pq.read_table(one.folder / "predictions.parquet", columns=["id"])["id"].to_pylist())
+        for one in (closed, outcome)
+    ]
+    assert not ids[0] & ids[1]
+    assert json.loads((closed.folder / "provenance.json").read_text())["task"]["open_data"] is False
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (f"+task.metrics.ndcg_6={MEAN}",
+         r"task\.metrics\.ndcg_6: the lists are 5 candidates long \(task\.depth\), so K is 1 to 5"),
+        (f"+task.metrics.ndcg={MEAN}",
+         r"task\.metrics\.ndcg: a ranking has ndcg_K, map, mrr, recall_K, with a whole number for K"),
+    ],
+)  # fmt: skip
+def test_a_metric_that_a_ranking_does_not_have_is_refused_before_a_model_is_asked(make, word, said):
+    with pytest.raises(Refusal, match=said):
+        plan(make(word))
+
+
+def test_a_split_without_queries_is_refused(make):
+    with pytest.raises(Refusal, match="fewer than 2 questions in pilot"):
+        plan(make("splits=[pilot,test]", "task.fractions={train: 0, pilot: 0, test: 1}"))
+    with pytest.raises(Refusal, match=r"task\.metrics names nothing: a ranking has ndcg_K"):
+        plan(make(*(f"~task.metrics.{name}" for name in METRICS)))
+
+
+def test_what_needs_one_question_a_row_is_refused(make):
+    with pytest.raises(Refusal, match="privacy: it needs yes/no questions, but task=record_search is of kind rank"):
+        make("privacy=dlt")
+    with pytest.raises(Refusal, match="tabular_gbm: a tabular model is fitted on numbers"):
+        plan(make("baselines=[tabular_gbm]"))
+
+
+@pytest.mark.parametrize(("words", "told"), [(["task.path=mine"], False), ([], True)])
+def test_an_error_over_ones_own_files_keeps_what_it_says_to_itself(make, monkeypatch, capsys, words, told):
+    """Without a path the hospital is the synthetic one, and the whole message helps; with one it may quote a record."""
+
+    quoted = " ".join(("a", "line", "of", "a", "record"))  # not in the source, which a traceback shows
+
+    def broken(*arguments):
+        raise ValueError(quoted)
+
+    monkeypatch.setattr(door, "score", broken)
+    job = SimpleNamespace(mode=RunMode.RUN, overrides=SimpleNamespace(task=[]))
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", [*SMALL, *words])
+    assert door.attempt(cfg, job) == 1
+    assert (quoted in capsys.readouterr().err) is told
