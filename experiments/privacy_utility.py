@@ -10,9 +10,9 @@ exact and no model is run. The table is made of exact pilot scores: it is for th
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from experiments.reading import command, folder, parser, show
 from experiments.study import Study, last_sweep, refuse_shared_patients
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.ranking import auroc
@@ -183,33 +183,25 @@ def notes(found: Sequence[Curve], study: Study, max_stays: int) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables and write the pictures; 2 with one message where there is nothing to read."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.privacy_utility", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("outputs"), help="output= of the run")
-    parser.add_argument("--name", default="privacy_utility", help="name= of the run")
-    parser.add_argument("--epsilon", type=float, nargs="+", default=EPSILONS, help="the ε to show")
-    parser.add_argument("--max-stays", type=int, default=1, help="search.max_stays")
-    asked = parser.parse_args(arguments)
-    command = "python run.py experiment=privacy_utility"
-    command += "" if asked.name == "privacy_utility" else f" name={asked.name}"
-    command += "" if asked.output == Path("outputs") else f" output={asked.output}"
-    console = Console(highlight=False, markup=False)
-    try:
-        if not all(0 < one < math.inf for one in asked.epsilon) or asked.max_stays < 1:
-            raise Refusal("--epsilon and --max-stays take numbers above 0.")
-        study = last_sweep(asked.output.expanduser() / asked.name, command)
-        found = curves(study, asked.max_stays)
-        for curve in found:
-            suffix = "" if len(found) == 1 else f"_{curve.method}"
-            path = study.folder / f"privacy_utility{suffix}.png"
-            draw(curve, asked.max_stays, path)
-            console.print(table(curve, sorted(asked.epsilon), asked.max_stays))
-            console.print(f"picture: {path}", soft_wrap=True)
-    except Refusal as fault:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
-        return 2
-    for note in notes(found, study, asked.max_stays):
-        console.print(note, soft_wrap=True)
-    return 0
+    asked = parser("privacy_utility", __doc__)
+    asked.add_argument("--epsilon", type=float, nargs="+", default=EPSILONS, help="the ε to show")
+    asked.add_argument("--max-stays", type=int, default=1, help="search.max_stays")
+    return show(lambda: contents(asked.parse_args(arguments)))
+
+
+def contents(asked: Namespace) -> Iterator[Table | str]:
+    """A table and a picture for each method, and their notes."""
+    if not all(0 < one < math.inf for one in asked.epsilon) or asked.max_stays < 1:
+        raise Refusal("--epsilon and --max-stays take numbers above 0.")
+    study = last_sweep(folder(asked), command(asked))
+    found = curves(study, asked.max_stays)
+    for curve in found:
+        suffix = "" if len(found) == 1 else f"_{curve.method}"
+        path = study.folder / f"privacy_utility{suffix}.png"
+        draw(curve, asked.max_stays, path)
+        yield table(curve, sorted(asked.epsilon), asked.max_stays)
+        yield f"picture: {path}"
+    yield from notes(found, study, asked.max_stays)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from patientdx.metrics.bootstrap import Interval, paired_difference
+from patientdx.call import dotted
+from patientdx.metrics.bootstrap import Interval, Metric, paired_difference
 from patientdx.refusal import Refusal
+from patientdx.report import choose
 
 Row = dict[str, Any]
 
@@ -40,10 +42,25 @@ class Run:
         facts = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))["merge"]["summary"]
         return (facts["straight_lines"], facts["tensors"]) if facts else None
 
-    def answers(self, role: str, split: str) -> dict[str, tuple[str, int, float]]:
-        """Hashed id -> (hashed patient, label, p(yes)) of one model on one split, in the order of the ids."""
-        columns = ("id", "subject", "label", "probability")
-        table = pq.read_table(self.folder / "predictions.parquet", filters=[("role", "=", role), ("split", "=", split)])
+    def metric(self, name: str) -> Metric:
+        """The function that works out one of the task's metrics."""
+        return dotted(self.config["task"]["metrics"][name])
+
+    def patients(self, split: str) -> set[str]:
+        """Hashed patients of a split, or what else the rows are clusters of."""
+        table = pq.read_table(self.folder / "predictions.parquet", columns=["subject"], filters=[("split", "=", split)])
+        return set(table.column("subject").to_pylist())
+
+    def answers(self, role: str, split: str, metric: str | None = None) -> dict[str, tuple[str, Any, Any]]:
+        """Hashed id -> (hashed patient, label, p(yes)) of one model on one split, in the order of the ids.
+
+        metric: of a task whose answers are no yes or no, one of its own: what is right and what was answered take the
+        places of label and p(yes), as the metric wants them.
+        """
+        columns, place = ("id", "subject", "label", "probability"), self.folder / "predictions.parquet"
+        if metric is not None and f"{metric}_right" in pq.read_schema(place).names:
+            columns = ("id", "subject", f"{metric}_right", metric)
+        table = pq.read_table(place, filters=[("role", "=", role), ("split", "=", split)])
         rows = zip(*(table.column(name).to_pylist() for name in columns), strict=True)
         return {name: tuple(rest) for name, *rest in sorted(rows)}
 
@@ -60,6 +77,34 @@ class Study:
         """The rows of all runs; parents come once a run."""
         return [row for run in self.runs for row in run.rows]
 
+    def described(self, split: str) -> str:
+        """What the numbers on a split are of: task, models, dtype, rows, how sure they are."""
+        row, level = self.rows[0], self.runs[0].config["bootstrap"]["level"]
+        row = next(one for one in self.rows if one["split"] == split and one["base"] == row["base"])
+        pivots = list(dict.fromkeys(one["pivot"] for one in self.rows if one["pivot"] is not None))
+        return (
+            f"{row['task']}, base {row['base']}, pivot{'s' * (len(pivots) > 1)} {', '.join(pivots)}, {row['dtype']}; "
+            f"{split}: {row['n']} rows of {row['patients']} patients, {row['events']} events; {level:.0%} intervals by "
+            "patient bootstrap; differences are paired."
+        )
+
+    def parts(self, column: str) -> dict[str, Study]:
+        """The study by task, base or pivot, in the order of the sweep: each part is a study of one of them."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.rows[0][column], []).append(run)  # first stands the model that the run is about
+        return {value: Study(self.folder, tuple(runs)) for value, runs in found.items()}
+
+    def best(self, method: str, metric: str = "auroc", *, chosen_on: str = "pilot", reported_on: str = "test") -> Row:
+        """The row on `reported_on` of the method's λ that is best on `chosen_on`.
+
+        Refusal where both are one split, a score is missing, or patients are in both.
+        """
+        rows = [row for row in self.rows if row["role"] == "merged" and row["method"] == method]
+        found = choose(rows, metric, chosen_on=chosen_on, reported_on=reported_on)
+        refuse_shared_patients(self.run_of(method, found["lambda"]), chosen_on, reported_on)
+        return found["row"]
+
     def row(self, role: str, split: str) -> Row:
         """A parent's row on a split; Refusal where the study did not score it."""
         for row in self.rows:
@@ -71,17 +116,21 @@ class Study:
         )
 
     def run_of(self, method: str, weight: float) -> Run:
-        """The run of one merged model."""
+        """The run of one merged model; Refusal where the study has none at that λ."""
         wanted = ("merged", method, weight)
-        return next(
-            run for run in self.runs for row in run.rows if (row["role"], row["method"], row["lambda"]) == wanted
+        for run in self.runs:
+            if any((row["role"], row["method"], row["lambda"]) == wanted for row in run.rows):
+                return run
+        raise Refusal(
+            f"{self.folder} has no {method} at λ={weight:g} for {self.rows[0]['task']}: sweep the same λ everywhere."
         )
 
 
-def last_sweep(folder: Path, command: str) -> Study:
+def last_sweep(folder: Path, command: str, by: Sequence[str] = ()) -> Study:
     """The last sweep of the study in `folder`; `command` is what makes it, for the Refusal where there is none.
 
-    Refuses, too, a sweep whose runs asked different questions: their numbers do not belong in one table.
+    Refuses, too, a sweep whose runs asked different questions: their numbers do not belong in one table. `by` names the
+    columns of rows (task, base, pivot) that tell its tables apart, see `Study.parts`.
     """
     pointers = sorted((folder / "sweep").glob("*.json"), key=lambda path: int(path.stem))
     if not pointers:
@@ -101,15 +150,15 @@ def last_sweep(folder: Path, command: str) -> Study:
     if gone:
         raise Refusal(f"{folder} no longer holds {', '.join(gone)} of its last sweep. Run it again:\n  {command}")
     study = Study(folder, tuple(Run(one) for one in dict.fromkeys(folders)))
-    _refuse_mixtures(study)
+    _refuse_mixtures(study, by)
     return study
 
 
-def _refuse_mixtures(study: Study) -> None:
+def _refuse_mixtures(study: Study, by: Sequence[str]) -> None:
     """A model has one answer on a split: two of them mean that the sweep changed more than the method and λ."""
     asked: dict[tuple, str] = {}
     for row in study.rows:
-        which = (row["role"], row["method"], row["lambda"], row["split"])
+        which = (row["role"], row["method"], row["lambda"], row["split"], *(row[column] for column in by))
         if asked.setdefault(which, row["fingerprint"]) != row["fingerprint"]:
             place = "" if row["lambda"] is None else f" λ={row['lambda']:g}"
             model = row["role"] if row["method"] is None else f"{row['method']}{place}"
@@ -120,11 +169,12 @@ def _refuse_mixtures(study: Study) -> None:
             )
 
 
-def refuse_shared_patients(run: Run, chosen_on: str, reported_on: str) -> None:
-    """Refuse a run with patients in both splits: λ would be chosen on part of what it is reported on."""
-    first, second = (
-        {patient for patient, _, _ in run.answers("merged", split).values()} for split in (chosen_on, reported_on)
-    )
+def refuse_shared_patients(run: Run, chosen_on: str, reported_on: str, reported: Run | None = None) -> None:
+    """Refuse patients in both splits: λ would be chosen on part of what it is reported on.
+
+    reported: the run that is reported, where it is another than the one that λ was chosen by (of another task).
+    """
+    first, second = run.patients(chosen_on), (reported or run).patients(reported_on)
     if first & second:
         raise Refusal(
             f"{len(first & second)} of {len(second)} patients of the {reported_on} split are in the {chosen_on} split "
@@ -132,12 +182,16 @@ def refuse_shared_patients(run: Run, chosen_on: str, reported_on: str) -> None:
         )
 
 
-def difference(metric: Callable, a: tuple[Run, str], b: tuple[Run, str], split: str) -> Interval:
+def difference(
+    metric: Callable | str, a: tuple[Run, str], b: tuple[Run, str], split: str, *, level: float | None = None
+) -> Interval:
     """The metric of model a minus that of b, each a run and a role in it, on the same rows and the same resamples.
 
-    Resamples, level and seed are those of the run of `a`. Refusal where the two did not answer the same rows.
+    metric: a function of p(yes), or the name of any of the task's. Resamples, seed and, unless given, level are those
+    of the run of `a`. Refusal where the two did not answer the same rows.
     """
-    first, second = (run.answers(role, split) for run, role in (a, b))
+    name = metric if isinstance(metric, str) else None
+    first, second = (run.answers(role, split, name) for run, role in (a, b))
     if {name: rest[:2] for name, rest in first.items()} != {name: rest[:2] for name, rest in second.items()}:
         raise Refusal(
             f"{a[0].folder.name} and {b[0].folder.name} did not answer the same {split} rows; run both again."
@@ -145,6 +199,6 @@ def difference(metric: Callable, a: tuple[Run, str], b: tuple[Run, str], split: 
     patient, label, score = zip(*first.values(), strict=True)
     config = a[0].config
     return paired_difference(
-        metric, score, [row[2] for row in second.values()], label, patient,
-        resamples=config["bootstrap"]["resamples"], level=config["bootstrap"]["level"], seed=config["seed"],
+        metric if name is None else a[0].metric(name), score, [row[2] for row in second.values()], label, patient,
+        resamples=config["bootstrap"]["resamples"], level=level or config["bootstrap"]["level"], seed=config["seed"],
     )  # fmt: skip

@@ -5,69 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from swept_runs import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
 
 from experiments import lambda_curve
 from experiments.study import last_sweep
 from patientdx.metrics.bootstrap import intervals, paired_difference
 from patientdx.metrics.ranking import auroc
-from patientdx.results import write_json, write_run
+from patientdx.results import write_json
 
 REPOSITORY = Path(__file__).parents[2]
-RESAMPLES, LEVEL, SEED = 200, 0.9, 3
-ROWS = {"pilot": 60, "test": 80}
-
-
-def answers(split: str, strength: float) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Patients, labels and scores of one model: `strength` is how much the score knows of the label."""
-    random = np.random.default_rng(len(split))
-    label = (random.random(ROWS[split]) < 0.3).astype(int)
-    score = random.normal(size=ROWS[split]) + strength * label
-    patient = [f"{split}{i // 2}" for i in range(ROWS[split])]
-    return patient, label, 1 / (1 + np.exp(-score))
-
-
-def one_run(study: Path, job: int, method: str, weight: float, strengths: dict, *, dtype="float32", shared=False):
-    """A result folder of `strengths`, (role, split) -> strength, and its pointer."""
-    rows, tables = [], []
-    for (role, split), strength in strengths.items():
-        patient, label, score = answers(split, strength)
-        if shared and split == "test":
-            patient[:6] = ["pilot0", "pilot0", "pilot1", "pilot1", "pilot2", "pilot2"]
-        found = intervals({"auroc": auroc}, score, label, patient, resamples=RESAMPLES, level=LEVEL, seed=SEED)["auroc"]
-        place = {"base": 0.0, "pivot": 1.0}.get(role, weight)
-        rows.append({
-            "task": "mortality", "split": split, "method": method if role == "merged" else None, "lambda": place,
-            "role": role, "base": "b", "pivot": "p", "auroc": found.value, "auroc_ci_low": found.low,
-            "auroc_ci_high": found.high, "n": found.n, "events": found.events, "prevalence": found.events / found.n,
-            "patients": found.patients, "dtype": dtype, "fingerprint": f"{role}{strength}{split}{dtype}",
-        })  # fmt: skip
-        tables.append(pa.table({
-            "id": [f"{split}-{i}" for i in range(len(label))], "subject": patient, "split": [split] * len(label),
-            "role": [role] * len(label), "label": label.tolist(), "probability": score,
-        }))  # fmt: skip
-    folder = study / f"mortality_{method}_lambda={weight:g}_{dtype}"
-    summary = {"tensors": 9, "straight_lines": 4} if method == "slerp" else {}
-    write_run(
-        folder,
-        config={"seed": SEED, "bootstrap": {"resamples": RESAMPLES, "level": LEVEL}},
-        metrics={"fingerprint": "x", "rows": rows},
-        predictions=pa.concat_tables(tables),
-        provenance={"merge": {"summary": summary}},
-    )
-    write_json({"folder": folder.name, "reused": False, "seconds": {}}, study / "sweep" / f"{job}.json")
-    return folder
-
-
-def strengths(pilot: float, test: float, splits=("pilot", "test"), parents=True) -> dict:
-    merged = {"pilot": pilot, "test": test}
-    given = {("merged", split): merged[split] for split in splits}
-    if parents:
-        given |= {("base", split): 0.2 for split in splits} | {("pivot", split): 0.6 for split in splits}
-    return given
 
 
 @pytest.fixture
@@ -204,11 +152,11 @@ def test_missing_parents_folders_and_rows_are_refused(study, tmp_path, capsys):
     alone = tmp_path / "alone"
     one_run(alone, 0, "slerp", 0.4, strengths(1.5, 1.0, parents=False))
     assert "no score of the base model on the test split: run it with parents=true" in ask(alone, capsys)[2]
-    other = study / "mortality_linear_lambda=0.7_float32" / "predictions.parquet"
+    other = study / "mortality_linear_p_b_lambda=0.7_float32" / "predictions.parquet"
     pq.write_table(pq.read_table(other).slice(0, 100), other)
     assert "did not answer the same test rows; run both again" in ask(study, capsys)[2]
-    (study / "mortality_slerp_lambda=0.4_float32" / "metrics.json").unlink()
-    assert "no longer holds mortality_slerp_lambda=0.4_float32 of its last sweep" in ask(study, capsys)[2]
+    (study / "mortality_slerp_p_b_lambda=0.4_float32" / "metrics.json").unlink()
+    assert "no longer holds mortality_slerp_p_b_lambda=0.4_float32 of its last sweep" in ask(study, capsys)[2]
 
 
 def test_reading_does_not_import_torch(study):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from test_lambda_curve import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
+from swept_runs import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
 
 from experiments import privacy_utility
 from experiments.study import last_sweep

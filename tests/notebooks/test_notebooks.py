@@ -1,6 +1,7 @@
 """Every notebook is a story: executed as it is kept, without outputs, without functions of its own."""
 
 import ast
+import os
 from pathlib import Path
 
 import nbformat
@@ -59,9 +60,16 @@ def test_what_is_no_story_is_named():
     ]
 
 
+@pytest.fixture(scope="module")
+def tiny_pair(make_tiny):
+    """For notebooks that ask a pair of models: a context that a whole record fits into, byte by byte."""
+    return [make_tiny(max_position_embeddings=4096, **seeds) for seeds in ({}, {"noise_seed": 1})]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, monkeypatch):
+def test_a_notebook_runs(path, monkeypatch, tiny_pair):
     """In a kernel of its own, started where a reader starts it; an error in any cell fails the test."""
+    monkeypatch.setenv("PATIENTDX_NOTEBOOK_PAIR", os.pathsep.join(map(str, tiny_pair)))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own shows pictures
     before = {file: file.stat().st_mtime_ns for file in FOLDER.rglob("*")}

@@ -1,0 +1,184 @@
+"""What each study took, and what it would take with other models: tokens, hours, memory.
+
+    python -m experiments.cost                 # every study that has results below outputs
+    python -m experiments.cost --output DIR
+
+Measured: prompt tokens that language models read, how fast, and what training took. For models of another size both are
+scaled by their parameters, on the same machine: an estimate, and marked as one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+
+from experiments.reading import show, studies
+from patientdx.refusal import Refusal
+from patientdx.report.runs import Run, Study, read
+from patientdx.results import read_json
+
+MODELS = Path(__file__).resolve().parents[1] / "conf" / "base_model"
+LARGER = {"7B": "mistral_7b_v0_1", "8B": "llama_3_1_8b"}
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """answers: of language models, one a prompt; tokens: that they read; speed: tokens a second, median over runs, None
+    where no run of the study asked a model; spent, training: seconds; billions: parameters of the base."""
+
+    name: str
+    answers: int
+    tokens: float
+    speed: float | None
+    spent: float
+    training: float
+    training_memory: int
+    billions: float | None
+
+    @property
+    def hours(self) -> float | None:
+        """Forward passes and training, as if nothing of it had been at hand."""
+        return None if self.speed is None else (self.tokens / self.speed + self.training) / 3600
+
+    def scaled(self, billions: float) -> float | None:
+        """The same hours for a model of so many parameters."""
+        return None if None in (self.hours, self.billions) else self.hours * billions / self.billions
+
+
+def cost(study: Study) -> Cost:
+    """Of the runs of the last sweep. Answers that several runs share count once, as they are worked out once."""
+    answers, tokens, speeds, training, seen = 0, 0.0, [], {}, set()
+    for run in study.runs:
+        each = _tokens(run)
+        for row in run.rows:
+            if row["fingerprint"] not in seen and row["base"] is not None:
+                seen.add(row["fingerprint"])
+                answers += row["n"]
+                tokens += row["n"] * each
+        own = sum(row["n"] for row in run.rows if row["role"] == "merged")
+        asking = run.provenance.get("seconds", {}).get("scoring")
+        if asking and each:
+            speeds.append(own * each / asking)
+        trained = read_json(run.folder / "finetune.json")
+        if trained is not None:
+            training[trained["fingerprint"]] = trained
+    spent = sum(sum(run.provenance.get("seconds", {}).values()) for run in study.runs)
+    return Cost(
+        study.name, answers, tokens, median(speeds) if speeds else None, spent,
+        sum(one["seconds"] for one in training.values()),
+        max((one["peak_memory_bytes"] for one in training.values()), default=0),
+        _billions(study.runs[0].config.get("base_model") or {}),
+    )  # fmt: skip
+
+
+def _tokens(run: Run) -> float:
+    """Prompt tokens that one answer takes; what all prompts begin with is read once."""
+    told = run.provenance.get("scoring") or {}
+    return told["tokens"] / told["prompts"] - told.get("common_prefix", 0) if told.get("prompts") else 0.0
+
+
+def _billions(model: Mapping[str, Any]) -> float | None:
+    """Parameters in units of 1e9, from the yaml's size in bfloat16."""
+    return None if model.get("memory_gb") is None else model["memory_gb"] / 2
+
+
+def table(found: Sequence[Cost]) -> Table:
+    """One line a study."""
+    sizes = larger()
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    names = (
+        "study",
+        "answers",
+        "tokens",
+        "tokens/s",
+        "training s",
+        "spent s",
+        "hours",
+        *(f"{name}, estimate" for name in sizes),
+    )
+    for name in names:
+        shown.add_column(name, justify="left" if name == "study" else "right", no_wrap=name == "study")
+    for one in found:
+        scaled = [_hours(one.scaled(billions)) for billions in sizes.values()]
+        speed = _NONE if one.speed is None else f"{one.speed:,.0f}"
+        training = f"{one.training:,.0f}" if one.training else _NONE
+        told = [one.name, f"{one.answers:,}", f"{one.tokens:,.0f}", speed, training, f"{one.spent:,.0f}"]
+        shown.add_row(*told, _hours(one.hours), *scaled)
+    return shown
+
+
+def larger() -> dict[str, float]:
+    """Parameters of the larger models in units of 1e9, from their yamls."""
+    told = {name: yaml.safe_load((MODELS / f"{stem}.yaml").read_text("utf-8")) for name, stem in LARGER.items()}
+    return {name: _billions(node) for name, node in told.items()}
+
+
+def notes(found: Sequence[Cost]) -> Iterator[str]:
+    """How the table was found, and what memory it takes."""
+    yield (
+        "Tokens: of the prompts that language models read, each answer once; tokens that were generated come on top. "
+        "Spent: seconds of these runs, all told, with what was at hand from others. Hours: tokens at the measured "
+        "speed, and training, as if nothing had been; what else spent tells of comes on top. –: no speed was measured, "
+        "as every score was at hand."
+    )
+    sizes = {"base of these runs": max((one.billions or 0.0 for one in found), default=0.0)} | larger()
+    weights = ", ".join(f"{name} {2 * billions:.2g} GB" for name, billions in sizes.items())
+    yield (
+        "Estimate: the hours times parameters over those of the base, on the same machine; no larger model was run. A "
+        "GPU is another machine: python -m experiments.benchmarks.scoring measures its speed."
+    )
+    yield (
+        f"Memory: the live model's weights in bfloat16, by parameters ({weights}), and what PyTorch and one prompt "
+        "take; parents are mapped from disk and need none of their own."
+    )
+    peak = max((one.training_memory for one in found), default=0)
+    if peak:
+        yield f"Training took at most {peak / 1e9:.2f} GB, measured; in float32 it grows with the parameters."
+
+
+def costs(output: Path) -> list[Cost]:
+    """Of every study below `output` that has results."""
+    found = []
+    for names in studies(output).values():
+        for name in names:
+            try:
+                found.append(cost(read(output / name)))
+            except Refusal:  # a sweep of which no run is left: its own script says so
+                continue
+    return found
+
+
+def _hours(value: float | None) -> str:
+    if value is None:
+        return _NONE
+    return f"{60 * value:.1f} min" if value < 1 else f"{value:,.1f} h"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 2 with one message where there is none to print."""
+    asked = argparse.ArgumentParser(prog="python -m experiments.cost", description=__doc__.splitlines()[0])
+    asked.add_argument("--output", type=Path, default=Path("outputs"), help="output= of the runs")
+    return show(lambda: contents(asked.parse_args(arguments).output.expanduser()))
+
+
+def contents(output: Path) -> Iterator[RenderableType]:
+    """The table and its notes; Refusal where no study has results."""
+    found = costs(output)
+    if not found:
+        raise Refusal(f"no study below {output} has results. First, as in: python run.py experiment=lambda_curve")
+    yield table(found)
+    yield from notes(found)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,169 @@
+"""A domain model: a base fine-tuned on questions about records, or on clinical dialogue, and written as a whole model.
+
+    python -m experiments.domain_model                             # synthetic records: nothing to download, no patient
+    python -m experiments.domain_model --examples 96               # in a quarter of the time
+    python -m experiments.domain_model --data FOLDER               # MTS-Dialog in FOLDER/dialogue_to_section
+    python -m experiments.domain_model finetune=full task=mortality task.synthetic.seed=1     # or what run.py takes
+
+The folder <output>/domain_model is what pivot_model=smollm2_135m_domain opens, for experiment=forgetting and
+experiment=fewshot. The synthetic hospital is another one than theirs (seed 1). A training that was stopped goes on when
+the command is given again, and ends with the same bits; one that is done is found, and nothing is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from experiments.reading import show
+from patientdx import finetuning, session
+from patientdx.checkpoint.hashes import content_hash
+from patientdx.checkpoint.locate import REPOSITORY, holds_patients
+from patientdx.checkpoint.patients import mark, marked
+from patientdx.checkpoint.read import Checkpoint
+from patientdx.checkpoint.save import save
+from patientdx.finetune.build import Job, Trained
+from patientdx.opening import parents_of, recipe
+from patientdx.plan import asking_of
+from patientdx.refusal import Refusal
+from patientdx.results import read_json, write_json
+from patientdx.settings import Ingredients, Settings, parse
+
+log = logging.getLogger(__name__)
+STEM = "domain_model"
+TRAINING = "training.json"  # beside the weights: on what they were trained, how, and what it took
+_USUAL = (
+    *("merge=none", "finetune=lora", "finetune.patience=null", "baselines=[]", "clinical=false", "tracking=none"),
+    "finetune.check_every=8",  # of one pass there would be one checkpoint, at its end
+)
+# Of our bases the one that knows something general that can be asked without files: what is to be seen forgotten.
+RECORDS = (
+    "base_model=smollm2_135m_numeric",
+    "task=record_qa_short",
+    "task.synthetic={stays: 240, seed: 1}",
+    "task.fractions={train: 0.9, pilot: 0.05, test: 0.05}",
+    "task.limit=null",
+    # That base says yes or no to whatever it is asked: at 2e-4 and eight texts a step it hardly learns to say more.
+    "finetune.learning_rate=1e-3",
+    "finetune.batch=4",
+)
+# MTS-Dialog's train file is large, and not everyone has it: the splits are drawn anew, as the study draws them.
+DIALOGUE = (
+    "base_model=smollm2_135m_instruct",
+    "task=dialogue_to_section",
+    "task.fractions={train: 0.5, pilot: 0.2, test: 0.3}",
+    "finetune.max_tokens=512",
+)
+_NOT_THAT = (
+    "a domain model is a base fine-tuned on train: leave finetune.of and finetune.on as they are, and use "
+    "finetune=lora or full."
+)
+RECORDS_SHOWN, DIALOGUES_SHOWN = 384, 192  # about what a quarter of an hour of one core is enough for
+
+
+def composed(asked: argparse.Namespace) -> Settings:
+    """The settings of the training, the base in the pivot's place too; Refusal where they will not do."""
+    if "finetune=none" in asked.overrides:
+        raise Refusal(_NOT_THAT)
+    given = [*_USUAL, *(RECORDS if asked.data is None else (*DIALOGUE, f"data={asked.data}"))]
+    examples = asked.examples or (RECORDS_SHOWN if asked.data is None else DIALOGUES_SHOWN)
+    given += [f"output={asked.output}", f"finetune.epochs={asked.epochs}", f"finetune.examples={examples}"]
+    given += asked.overrides
+    try:
+        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+            settings = parse(compose("config", given))
+    except HydraException as error:
+        raise Refusal(str(error).splitlines()[0]) from error
+    if settings.finetune.of != "base" or settings.finetune.on != "train":
+        raise Refusal(_NOT_THAT)
+    return replace(settings, pivot=settings.base)
+
+
+def training(settings: Settings) -> Job:
+    """What is to be trained. Refusal where the records are patients' and nobody said that they may be."""
+    opened, data = parents_of(settings.ingredients, settings.cache), session.task_data(settings.task)
+    if not settings.save_patients and (not data.open_data or holds_patients(settings.base)):
+        raise Refusal(
+            f"task={settings.task_name}: what the model would be trained on is not open, and a model can give it away. "
+            "Say save_patients=true: the folder is then marked as one that holds patients."
+        )
+    return finetuning.job(settings, data, asking_of(settings, opened), {"parent": opened.hashes[0]})
+
+
+def written(settings: Settings, trained: Trained, folder: Path) -> str:
+    """Write the trained model into the folder as one without adapter; its content hash."""
+    made_of = Ingredients((replace(trained.source, name=STEM),), settings.merge)
+    # For the record: the base, and the training by its key, wherever on this machine it lies.
+    told = replace(settings.base, name=STEM, adapter=trained.folder.name, ancestor=settings.base.name)
+    save(recipe(made_of, None, settings.cache, adapt=True), folder, cache=settings.cache, sources=(told,))
+    if marked(trained.folder) or not session.task_data(settings.task).open_data:
+        mark(folder)
+    return content_hash(Checkpoint(folder), settings.cache)
+
+
+def facts(settings: Settings, trained: Trained, digest: str) -> dict[str, Any]:
+    """What goes beside the weights: base, task, numbers, seconds, memory, the loss of every step."""
+    data = session.task_data(settings.task)
+    return {
+        "title": f"{finetuning.title(settings)} on {settings.task_name}",
+        "base": settings.base.name,
+        "task": {"name": settings.task_name, "fingerprint": data.fingerprint, **data.provenance},
+        "sha256": digest,
+        **trained.facts,
+    }
+
+
+def there(folder: Path, job: Job) -> dict[str, Any] | None:
+    """What is told of this very model, if the folder holds it. Refusal where it holds another."""
+    told = read_json(folder / TRAINING)
+    if told is not None and told["fingerprint"] != job.key:
+        raise Refusal(
+            f"{folder} holds another domain model ({told['title']}): delete it, or give this one a --name of its own "
+            "and say pivot_model.source=<its folder> to the study."
+        )
+    return told
+
+
+def contents(asked: argparse.Namespace) -> Iterator[str]:
+    """Make the model; what was made, what it took, and what to do with it."""
+    settings = composed(asked)
+    folder = settings.output / asked.name
+    job = training(settings)
+    told = there(folder, job)
+    if told is None:
+        tokens = sum(len(one.ids) for one in job.texts)
+        log.info("training %s: %d texts, %d tokens a pass", settings.base.name, len(job.texts), tokens)
+        trained = finetuning.trained(settings, job)
+        told = facts(settings, trained, written(settings, trained, folder))
+        write_json(told, folder / TRAINING)
+    losses = [loss for _, loss in told["train"]]
+    yield finetuning.cost(told["title"], told, None)
+    yield f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last; base {settings.base.name}"
+    yield f"sha256 {told['sha256']}"
+    yield f"domain model: {folder}"
+    yield f"Next: python run.py experiment=forgetting{'' if asked.name == STEM else f' pivot_model.source={folder}'}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make a domain model; 2 with one message where it cannot be."""
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{STEM}", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of public data sets: clinical dialogue instead of records")
+    parser.add_argument("--examples", type=int, help="how many, nested (384; of dialogues 192)")
+    parser.add_argument("--epochs", type=float, default=1.0, help="passes over them (1)")
+    parser.add_argument("--output", type=Path, default=Path("outputs"), help="the study's output=")
+    parser.add_argument("--name", default=STEM, help="name of the folder in it")
+    parser.add_argument("overrides", nargs="*", help="whatever run.py takes: finetune=full task=mortality …")
+    asked = parser.parse_intermixed_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return show(lambda: contents(asked))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

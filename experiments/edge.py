@@ -1,0 +1,190 @@
+"""What merging and the merged model cost: seconds, memory, bytes, and the same model with 8-bit weights.
+
+    python -m experiments.edge data=FOLDER                               # the default pair; overrides as for run.py
+    python -m experiments.edge --merges linear,della --precisions bfloat16,int8 data=FOLDER task.limit=50
+    python -m experiments.edge --work /big/disk pair=medical_7b data=FOLDER
+
+Every merge is `run.py task=none save=…` in a process of its own, watched from outside (Linux). The first of the merges
+is kept, and asked the same questions in every precision, each again in its own process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from tqdm import tqdm
+
+from experiments.benchmarks.machine import machine
+from experiments.benchmarks.merge_watch import Watched, watch
+from experiments.edge_precision import PRECISIONS, check, questions
+from experiments.permuted_heads import asked_of
+from experiments.published import change
+from experiments.reading import show
+from patientdx.checkpoint.locate import REPOSITORY
+from patientdx.metrics.accuracy import accuracy
+from patientdx.metrics.bootstrap import interval, paired_difference
+from patientdx.opening import recipe
+from patientdx.refusal import Refusal
+
+USUAL = ("task=medical_qa", "task.limit=12", "splits=[test]", "clinical=false", "tracking=none")
+MERGES = ("linear", "task_arithmetic", "dare_ties", "della", "breadcrumbs", "hierarchical")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One merge to disk: the watched command, and the bytes of the folder that it left."""
+
+    name: str
+    watched: Watched
+    written: int
+
+
+def child(arguments: Sequence[str], threads: int | None) -> Watched:
+    """A Python program of this repository, watched; Refusal with its last words where it fails."""
+    given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    search = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+    return watch([sys.executable, *arguments], [], REPOSITORY, os.environ | given | {"PYTHONPATH": search})
+
+
+def merged(name: str, models: Sequence[str], work: Path, threads: int | None) -> Merged:
+    """The published merge of that name written to `work`/<name>."""
+    target = work / name
+    asked = [f"merge=published/{name}", "task=none", "tracking=none", f"output={work / 'runs'}", f"save={target}"]
+    found = child([str(REPOSITORY / "run.py"), *models, *asked], threads)
+    return Merged(name, found, sum(file.stat().st_size for file in target.rglob("*") if file.is_file()))
+
+
+def in_precisions(
+    folder: Path, precisions: Sequence[str], length: int, overrides: Sequence[str], threads: int | None
+) -> Iterator[tuple[dict[str, Any], Watched]]:
+    """What edge_precision.py says of each precision, and the process that said it."""
+    for precision in tqdm(precisions, desc="precisions", leave=False):
+        asked = ["-m", "experiments.edge_precision", str(folder), precision, str(length), *overrides]
+        found = child(asked, threads)
+        yield json.loads(found.output.strip().splitlines()[-1]), found
+
+
+def merge_table(merges: Sequence[Merged]) -> Table:
+    """Seconds, memory and bytes of each merge."""
+    shown = _table("Merging to disk", ("", "seconds", "CPU seconds", "peak MiB", "MiB written"))
+    for one in merges:
+        numbers = (f"{one.watched.wall:.1f}", f"{one.watched.cpu:.1f}", _mib(one.watched.peak), _mib(one.written))
+        shown.add_row(one.name, *numbers)
+    return shown
+
+
+def precision_table(found: Sequence[tuple[Mapping[str, Any], Watched]], draws: Mapping[str, Any]) -> Table:
+    """Size, speed and answers in each precision; differences are to the first."""
+    first = found[0][0]
+    names = ("", "weights,\nMiB", "file,\nMiB", "peak,\nMiB", "load,\ns", "s a\nquestion", "ms a new\ntoken",
+             "accuracy", f"less {first['precision']}'s", "answers\nthat differ")  # fmt: skip
+    shown = _table("The merged model", names)
+    right = np.array(first["right"])
+    ids = np.arange(len(right))
+    for one, watched in found:
+        chosen = np.array(one["chosen"])
+        own = interval(accuracy, chosen, right, ids, **draws)
+        over = "–"
+        if one is not first:
+            over = change(paired_difference(accuracy, chosen, np.array(first["chosen"]), right, ids, **draws))
+        shown.add_row(
+            one["precision"].replace("_", " "), _mib(one["memory"]), _mib(one["file"]), _mib(watched.peak),
+            f"{one['load']:.1f}", f"{one['questions']:.3f}", f"{1000 * one['token']:.1f}",
+            f"{own.value:.3f} [{own.low:.3f}, {own.high:.3f}]", over,
+            f"{int((chosen != np.array(first['chosen'])).sum())} of {len(chosen)}",
+        )  # fmt: skip
+    return shown
+
+
+def _table(title: str, names: Sequence[str]) -> Table:
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    for name in names:
+        shown.add_column(name, justify="right" if name else "left", no_wrap=not name)
+    return shown
+
+
+def _mib(count: int) -> str:
+    return f"{count / MIB:.0f}" if count >= 10 * MIB else f"{count / MIB:.2f}"
+
+
+def contents(asked: argparse.Namespace) -> Iterator[Table | str]:
+    """Both tables and what they need beside them; what can be refused is, before anything is merged."""
+    unknown = [name for name in asked.merges if not (REPOSITORY / f"conf/merge/published/{name}.yaml").is_file()]
+    if unknown:
+        raise Refusal(f"there is no conf/merge/published/{unknown[0]}.yaml; it has {', '.join(MERGES)}.")
+    named = any(one.startswith("task=") for one in asked.overrides)
+    overrides = [*(USUAL[2:] if named else USUAL), *asked.overrides]
+    models = [one for one in asked.overrides if not one.startswith(("task", "data=", "splits", "bootstrap", "dtype"))]
+    settings = asked_of(*overrides)
+    for precision in asked.precisions:
+        check(precision)
+    rows = questions(replace(settings, pivot=settings.base, ancestor=None))[1]
+    for name in asked.merges:  # what is converted once is not the merge's time
+        given = asked_of(*overrides, f"merge=published/{name}")
+        recipe(given.ingredients, given.weight, given.cache, adapt=True)
+    with tempfile.TemporaryDirectory(dir=asked.work) as place:
+        work, merges = Path(place), []
+        for name in tqdm(asked.merges, desc="merges", leave=False):
+            merges.append(merged(name, models, work, asked.threads))
+            if name != asked.merges[0]:
+                shutil.rmtree(work / name)
+        kept = work / asked.merges[0]
+        found = list(in_precisions(kept, asked.precisions, asked.new_tokens, overrides, asked.threads))
+    yield merge_table(merges)
+    yield precision_table(found, {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed})
+    yield from notes(asked, settings, found, len(rows))
+
+
+def notes(asked, settings, found, count: int) -> Iterator[str]:
+    """What was measured on what."""
+    yield (
+        f"Base {settings.base.name}, pivot {settings.pivot.name}. {machine()}; {found[0][0]['threads']} threads where "
+        "a model runs. Times are of one run each."
+    )
+    yield (
+        "Peak: anonymous memory of the process and its children, seen every 20 ms; mapped files are not in it. "
+        "Written: the folder of the merged model, tokenizer and record included."
+    )
+    yield (
+        f"The merged model is merge=published/{asked.merges[0]}; {settings.task_name}, {count} questions; a new token "
+        f"is the median of {asked.new_tokens}, greedy, one prompt at a time. {settings.level:.0%} intervals by "
+        "bootstrap of questions."
+    )
+    yield (
+        "int8: 8-bit weights of all linear layers but the head, worked out in bfloat16; int8 dynamic: their inputs, "
+        "too (torchao). Embedding and head stay bfloat16. The peak of int8 holds the model before it is made smaller."
+    )
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables; 2 with one message where something will not do."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.edge", description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", help="as run.py takes them: data=… task.limit=50 base_model=… …")
+    parser.add_argument("--merges", type=_several, default=MERGES, help="published merges; the first answers questions")
+    parser.add_argument("--precisions", type=_several, default=PRECISIONS, help=",".join(PRECISIONS))
+    parser.add_argument("--new-tokens", type=int, default=32, help="tokens written to time one")
+    parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of the processes; else as it is")
+    parser.add_argument("--work", type=Path, help="folder for the merged models while it runs; else the system's own")
+    asked = parser.parse_intermixed_args(arguments)
+    return show(lambda: contents(asked))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

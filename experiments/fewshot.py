@@ -1,0 +1,257 @@
+"""Few-shot: base, domain model and their merge fine-tuned on k examples; is the merge on few as good as base on many?
+
+    python -m experiments.domain_model                                  # first: the domain model
+    python run.py experiment=fewshot                                    # equal epochs
+    python run.py experiment=fewshot finetune.examples=16,64 finetune.steps=96 name=fewshot_steps     # equal steps
+    python -m experiments.fewshot                                       # read both; a picture goes beside sweep.csv
+    python -m experiments.fewshot --output DIR --name NAME              # read output=DIR name=NAME (and NAME_steps)
+
+The k are nested: the first 16 of 64 are the 16. k = 0 is the model as it is. The margin, the two k and the level are
+the study's own (`non_inferiority` in its overlay), as they stood when it was run.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from experiments.fewshot_picture import draw
+from experiments.published import Block, Line, area, beside, change, published, sources
+from experiments.reading import command, folder, parser, show
+from experiments.study import Row, Run, Study, difference, last_sweep
+from patientdx.metrics.bootstrap import Interval
+from patientdx.refusal import Refusal
+
+STARTS = {"base": "base", "pivot": "domain model", "merged": "merged"}
+TEST, PICTURE = "test", "fewshot.png"
+EPOCHS, STEPS = "equal epochs", "equal steps"
+SECOND = "_steps"  # what the second run's name ends in
+
+
+@dataclass(frozen=True)
+class Point:
+    """A start fine-tuned on `examples` (0: not): its row on test, its run and its role there, and steps of training."""
+
+    start: str
+    examples: int
+    row: Row
+    run: Run
+    role: str
+    steps: int | None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves under one rule, by (start, k); `metric` is the task's first."""
+
+    rule: str
+    metric: str
+    points: Mapping[tuple[str, int], Point]
+
+    @property
+    def examples(self) -> list[int]:
+        """Every k, rising."""
+        return sorted({examples for _, examples in self.points})
+
+    @property
+    def starts(self) -> list[str]:
+        """The starts that are there, base first."""
+        return [start for start in STARTS if any(one == start for one, _ in self.points)]
+
+    def change(self, a: Point, b: Point, level: float | None = None) -> Interval:
+        """The score of a less that of b on test, paired."""
+        return difference(self.metric, (a.run, a.role), (b.run, b.role), TEST, level=level)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the merge on few examples is no worse than the base on many, by more than the margin."""
+
+    merged: int
+    base: int
+    margin: float
+    level: float
+    interval: Interval
+    bound: float
+
+    @property
+    def shown(self) -> bool:
+        """The bound lies above minus the margin."""
+        return self.bound > -self.margin
+
+    @property
+    def words(self) -> str:
+        """The verdict in a sentence."""
+        said = "is non-inferior to" if self.shown else "is not shown to be non-inferior to"
+        return (
+            f"merged@{self.merged} {said} base@{self.base}: difference {change(self.interval)}, one-sided "
+            f"{self.level:.0%} bound {self.bound:+.3f}, margin {-self.margin:+.3f} fixed beforehand."
+        )
+
+
+def curves(study: Study, rule: str = EPOCHS) -> Curves:
+    """The learning curves of a study. Refusal where its runs differ in more than start and number of examples."""
+    metric = next(iter(study.runs[0].config["task"]["metrics"]))
+    found: dict[tuple[str, int], Point] = {}
+    same = {}
+    for run in study.runs:
+        asked = dict(run.config["finetune"])
+        start, examples = asked.pop("of", None), asked.pop("examples", None)
+        if start is None or examples is None:
+            raise Refusal(
+                f"{run.folder} fine-tuned nothing on so many examples: run the study with finetune.examples=…"
+            )
+        if same.setdefault("finetune", asked) != asked:
+            raise Refusal(
+                f"the last sweep in {study.folder} trained in more than one way: one table shows one. Give every other "
+                "number of conf/finetune a study of its own with name=…"
+            )
+        for row in (row for row in run.rows if row["split"] == TEST):
+            role = row["role"]
+            if role in STARTS:
+                found.setdefault((role, 0), Point(role, 0, row, run, role, None))
+            elif role == "finetuned":
+                found[start, examples] = Point(start, examples, row, run, role, _steps(run))
+    if not any(examples for _, examples in found):
+        raise Refusal(f"the last sweep in {study.folder} has no score of a fine-tuned model on {TEST}.")
+    return Curves(rule, metric, found)
+
+
+def _steps(run: Run) -> int | None:
+    told = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8")).get("finetune") or {}
+    return (told.get("training") or {}).get("steps")
+
+
+def with_equal_steps(first: Curves, second: Study) -> Curves:
+    """The second run's curves, with the first's untouched models and those that happened to have as many steps.
+
+    Refusal where the second run's models did not all have the same number of steps, or another task.
+    """
+    own = curves(second, STEPS)
+    steps = {point.steps for point in own.points.values() if point.examples}
+    if len(steps) > 1 or None in steps:
+        raise Refusal(f"{second.folder} has trainings of {sorted(map(str, steps))} steps: give finetune.steps=… .")
+    if _question(own) != _question(first):
+        raise Refusal(f"{second.folder} asked other rows than the first run: run both with the same task and models.")
+    lent = {key: point for key, point in first.points.items() if not point.examples or {point.steps} == steps}
+    return Curves(STEPS, own.metric, lent | own.points)
+
+
+def _question(found: Curves) -> set[tuple]:
+    """What the untouched models' scores depend on."""
+    return {(key, point.row["fingerprint"]) for key, point in found.points.items() if not point.examples}
+
+
+def verdict(found: Curves) -> Verdict:
+    """The test of non-inferiority that the study's config asks for: a paired bootstrap, one-sided.
+
+    Refusal where a model or the margin is missing, or runs name several.
+    """
+    asked = [point.run.config.get("non_inferiority") for point in found.points.values()]
+    if asked[0] is None or any(one != asked[0] for one in asked):
+        raise Refusal(
+            "the runs of this study name no margin, or several; a run that was there keeps its own. "
+            "Ask for another (non_inferiority.margin=…) in a study of its own, with name=…"
+        )
+    few, many, margin, level = (asked[0][key] for key in ("merged", "base", "margin", "level"))
+    wanted = (("merged", few), ("base", many))
+    absent = [f"{start}@{examples}" for start, examples in wanted if (start, examples) not in found.points]
+    if absent:
+        raise Refusal(
+            f"the study has no {' and no '.join(absent)}, which the test of non-inferiority compares. Run it with "
+            "finetune.of=base,merged and those numbers of examples, or give others: "
+            f"non_inferiority.merged={few} non_inferiority.base={many}."
+        )
+    pair = [found.points[one] for one in wanted]
+    bound = found.change(
+        *pair, level=2 * level - 1
+    ).low  # the lower end of a two-sided interval that leaves out both tails
+    return Verdict(few, many, margin, level, found.change(*pair), bound)
+
+
+def table(found: Curves) -> Table:
+    """One line a number of examples, one column a start."""
+    title = f"{found.metric} on {TEST}, {found.rule}"
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    for name in ("examples", "steps", *(STARTS[start] for start in found.starts)):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for examples in found.examples:
+        own = [found.points.get((start, examples)) for start in found.starts]
+        steps = dict.fromkeys(str(point.steps) for point in own if point is not None and point.steps is not None)
+        cells = ["–" if point is None else area(point.row, found.metric) for point in own]
+        shown.add_row(str(examples), " or ".join(steps) or "–", *cells)
+    return shown
+
+
+def lines(said: Verdict, block: Block) -> Iterator[Line]:
+    """Ours beside published."""
+    yield Line("examples, merged", str(said.merged), block.cells["merged_examples"])
+    yield Line("on par with the base on", str(said.base), block.cells["base_examples"])
+    name = f"merged@{said.merged} − base@{said.base}"
+    yield Line(name, change(said.interval), block.cells["merged_less_base"], said.interval)
+    bound = f"{said.bound:+.3f} ({'non-inferior' if said.shown else 'not shown'})"
+    yield Line(f"bound, margin {-said.margin:+.3f}", bound, block.cells["bound"])
+
+
+def notes(found: Sequence[Curves], block: Block, said: Sequence[Line]) -> Iterator[str]:
+    """What the tables need beside them."""
+    first = found[0]
+    point = next(iter(first.points.values()))
+    row, config = point.row, point.run.config
+    merge = first.points.get(("merged", 0))
+    made = "" if merge is None else f", merged: {merge.row['method']} λ={merge.row['lambda']:g}"
+    count = f"{row['n']} rows" + (f", {row['events']} events" if row.get("events") is not None else "")
+    tuned = config["finetune"]
+    yield (
+        f"Ours: {row['task']}, base {row['base']}, domain model {row['pivot']}{made}, {row['dtype']}; {TEST}: {count}; "
+        f"{tuned['name']}, {tuned['epochs']:g} epochs, seed {tuned['seed']}; {config['bootstrap']['level']:.0%} "
+        "intervals by bootstrap, differences paired."
+    )
+    yield "Nested: the examples of a smaller k are among those of a larger one. One draw and one seed; see seed=."
+    if len(found) == 1:
+        yield "Equal epochs alone: fewer examples also had fewer steps. The second run, see --help, gives all as many."
+    yield from sources(block, said)
+
+
+def contents(asked: Namespace) -> Iterator[Table | str]:
+    """The tables, the picture and the notes."""
+    whole = asked.name.removesuffix(SECOND)
+    if whole != asked.name and (folder(asked).with_name(whole) / "sweep").is_dir():
+        raise Refusal(f"{asked.name} is the second run of {whole} and stands in its table: --name {whole}")
+    first = last_sweep(folder(asked), command(asked))
+    found = [curves(first)]
+    second = folder(asked).with_name(asked.steps_name or asked.name + SECOND)
+    if asked.steps_name or (second / "sweep").is_dir():
+        again = f"{command(asked)} finetune.steps=… name={second.name}"
+        found.append(with_equal_steps(found[0], last_sweep(second, again)))
+    block, said = published("fewshot"), [verdict(one) for one in found]
+    told = list(lines(said[0], block))
+    path = first.folder / PICTURE
+    draw(found, path)
+    for one in found:
+        yield table(one)
+    yield beside(told, title=f"Non-inferiority, {EPOCHS}")
+    for one, words in zip(found, said, strict=True):
+        yield f"{one.rule}: {words.words}"
+        learnt = one.change(one.points["base", words.base], one.points["base", 0])
+        if learnt.low <= 0:  # without that a margin can be kept by models that learnt nothing
+            said_of_it = f"But base@{words.base} is not shown to be better than base@0 ({change(learnt)})"
+            yield f"{said_of_it}: to be as good says little."
+    yield f"picture: {path}"
+    yield from notes(found, block, told)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables and write the picture; 2 with one message where there is nothing to read."""
+    asked = parser("fewshot", __doc__)
+    asked.add_argument("--steps-name", help="name= of the second run, with equal steps (<name>_steps, if it is there)")
+    return show(lambda: contents(asked.parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,105 @@
+"""What the study of merge methods checks of its runs: two that must be one model, and a rule that was not tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from experiments.study import Run
+from patientdx.refusal import Refusal
+
+if TYPE_CHECKING:
+    from patientdx.settings import Settings
+
+
+def identity(averages: Sequence[tuple[str, Run]], split: str, *, weights: bool) -> Iterator[str]:
+    """Whether convex task arithmetic is linear averaging: by what both answered, with `weights` also weight by weight.
+
+    averages: title and run of each merge by linear or task_arithmetic.
+    """
+    linear = {run.config["lambda"]: run for _, run in averages if run.config["merge"]["name"] == "linear"}
+    for title, run in averages:
+        place = run.config["lambda"]
+        if run.config["merge"].get("form") == "convex" and place in linear:
+            yield f"{title} beside linear averaging: {log_probabilities_agree(run, linear[place], split)}."
+            if weights:
+                yield f"{title} beside linear averaging: {weights_agree(run.config, linear[place].config)}."
+
+
+def only_one_moved(runs: Sequence[Run]) -> Iterator[str]:
+    """Says so where one parent is the ancestor, which decides the hierarchical rule without a cosine."""
+    for config in (run.config for run in runs[:1]):
+        given = config.get("ancestor") or {"name": config["pivot_model"]["ancestor"]}
+        for key in ("base_model", "pivot_model"):
+            if config[key]["name"] == given["name"]:
+                yield (
+                    f"The {key.partition('_')[0]} is the ancestor of this pair: the other parent alone has a task "
+                    "vector, and hierarchical takes its layers whole, or none of them. The rule is not tried here; "
+                    "python -m experiments.permuted_heads tries it."
+                )
+
+
+def log_probabilities_agree(a: Run, b: Run, split: str) -> str:
+    """In words, whether two merged models gave every option of every question the same log-probability."""
+    first, second = (_log_p(run, split) for run in (a, b))
+    if first.keys() != second.keys():
+        raise Refusal(f"{a.folder.name} and {b.folder.name} did not answer the same questions; run both again.")
+    gaps = [np.abs(first[name] - second[name]).max() for name in first]
+    if not any(gaps):
+        return f"the log-probabilities of all options of {len(gaps)} questions are equal, bit for bit"
+    return (
+        f"the log-probabilities of {np.count_nonzero(gaps)} of {len(gaps)} questions differ, by {max(gaps):.2g} at most"
+    )
+
+
+def _log_p(run: Run, split: str) -> dict[str, np.ndarray]:
+    """Hashed id -> log-probability of each option, (options,), of the run's merged model."""
+    filters = [("role", "=", "merged"), ("split", "=", split)]
+    table = pq.read_table(run.folder / "predictions.parquet", columns=["id", "log_p"], filters=filters)
+    return {
+        name: np.array(values) for name, values in zip(*(table[c].to_pylist() for c in table.column_names), strict=True)
+    }
+
+
+def weights_agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """In words, whether the merges of two composed configs have the same weights. Reads the parents of both."""
+    from omegaconf import OmegaConf
+
+    from patientdx.settings import parse
+
+    different, elements = differing_weights(*(parse(OmegaConf.create(dict(config))) for config in (a, b)))
+    return (
+        f"{different} of {elements} weights differ" if different else f"all {elements} weights are equal, bit for bit"
+    )
+
+
+def differing_weights(a: Settings, b: Settings) -> tuple[int, int]:
+    """How many weights of two merges differ, and of how many. Refusal where the merges are not of the same tensors.
+
+    They are compared as they would be written, in the dtype of the base's files, a tensor or a layer at a time.
+    """
+    import torch
+
+    from patientdx.merge.curve import evaluate
+    from patientdx.opening import recipe
+
+    found = [recipe(one.ingredients, one.weight, one.cache, adapt=True) for one in (a, b)]
+    if found[0].groups != found[1].groups:
+        raise Refusal(
+            "the two merges are not of the same tensors: give both the same parents, and methods of one scope."
+        )
+    different = elements = 0
+    for group in found[0].groups:
+        first, second = ({name: (curve, merge) for name, curve in merge.curves(group).items()} for merge in found)
+        for name in group:
+            like = found[0].parents[0].read(name)
+            points = [
+                evaluate(curve, merge.weight_of(name), torch.empty_like(like))
+                for curve, merge in (first[name], second[name])
+            ]
+            different += int((points[0] != points[1]).sum())
+            elements += like.numel()
+    return different, elements

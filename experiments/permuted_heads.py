@@ -1,0 +1,216 @@
+"""Does aligning heads matter? A parent with its attention heads in another order, merged with and without alignment.
+
+    python -m experiments.permuted_heads                                       # the default pair, generated questions
+    python -m experiments.permuted_heads pair=medical_7b dtype=bfloat16        # overrides as run.py takes them
+    python -m experiments.permuted_heads --seed 1 task.per_kind=10
+
+The second parent is asked twice, as it is and with its heads moved by `experiments.heads`, which it does not notice. A
+merge that undoes the order is the same in both. Where the base is the pair's own ancestor it has no task vector, and a
+rule by task vectors takes one parent whole: so the merge halfway between the two stands in as a first parent, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from tqdm import tqdm
+
+from experiments.heads import Order, permute
+from experiments.hierarchical_checks import differing_weights
+from experiments.reading import show
+from patientdx import saving, session
+from patientdx.answers import batch_tokens
+from patientdx.checkpoint.locate import REPOSITORY, ModelSource, locate
+from patientdx.kinds import CHOICE
+from patientdx.merge.schedule import layer_of
+from patientdx.opening import curves, parents_of, recipe
+from patientdx.plan import asking_of
+from patientdx.refusal import Refusal
+from patientdx.scoring.choice import score
+from patientdx.settings import Settings, parse
+
+MERGES = {
+    "linear averaging": ("merge=published/linear",),
+    "hierarchical, published": ("merge=published/hierarchical",),
+    "hierarchical, w after alignment": ("merge=varied/hierarchical_aligned",),
+    "the same without alignment": ("merge=varied/hierarchical_aligned", "merge.alignment=none"),
+}
+USUAL = ("dtype=float32", "clinical=false", "splits=[test]")
+QUESTIONS = ("task=numeric_questions", "task.per_kind=4")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model: accuracy on the questions, and of each question the log-probability of yes and of no, (n, 2).
+
+    right: (n,) which of the two is right.
+    """
+
+    log_p: NDArray[np.float64]
+    right: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of questions whose right answer is the likelier one."""
+        return float((self.log_p.argmax(1) == self.right).mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean of -log p of the right answer, in nats: of all that a model might say."""
+        return float(-self.log_p[np.arange(len(self.right)), self.right].mean())
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model with the second parent as it is and with its heads moved; None for a model that it is no part of.
+
+    weights: how many of the merge's weights differ between the two, and of how many. undone: layers whose order of
+    heads was found and taken back, and layers that have another order.
+    """
+
+    first: str
+    name: str
+    plain: Answers
+    moved: Answers | None = None
+    weights: tuple[int, int] | None = None
+    undone: tuple[int, int] | None = None
+
+    @property
+    def change(self) -> float:
+        """The largest change of an answer's log-probability that moving the heads made, in nats."""
+        return float(np.abs(self.moved.log_p - self.plain.log_p).max())
+
+
+def asked_of(*overrides: str) -> Settings:
+    """The settings of a run with these overrides. Refusal for one that Hydra cannot place, as for what is in it."""
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        try:
+            return parse(compose("config", list(overrides)))
+        except HydraException as error:
+            told = str(error).splitlines()[0]
+            raise Refusal(f"{told} Overrides are those of run.py, see python run.py --help.") from None
+
+
+def with_questions(overrides: Sequence[str]) -> list[str]:
+    """The overrides with what is usual here before them, and generated questions where they name no task."""
+    named = any(one.startswith("task=") for one in overrides)
+    return [*USUAL, *(() if named else QUESTIONS), *overrides]
+
+
+def answers(settings: Settings) -> Answers:
+    """What the merge of these settings answers to the yes/no questions of its task."""
+    opened = parents_of(settings.ingredients, settings.cache)
+    live = session.live(opened.checkpoints[0].folder, opened.names, settings.dtype, settings.device, None)
+    merge = recipe(settings.ingredients, settings.weight, settings.cache)
+    model = live.fill(merge, curves(settings.ingredients, settings.cache), (settings.ingredients, settings.weight))
+    data, tokens = session.task_data(settings.task), session.prompts(*asking_of(settings, opened))
+    rows = [i for i, one in enumerate(data.examples) if one.split == settings.reported]
+    done, values = score(model, tokens, rows, batch_tokens=batch_tokens(settings), label="questions")
+    ordered = np.empty_like(values)
+    ordered[done] = values
+    # Of the options the first is yes, label 1.
+    return Answers(ordered, np.array([1 - data.examples[i].label for i in rows]))
+
+
+def undone(settings: Settings, made: Sequence[Order]) -> tuple[int, int]:
+    """Layers in which the merge put the query heads back, and layers whose heads were moved."""
+    back = {layer: " ".join(map(str, order.back())) for layer, order in enumerate(made)
+             if order.heads != tuple(sorted(order.heads))}  # fmt: skip
+    found = {
+        layer_of(name): curve.facts.get("permutation")
+        for name, curve in curves(settings.ingredients, settings.cache).items()
+        if name.endswith("q_proj.weight")
+    }
+    return sum(found[layer] == order for layer, order in back.items()), len(back)
+
+
+def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
+    """The lines of the table, first parent after first parent. Refusal for a task that does not ask yes or no."""
+    given = with_questions(overrides)
+    merges = {name: asked_of(*given, *more) for name, more in MERGES.items()}
+    ends = merges["linear averaging"]
+    if ends.kind != CHOICE:
+        raise Refusal(f"task={ends.task_name} does not ask yes or no: use task=numeric_questions or mortality.")
+    ancestor = merges["hierarchical, published"].ancestor
+    firsts = [ends.base]
+    if ancestor == ends.base:
+        models = [one for one in (*USUAL, *overrides) if not one.startswith("task")]
+        saving.save(asked_of(*models, "merge=published/linear", "task=none", f"save={work / 'halfway'}"))
+        firsts.append(ModelSource("halfway", str(work / "halfway"), chat_template=ends.base.chat_template))
+    made = permute(locate(ends.pivot, ends.cache), work / "moved", seed)
+    pivots = (ends.pivot, ModelSource("moved", str(work / "moved"), chat_template=ends.pivot.chat_template))
+    yield Line("", "the second parent", *(answers(replace(ends, weight=1.0, pivot=pivot)) for pivot in pivots))
+    for first in firsts:
+        called = "base" if first is ends.base else "halfway"
+        yield Line(called, "the first parent", answers(replace(ends, weight=0.0, base=first)))
+        # Of a first parent without a task vector the rules are all one.
+        tried = list(merges)[:2] if len(firsts) > 1 and first is ends.base else list(merges)
+        for name in tqdm(tried, desc=f"first parent {called}", unit="merge", leave=False):
+            plain, moved = (replace(merges[name], base=first, pivot=pivot) for pivot in pivots)
+            found = answers(plain), answers(moved)
+            aligns = plain.merge.given.get("alignment", "none") != "none"
+            back = undone(moved, made) if aligns else None
+            yield Line(called, name, *found, differing_weights(plain, moved), back)
+
+
+def table(lines: Sequence[Line]) -> Table:
+    """A line a model: as it is, with the heads moved, and what that changed."""
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("first parent", "model"):
+        shown.add_column(name, no_wrap=True)
+    numbers = ("accuracy", "loss", "accuracy,\nmoved", "loss,\nmoved", "largest change\nof a log p",
+               "weights\nthat differ", "layers\nundone")  # fmt: skip
+    for name in numbers:
+        shown.add_column(name, justify="right")
+    for line in lines:
+        cells = [f"{line.plain.accuracy:.3f}", f"{line.plain.loss:.3f}", *["–"] * 5]
+        if line.moved is not None:
+            cells[2:5] = f"{line.moved.accuracy:.3f}", f"{line.moved.loss:.3f}", f"{line.change:.2g}"
+        if line.weights is not None:
+            cells[5] = "none" if not line.weights[0] else f"{100 * line.weights[0] / line.weights[1]:.1f} %"
+        if line.undone is not None:
+            cells[6] = f"{line.undone[0]} of {line.undone[1]}"
+        shown.add_row(line.first, line.name, *cells)
+    return shown
+
+
+def contents(asked: argparse.Namespace) -> Iterator[Table | str]:
+    """The table and its notes."""
+    with tempfile.TemporaryDirectory(dir=asked.work) as work:
+        lines = list(study(asked.overrides, asked.seed, Path(work)))
+    settings = asked_of(*with_questions(asked.overrides))
+    yield table(lines)
+    yield (
+        f"{settings.task_name}, base {settings.base.name}, second parent {settings.pivot.name}, {settings.dtype}; "
+        f"{len(lines[0].plain.right)} questions; heads moved with seed {asked.seed}. Loss: the right answer's, in "
+        "nats. Moved: the second parent's heads in another order, of which its own answers know nothing but rounding."
+    )
+    if any(line.first == "halfway" for line in lines):
+        yield (
+            f"The base is the ancestor of this pair and has no task vector, so by the rule {settings.pivot.name} gives "
+            "all layers. Halfway is linear averaging of the two: as a first parent it has a task vector of its own."
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 2 with one message where there is none to print."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.permuted_heads", description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", help="as run.py takes them: base_model=… task.per_kind=10 …")
+    parser.add_argument("--seed", type=int, default=0, help="of the orders of heads")
+    parser.add_argument("--work", type=Path, help="folder for two models while it runs; else the system's own")
+    asked = parser.parse_args(arguments)
+    return show(lambda: contents(asked))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,113 @@
+"""experiments.all and experiments.cost: every study that has results in one report, and what it takes."""
+
+import base64
+from pathlib import Path
+
+import pytest
+from swept_runs import one_run, strengths
+
+from experiments import all as every
+from experiments import cost
+from experiments.reading import OVERLAYS, command, parser, stems, studies
+from patientdx.results import write_json
+
+STEMS = {path.stem for path in OVERLAYS.glob("*.yaml")}
+
+
+@pytest.fixture
+def output(tmp_path):
+    """Two studies with results (one of them small, one refused by its script), and folders that are none."""
+    folder = tmp_path / "outputs"
+    for name in ("lambda_curve", "lambda_curve_small"):
+        one_run(folder / name, 0, "slerp", 0.4, strengths(1.5, 1.0), seconds={"scoring": 7.0, "metrics": 1.0})
+        one_run(folder / name, 1, "slerp", 0.7, strengths(0.9, 2.5), seconds={"scoring": 14.0})
+    one_run(folder / "transfer", 0, "slerp", 0.4, strengths(1.0, 1.0))
+    one_run(folder / "mine", 0, "slerp", 0.4, strengths(1.0, 1.0))
+    one_run(folder / "mortality_alone", 0, "none", None, {("merged", "test"): 0.1})
+    (folder / "lambda_curve" / "curve.png").write_bytes(b"picture")
+    (folder / "lambda_curve" / "report.html").write_text("page")
+    return folder
+
+
+def test_studies_are_found_by_their_files(output):
+    assert set(stems()) == STEMS
+    assert stems()[0] == "lambda_curve"  # as README.md has them
+    found = studies(output)
+    assert found.keys() == STEMS
+    assert {stem: names for stem, names in found.items() if names} == {
+        "lambda_curve": ["lambda_curve", "lambda_curve_small"],
+        "transfer": ["transfer"],
+    }
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_one_report_holds_what_ran_and_names_what_did_not(output, tmp_path, capsys, form):
+    place = tmp_path / f"all.{form}"
+    assert every.main(["--output", str(output), "--to", str(place)]) == 0
+    said, text = capsys.readouterr().out, place.read_text()
+    assert "SLERP λ (pilot)" in text  # the script's own table
+    assert "size=small: it shows that the study runs" in text
+    assert "is of mortality: λ goes from mortality to other tasks" in text  # transfer refuses, and the rest goes on
+    assert "transfer: the last sweep" in said
+    picture = base64.b64encode(b"picture").decode() if form == "html" else "outputs/lambda_curve/curve.png"
+    assert picture in text
+    assert "outputs/lambda_curve/report.html" in text
+    assert str(tmp_path) not in text.replace(f"output={output}", "")
+    absent = text[text.index("Not run yet") :]
+    assert all(f"experiment={stem}" in absent for stem in STEMS - {"lambda_curve", "transfer"})
+    assert "experiment=lambda_curve" not in absent
+    assert "7B, estimate" in text
+    assert f"written: {place}" in said
+
+
+def test_a_script_that_fails_leaves_its_message_and_the_output_as_it_was(output, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.transfer.main", lambda arguments: 1 / 0)
+    monkeypatch.setenv("COLUMNS", "77")
+    (part,) = [one for one in every.parts(output) if one.name == "transfer"]
+    assert part.fault == "failed: ZeroDivisionError: division by zero"
+    assert every.os.environ["COLUMNS"] == "77"
+    print("heard")
+    assert capsys.readouterr().out == "heard\n"
+
+
+def test_a_place_that_will_not_do_is_refused(tmp_path, capsys):
+    assert every.main(["--output", str(tmp_path / "none")]) == 2
+    assert "nothing was run yet" in capsys.readouterr().err
+    assert every.main(["--output", str(tmp_path), "--to", "x.pdf"]) == 2
+    assert "give a name that ends in .html or .md" in capsys.readouterr().err
+
+
+def test_the_command_of_a_folder_is_the_one_that_made_it():
+    def of(*words: str) -> str:
+        return command(parser("transfer", "x").parse_args(words))
+
+    assert of() == "python run.py experiment=transfer"
+    assert of("--name", "transfer_small") == "python run.py experiment=transfer size=small"
+    assert of("--name", "x", "--output", "o") == "python run.py experiment=transfer name=x output=o"
+
+
+def test_cost_counts_each_answer_once_and_scales_by_parameters(output, capsys):
+    write_json(
+        {"fingerprint": "f", "seconds": 36.0, "peak_memory_bytes": 2_000_000_000},
+        next((output / "lambda_curve").glob("mortality*")) / "finetune.json",
+    )
+    found = {one.name: one for one in cost.costs(output)}
+    one = found["lambda_curve"]
+    answers = 4 * (60 + 80)  # base, pivot and two merges
+    assert (one.answers, one.tokens) == (answers, answers * 100)
+    assert one.speed == pytest.approx((2000 + 1000) / 2)  # the middle of what its runs had
+    assert one.spent == 22.0
+    assert one.hours == pytest.approx((answers * 100 / 1500 + 36) / 3600)
+    assert one.scaled(7.0) is None  # the size of that base is not known
+    assert found["transfer"].speed is None
+    assert cost.main(["--output", str(output)]) == 0
+    out = capsys.readouterr().out
+    assert "Training took at most 2.00 GB" in out
+    assert cost.main(["--output", str(Path(output) / "none")]) == 2
+    assert "no study below" in capsys.readouterr().err
+
+
+def test_hours_grow_with_parameters():
+    one = cost.Cost("x", 10, 3600.0, 1.0, 0.0, 0.0, 0, 0.1345)
+    assert one.hours == 1.0
+    assert one.scaled(cost.larger()["7B"]) == pytest.approx(7.24 / 0.1345)

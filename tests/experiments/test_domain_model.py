@@ -1,0 +1,204 @@
+"""A domain model made on a tiny base, and the two studies that merge it, from the first command to the last table."""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+import torch
+from command_line import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from experiments import domain_model, fewshot, forgetting
+from patientdx import ordering, session
+from patientdx.checkpoint.patients import MARK
+from patientdx.checkpoint.read import Checkpoint
+from patientdx.finetune import build
+from patientdx.finetune.train import train
+from patientdx.pipeline import run
+from patientdx.results import write_json
+from patientdx.settings import parse
+
+HOSPITAL = "task.synthetic={stays: 40, seed: 1}"
+QUICK = ("finetune.batch=4", "finetune.at_once=4", "finetune.learning_rate=5e-3", "task.threads=1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trained_here():
+    """Trains in this process, on one thread; the list of what was trained."""
+    done, before = [], torch.get_num_threads()
+
+    def in_this_process(job, start, into, work):
+        done.append(job)
+        return train(start, into, work, job.how, list(job.texts), [], list(map(list, job.options)), job.device)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_run", in_this_process)
+        patch.setattr(build, "draw", lambda facts, path: None)  # a picture of the loss each time
+        torch.set_num_threads(1)
+        yield done
+    torch.set_num_threads(before)
+    session.live.cache_clear()
+
+
+def command(base, where, *more: str) -> list[str]:
+    """What comes after `python -m experiments.domain_model`, for the tiny base."""
+    given = [f"base_model.source={base}", "base_model.adapter=null", HOSPITAL, *QUICK, f"cache={where}/cache"]
+    return ["--output", str(where), "--examples", "8", *given, *more]
+
+
+@pytest.fixture(scope="module")
+def made(tiny_base, tmp_path_factory):
+    """Where the domain model lies."""
+    where = tmp_path_factory.mktemp("study")
+    assert domain_model.main(command(tiny_base, where)) == 0
+    return where
+
+
+def test_it_is_a_whole_model_with_what_it_took_beside_it(made, tiny_base):
+    folder = made / "domain_model"
+    ours, base = Checkpoint(folder), Checkpoint(tiny_base)
+    assert list(ours.tensors) == list(base.tensors)
+    assert not all(torch.equal(ours.read(name), base.read(name)) for name in base.tensors)
+    assert (folder / "tokenizer.json").read_bytes() == (tiny_base / "tokenizer.json").read_bytes()
+    told = json.loads((folder / "training.json").read_text())
+    assert (told["title"], told["texts"], told["steps"]) == ("lora(base) 8 on record_qa_short", 8, 2)
+    assert told["seconds"] > 0
+    assert told["peak_memory_bytes"] > 1e8
+    assert told["task"]["settings"]["fractions"]["train"] == 0.9
+    assert told["holds_patients"] is False
+    assert not (folder / MARK).exists()
+    origin = json.loads((folder / "provenance.json").read_text())
+    assert "merge" in json.dumps(origin)
+    assert str(made) not in json.dumps(told)
+
+
+def test_the_same_command_trains_once_and_gives_the_same_bits_anywhere(made, tiny_base, tmp_path, trained_here, capsys):
+    before, digest = len(trained_here), json.loads((made / "domain_model" / "training.json").read_text())["sha256"]
+    assert domain_model.main(command(tiny_base, made)) == 0
+    printed = capsys.readouterr().out
+    assert f"sha256 {digest}" in printed
+    assert "2 steps, " in printed
+    assert "GB of memory at its peak" in printed
+    assert len(trained_here) == before
+    shutil.rmtree(made / "cache" / "finetuned")  # what is written needs no cache
+    assert domain_model.main(command(tiny_base, made)) == 0
+    assert domain_model.main(command(tiny_base, tmp_path)) == 0
+    assert len(trained_here) == before + 1
+    assert json.loads((tmp_path / "domain_model" / "training.json").read_text())["sha256"] == digest
+    one, other = (next((where / "domain_model").glob("*.safetensors")) for where in (made, tmp_path))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_another_model_does_not_take_its_place(made, tiny_base, trained_here, capsys):
+    before = len(trained_here)
+    assert domain_model.main(command(tiny_base, made, "finetune.seed=1")) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"{made}/domain_model holds another domain model (lora(base) 8 on record_qa_short): delete it" in said.err
+    assert len(trained_here) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["finetune.of=pivot"], "a domain model is a base fine-tuned on train: leave finetune.of"),
+        (["finetune=none"], "a domain model is a base fine-tuned on train"),
+        (["no_such_group=x"], "Could not override 'no_such_group'"),
+        (["finetune.epochs=0"], "finetune.epochs=0: give a number above 0."),
+    ],
+)
+def test_what_cannot_be_is_one_message(tiny_base, tmp_path, words, said, capsys):
+    assert domain_model.main(command(tiny_base, tmp_path, *words)) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_clinical_dialogue_is_read_from_the_folder_that_is_named(tmp_path, capsys):
+    assert domain_model.main(["--output", str(tmp_path), "--data", "/nowhere"]) == 2
+    assert "data=/nowhere has no folder or file dialogue_to_section" in capsys.readouterr().err
+
+
+def test_patients_records_are_asked_about_first_and_mark_the_folder(tiny_base, tmp_path, monkeypatch, capsys):
+    load = session.task_data.__wrapped__
+    closed = lru_cache(maxsize=2)(lambda task: replace(load(task), open_data=False))
+    monkeypatch.setattr(session, "task_data", closed)
+    assert domain_model.main(command(tiny_base, tmp_path)) == 2
+    assert "is not open, and a model can give it away. Say save_patients=true" in capsys.readouterr().err
+    assert domain_model.main(command(tiny_base, tmp_path, "save_patients=true")) == 0
+    assert (tmp_path / "domain_model" / MARK).is_file()
+
+
+def swept(stem: str, *more: str):
+    """The settings of each job of a study with size=small, in the order that the sweep has them."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        study = [f"experiment={stem}", "size=small", *more]
+        cfg = compose("config", study, return_hydra_config=True)
+        words = ordering.ordered([f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items()])
+        axes = OverridesParser.create().parse_overrides(words)
+        jobs = [[]]
+        for axis in axes:
+            one = axis.get_value_element_as_str
+            values = list(axis.sweep_string_iterator()) if axis.is_sweep_override() else [one()]
+            jobs = [[*job, f"{axis.get_key_element()}={value}"] for job in jobs for value in values]
+        for job in jobs:
+            yield parse(compose("config", [*study, *job]), sweep=True)
+
+
+def studied(stem: str, made, tiny_base, *more: str) -> int:
+    """Run every job in this process and leave its pointer; how many there were."""
+    words = [f"base_model.source={tiny_base}", "base_model.adapter=null", f"output={made}", f"cache={made}/cache",
+             "dtype=float32", "tracking=none", *more]  # fmt: skip
+    place = None
+    for place, settings in enumerate(swept(stem, *words)):
+        folder = run(settings).folder
+        write_json({"folder": folder.name, "reused": False, "seconds": {}}, folder.parent / "sweep" / f"{place}.json")
+    return place + 1
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+def test_forgetting_runs_and_reads(made, tiny_base, capsys, wide):
+    sweep = "hydra.sweeper.params.merge=slerp"  # both methods over both tasks: the sweep itself is conf's
+    assert studied("forgetting", made, tiny_base, "task.limit=4", sweep) == 6
+    capsys.readouterr()
+    assert forgetting.main(["--output", str(made), "--name", "forgetting_small"]) == 0
+    printed = capsys.readouterr().out
+    for line in (
+        "base ",
+        "domain model ",
+        "slerp λ=0.5",
+        "domain gained",
+        "forgotten, numeric_questions",
+    ):
+        assert line in printed, line
+    assert "record_qa_short exact_match" in printed
+    assert "numeric_questions accuracy" in printed
+    assert (made / "forgetting_small" / "forgetting.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_fewshot_runs_and_reads(made, tiny_base, capsys, wide, trained_here):
+    before = len(trained_here)
+    few = ("non_inferiority.merged=4", "non_inferiority.base=12", "task.limit=24", "task.synthetic.stays=120",
+           "finetune.learning_rate=5e-3", "task.threads=1", "finetune.batch=4")  # fmt: skip
+    sweep = "hydra.sweeper.params={finetune.of: 'base,merged', finetune.examples: '4,12'}"
+    assert studied("fewshot", made, tiny_base, sweep, *few) == 4
+    assert len(trained_here) == before + 4
+    again = ("hydra.sweeper.params={finetune.of: 'base,merged', finetune.examples: '4'}", "finetune.steps=3",
+             "name=fewshot_small_steps")  # fmt: skip
+    assert studied("fewshot", made, tiny_base, *few, *again) == 2
+    capsys.readouterr()
+    assert fewshot.main(["--output", str(made), "--name", "fewshot_small"]) == 0
+    printed = capsys.readouterr().out
+    assert "auroc on test, equal epochs" in printed
+    assert "auroc on test, equal steps" in printed
+    assert printed.count("merged@4") >= 3
+    assert "margin -0.050 fixed beforehand" in printed
+    assert "64 examples" in printed
+    assert (made / "fewshot_small" / "fewshot.png").read_bytes().startswith(b"\x89PNG")
+    texts = {len(job.texts): job.texts for job in trained_here[before:]}
+    assert texts[12][:4] == texts[4]

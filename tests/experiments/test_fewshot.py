@@ -1,0 +1,134 @@
+"""Learning curves and the test of non-inferiority, from result folders of trainings."""
+
+import pytest
+from graded_studies import ACCURACY, one_run
+
+from experiments import fewshot
+from experiments.study import last_sweep
+
+ASKED = {"merged": 16, "base": 64, "margin": 0.1, "level": 0.95}
+SHARES = {("base", 0): 0.5, ("merged", 0): 0.55, ("base", 16): 0.6, ("base", 64): 0.8, ("merged", 16): 0.78,
+          ("merged", 64): 0.9}  # fmt: skip
+STEPS = {16: 6, 64: 24}
+
+
+def run_all(study, shares=None, asked=ASKED, steps=None, given=None, **more):
+    """A run for each start and number of examples."""
+    shares = SHARES | (shares or {})
+    trained = [key for key in shares if key[1]]
+    for job, (start, examples) in enumerate(trained):
+        told = f"lora({start}) {examples}" + (f" {given} steps" if given else "")
+        models = [("merged", "slerp", 0.5, shares["merged", 0]), ("base", None, 0.0, shares["base", 0]),
+                  ("finetuned", told, None, shares[start, examples])]  # fmt: skip
+        tuned = {"name": "lora", "of": start, "examples": examples, "epochs": 3, "seed": 0, "steps": given} | more
+        taken = given or (steps or STEPS)[examples]
+        one_run(study, job, "numbers", ACCURACY, models, finetune=tuned, non_inferiority=asked,
+                told={"training": {"steps": taken}})  # fmt: skip
+    return study
+
+
+@pytest.fixture
+def study(tmp_path):
+    return run_all(tmp_path / "fewshot")
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "220")
+
+
+def ask(study, capsys, *more: str) -> tuple[int, str, str]:
+    code = fewshot.main(["--output", str(study.parent), "--name", study.name, *more])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def plain(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_the_curves_begin_with_the_models_as_they_are(study, capsys):
+    code, text, _ = ask(study, capsys)
+    assert code == 0
+    lines = plain(text)
+    assert "accuracy on test, equal epochs" in lines
+    assert next(line for line in lines if line.startswith("0 –")).startswith("0 – 0.500 [")
+    assert " 0.550 [" in next(line for line in lines if line.startswith("0 –"))
+    assert next(line for line in lines if line.startswith("16 6 ")).startswith("16 6 0.600 [")
+    assert next(line for line in lines if line.startswith("64 24 ")).startswith("64 24 0.800 [")
+    assert (study / fewshot.PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert any(line.startswith("examples, merged 16 64 examples V") for line in lines)
+    assert "Equal epochs alone" in text
+    assert "to be as good says little" not in text
+
+
+def test_to_be_as_good_as_a_base_that_learnt_nothing_says_little(tmp_path, capsys):
+    dull = run_all(tmp_path / "dull", {("base", 64): 0.5, ("merged", 16): 0.5})
+    text = ask(dull, capsys)[1]
+    assert "merged@16 is non-inferior to base@64" in text
+    assert (
+        "But base@64 is not shown to be better than base@0 (+0.000 [+0.000, +0.000]): to be as good says little."
+        in text
+    )
+
+
+def test_the_margin_decides_and_not_whether_the_difference_is_zero(study, tmp_path, capsys):
+    said = fewshot.verdict(fewshot.curves(last_sweep(study, "x")))
+    assert said.interval.value == pytest.approx(-0.0167, abs=0.01)
+    assert -0.1 < said.bound < said.interval.value
+    assert said.interval.level == 0.9  # as the run has it; the bound is one-sided at 0.95
+    assert said.shown
+    assert "merged@16 is non-inferior to base@64: difference -0.017 [" in ask(study, capsys)[1]
+    strict = run_all(tmp_path / "strict", asked=ASKED | {"margin": 0.01})
+    assert "merged@16 is not shown to be non-inferior to base@64" in ask(strict, capsys)[1]
+    worse = run_all(tmp_path / "worse", {("merged", 16): 0.6})
+    assert "is not shown to be non-inferior to base@64: difference -0.200" in ask(worse, capsys)[1]
+
+
+def test_a_one_sided_bound_is_the_end_of_a_two_sided_interval(study):
+    found = fewshot.curves(last_sweep(study, "x"))
+    pair = found.points["merged", 16], found.points["base", 64]
+    assert fewshot.verdict(found).bound == found.change(*pair, level=0.9).low
+
+
+def test_equal_steps_are_a_second_run_with_what_the_first_had_already(study, capsys):
+    run_all(study.with_name("fewshot_steps"), {("merged", 16): 0.82, ("base", 16): 0.7}, given=24)
+    code, text, _ = ask(study, capsys)
+    assert code == 0
+    lines = plain(text)
+    assert "accuracy on test, equal steps" in lines
+    assert any(line.startswith("16 24 0.700 [") for line in lines)
+    assert any(
+        line.startswith("equal steps: merged@16 is non-inferior to base@64: difference +0.025") for line in lines
+    )
+    assert any(line.startswith("equal epochs: merged@16 ") for line in lines)
+
+
+def test_a_second_run_of_other_rows_or_of_several_lengths_is_refused(study, capsys):
+    run_all(study.with_name("fewshot_steps"), {("base", 0): 0.4}, given=24)
+    assert "fewshot_steps asked other rows than the first run" in ask(study, capsys)[2]
+    assert (
+        "fewshot_steps is the second run of fewshot and stands in its table: --name fewshot"
+        in ask(study.with_name("fewshot_steps"), capsys)[2]
+    )
+    run_all(study.with_name("other"))
+    assert "has trainings of ['24', '6'] steps: give finetune.steps=" in ask(study, capsys, "--steps-name", "other")[2]
+
+
+def test_gaps_mixtures_and_margins_that_change_are_refused(study, tmp_path, capsys):
+    few = run_all(tmp_path / "few", asked=ASKED | {"merged": 8})
+    assert "the study has no merged@8, which the test of non-inferiority compares" in ask(few, capsys)[2]
+    mixed = run_all(tmp_path / "mixed", learning_rate=1e-4)
+    run_all(mixed, {("base", 16): 0.6}, learning_rate=1e-4)
+    one_run(mixed, 9, "numbers", ACCURACY, [("finetuned", "lora(base) 8", None, 0.5)], non_inferiority=ASKED,
+            finetune={"name": "lora", "of": "base", "examples": 8, "epochs": 9, "seed": 0})  # fmt: skip
+    assert "trained in more than one way" in ask(mixed, capsys)[2]
+    none = run_all(tmp_path / "none", asked=None)
+    assert "name no margin, or several" in ask(none, capsys)[2]
+    untrained = tmp_path / "untrained"
+    one_run(untrained, 0, "numbers", ACCURACY, [("base", None, 0.0, 0.5)], finetune={"name": "none"})
+    assert "fine-tuned nothing on so many examples" in ask(untrained, capsys)[2]
+
+
+def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
+    assert ask(tmp_path / "fewshot", capsys)[0] == 2

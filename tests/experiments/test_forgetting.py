@@ -1,0 +1,127 @@
+"""The trade-off's tables and picture, from result folders of two tasks."""
+
+import json
+
+import pytest
+from graded_studies import ACCURACY, EXACT, one_run
+
+from experiments import forgetting
+from experiments.study import last_sweep
+
+# The share of questions that each model has right: the domain model gains 0.5 in its domain and forgets 0.3.
+DOMAIN = {"base": 0.2, "pivot": 0.7, 0.25: 0.5, 0.5: 0.65, 0.75: 0.68}
+GENERAL = {"base": 0.9, "pivot": 0.6, 0.25: 0.88, 0.5: 0.85, 0.75: 0.62}
+DRAWN = {0.25: {"pilot": 0.5, "test": 0.7}}  # best on test, not on pilot
+
+
+def run_all(study, domain=DOMAIN, general=GENERAL, *, weights=(0.25, 0.5, 0.75), **more):
+    """Every λ of slerp, each task after the other."""
+    job = 0
+    for weight in weights:
+        for task, metrics, shares in (("records", EXACT, domain), ("numbers", ACCURACY, general)):
+            models = [("merged", "slerp", weight, shares[weight])]
+            models += [("base", None, 0.0, shares["base"]), ("pivot", None, 1.0, shares["pivot"])]
+            one_run(study, job, task, metrics, models, domain="records", **more)
+            job += 1
+    return study
+
+
+@pytest.fixture
+def study(tmp_path):
+    return run_all(tmp_path / "forgetting", DOMAIN | DRAWN)
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "220")
+
+
+def ask(study, capsys, *more: str) -> tuple[int, str, str]:
+    code = forgetting.main(["--output", str(study.parent), "--name", study.name, *more])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def line(text: str, start: str) -> str:
+    return " ".join(next(line for line in text.splitlines() if line.strip().startswith(start)).split())
+
+
+def test_the_table_has_every_model_with_what_it_forgot_and_lambda_is_chosen_on_pilot(study, capsys):
+    code, text, _ = ask(study, capsys)
+    assert code == 0
+    assert "records exact_match numbers accuracy F, numbers" in " ".join(text.split())
+    assert line(text, "base ").startswith("base 0.200 [")
+    assert line(text, "domain model ").startswith("domain model 0.700 [")
+    assert " +0.300 [" in line(text, "domain model ")
+    assert line(text, "slerp λ=0.25 ").startswith("slerp λ=0.25 0.700 [")  # as good as any on test
+    assert line(text, "slerp λ=0.5 * ").startswith("slerp λ=0.5 * 0.650 [")
+    assert " +0.050 [" in line(text, "slerp λ=0.5 * ")
+
+
+def test_what_is_gained_kept_and_won_back_stands_beside_what_was_published(study, capsys):
+    _, text, _ = ask(study, capsys)
+    for start, value in {
+        "domain gained": "+0.500", "forgotten, numbers": "+0.300", "slerp λ=0.5: domain over base": "+0.450",
+        "slerp λ=0.5: won back, numbers": "+0.250",
+    }.items():  # fmt: skip
+        assert line(text, start).startswith(f"{start} {value} [")
+        assert line(text, start).endswith("not recovered U same")
+    assert "slerp λ=0.5 keeps 90% of what the domain gained and wins back 83% of what was forgotten." in text
+    assert "arXiv 2604.01538" in text
+    assert (study / forgetting.PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_nothing_was_forgotten_nothing_is_won_back(tmp_path, capsys):
+    _, text, _ = ask(run_all(tmp_path / "same", general=dict.fromkeys(GENERAL, 0.6)), capsys)
+    assert "numbers: no forgetting is shown (F +0.000 [+0.000, +0.000])" in text
+    assert "keeps" not in text
+    _, text, _ = ask(run_all(tmp_path / "none", dict.fromkeys(DOMAIN, 0.3)), capsys)
+    assert "The domain model is not shown to be better in its domain" in text
+
+
+def test_a_task_that_no_parent_can_do_has_no_say_in_lambda(tmp_path, capsys):
+    study = run_all(tmp_path / "forgetting", general=dict.fromkeys(GENERAL, 0.0) | {0.25: 0.4})
+    found = forgetting.curves(last_sweep(study, "x", by=("task",)))
+    assert found.chosen("slerp").weight == 0.75  # by the domain alone
+    assert "Neither parent can do numbers at all" in ask(study, capsys)[1]
+
+
+def test_a_chosen_parent_is_called_one(tmp_path, capsys):
+    shares = [
+        {**one, 0.0: one["base"], 1.0: one["pivot"]}
+        for one in (dict.fromkeys(DOMAIN, 0.1), dict.fromkeys(GENERAL, 0.1))
+    ]
+    for one, ends in zip(shares, ((0.2, 0.7), (0.9, 0.6)), strict=True):
+        one |= dict(zip(("base", "pivot"), ends, strict=True)) | dict(zip((0.0, 1.0), ends, strict=True))
+    study = run_all(tmp_path / "ends", *shares, weights=(0.0, 0.5, 1.0))
+    assert "numbers: slerp λ=1 is a parent; of slerp no merge between did better on pilot." in ask(study, capsys)[1]
+
+
+def test_a_single_task_is_no_trade_off(study, tmp_path, capsys):
+    code, out, err = ask(study, capsys, "--domain", "poems")
+    assert (code, out) == (2, "")
+    assert "asked records, numbers; a trade-off needs the domain's task (poems) and another" in err
+    for job in (1, 3, 5):
+        (study / "sweep" / f"{job}.json").unlink()
+    assert "asked records; a trade-off needs the domain's task (records) and another" in ask(study, capsys)[2]
+
+
+def test_gaps_few_weights_and_shared_patients_are_refused(study, tmp_path, capsys):
+    (study / "sweep" / "5.json").unlink()
+    assert "have other models each: a table has no gaps" in ask(study, capsys)[2]
+    (study / "sweep" / "4.json").unlink()
+    for job in (2, 3):
+        (study / "sweep" / f"{job}.json").unlink()
+    assert "has fewer than two λ: there is no curve" in ask(study, capsys)[2]
+    shared = run_all(tmp_path / "shared", shared=True)
+    assert "60 of 60 patients of the test split are in the pilot split too" in ask(shared, capsys)[2]
+
+
+def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
+    code, _, err = ask(tmp_path / "forgetting_small", capsys)
+    assert code == 2
+    assert f"python run.py experiment=forgetting size=small output={tmp_path}" in err
+
+
+def test_the_runs_say_which_task_is_the_domains(study):
+    assert {json.dumps(run.config["domain"]) for run in last_sweep(study, "x", by=("task",)).runs} == {'"records"'}
