@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, environment, forked, launch, rows_of, small, the_one
+from command_line import ROOT, environment, forked, launch, rows_of, small
 
 # `--multi_gpu` is accelerate's word for several processes; without it, it starts one where there is no second GPU.
 ACCELERATE = (
@@ -24,46 +24,36 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(place, tiny_base, tiny_pivot) -> list[subprocess.CompletedProcess]:
-    """A single run and a sweep in one process."""
-    arguments = small(tiny_base, tiny_pivot)
-    commands = [[*arguments, "output=alone"], [SWEEP[0], *arguments, "output=alone", "name=sweep", SWEEP[1]]]
-    return forked(place, commands)
+def alone(place, tiny_base, tiny_pivot) -> subprocess.CompletedProcess:
+    """A sweep in one process."""
+    (done,) = forked(place, [[SWEEP[0], *small(tiny_base, tiny_pivot), "output=alone", SWEEP[1]]])
+    return done
 
 
 @pytest.fixture(scope="module")
-def pair(place, tiny_base, tiny_pivot) -> list[subprocess.CompletedProcess]:
-    """The same in two."""
-    arguments = small(tiny_base, tiny_pivot)
-    return [
-        launch(place, *arguments, "output=pair", program=ACCELERATE),
-        launch(place, SWEEP[0], *arguments, "output=pair", "name=sweep", SWEEP[1], program=ACCELERATE),
-    ]
+def pair(place, tiny_base, tiny_pivot) -> subprocess.CompletedProcess:
+    """The same in two; a single run in two is in test_evaluated_run.py."""
+    return launch(place, SWEEP[0], *small(tiny_base, tiny_pivot), "output=pair", SWEEP[1], program=ACCELERATE)
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_single_run_in_two_processes_gives_the_same_metrics(pair, place):
-    assert pair[0].returncode == 0, pair[0].stderr
-    ours, theirs = the_one(place, "alone/default/mortality_*"), the_one(place, "pair/default/mortality_*")
-    assert ours.name == theirs.name
-    assert rows_of(ours) == rows_of(theirs)
-    assert json.loads((theirs / "provenance.json").read_text())["scoring"]["processes"] == 2
-
-
-@pytest.mark.usefixtures("alone")
-def test_a_sweep_in_two_processes_gives_the_same_table(pair, place):
-    assert pair[1].returncode == 0, pair[1].stderr
-    assert (place / "alone/sweep/sweep.csv").read_bytes() == (place / "pair/sweep/sweep.csv").read_bytes()
-    assert sorted(path.name for path in place.glob("pair/sweep/*")) == sorted(
-        path.name for path in place.glob("alone/sweep/*")
-    )
+def test_a_sweep_in_two_processes_gives_the_same_table_and_metrics(pair, place):
+    assert pair.returncode == 0, pair.stderr
+    ours, theirs = place / "alone/default", place / "pair/default"
+    assert (ours / "sweep.csv").read_bytes() == (theirs / "sweep.csv").read_bytes()
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (ours, theirs)]
+    assert names[0] == names[1]
+    runs = [name for name in names[0] if name.startswith("mortality_")]
+    assert len(runs) == 2
+    for name in runs:
+        assert rows_of(ours / name) == rows_of(theirs / name)
+        assert json.loads((theirs / name / "provenance.json").read_text())["scoring"]["processes"] == 2
     assert len(list(place.glob("pair/scores/*"))) == len(list(place.glob("alone/scores/*")))
 
 
 def test_only_the_first_process_speaks(pair, alone):
-    for two, one in zip(pair, alone, strict=True):
-        assert len(two.stdout.splitlines()) == len(one.stdout.splitlines())
-        assert two.stderr.strip() == ""
+    assert len(pair.stdout.splitlines()) == len(alone.stdout.splitlines())
+    assert pair.stderr.strip() == ""
 
 
 def test_a_refusal_ends_both_and_is_said_once(place, tiny_base, tiny_pivot):

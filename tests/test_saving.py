@@ -73,13 +73,6 @@ def test_two_processes_write_the_same_bytes(merged, place, merge_only):
     assert weights(place / "merged_by_two") == weights(place / "merged")
 
 
-@pytest.mark.usefixtures("merged")
-def test_a_refusal_is_said_once_by_two_processes(place, merge_only):
-    done = launch(place, *merge_only, "lambda=0.7", "save=merged", program=ACCELERATE)
-    assert done.returncode != 0
-    assert done.stderr.count("holds another merge") == 1
-
-
 def test_dry_run_says_what_it_takes_and_writes_nothing(place, arguments, tiny_base):
     done = launch(place, *arguments, "dry_run=true", "save=never", "save_dtype=float16")
     assert done.returncode == 0, done.stderr

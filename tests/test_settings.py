@@ -127,7 +127,7 @@ def test_no_merge_has_no_lambda():
         (["merge.collinear=null"], "merge.collinear must be a number, got None."),
         (["task.window_hours=long"], "task.window_hours must be a whole number, got 'long'."),
         (["task.question=3"], "task.question must be a word, got 3."),
-        (["task.kind=essay"], "task.kind=essay: it is one of choice, multiple_choice, generate."),
+        (["task.kind=essay"], "task.kind=essay: it is one of choice, multiple_choice, generate, rank."),
         (["splits=[x]"], "splits=['x']: give one or more of train, pilot, test."),
         (["splits=[test,x]"], "splits=['test', 'x']: give one or more of train, pilot, test."),
         (["splits=[]"], "splits=[]: give one or more of train, pilot, test."),
