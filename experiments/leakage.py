@@ -9,18 +9,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from experiments.published import MARKS, Block, published
+from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, last_sweep
 from patientdx.refusal import Refusal
 
@@ -169,26 +168,18 @@ def _signed(one: Mapping[str, Any]) -> str:
     return f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
 
 
+def contents(asked: Namespace) -> Iterator[Table | str]:
+    """Both tables, and what they need beside them."""
+    study = last_sweep(folder(asked), command(asked))
+    found, block = models(study), published("leakage")
+    yield from (scores(found), attacks(found))
+    yield from (*notes(found), *controls(found), *direction(found, block))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 2 with one message where there is none to print."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.leakage", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("outputs"), help="output= of the run")
-    parser.add_argument("--name", default="leakage", help="name= of the run")
-    asked = parser.parse_args(arguments)
-    command = "python run.py experiment=leakage"
-    command += "" if asked.name == "leakage" else f" name={asked.name}"
-    command += "" if asked.output == Path("outputs") else f" output={asked.output}"
-    try:
-        study = last_sweep(asked.output.expanduser() / asked.name, command)
-        found, block = models(study), published("leakage")
-    except Refusal as fault:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
-        return 2
-    console = Console(highlight=False, markup=False)
-    console.print(scores(found), attacks(found))
-    for note in (*notes(found), *controls(found), *direction(found, block)):
-        console.print(note, soft_wrap=True)
-    return 0
+    asked = parser("leakage", __doc__)
+    return show(lambda: contents(asked.parse_args(arguments)))
 
 
 if __name__ == "__main__":

