@@ -32,10 +32,10 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
     rows = []
     points = {point.role: point for point in asked.points}
     for role, split in asked.keys:
-        labels, subjects, scores = _labels(asked, split), _subjects(asked, split), found[role, split]
-        row = {"task": settings.task_name, "split": split, **_place(points[role]), "role": role}
+        labels, subjects, scores = _labels(asked, split), subjects_of(asked, split), found[role, split]
+        row = {"task": settings.task_name, "split": split, **placed(points[role]), "role": role}
         tabular = points[role].tabular is not None
-        names = {"base": None, "pivot": None} if tabular else _names(settings)
+        names = {"base": None, "pivot": None} if tabular else parent_names(settings)
         row |= names | _metrics(settings, scores.probability, labels, subjects)
         row |= {"n": len(labels), "events": int(labels.sum()), "prevalence": float(labels.mean()),
                 "patients": len(set(subjects)),
@@ -48,7 +48,8 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
     return rows
 
 
-def _names(settings: Settings) -> dict[str, str]:
+def parent_names(settings: Settings) -> dict[str, str]:
+    """Base and pivot, as rows name them."""
     return {"base": settings.base.name, "pivot": settings.pivot.name}
 
 
@@ -64,7 +65,7 @@ def _metrics(settings: Settings, score: np.ndarray, labels: np.ndarray, subjects
     return row
 
 
-def _place(point: Point) -> dict[str, Any]:
+def placed(point: Point) -> dict[str, Any]:
     """Method and λ of a model. Several λ in one model are no place on an axis: they go with the method's name."""
     if point.weight is None or isinstance(point.weight, float):
         return {"method": point.method, "lambda": point.weight}
@@ -84,7 +85,7 @@ def probed(settings: Settings, asked: Plan, found: Found, reworded: Mapping[str,
         found[role, split].probability,
         {name: answering.Wording(reworded[name].probability, one.probe.reverses) for name, one in other.items()},
         _labels(asked, split),
-        _subjects(asked, split),
+        subjects_of(asked, split),
         resamples=settings.resamples,
         level=settings.level,
         seed=settings.seed,
@@ -102,7 +103,7 @@ def evaluation(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
         (role, one): clinical.Scored(
             scores.probability,
             _labels(asked, one),
-            _subjects(asked, one),
+            subjects_of(asked, one),
             None if role in tabular else scores.mass,
         )
         for (role, one), scores in found.items()
@@ -169,7 +170,7 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
         uids = [asked.data.examples[i].uid for i in asked.rows[split]]
         parts.append(pa.table({
             "id": hashed(uids, **names),
-            "subject": hashed(_subjects(asked, split), **names),
+            "subject": hashed(subjects_of(asked, split), **names),
             "split": [split] * len(uids),
             "role": [role] * len(uids),
             "label": _labels(asked, split),
@@ -254,5 +255,6 @@ def _labels(asked: Plan, split: str) -> np.ndarray:
     return np.array([asked.data.examples[i].label for i in asked.rows[split]])
 
 
-def _subjects(asked: Plan, split: str) -> list[str]:
+def subjects_of(asked: Plan, split: str) -> list[str]:
+    """The patient (or question) of each row of a split, which a bootstrap draws."""
     return [asked.data.examples[i].subject for i in asked.rows[split]]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from patientdx.call import dotted
-from patientdx.evidence import NAMES, Found, _names, _place, _subjects
+from patientdx.evidence import NAMES, Found, parent_names, placed, subjects_of
 from patientdx.generated import BERTSCORE, numbers
 from patientdx.kinds import MULTIPLE_CHOICE
 from patientdx.metrics import bootstrap, estimates, paired
@@ -83,16 +83,16 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
     """One row a model and split, as `report` takes them: every metric with its interval by bootstrap of questions."""
     rows, points = [], {point.role: point for point in asked.points}
     for role, split in asked.keys:
-        subjects, own = _subjects(asked, split), {}
+        subjects, own = subjects_of(asked, split), {}
         for name, (answer, right) in marks(settings, asked, found, role, split).items():
-            one = bootstrap.interval(_metrics(settings, asked)[name], answer, right, subjects, **_draws(settings))
+            one = bootstrap.interval(_metrics(settings, asked)[name], answer, right, subjects, **settings.draws)
             own |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
         row = {
             "task": settings.task_name,
             "split": split,
-            **_place(points[role]),
+            **placed(points[role]),
             "role": role,
-            **_names(settings),
+            **parent_names(settings),
             **own,
         }
         row |= {"n": len(subjects), "dtype": settings.dtype, "data": "open" if asked.data.open_data else "credentialed",
@@ -112,10 +112,10 @@ def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
     where a question is wholly right or wrong also McNemar's exact test (`only_a`, `only_b`, `p_value`).
     `groups`: of each grouping and group `n` and, by model, every metric as an estimate.
     """
-    split, metrics, draws = settings.reported, _metrics(settings, asked), _draws(settings)
+    split, metrics, draws = settings.reported, _metrics(settings, asked), settings.draws
     roles = [role for role, one in asked.keys if one == split]
     held = {role: marks(settings, asked, found, role, split) for role in roles}
-    own, subjects = roles[0], _subjects(asked, split)
+    own, subjects = roles[0], subjects_of(asked, split)
     comparisons = []
     for other in roles[1:]:
         for name, metric in metrics.items():
@@ -168,7 +168,7 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
         uids = [asked.data.examples[i].uid for i in asked.rows[split]]
         columns = {
             "id": hashed(uids, **names),
-            "subject": hashed(_subjects(asked, split), **names),
+            "subject": hashed(subjects_of(asked, split), **names),
             "split": [split] * len(uids),
             "role": [role] * len(uids),
         }
@@ -182,7 +182,3 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
 
 def _metrics(settings: Settings, asked: Plan) -> dict[str, bootstrap.Metric]:
     return {name: dotted(target) for name, target in _named(settings, asked)}
-
-
-def _draws(settings: Settings) -> dict[str, Any]:
-    return {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed}

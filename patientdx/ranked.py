@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from patientdx.call import dotted
-from patientdx.evidence import Found, _names, _place
+from patientdx.evidence import Found, parent_names, placed
 from patientdx.metrics import bootstrap, paired
 from patientdx.metrics.retrieval import per_query
 from patientdx.plan import Plan
@@ -57,10 +57,10 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
         if role == FIRST_STAGE:
             row |= {"method": FIRST_STAGE, "lambda": None, "role": role, "base": None, "pivot": None}
         else:
-            row |= {**_place(points[role]), "role": role, **_names(settings)}
+            row |= {**placed(points[role]), "role": role, **parent_names(settings)}
         own, clusters = values(settings, asked, ordered), _clusters(asked, ordered)
         for name, metric in _metrics(settings).items():
-            one = bootstrap.interval(metric, own[name], np.ones(len(ordered)), clusters, **_draws(settings))
+            one = bootstrap.interval(metric, own[name], np.ones(len(ordered)), clusters, **settings.draws)
             row |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
         row |= {"n": len(ordered), "candidates": len(asked.rows[split]), "abstention_mass": None,
                 "dtype": "float32" if role == FIRST_STAGE else settings.dtype,
@@ -78,7 +78,7 @@ def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
     `comparisons`: the run's own model less each other one, and each other model less the first stage: every metric with
     interval and p-value by paired bootstrap over queries. `groups` as `patientdx.graded.compared` has them.
     """
-    split, metrics, draws = settings.reported, _metrics(settings), _draws(settings)
+    split, metrics, draws = settings.reported, _metrics(settings), settings.draws
     roles = [role for role, one in _told(asked) if one == split]
     ordered = {role: lists(asked, found, role, split) for role in roles}
     held = {role: values(settings, asked, ordered[role]) for role in roles}
@@ -156,7 +156,3 @@ def _within(metric: bootstrap.Metric, own: NDArray[np.float64], clusters: NDArra
 
 def _metrics(settings: Settings) -> dict[str, bootstrap.Metric]:
     return {name: dotted(target) for name, target in settings.metrics}
-
-
-def _draws(settings: Settings) -> dict[str, Any]:
-    return {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed}

@@ -47,8 +47,9 @@ def search(settings: Settings, clock: Clock) -> Settings:
         choice = _led(settings, pilot) if first else _followed(answers)
     clock.lap("search")
     ends = {one: _reported(settings, one, clock) for one in (choice.chosen, choice.single) if one is not None}
-    told = {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed}
-    write = partial(record, settings.search, settings.metrics[0], pilot, choice, ends, settings.reported, **told)
+    write = partial(
+        record, settings.search, settings.metrics[0], pilot, choice, ends, settings.reported, **settings.draws
+    )
     found = session.agreed(session.together(lambda: write() if first else None))
     clock.lap("search")
     chosen = _at(settings, choice.chosen)

@@ -127,6 +127,11 @@ class Settings:
         return self.splits[-1]
 
     @property
+    def draws(self) -> dict[str, Any]:
+        """How intervals are drawn, as the functions of `metrics.bootstrap` take it."""
+        return {"resamples": self.resamples, "level": self.level, "seed": self.seed}
+
+    @property
     def ingredients(self) -> Ingredients:
         """What the merged model's curve is made of."""
         models = (self.base, self.pivot, *self.extra)

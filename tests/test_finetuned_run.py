@@ -12,6 +12,7 @@ import pytest
 import torch
 from command_line import ROOT, rows_of, settings, small, the_one
 from hydra import compose, initialize_config_dir
+from training_here import one_thread, train_here
 
 from patientdx import finetuning, saving, session
 from patientdx.checkpoint.locate import ModelSource, holds_patients, locate
@@ -19,7 +20,6 @@ from patientdx.checkpoint.patients import MARK, mark
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.finetune import build
 from patientdx.finetune.texts import Text
-from patientdx.finetune.train import train
 from patientdx.merge.curve import evaluate
 from patientdx.opening import curves
 from patientdx.pipeline import run
@@ -34,25 +34,14 @@ LORA, FULL = ("finetune=lora", *SHORT), ("finetune=full", *SHORT)
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    session.live.cache_clear()
+    with one_thread():
+        yield
 
 
 @pytest.fixture
 def here(monkeypatch):
     """Trains in this process; returns the list of what was trained."""
-    done = []
-
-    def in_this_process(job, start, into, work):
-        done.append(job)
-        pilot = list(zip(job.pilot, job.labels, strict=True))
-        return train(start, into, work, job.how, list(job.texts), pilot, list(map(list, job.options)), job.device)
-
-    monkeypatch.setattr(build, "_run", in_this_process)
-    return done
+    return train_here(monkeypatch)
 
 
 @pytest.fixture

@@ -5,14 +5,12 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
-import torch
 from benchmark_files import overrides, questions
 from command_line import ROOT, rows_of
 from hydra import compose, initialize_config_dir
+from training_here import one_thread, train_here
 
 from patientdx import finetuning, session
-from patientdx.finetune import build
-from patientdx.finetune.train import train
 from patientdx.pipeline import run
 from patientdx.plan import asking_of, plan
 from patientdx.refusal import Refusal
@@ -25,25 +23,14 @@ RECORDS = ("task=record_qa_short", "task.synthetic.stays=40", "task.new_tokens=4
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    session.live.cache_clear()
+    with one_thread():
+        yield
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     """Trains in this process; returns the list of what was trained."""
-    done = []
-
-    def in_this_process(job, start, into, work):
-        done.append(job)
-        pilot = list(zip(job.pilot, job.labels, strict=True))
-        return train(start, into, work, job.how, list(job.texts), pilot, list(map(list, job.options)), job.device)
-
-    monkeypatch.setattr(build, "_run", in_this_process)
-    return done
+    return train_here(monkeypatch)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def score(
     )
     with bar, after_prefix(model), workers(model.device) as at_once:
         past = prefix_of(model, ids[0][:prefix]) if prefix and mine else None
-        for pieces in at_once(lambda batch: _fitting(model, ids, batch, prefix, past), mine):
+        for pieces in at_once(lambda batch: fitting(model, ids, batch, prefix, past), mine):
             found += pieces
             bar.update(sum(len(piece) for piece, _ in pieces))
         if not found:
@@ -131,7 +131,7 @@ def _log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]]) -> Tens
 
 
 @torch.inference_mode()
-def _fitting(model, ids, batch: list[int], prefix: int, past) -> list[tuple[list[int], Tensor]]:
+def fitting(model, ids, batch: list[int], prefix: int, past) -> list[tuple[list[int], Tensor]]:
     """A batch's last hidden states (B, D), in as many pieces as memory asks for."""
 
     def read(piece: list[int]) -> list[tuple[list[int], Tensor]]:

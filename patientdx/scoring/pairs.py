@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from patientdx.scoring.attention import after_prefix
-from patientdx.scoring.choice import _fitting, log_mass
+from patientdx.scoring.choice import fitting, log_mass
 from patientdx.scoring.forward import check_head, prefix_of
 from patientdx.scoring.options import _batches
 from patientdx.scoring.prompts import Prompts, tokenise
@@ -100,7 +100,7 @@ def score_pairs(
             past = prefix_of(model, ids[own[0][0]][:before]) if before else None
 
             def read(batch: list[int], before: int = before, past=past) -> list[tuple[list[int], Tensor]]:
-                return _fitting(model, ids, batch, before, past)
+                return fitting(model, ids, batch, before, past)
 
             for pieces in at_once(read, own):
                 found += pieces

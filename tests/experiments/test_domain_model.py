@@ -10,13 +10,13 @@ import torch
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from training_here import one_thread, train_here
 
 from experiments import domain_model, fewshot, forgetting
 from patientdx import ordering, session
 from patientdx.checkpoint.patients import MARK
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.finetune import build
-from patientdx.finetune.train import train
 from patientdx.pipeline import run
 from patientdx.results import write_json
 from patientdx.settings import parse
@@ -28,19 +28,9 @@ QUICK = ("finetune.batch=4", "finetune.at_once=4", "finetune.learning_rate=5e-3"
 @pytest.fixture(autouse=True, scope="module")
 def trained_here():
     """Trains in this process, on one thread; the list of what was trained."""
-    done, before = [], torch.get_num_threads()
-
-    def in_this_process(job, start, into, work):
-        done.append(job)
-        return train(start, into, work, job.how, list(job.texts), [], list(map(list, job.options)), job.device)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "_run", in_this_process)
+    with pytest.MonkeyPatch.context() as patch, one_thread():
         patch.setattr(build, "draw", lambda facts, path: None)  # a picture of the loss each time
-        torch.set_num_threads(1)
-        yield done
-    torch.set_num_threads(before)
-    session.live.cache_clear()
+        yield train_here(patch)
 
 
 def command(base, where, *more: str) -> list[str]:

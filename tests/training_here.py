@@ -1,0 +1,33 @@
+"""Fine-tuning in the test's own process, where a run would start another one for it."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from patientdx import session
+from patientdx.finetune import build
+from patientdx.finetune.train import train
+
+
+def train_here(patch: pytest.MonkeyPatch) -> list:
+    """Have `patch` train here; the list of jobs, which grows as they are trained."""
+    done = []
+
+    def in_this_process(job, start, into, work):
+        done.append(job)
+        pilot = list(zip(job.pilot, job.labels, strict=True))
+        return train(start, into, work, job.how, list(job.texts), pilot, list(map(list, job.options)), job.device)
+
+    patch.setattr(build, "_run", in_this_process)
+    return done
+
+
+@contextmanager
+def one_thread():
+    """One thread of torch meanwhile; no live model stays behind."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+    session.live.cache_clear()
