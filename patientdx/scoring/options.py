@@ -145,7 +145,7 @@ def score_options(
     fewer options.
     """
     check_head(model)
-    mine = _batches(prompts, rows, batch_tokens)[share[0] :: share[1]]
+    mine = family_batches(prompts, rows, batch_tokens)[share[0] :: share[1]]
     places, sums, waiting = [], [], []
     total = sum(len(batch) for _, batch in mine)
     bar = tqdm(total=total, desc=label, unit="question", disable=True if share[0] > 0 else None, leave=False)
@@ -184,7 +184,7 @@ def _all_read(model, prompts: OptionPrompts, rows: Sequence[int], mine, at_once:
             yield from found
 
 
-def _batches(prompts: OptionPrompts, rows: Sequence[int], batch_tokens: int) -> list[tuple[int, list[int]]]:
+def family_batches(prompts: OptionPrompts, rows: Sequence[int], batch_tokens: int) -> list[tuple[int, list[int]]]:
     """(family, positions in `rows`) of each batch of the whole task, family after family."""
     members: dict[int, list[int]] = {}
     for place, i in enumerate(rows):

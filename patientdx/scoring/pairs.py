@@ -19,7 +19,7 @@ from tqdm import tqdm
 from patientdx.scoring.attention import after_prefix
 from patientdx.scoring.choice import fitting, log_mass
 from patientdx.scoring.forward import check_head, prefix_of
-from patientdx.scoring.options import _batches
+from patientdx.scoring.options import family_batches
 from patientdx.scoring.prompts import Prompts, tokenise
 from patientdx.workers import workers
 
@@ -89,7 +89,7 @@ def score_pairs(
     """
     check_head(model)
     ids = [prompts.ids[i] for i in rows]
-    mine = _batches(prompts, rows, batch_tokens)[share[0] :: share[1]]
+    mine = family_batches(prompts, rows, batch_tokens)[share[0] :: share[1]]
     total = sum(len(batch) for _, batch in mine)
     bar = tqdm(total=total, desc=label, unit="candidate", disable=True if share[0] > 0 else None, leave=False)
     found: list[tuple[list[int], Tensor]] = []
