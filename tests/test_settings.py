@@ -175,7 +175,7 @@ def test_no_merge_has_no_lambda():
         (
             ["+base_model.quant=q4"],
             "base_model has no key quant; it takes name, source, revision, adapter, gguf, licence, ancestor, "
-            "memory_gb, chat_template.",
+            "memory_gb, chat_template, made_by.",
         ),
         (
             ["merge._target_=os.system"],
