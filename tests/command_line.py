@@ -63,23 +63,26 @@ def forked(
     first: Sequence[str] | None = None,
     faults: Sequence[dict | None] | None = None,
     at_once: bool = False,
+    processes: int = 1,
     page: bool = True,
 ) -> list[subprocess.CompletedProcess]:
     """The same for several commands, each in a process of its own that starts with everything imported.
 
     Unless `models_may_load`, loading a language model ends the command with a traceback. first: a single run before,
     whose task and model are at hand in all others (not a sweep: its page starts threads that no fork has). faults: what
-    is to happen in each, see injected_faults.py. at_once: all run at the same time. page: whether a sweep ends with its
-    page, which takes three seconds.
+    is to happen in each, see injected_faults.py. at_once: all run at the same time. processes: so many run each command
+    together, as a launcher starts them. page: whether a sweep ends with its page, which takes three seconds.
     """
-    asked = {"models_may_load": models_may_load, "first": first, "faults": faults, "at_once": at_once, "page": page}
+    asked = {"models_may_load": models_may_load, "first": first, "faults": faults, "page": page}
+    asked |= {"at_once": at_once, "processes": processes}
     found = _forked(folder, {"commands": commands, "killed": None} | asked)
     return [subprocess.CompletedProcess(*one) for one in found["ended"]]
 
 
 def killed(folder: Path, arguments: Sequence[str], *, first: Sequence[str], kills: int, seed: int) -> list[list[int]]:
     """Sweeps that are killed at random steps and started again; see forked_commands.py. Exit codes of each's starts."""
-    asked = {"models_may_load": True, "first": first, "faults": None, "at_once": False, "page": False, "commands": []}
+    asked = {"models_may_load": True, "first": first, "faults": None, "page": False, "commands": []}
+    asked |= {"at_once": False, "processes": 1}
     rounds = {"arguments": arguments, "kills": kills, "seed": seed, "place": str(folder)}
     return _forked(folder, asked | {"killed": rounds})["killed"]
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import runpy
+import socket
 import sys
 import tempfile
 import traceback
@@ -35,13 +36,16 @@ def _run(program: str, arguments: list[str]) -> object:
     return 0
 
 
-def _started(program: str, arguments: list[str], fault: dict[str, Any] | None, out: Path, err: Path) -> int:
-    """The process id of a fork that runs run.py, and in which `fault` happens."""
+def _started(
+    program: str, arguments: list[str], fault: dict[str, Any] | None, out: Path, err: Path, place: dict[str, str]
+) -> int:
+    """The process id of a fork that runs run.py, and in which `fault` happens; place: its own among its fellows."""
     child = os.fork()
     if child:
         return child
+    os.environ |= place
     for stream, file in ((1, out), (2, err)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), stream)
     if fault is not None:
         injected_faults.inject(**fault)
     code = _run(program, arguments)
@@ -53,19 +57,42 @@ def _started(program: str, arguments: list[str], fault: dict[str, Any] | None, o
     os._exit(code or 0)
 
 
-def _ended(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def _places(processes: int) -> list[dict[str, str]]:
+    """What the environment of each of several processes says, as a launcher leaves it."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
-def _all(program: str, commands: list[list[str]], faults: list, at_once: bool, away: Path) -> list[tuple]:
+def _begun(
+    program: str, arguments: list[str], fault: dict[str, Any] | None, out: Path, err: Path, processes: int = 1
+) -> list[int]:
+    """The process ids of run.py in so many processes, which write to the same two files."""
+    for file in (out, err):
+        file.write_bytes(b"")
+    return [_started(program, arguments, fault, out, err, place) for place in _places(processes)]
+
+
+def _ended(children: list[int]) -> int:
+    """The first of their exit codes that is not 0."""
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return next(filter(None, codes), 0)
+
+
+def _all(
+    program: str, commands: list[list[str]], faults: list, at_once: bool, processes: int, away: Path
+) -> list[tuple]:
     """(arguments, exit code, stdout, stderr) of each command, one after the other or all at once."""
     ended, running = [], []
     for number, (arguments, fault) in enumerate(zip(commands, faults, strict=True)):
         out, err = away / f"{number}.out", away / f"{number}.err"
-        running.append((arguments, _started(program, arguments, fault, out, err), out, err))
+        running.append((arguments, _begun(program, arguments, fault, out, err, processes), out, err))
         if at_once and number + 1 < len(commands):
             continue
-        ended += [(words, _ended(child), out.read_text(), err.read_text()) for words, child, out, err in running]
+        ended += [(words, _ended(children), out.read_text(), err.read_text()) for words, children, out, err in running]
         running = []
     return ended
 
@@ -78,7 +105,7 @@ def _killed(program: str, arguments: list[str], kills: int, seed: int, place: Pa
     draw, codes, out, err = random.Random(seed), [], away / "out", away / "err"
     counted = place / "counted"
     fault = {"kind": "count", "below": str(counted), "into": str(away / "steps")}
-    if _ended(_started(program, [*arguments, f"output={counted}"], fault, out, err)) != 0:
+    if _ended(_begun(program, [*arguments, f"output={counted}"], fault, out, err)) != 0:
         raise RuntimeError(err.read_text())
     steps = int((away / "steps").read_text())
     while kills > 0 or codes[-1][-1] != 0:
@@ -86,7 +113,7 @@ def _killed(program: str, arguments: list[str], kills: int, seed: int, place: Pa
             codes.append([])
         folder = place / str(len(codes) - 1)
         fault = {"kind": "kill", "below": str(folder), "at": draw.randint(1, steps)} if kills > 0 else None
-        code = _ended(_started(program, [*arguments, f"output={folder}"], fault, out, err))
+        code = _ended(_begun(program, [*arguments, f"output={folder}"], fault, out, err))
         if code not in (0, -9):
             raise RuntimeError(f"exit code {code}: {err.read_text()}")
         codes[-1].append(code)
@@ -109,7 +136,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         away = Path(name)
         faults = asked["faults"] or [None] * len(commands)
-        found = {"ended": _all(program, commands, faults, asked["at_once"], away)}
+        found = {"ended": _all(program, commands, faults, asked["at_once"], asked["processes"], away)}
         if asked["killed"] is not None:
             found["killed"] = _killed(program, **asked["killed"] | {"place": Path(asked["killed"]["place"])}, away=away)
     json.dump(found, sys.stdout)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from command_line import forked, launch, rows_of, small, the_one
-from test_processes import ACCELERATE
 
 ALL = ("baselines=null", "clinical=true", "probes=true")
 PICTURES = {"calibration.png", "decision_curve.png", "distribution.png", "roc_pr.png"}
@@ -91,7 +90,7 @@ def test_a_tabular_model_alone_needs_no_language_model(others, result, place):
 
 
 def test_two_processes_find_and_say_the_same(done, arguments, place, result):
-    pair = launch(place, *arguments, "output=pair", program=ACCELERATE)
+    (pair,) = forked(place, [[*arguments, "output=pair"]], processes=2)
     assert pair.returncode == 0, pair.stderr
     theirs = place / "pair/default" / result.name
     assert rows_of(theirs) == rows_of(result)

@@ -13,11 +13,6 @@ from merged_folders import recipe_of, tree
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.checkpoint.save import save
 
-ACCELERATE = (
-    *(str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2"),
-    *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-)
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
@@ -68,7 +63,7 @@ def test_again_it_is_left_as_it_is_and_another_lambda_is_refused(merged, place, 
 
 
 def test_two_processes_write_the_same_bytes(merged, place, merge_only):
-    done = launch(place, *merge_only, "save=merged_by_two", program=ACCELERATE)
+    (done,) = forked(place, [[*merge_only, "save=merged_by_two"]], processes=2)
     assert (done.returncode, done.stdout) == (0, f"merged model: {place / 'merged_by_two'}\n"), done.stderr
     assert weights(place / "merged_by_two") == weights(place / "merged")
 
