@@ -1,11 +1,14 @@
 """run.py as a user starts it, on tiny models and a synthetic hospital of 60 stays (pilot 23, test 23)."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from select import select
 
 from hydra import compose, initialize_config_dir
 
@@ -87,18 +90,46 @@ def killed(folder: Path, arguments: Sequence[str], *, first: Sequence[str], kill
     return _forked(folder, asked | {"killed": rounds})["killed"]
 
 
+class _Server:
+    """The process that forks for all tests of this one, and the environment that it was started in."""
+
+    process: subprocess.Popen | None = None
+    environment: dict[str, str] | None = None
+
+    @classmethod
+    def ask(cls, asked: dict) -> int:
+        """The exit code of a request; a new process where the environment is another one."""
+        wanted = environment() | {"PYTHONPATH": str(ROOT)}
+        wanted.pop("PYTEST_CURRENT_TEST", None)
+        if cls.environment != wanted:
+            cls.stop()
+            command = [sys.executable, str(ROOT / "tests" / "forked_commands.py")]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            cls.process, cls.environment = subprocess.Popen(command, env=wanted, **pipes), wanted
+        cls.process.stdin.write(json.dumps(asked) + "\n")
+        cls.process.stdin.flush()
+        if not select([cls.process.stdout], [], [], 600)[0]:
+            cls.process.kill()
+        return int(cls.process.stdout.readline())
+
+    @classmethod
+    def stop(cls) -> None:
+        """End it."""
+        if cls.process is not None:
+            with cls.process:
+                cls.process.stdin.close()
+        cls.process = cls.environment = None
+
+
+atexit.register(_Server.stop)
+
+
 def _forked(folder: Path, asked: dict) -> dict:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "forked_commands.py")],
-        cwd=folder,
-        env=environment() | {"PYTHONPATH": str(ROOT)},
-        input=json.dumps({"run": str(ROOT / "run.py")} | asked),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    with tempfile.TemporaryDirectory() as name:
+        said, answer = Path(name) / "said", Path(name) / "answer"
+        told = {"run": str(ROOT / "run.py"), "folder": str(folder), "said": str(said), "answer": str(answer)}
+        assert _Server.ask(told | asked) == 0, said.read_text()
+        return json.loads(answer.read_text())
 
 
 def rows_of(folder: Path) -> list[dict]:

@@ -1,4 +1,8 @@
-"""Runs run.py several times as __main__, each time in a fork, so that the imports are paid once. JSON in, JSON out."""
+"""Runs run.py as __main__, each time in a fork, so that the imports are paid once for many tests.
+
+One line of JSON for each request on stdin (see command_line.forked), one with its exit code on stdout. Imported beside
+what run.py imports is what it imports once it needs it, as long as that starts no thread: no fork has those.
+"""
 
 import json
 import os
@@ -8,12 +12,16 @@ import socket
 import sys
 import tempfile
 import traceback
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import altair  # noqa: F401
+import duckdb  # noqa: F401
 import injected_faults
+import transformers.models.llama.modeling_llama  # noqa: F401
+import vl_convert  # noqa: F401
 
+import patientdx.graded_table
 import patientdx.pipeline
 import patientdx.session
 import patientdx.sweep
@@ -121,14 +129,12 @@ def _killed(program: str, arguments: list[str], kills: int, seed: int, place: Pa
     return codes
 
 
-def main() -> None:
-    asked = json.load(sys.stdin)
+def _answer(asked: dict[str, Any]) -> None:
+    """Do what a request asks for, in this process, and write what came of it to the file `answer`."""
     program, commands = asked["run"], asked["commands"]
-    if asked["first"] is not None:
+    if asked["first"] is not None and _run(program, asked["first"]):
         # What it remembers is remembered in every fork: they start with task, tokens and model at hand.
-        with redirect_stdout(sys.stderr):
-            if _run(program, asked["first"]):
-                raise RuntimeError("the first command failed")
+        raise RuntimeError("the first command failed")
     if not asked["page"]:
         patientdx.sweep.report.write_report = lambda study: study / "report.html"
     if not asked["models_may_load"]:
@@ -139,7 +145,24 @@ def main() -> None:
         found = {"ended": _all(program, commands, faults, asked["at_once"], asked["processes"], away)}
         if asked["killed"] is not None:
             found["killed"] = _killed(program, **asked["killed"] | {"place": Path(asked["killed"]["place"])}, away=away)
-    json.dump(found, sys.stdout)
+    Path(asked["answer"]).write_text(json.dumps(found))
+
+
+def main() -> None:
+    for line in sys.stdin:
+        asked = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.chdir(asked["folder"])
+            for stream, file in ((0, os.devnull), (1, asked["said"]), (2, asked["said"])):
+                os.dup2(os.open(file, os.O_RDONLY if stream == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+            try:
+                _answer(asked)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -54,9 +54,8 @@ def test_a_merge_to_disk_is_the_merge_of_its_parents(merged, place, tiny_base, t
 
 def test_again_it_is_left_as_it_is_and_another_lambda_is_refused(merged, place, merge_only):
     before = tree(place / "merged")
-    again = launch(place, *merge_only, "save=merged")
+    again, other = forked(place, [[*merge_only, *more, "save=merged"] for more in ([], ["lambda=0.7"])])
     assert (again.returncode, again.stdout) == (0, merged.stdout)
-    other = launch(place, *merge_only, "lambda=0.7", "save=merged")
     assert (other.returncode, other.stdout) == (2, "")
     assert other.stderr.startswith(f"{place / 'merged'} holds another merge (slerp λ=0.3 of ")
     assert tree(place / "merged") == before
@@ -68,20 +67,35 @@ def test_two_processes_write_the_same_bytes(merged, place, merge_only):
     assert weights(place / "merged_by_two") == weights(place / "merged")
 
 
-def test_dry_run_says_what_it_takes_and_writes_nothing(place, arguments, tiny_base):
-    done = launch(place, *arguments, "dry_run=true", "save=never", "save_dtype=float16")
+@pytest.fixture(scope="module")
+def others(place, arguments, merge_only, tiny_base, tiny_pivot) -> dict[str, subprocess.CompletedProcess]:
+    """Commands that differ from `merged` and need nothing of it."""
+    models = [{"model": str(model)} for model in (tiny_base, tiny_pivot)]
+    asked = {"merge_method": "slerp", "base_model": str(tiny_base), "models": models, "parameters": {"t": 0.3}}
+    (place / "recipe.yml").write_text(yaml.safe_dump(asked | {"dtype": "bfloat16"}))
+    commands = {
+        "dry run": [*arguments, "dry_run=true", "save=nothing", "save_dtype=float16"],
+        "both": [*arguments, "output=both", "save=saved_and_scored", "save_dtype=bfloat16"],
+        "sweep": ["-m", *merge_only, "save=points/${lambda}", "lambda=0,0.5"],
+        "recipe": ["mergekit_config=recipe.yml", "task=none", "save=by_recipe", "tracking=none"],
+    }
+    return dict(zip(commands, forked(place, list(commands.values())), strict=True))
+
+
+def test_dry_run_says_what_it_takes_and_writes_nothing(others, place):
+    done = others["dry run"]
     assert done.returncode == 0, done.stderr
     said = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert list(said) == ["merge", "model", "vocabulary", "reads", "writes", "memory", "time"]
     assert said["merge"].startswith("slerp λ=0.3 of ")
     assert said["model"].endswith("float16")
-    assert f"to {place / 'never'}" in said["writes"]
-    assert not (place / "never").exists()
-    assert not list(place.glob(".never*"))
+    assert f"to {place / 'nothing'}" in said["writes"]
+    assert not (place / "nothing").exists()
+    assert not list(place.glob(".nothing*"))
 
 
-def test_a_run_saves_and_scores(place, arguments):
-    done = launch(place, *arguments, "output=both", "save=saved_and_scored", "save_dtype=bfloat16")
+def test_a_run_saves_and_scores(others, place):
+    done = others["both"]
     assert done.returncode == 0, done.stderr
     assert the_one(place, "both/default/mortality_slerp_*").is_dir()
     stored = Checkpoint(place / "saved_and_scored")
@@ -98,9 +112,8 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(place, argu
     assert not (place / "never").exists()
 
 
-def test_a_sweep_saves_each_of_its_points(place, merge_only):
-    save_as = "save=points/${lambda}"
-    done = launch(place, "-m", *merge_only, save_as, "lambda=0,0.5")
+def test_a_sweep_saves_each_of_its_points(others, place):
+    done = others["sweep"]
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (place / "points").iterdir()} == {"0", "0.5"}
 
@@ -119,13 +132,9 @@ def test_a_saved_merge_is_verified(merged, place, session_cache):
     assert "bit for bit" in done.stdout
 
 
-def test_a_mergekit_recipe_is_run(place, tiny_base, tiny_pivot, merged):
+def test_a_mergekit_recipe_is_run(others, merged, place):
     del merged
-    models = [{"model": str(model)} for model in (tiny_base, tiny_pivot)]
-    asked = {"merge_method": "slerp", "base_model": str(tiny_base), "models": models, "parameters": {"t": 0.3}}
-    (place / "recipe.yml").write_text(yaml.safe_dump(asked | {"dtype": "bfloat16"}))
-    done = launch(place, "mergekit_config=recipe.yml", "task=none", "save=by_recipe", "tracking=none")
-    assert done.returncode == 0, done.stderr
+    assert others["recipe"].returncode == 0, others["recipe"].stderr
     assert weights(place / "by_recipe") == weights(place / "merged")
 
 

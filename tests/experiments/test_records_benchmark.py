@@ -120,7 +120,7 @@ def test_what_is_asked_is_parsed():
 
 
 def test_a_whole_run_prints_every_stage(tmp_path, capsys, tiny_base):
-    words = "--rows 500000 --unread 0 --token-stays 5 --threads 1"
+    words = "--rows 150000 --unread 0 --token-stays 5 --threads 1"
     records.main([*words.split(), "--work", str(tmp_path), "--tokenizer", str(tiny_base)])
     said = capsys.readouterr().out
     for name in (
