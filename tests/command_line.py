@@ -90,45 +90,40 @@ def killed(folder: Path, arguments: Sequence[str], *, first: Sequence[str], kill
     return _forked(folder, asked | {"killed": rounds})["killed"]
 
 
-class _Server:
-    """The process that forks for all tests of this one, and the environment that it was started in."""
-
-    process: subprocess.Popen | None = None
-    environment: dict[str, str] | None = None
-
-    @classmethod
-    def ask(cls, asked: dict) -> int:
-        """The exit code of a request; a new process where the environment is another one."""
-        wanted = environment() | {"PYTHONPATH": str(ROOT)}
-        wanted.pop("PYTEST_CURRENT_TEST", None)
-        if cls.environment != wanted:
-            cls.stop()
-            command = [sys.executable, str(ROOT / "tests" / "forked_commands.py")]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            cls.process, cls.environment = subprocess.Popen(command, env=wanted, **pipes), wanted
-        cls.process.stdin.write(json.dumps(asked) + "\n")
-        cls.process.stdin.flush()
-        if not select([cls.process.stdout], [], [], 600)[0]:
-            cls.process.kill()
-        return int(cls.process.stdout.readline())
-
-    @classmethod
-    def stop(cls) -> None:
-        """End it."""
-        if cls.process is not None:
-            with cls.process:
-                cls.process.stdin.close()
-        cls.process = cls.environment = None
+_SERVERS: list[tuple[dict[str, str], subprocess.Popen]] = []  # at most one, with the environment it was started in
 
 
-atexit.register(_Server.stop)
+def _server() -> subprocess.Popen:
+    """The process that forks for all tests of this one; a new one where the environment is another."""
+    wanted = environment() | {"PYTHONPATH": str(ROOT)}
+    wanted.pop("PYTEST_CURRENT_TEST", None)
+    if not _SERVERS or _SERVERS[0][0] != wanted:
+        _stop()
+        command = [sys.executable, str(ROOT / "tests" / "forked_commands.py")]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        _SERVERS.append((wanted, subprocess.Popen(command, env=wanted, **pipes)))
+    return _SERVERS[0][1]
+
+
+@atexit.register
+def _stop() -> None:
+    while _SERVERS:
+        with _SERVERS.pop()[1] as process:
+            process.stdin.close()
 
 
 def _forked(folder: Path, asked: dict) -> dict:
+    server = _server()
     with tempfile.TemporaryDirectory() as name:
         said, answer = Path(name) / "said", Path(name) / "answer"
         told = {"run": str(ROOT / "run.py"), "folder": str(folder), "said": str(said), "answer": str(answer)}
-        assert _Server.ask(told | asked) == 0, said.read_text()
+        server.stdin.write(json.dumps(told | asked) + "\n")
+        server.stdin.flush()
+        if not select([server.stdout], [], [], 600)[0]:
+            server.kill()
+            _stop()
+            raise TimeoutError(f"no end within 600 s: {asked['commands']}")
+        assert server.stdout.readline() == "0\n", said.read_text()
         return json.loads(answer.read_text())
 
 
