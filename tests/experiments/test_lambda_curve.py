@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from command_line import forked, small
 from swept_runs import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
 
 from experiments import lambda_curve
@@ -169,14 +170,11 @@ def test_reading_does_not_import_torch(study):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, session_cache, tmp_path):
+def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, tmp_path, capsys):
     """The whole way, on tiny models: the overlay's sweep, what the command line changes of it, the table."""
-    command = [
-        sys.executable, "run.py", "experiment=lambda_curve", "lambda=0.5,1", "name=short", f"output={tmp_path}",
-        f"base_model.source={tiny_base}", f"pivot_model.source={tiny_pivot}", "pivot_model.adapter=null",
-        "task.synthetic.stays=80", "bootstrap.resamples=100", "device=cpu", "tracking=none",
-    ]  # fmt: skip
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    given = [one for one in small(tiny_base, tiny_pivot) if not one.startswith(("task.", "splits", "baselines"))]
+    own = ["experiment=lambda_curve", "lambda=0.5,1", "name=short", f"output={tmp_path}", "task.synthetic.stays=80"]
+    (ran,) = forked(tmp_path, [[*given, *own]], page=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     study = last_sweep(tmp_path / "short", "")
     merged = [
@@ -188,9 +186,8 @@ def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, session_cac
     assert {row["fingerprint"] for row in at_one} == {pivot["fingerprint"]}
     # Base, pivot, slerp 0.5, linear 0.5 and two tabular models.
     assert len(list((tmp_path / "scores").glob("*.parquet"))) == 2 * 6
-    read = [sys.executable, "-m", "experiments.lambda_curve", "--output", str(tmp_path), "--name", "short"]
-    done = subprocess.run(read, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"{pivot['auroc']:.3f} [{pivot['auroc_ci_low']:.3f}, {pivot['auroc_ci_high']:.3f}]" in done.stdout
+    code, said, error = ask(tmp_path / "short", capsys)
+    assert code == 0, error
+    assert f"{pivot['auroc']:.3f} [{pivot['auroc_ci_low']:.3f}, {pivot['auroc_ci_high']:.3f}]" in said
     facts = json.loads((study.run_of("slerp", 0.5).folder / "provenance.json").read_text())["merge"]["summary"]
-    assert f"for {facts['straight_lines']} of {facts['tensors']} tensors" in done.stdout
+    assert f"for {facts['straight_lines']} of {facts['tensors']} tensors" in said
