@@ -38,7 +38,6 @@ def main() -> None:
     for name in ("medqa", "medmcqa", "pubmedqa"):
         parser.add_argument(f"--{name}", required=True, help=f"file or folder of {name}")
     parser.add_argument("--items", type=int, default=24, help="of each set")
-    parser.add_argument("--shots", type=int, default=0, help="worked examples, of the set that has them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], help="of lm-eval")
     parser.add_argument("--sets", nargs="*", help="of those in the table; all unless given")
@@ -51,6 +50,7 @@ def main() -> None:
         "medqa, letter": medqa.load(path=asked.medqa, limit=asked.items),
         "medmcqa, letter": medmcqa.load(path=asked.medmcqa, limit=asked.items),
         "medmcqa, text": medmcqa.load(path=asked.medmcqa, limit=asked.items, answer="text"),
+        "medqa, letter, 5 shots": medqa.load(path=asked.medqa, limit=asked.items, shots=5, fractions=drawn),
         "medqa, text, 2 shots": medqa.load(
             path=asked.medqa, limit=asked.items, answer="text", shots=2, fractions=drawn
         ),
