@@ -250,5 +250,12 @@ def test_the_group_has_nine_sets_each_asked_its_own_way(tmp_path):
     assert "Choices:" in asked["medmcqa"].after
     assert asked["pubmedqa"].options[0] == ("fever",)
     assert asked["anatomy"].before.startswith("The following")
+    lines(tmp_path / "medqa" / "train.jsonl", *map(row, range(5)))
+    taught = medical_qa.load(**{name: str(path.parent if name == "medqa" else path) for name, path in parts.items()},
+                             train_limit=3)  # fmt: skip
+    assert Counter(one.split for one in taught.examples)["train"] == 2 * 3  # of MedQA and of MMLU, which have train
+    assert [one for one in taught.examples if one.split == "test"] == [
+        one for one in found.examples if one.split == "test"
+    ]
     with pytest.raises(Refusal, match=r"task\.medmcqa is missing: medmcqa is read from a local file"):
         medical_qa.load(medqa=str(parts["medqa"]))
