@@ -17,7 +17,7 @@ from patientdx.tasks.records.split import SPLITS, checked_fractions, position, s
 
 # As lm-evaluation-harness names them: of the answer as it stands, and without its first or last line or asterisks.
 METRICS = ("prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc")
-VERSION = 1  # of the rules: raise it when an answer comes to be judged otherwise
+VERSION = 2  # of the rules: raise it when an answer comes to be judged otherwise
 Instructions = tuple[tuple[str, dict[str, Any]], ...]
 
 _FILE = Benchmark(

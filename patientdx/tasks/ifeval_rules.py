@@ -39,7 +39,10 @@ def forbidden_words(answer: str, *, forbidden_words: Sequence[str]) -> bool:
 
 
 def letter_frequency(answer: str, *, letter: str, let_frequency: int, let_relation: str) -> bool:
-    """The letter, large or small, is there so many times."""
+    """The letter, large or small, is there so many times.
+
+    The published checkers draw another at random where the one asked for is none ("!"); this counts what is asked.
+    """
     return _related(answer.lower().count(letter.strip().lower()), let_relation, let_frequency)
 
 

@@ -57,7 +57,7 @@ def test_sentences_end_where_a_reader_ends_them(text, count):
 
 def test_words_are_parted_as_in_the_treebank():
     assert words("IT'S a WELL-KNOWN fact: YOU CAN'T, we CANNOT.") == (
-        ["IT", "'S", "a", "WELL-KNOWN", "fact", "YOU", "CA", "N'T", "we", "CAN", "NOT."]
+        ["IT", "'S", "a", "WELL-KNOWN", "fact", ":", "YOU", "CA", "N'T", ",", "we", "CAN", "NOT", "."]
     )
 
 
