@@ -50,7 +50,7 @@ def main() -> None:
         "medqa, letter": medqa.load(path=asked.medqa, limit=asked.items),
         "medmcqa, letter": medmcqa.load(path=asked.medmcqa, limit=asked.items),
         "medmcqa, text": medmcqa.load(path=asked.medmcqa, limit=asked.items, answer="text"),
-        "medqa, letter, 5 shots": medqa.load(path=asked.medqa, limit=asked.items, shots=5, fractions=drawn),
+        "medqa, letter, 2 shots": medqa.load(path=asked.medqa, limit=asked.items, shots=2, fractions=drawn),
         "medqa, text, 2 shots": medqa.load(
             path=asked.medqa, limit=asked.items, answer="text", shots=2, fractions=drawn
         ),
