@@ -132,8 +132,8 @@ def _killed(program: str, arguments: list[str], kills: int, seed: int, place: Pa
 def _answer(asked: dict[str, Any]) -> None:
     """Do what a request asks for, in this process, and write what came of it to the file `answer`."""
     program, commands = asked["run"], asked["commands"]
+    # What the first one remembers is remembered in every fork: they start with task, tokens and model at hand.
     if asked["first"] is not None and _run(program, asked["first"]):
-        # What it remembers is remembered in every fork: they start with task, tokens and model at hand.
         raise RuntimeError("the first command failed")
     if not asked["page"]:
         patientdx.sweep.report.write_report = lambda study: study / "report.html"
