@@ -95,11 +95,16 @@ def paired_estimate(
 ) -> Estimate:
     """The metric of model a minus that of b as an estimate with `p_value`, both through the same draws of patients.
 
-    Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `bootstrap_p`.
+    Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `bootstrap_p`, but never below
+    2 / 2^n of n patients: where all n point one way, an exact test of their signs can say no more, and resamples of a
+    few patients all look alike.
     """
     check_level(level)
     drawn = paired_replicates(metric, score_a, score_b, label, subject, resamples=resamples, seed=seed)
-    return difference_of(*drawn, level)
+    found = difference_of(*drawn, level)
+    if found["p_value"] is not None:
+        found["p_value"] = max(found["p_value"], 2.0 ** (1 - np.unique(np.asarray(subject)).size))
+    return found
 
 
 def difference_of(value: float, drawn_a: NDArray[np.float64], drawn_b: NDArray[np.float64], level: float) -> Estimate:

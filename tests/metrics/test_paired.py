@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from patientdx.metrics.accuracy import accuracy
 from patientdx.metrics.bootstrap import paired_difference, replicates
 from patientdx.metrics.calibration import brier
 from patientdx.metrics.paired import bootstrap_p, delong, difference_of, holm, paired_estimate
@@ -89,6 +90,14 @@ def test_paired_estimate_is_the_paired_difference_with_a_p_value(metric):
     drawn = [replicates({"": metric}, score, label, subject, resamples=300, seed=4)[""] for score in (a, b)]
     assert found == difference_of(same.value, *drawn, 0.95)
     assert found["p_value"] == bootstrap_p(drawn[0] - drawn[1])
+
+
+def test_two_patients_show_nothing_however_often_they_are_drawn():
+    label = np.ones(4, dtype=np.int64)
+    for subject, least in ((["a", "a", "b", "b"], 0.5), (["a", "b", "c", "d"], 0.125)):
+        found = paired_estimate(accuracy, label, 0 * label, label, subject, resamples=999)
+        assert found["p_value"] == least
+    assert bootstrap_p(np.full(999, -1.0)) == 2 / 1000
 
 
 def test_p_value_counts_the_rarer_side():
