@@ -67,6 +67,13 @@ def test_two_processes_write_the_same_bytes(merged, place, merge_only):
     assert weights(place / "merged_by_two") == weights(place / "merged")
 
 
+@pytest.mark.usefixtures("merged")
+def test_a_refusal_is_said_once_by_two_processes(place, merge_only):
+    (done,) = forked(place, [[*merge_only, "lambda=0.7", "save=merged"]], processes=2)
+    assert done.returncode != 0
+    assert done.stderr.count("holds another merge") == 1
+
+
 @pytest.fixture(scope="module")
 def others(place, arguments, merge_only, tiny_base, tiny_pivot) -> dict[str, subprocess.CompletedProcess]:
     """Commands that differ from `merged` and need nothing of it."""

@@ -152,6 +152,7 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
             "tracking=none",
         ],
         "fine-tuning with attacks": [*of_whole, *TUNED, *ATTACKED, "name=tuned"],
+        "fine-tuning that fails": [*of_whole, *TUNED, "name=torn", "finetune.learning_rate=1e38", "tracking=none"],
         "text for a number": [*plain, f"task.mimic_root={damaged}", "name=damaged"],
         "a template that quotes": [*of_whole, *bad_base, "name=quoted"],
         "a sweep that fails": ["-m", *of_whole, *bad_base, "name=quoted_sweep", "lambda=0.2,0.6"],
@@ -170,6 +171,7 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
     assert b"KeyError" in said["what a crash while scoring said"]
     assert b"TemplateError" in said["what a template that quotes said"]
     assert b"valuenum" in said["what text for a number said"]
+    assert b"learning_rate" in said["what fine-tuning that fails said"]
     return said | dict(unpacked(house.watched))
 
 

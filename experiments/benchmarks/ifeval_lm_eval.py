@@ -8,21 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nltk
-import punkt
 from langdetect import DetectorFactory
 from lm_eval.tasks.ifeval import instructions_util
 from lm_eval.tasks.ifeval.utils import InputExample, test_instruction_following_loose, test_instruction_following_strict
-from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
-
-def splitter() -> PunktSentenceTokenizer:
-    """nltk's sentence splitter with its English model, taken from the package that holds it."""
-    model, parameters = punkt.load_model("english"), PunktParameters()
-    parameters.abbrev_types = set(model.abbrev_types)
-    parameters.collocations = set(model.collocations)
-    parameters.sent_starters = set(model.sent_starters)
-    parameters.ortho_context.update(model.ortho_context)
-    return PunktSentenceTokenizer(parameters)
+from patientdx.tasks.sentences import splitter
 
 
 def main(argv: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
 
 @cache
-def _splitter() -> PunktSentenceTokenizer:
+def splitter() -> PunktSentenceTokenizer:
+    """nltk's sentence splitter with its English model."""
     model, parameters = punkt.load_model("english"), PunktParameters()
     parameters.abbrev_types = set(model.abbrev_types)
     parameters.collocations = set(model.collocations)
@@ -24,9 +25,10 @@ def _splitter() -> PunktSentenceTokenizer:
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text, each without blanks around it."""
-    return _splitter().tokenize(text)
+    return splitter().tokenize(text)
 
 
 def words(text: str) -> list[str]:
     """The words and marks of a text as the Penn Treebank parts them, sentence by sentence: IT'S is IT and 'S."""
-    return [word for sentence in sentences(text) for word in NLTKWordTokenizer().tokenize(sentence)]
+    parted = NLTKWordTokenizer().tokenize
+    return [word for sentence in sentences(text) for word in parted(sentence)]
