@@ -56,8 +56,7 @@ def parent_names(settings: Settings) -> dict[str, str]:
 def _metrics(settings: Settings, score: np.ndarray, labels: np.ndarray, subjects: list[str]) -> dict[str, float]:
     """The task's metrics, each with the ends of its interval."""
     intervals = bootstrap.intervals(
-        {label: dotted(target) for label, target in settings.metrics}, score, labels, subjects,
-        resamples=settings.resamples, level=settings.level, seed=settings.seed,
+        {label: dotted(target) for label, target in settings.metrics}, score, labels, subjects, **settings.draws,
     )  # fmt: skip
     row = {}
     for name, one in intervals.items():
@@ -86,9 +85,7 @@ def probed(settings: Settings, asked: Plan, found: Found, reworded: Mapping[str,
         {name: answering.Wording(reworded[name].probability, one.probe.reverses) for name, one in other.items()},
         _labels(asked, split),
         subjects_of(asked, split),
-        resamples=settings.resamples,
-        level=settings.level,
-        seed=settings.seed,
+        **settings.draws,
     )
     for name, one in spread["wordings"].items():
         one |= {"fingerprint": other[name].key, "abstention_mass": float(reworded[name].mass.mean())}
@@ -114,9 +111,7 @@ def evaluation(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
         reported=split,
         pilot="pilot" if "pilot" in settings.splits and split != "pilot" else None,
         groups={name: [values[i] for i in asked.rows[split]] for name, values in asked.data.groups.items()},
-        resamples=settings.resamples,
-        level=settings.level,
-        seed=settings.seed,
+        **settings.draws,
     )
 
 

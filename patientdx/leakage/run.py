@@ -125,7 +125,7 @@ def _said(
     more: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Everything that is said of the losses of all models, `found` by role; `more` stands beside it."""
-    drawn = Bootstrap(settings.resamples, settings.level, settings.seed)
+    drawn = Bootstrap(**settings.draws)
     tokens = next(iter(found.values()))["tokens"]
     subjects = [example.subject for example in records.examples]
     told: dict[str, Any] = {
