@@ -291,12 +291,13 @@ def _comparisons(scored, asked: _Asked, roles: list[str], models, drawn) -> list
     found = []
     for a, b in pairs:
         one: dict[str, Any] = {"a": a, "b": b}
+        first, second = scored[a, asked.reported], scored[b, asked.reported]
+        patients = np.unique(np.asarray(first.subject)).size
         for name in COMPARED:
             value_a, value_b = (_value(models[role], name) for role in (a, b))
             one[name] = paired.difference_of(
-                value_a - value_b, drawn[a][name], drawn[b][name], asked.bootstrap["level"]
+                value_a - value_b, drawn[a][name], drawn[b][name], patients, asked.bootstrap["level"]
             )
-        first, second = scored[a, asked.reported], scored[b, asked.reported]
         try:
             level = asked.bootstrap["level"]
             test = paired.delong(first.probability, second.probability, first.label, level=level)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.estimates import Estimate, absent, estimate, estimates
-from patientdx.metrics.paired import bootstrap_p, holm, paired_estimate
+from patientdx.metrics.paired import difference_of, holm, paired_estimate
 from patientdx.metrics.ranking import auroc
 from patientdx.privacy import dlt
 from patientdx.privacy.operating_point import tpr_at
@@ -68,7 +68,8 @@ def _sums(one: LossSet, edges: ArrayLike, drawn: Bootstrap, seed: Sequence[int])
     columns = dlt.columns(one.total, one.tokens, edges) | {"answer": np.asarray(one.answer, dtype=np.float64)}
     metrics = {name: _summed(column) for name, column in columns.items()}
     found = replicates(metrics, one.total, one.tokens, one.subject, resamples=drawn.resamples, seed=seed)
-    return {name: float(column.sum()) for name, column in columns.items()} | {"drawn": found}
+    return {name: float(column.sum()) for name, column in columns.items()} | {
+        "drawn": found, "patients": len(set(one.subject))}  # fmt: skip
 
 
 def _summed(column: NDArray[np.float64]):
@@ -93,8 +94,8 @@ def _delta(own: Mapping, before: Mapping | None, other: str, level: float) -> di
     if before is not None:
         for name, kind in (("over_base", "loss"), ("over_base_record", "record_loss"), ("over_base_answer", "answer")):
             (value, resampled), (past, past_resampled) = difference(own, kinds[kind]), difference(before, kinds[kind])
-            contrast = resampled - past_resampled
-            found[name] = estimate(value - past, contrast, level) | {"p_value": bootstrap_p(contrast)}
+            patients = min(own["test"]["patients"], own[other]["patients"])  # of the set that says least
+            found[name] = difference_of(value - past, resampled, past_resampled, patients, level)
     return found
 
 

@@ -85,7 +85,7 @@ def wording_spread(
     metrics: dict[tuple[str, ...], Metric] = {(): auroc}
     metrics |= {(name,): on_scores(auroc, score) for name, score in turned.items()}
     found, drawn = estimates(metrics, question, label, subject, resamples=resamples, level=level, seed=seed)
-    values = [one["value"] for one in found.values()]
+    values, patients = [one["value"] for one in found.values()], np.unique(np.asarray(subject)).size
     result: dict[str, Any] = {"auroc": found[()], "auroc_spread": max(values) - min(values)}
     result["spearman"] = _spearman(["question", *turned], [question, *turned.values()])
     result["wordings"] = {}
@@ -94,7 +94,7 @@ def wording_spread(
         result["wordings"][name] = {
             "reverses": wordings[name].reverses,
             "auroc": found[name,],
-            "difference": difference_of(apart, drawn[name,], drawn[()], level),
+            "difference": difference_of(apart, drawn[name,], drawn[()], patients, level),
             "not_reversed" if wordings[name].reverses else "not_kept": _disordered(question, score),
         }
     return result

@@ -95,36 +95,34 @@ def paired_estimate(
 ) -> Estimate:
     """The metric of model a minus that of b as an estimate with `p_value`, both through the same draws of patients.
 
-    Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `bootstrap_p`, but never below
-    2 / 2^n of n patients: where all n point one way, an exact test of their signs can say no more, and resamples of a
-    few patients all look alike.
+    Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `bootstrap_p`.
     """
     check_level(level)
     drawn = paired_replicates(metric, score_a, score_b, label, subject, resamples=resamples, seed=seed)
-    found = difference_of(*drawn, level)
-    if found["p_value"] is not None:
-        found["p_value"] = max(found["p_value"], 2.0 ** (1 - np.unique(np.asarray(subject)).size))
-    return found
+    return difference_of(*drawn, np.unique(np.asarray(subject)).size, level)
 
 
-def difference_of(value: float, drawn_a: NDArray[np.float64], drawn_b: NDArray[np.float64], level: float) -> Estimate:
-    """The same from a difference and each model's values on the same resamples, (resamples,) each."""
+def difference_of(
+    value: float, drawn_a: NDArray[np.float64], drawn_b: NDArray[np.float64], patients: int, level: float
+) -> Estimate:
+    """The same from a difference and each model's values on the same resamples of `patients`, (resamples,) each."""
     drawn = drawn_a - drawn_b
-    return estimate(value, drawn, level) | {"p_value": bootstrap_p(drawn)}
+    return estimate(value, drawn, level) | {"p_value": bootstrap_p(drawn, patients)}
 
 
-def bootstrap_p(drawn: NDArray[np.float64]) -> float | None:
-    """Two-sided p-value of "no difference" from resampled differences (resamples,), NaN left out.
+def bootstrap_p(drawn: NDArray[np.float64], patients: int) -> float | None:
+    """Two-sided p-value of "no difference" from differences (resamples,) resampled by patient, NaN left out.
 
     Twice the share of resamples on the rarer side of 0, counting one more than was drawn so that it is never
     0 (Davison and Hinkley 1997, section 4.2.5); the percentile interval of level 1 - p just reaches 0. None without
-    a resample. The smallest possible is 2 / (resamples + 1).
+    a resample. The smallest possible is 2 / (resamples + 1), and 2 / 2^n of n patients: where all n point one way, an
+    exact test of their signs can say no more, and resamples of a few patients all look alike.
     """
     usable = drawn[~np.isnan(drawn)]
     if not usable.size:
         return None
     rarer = min(int((usable <= 0).sum()), int((usable >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (usable.size + 1))
+    return min(1.0, max(2 * (rarer + 1) / (usable.size + 1), 2.0 ** (1 - patients)))
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:

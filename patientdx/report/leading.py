@@ -118,7 +118,8 @@ def _leaders(rows: Sequence[Row], metric: str, where: Mapping) -> tuple[list[str
         return [], None
     values = [these[0][metric] for these in models.values()]
     lead = int(np.argmax(values) if higher_is_better(function) else np.argmin(values))
-    p_values = {i: bootstrap_p(drawn[lead] - drawn[i]) for i in range(len(drawn)) if i != lead}
+    patients = np.unique(np.asarray(first.subject)).size
+    p_values = {i: bootstrap_p(drawn[lead] - drawn[i], patients) for i in range(len(drawn)) if i != lead}
     if None in p_values.values() or max(holm(p_values).values()) >= alpha:
         return [], (resamples, alpha)
     return [row["fingerprint"] for row in list(models.values())[lead]], (resamples, alpha)

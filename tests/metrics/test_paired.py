@@ -88,8 +88,8 @@ def test_paired_estimate_is_the_paired_difference_with_a_p_value(metric):
     same = paired_difference(metric, a, b, label, subject, resamples=300, seed=4)
     assert (found["value"], found["low"], found["high"]) == (same.value, same.low, same.high)
     drawn = [replicates({"": metric}, score, label, subject, resamples=300, seed=4)[""] for score in (a, b)]
-    assert found == difference_of(same.value, *drawn, 0.95)
-    assert found["p_value"] == bootstrap_p(drawn[0] - drawn[1])
+    assert found == difference_of(same.value, *drawn, 150, 0.95)
+    assert found["p_value"] == bootstrap_p(drawn[0] - drawn[1], 150)
 
 
 def test_two_patients_show_nothing_however_often_they_are_drawn():
@@ -97,15 +97,16 @@ def test_two_patients_show_nothing_however_often_they_are_drawn():
     for subject, least in ((["a", "a", "b", "b"], 0.5), (["a", "b", "c", "d"], 0.125)):
         found = paired_estimate(accuracy, label, 0 * label, label, subject, resamples=999)
         assert found["p_value"] == least
-    assert bootstrap_p(np.full(999, -1.0)) == 2 / 1000
+    for patients, least in ((1, 1.0), (2, 0.5), (9, 2 / 2**9), (10, 2 / 1000), (2000, 2 / 1000)):
+        assert bootstrap_p(np.full(999, -1.0), patients) == least
 
 
 def test_p_value_counts_the_rarer_side():
-    assert bootstrap_p(np.array([-1.0, 1, 2, 3, 4, 5, 6, 7, 8])) == pytest.approx(2 * 2 / 10)
-    assert bootstrap_p(np.arange(1.0, 2000)) == pytest.approx(2 / 2000)
-    assert bootstrap_p(np.zeros(50)) == 1
-    assert bootstrap_p(np.array([np.nan, 1, 1, 1])) == pytest.approx(2 / 4)
-    assert bootstrap_p(np.array([np.nan])) is None
+    assert bootstrap_p(np.array([-1.0, 1, 2, 3, 4, 5, 6, 7, 8]), 100) == pytest.approx(2 * 2 / 10)
+    assert bootstrap_p(np.arange(1.0, 2000), 100) == pytest.approx(2 / 2000)
+    assert bootstrap_p(np.zeros(50), 100) == 1
+    assert bootstrap_p(np.array([np.nan, 1, 1, 1]), 100) == pytest.approx(2 / 4)
+    assert bootstrap_p(np.array([np.nan]), 100) is None
 
 
 def test_the_p_value_falls_below_the_level_where_the_interval_leaves_out_zero():
