@@ -36,7 +36,7 @@ def load(
     seed: int = 0,
     source: str = "mimic",
     mimic_root: Sequence[str] | str | None = None,
-    synthetic: Mapping[str, int] = SYNTHETIC,
+    synthetic: Mapping[str, float | None] = SYNTHETIC,
     preset: str | None = None,
     days: int = 3,
     window_hours: int = 24,

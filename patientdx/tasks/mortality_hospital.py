@@ -38,7 +38,7 @@ def load(
     seed: int = 0,
     source: str = "mimic",
     mimic_root: Sequence[str] | str | None = None,
-    synthetic: Mapping[str, int] = SYNTHETIC,
+    synthetic: Mapping[str, float | None] = SYNTHETIC,
     preset: str | None = None,
     window_hours: int = 48,
     gap_hours: int = 6,

@@ -50,7 +50,7 @@ def load(
     seed: int = 0,
     source: str = "mimic",
     mimic_root: Sequence[str] | str | None = None,
-    synthetic: Mapping[str, int] = SYNTHETIC,
+    synthetic: Mapping[str, float | None] = SYNTHETIC,
     preset: str | None = None,
     condition: str = "heart_failure",
     window_hours: int = 24,

@@ -41,7 +41,7 @@ class Request:
     seed: int
     source: str
     mimic_root: Sequence[str] | str | None
-    synthetic: Mapping[str, int]
+    synthetic: Mapping[str, float | None]
     preset: str | None
     window_hours: int
     gap_hours: int

@@ -27,7 +27,7 @@ PROBES = (
     },
 )
 DAYS = 30
-SYNTHETIC = MappingProxyType({"stays": 1500, "seed": 0})  # few patients come back
+SYNTHETIC = MappingProxyType({"stays": 400, "seed": 0, "returns": 0.7})  # so that some come back in time
 PLACES = {"hospital": "hospital", "icu": "intensive care unit"}
 # Words of admissions.admission_type for what was agreed beforehand. Observation stays are none of them, and count.
 PLANNED = ("ELECTIVE", "SURGICAL SAME DAY ADMISSION")
@@ -59,7 +59,7 @@ def load(
     seed: int = 0,
     source: str = "mimic",
     mimic_root: Sequence[str] | str | None = None,
-    synthetic: Mapping[str, int] = SYNTHETIC,
+    synthetic: Mapping[str, float | None] = SYNTHETIC,
     preset: str | None = None,
     readmission: str = "hospital",
     planned: bool = False,

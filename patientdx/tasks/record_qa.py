@@ -57,7 +57,7 @@ def load(
     chat: bool | None = None,
     source: str = "mimic",
     mimic_root: Sequence[str] | str | None = None,
-    synthetic: Mapping[str, int] = SYNTHETIC,
+    synthetic: Mapping[str, float | None] = SYNTHETIC,
     window_hours: int = 48,
     sections: Mapping[str, int | None] | None = None,
     fractions: Mapping[str, float] = FRACTIONS,

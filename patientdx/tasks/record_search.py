@@ -48,7 +48,7 @@ def load(
     chat: bool | None = None,
     source: str = "mimic",
     mimic_root: Sequence[str] | str | None = None,
-    synthetic: Mapping[str, int] = SYNTHETIC,
+    synthetic: Mapping[str, float | None] = SYNTHETIC,
     window_hours: int = 48,
     fractions: Mapping[str, float] | None = None,
     memory_limit: str = "2GB",

@@ -23,7 +23,7 @@ class Request:
     seed: int
     source: str
     mimic_root: Sequence[str] | str | None
-    synthetic: Mapping[str, int]
+    synthetic: Mapping[str, float | None]
     window_hours: int
     fractions: Mapping[str, float]
     memory_limit: str

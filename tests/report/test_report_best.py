@@ -52,7 +52,9 @@ def test_it_is_the_paired_bootstrap_with_holm(folders):
                 name = folder.name if role == "merged" else role
                 drawn[name] = replicates({"": auroc}, *one.of("auroc"), one.subject, resamples=300)[""]
                 patients = len(set(one.subject))
-    p = holm({name: bootstrap_p(drawn["slerp0.6"] - one, patients) for name, one in drawn.items() if name != "slerp0.6"})
+    p = holm(
+        {name: bootstrap_p(drawn["slerp0.6"] - one, patients) for name, one in drawn.items() if name != "slerp0.6"}
+    )
     assert max(p.values()) < 0.05
     assert len(p) == 3
 

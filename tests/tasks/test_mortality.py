@@ -118,7 +118,7 @@ def test_a_synthetic_hospital_that_was_changed_is_refused(store, ward, tmp_path)
             {"mimic_root": []},
             "task.mimic_root=[]: name at least one folder, or null for the synthetic hospital.",
         ),
-        ({"synthetic": {"beds": 3}}, "task.synthetic has no beds: it takes stays, seed."),
+        ({"synthetic": {"beds": 3}}, "task.synthetic has no beds: it takes stays, seed, returns."),
     ],
 )
 def test_parameters_that_make_no_task_are_refused(tmp_path, change, expected):

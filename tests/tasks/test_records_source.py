@@ -56,7 +56,7 @@ def test_a_synthetic_hospital_that_was_changed_is_refused(ward, tmp_path):
     [
         ({"source": "omop"}, "task.source='omop': choose mimic or meds."),
         ({"root": []}, "task.mimic_root=[]: name at least one folder, or null for the synthetic hospital."),
-        ({"synthetic": {"beds": 3}}, "task.synthetic has no beds: it takes stays, seed."),
+        ({"synthetic": {"beds": 3}}, "task.synthetic has no beds: it takes stays, seed, returns."),
         (
             {"source": "meds"},
             "task.source=meds needs task.mimic_root: the MEDS folder, with data/ and metadata/ in it.",

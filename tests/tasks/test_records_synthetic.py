@@ -15,7 +15,7 @@ import pytest
 
 from patientdx.refusal import Refusal
 from patientdx.tasks import mortality
-from patientdx.tasks.records import synthetic
+from patientdx.tasks.records import physiology, population, synthetic
 from patientdx.whole import sha256
 
 
@@ -169,9 +169,32 @@ def test_rows_that_nothing_reads_come_on_top_and_change_nothing_else(ward, tmp_p
         pd.testing.assert_frame_equal(one, two)
 
 
+def test_patients_come_back_soon_where_that_is_asked_for_and_the_sick_sooner(tmp_path):
+    few, many = (population.block(0, 0, returns)[0] for returns in (None, 0.5))
+    soon = {}
+    for name, stays in (("few", few), ("many", many)):
+        later = np.flatnonzero((np.diff(stays["person"]) == 0) & ~stays["again"][1:])
+        days = (stays["admitted"][later + 1] - stays["discharged"][later]) / (24 * physiology.HOUR)
+        assert days.min() >= (10 if name == "few" else 1)
+        assert days.max() <= 250
+        soon[name] = days <= 30
+    assert 0.03 < soon["few"].mean() < 0.14
+    assert 0.4 < soon["many"].mean() < 0.6
+    sick = many["severity"][later]
+    assert sick[soon["many"]].mean() > sick[~soon["many"]].mean() + 0.3
+    # Who is there, how ill and for how long, hangs on nothing of this.
+    for name in ("person", "severity", "los", "died", "ventilated"):
+        np.testing.assert_array_equal(few[name], many[name])
+    made = synthetic.hospital(tmp_path, stays=20, returns=0.5)
+    assert json.loads((made / synthetic.MANIFEST).read_text())["parameters"]["returns"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
+        ("returns", 0.0, "task.synthetic.returns=0.0: a share between 0 and 1 is needed, or null."),
+        ("returns", 1.0, "task.synthetic.returns=1.0: a share between 0 and 1 is needed, or null."),
+        ("returns", "many", "task.synthetic.returns='many': a share between 0 and 1 is needed, or null."),
         ("stays", 0, "task.synthetic.stays=0: a whole number of 1 or more is needed."),
         ("stays", 1.5, "task.synthetic.stays=1.5: a whole number of 1 or more is needed."),
         ("seed", -1, "task.synthetic.seed=-1: a whole number of 0 or more is needed."),

@@ -36,18 +36,32 @@ def _patients(rng: np.random.Generator, first: int) -> dict[str, np.ndarray]:
     }
 
 
-def _timeline(rng: np.random.Generator, people: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _gap(draw: np.ndarray, severity: np.ndarray, returns: float | None) -> np.ndarray:
+    """Hours from discharge to the next admission, from uniform draws in [0, 1) and the severity of the stay before.
+
+    10 to 250 days whoever it is, or with `returns` 1 to 30 days for about that share, the sicker the more often.
+    """
+    if returns is None:
+        return 240 + 5760 * draw
+    soon = 1 / (1 + np.exp(-(np.log(returns / (1 - returns)) + severity)))
+    return np.where(draw < soon, 24 + 696 * draw / soon, 720 + 5280 * (draw - soon) / (1 - soon))
+
+
+def _timeline(rng: np.random.Generator, people: dict[str, np.ndarray], returns: float | None) -> dict[str, np.ndarray]:
     """Stays in the order of rounds (everyone's first, then second ...); the dead are not admitted again."""
     size = len(people["age"])
     alive = np.ones(size, bool)
     day = (people["year"] - _EPOCH_YEAR) * 365.2425 + rng.integers(0, 300, size)
     discharged = _hours(day * 24 + rng.uniform(0, 24, size))
     outtime, admission = discharged.copy(), np.full(size, -1)
-    admitted, rounds = discharged.copy(), []
+    admitted, rounds, severity = discharged.copy(), [], np.zeros(size)
     for turn in range(3):
-        severity = 0.45 * people["frailty"] + 0.2 * (people["age"] - 64) / 16 + 0.87 * rng.normal(size=size)
+        before, severity = (
+            severity,
+            0.45 * people["frailty"] + 0.2 * (people["age"] - 64) / 16 + 0.87 * rng.normal(size=size),
+        )
         again = (rng.random(size) < 0.25) & (turn > 0)  # a second stay in the same admission
-        admitted = np.where(again, admitted, discharged + (turn > 0) * _hours(rng.uniform(240, 6000, size)))
+        admitted = np.where(again, admitted, discharged + (turn > 0) * _hours(_gap(rng.random(size), before, returns)))
         admission = admission + ~again
         intime = np.where(again, outtime, admitted) + _hours(np.exp(rng.normal(1.0 + again, 0.8, size)))
         los = np.clip(np.exp(rng.normal(np.log(78) + 0.12 * severity, 0.65)), 8, 900)
@@ -72,14 +86,15 @@ def _timeline(rng: np.random.Generator, people: dict[str, np.ndarray]) -> dict[s
     return {name: column[order] for name, column in merged.items()}
 
 
-def block(seed: int, number: int) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
+def block(seed: int, number: int, returns: float | None = None) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
     """One block of patients: their stays as flat arrays and the tables patients, admissions and icustays.
 
     Times are int64 microseconds since 1970, `los` is in hours. Stays are ordered by patient, then by time.
+    `returns`: about the share of later admissions that begin within 30 days of discharge; None: few do.
     """
     rng = np.random.default_rng([seed, number, 0])
     people = _patients(rng, number * BLOCK)
-    stays = _timeline(rng, people)
+    stays = _timeline(rng, people, returns)
     person = stays["person"]
     stays["subject_id"] = people["subject_id"][person]
     stays["age"] = people["age"][person]

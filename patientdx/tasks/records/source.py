@@ -47,7 +47,7 @@ def opened_source(
     cache: Path,
     source: str = "mimic",
     root: Sequence[str] | str | None = None,
-    synthetic: Mapping[str, int] = SYNTHETIC,
+    synthetic: Mapping[str, float | None] = SYNTHETIC,
     needed: tables.Needed,
     memory_limit: str = "2GB",
     threads: int | None = None,
@@ -96,10 +96,11 @@ def _roots(root: Sequence[str] | str | None) -> list[Path]:
     return [Path(folder).expanduser() for folder in roots]
 
 
-def _synthetic(cache: Path, wanted: Mapping[str, int]) -> Path:
-    unknown = sorted(set(wanted) - set(SYNTHETIC))
+def _synthetic(cache: Path, wanted: Mapping[str, float | None]) -> Path:
+    known = (*SYNTHETIC, "returns")
+    unknown = sorted(set(wanted) - set(known))
     if unknown:
-        raise Refusal(f"task.synthetic has no {', '.join(unknown)}: it takes {', '.join(SYNTHETIC)}.")
+        raise Refusal(f"task.synthetic has no {', '.join(unknown)}: it takes {', '.join(known)}.")
     return hospital(cache, **(dict(SYNTHETIC) | dict(wanted)))
 
 

@@ -38,14 +38,24 @@ _GENERATORS = {
 }
 
 
-def hospital(cache: Path, *, stays: int = 240, seed: int = 0, form: str = "parquet", unread: float = 0) -> Path:
+def hospital(
+    cache: Path,
+    *,
+    stays: int = 240,
+    seed: int = 0,
+    returns: float | None = None,
+    form: str = "parquet",
+    unread: float = 0,
+) -> Path:
     """Folder with the synthetic hospital, written on first use.
 
     `stays` is the number of adult ICU stays of at least 54 hours (reached to within a patient's stays);
     shorter stays and minors come on top. `form` is parquet or csv.gz. The same numbers always make the same
     tables, and a larger hospital starts with the patients of a smaller one. Any size will do: patients are drawn and
     written in blocks, so that memory does not grow, and a block is a row group of its own in the order of patients.
-    `unread` chart rows an hour of items that nothing reads come on top, for load tests (MIMIC-IV charts some 50).
+    `returns`: about the share of later admissions that begin within 30 days of discharge, more after severe stays;
+    None: they begin whenever they may, few so soon. `unread` chart rows an hour of items that nothing reads come on
+    top, for load tests (MIMIC-IV charts some 50).
 
     Raises Refusal when a parameter makes no sense or the disk has no room.
     """
@@ -53,9 +63,12 @@ def hospital(cache: Path, *, stays: int = 240, seed: int = 0, form: str = "parqu
         raise Refusal(f"task.synthetic.stays={stays!r}: a whole number of 1 or more is needed.")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise Refusal(f"task.synthetic.seed={seed!r}: a whole number of 0 or more is needed.")
+    if returns is not None and not (isinstance(returns, float) and 0 < returns < 1):
+        raise Refusal(f"task.synthetic.returns={returns!r}: a share between 0 and 1 is needed, or null.")
     if form not in ("parquet", "csv.gz"):
         raise Refusal(f"synthetic hospital as {form!r}: tables can be written as parquet or csv.gz.")
     wanted = {"version": VERSION, "stays": stays, "seed": seed, "form": form} | ({"unread": unread} if unread else {})
+    wanted |= {} if returns is None else {"returns": returns}
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(cache) / "synthetic" / name
     if (folder / MANIFEST).is_file():
@@ -102,7 +115,7 @@ def _tables(folder: Path, wanted: dict) -> dict[str, str]:
     bar = tqdm(total=missing, desc="synthetic hospital", unit="stay", delay=2, disable=None)
     try:
         while missing > 0:
-            stays, tables = _block(wanted["seed"], number, wanted.get("unread", 0))
+            stays, tables = _block(wanted["seed"], number, wanted.get("returns"), wanted.get("unread", 0))
             hours = (stays["outtime"] - stays["intime"]) // physiology.HOUR
             eligible = np.cumsum((stays["age"] >= 18) & (hours >= ELIGIBLE_HOURS))
             enough = min(int(np.searchsorted(eligible, missing)), len(eligible) - 1)
@@ -123,8 +136,10 @@ def _tables(folder: Path, wanted: dict) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
-def _block(seed: int, number: int, unread: float) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
-    stays, tables = population.block(seed, number)
+def _block(
+    seed: int, number: int, returns: float | None, unread: float
+) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
+    stays, tables = population.block(seed, number, returns)
     for place, (name, make) in enumerate(_GENERATORS.items(), start=2):
         parts = make(np.random.default_rng([seed, number, place]), stays)
         if unread and make is physiology.chart:
