@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from patientdx.checkpoint.locate import REPOSITORY
-from patientdx.tasks.ifeval import _prompt
+from patientdx.tasks.ifeval import read_prompt
 from patientdx.tasks.ifeval_rules import loose, strict
 from patientdx.tasks.item_files import rows
 
@@ -120,7 +120,7 @@ def made(prompts: Path, texts: list[Path], count: int, seed: int) -> list[dict[s
     natural = [part for path in texts for part in path.read_text(encoding="utf-8").split("\n\n\n") if part.strip()]
     found = []
     for place, row in rows(prompts, prompts.name):
-        _, prompt, instructions = _prompt(place, row)
+        _, prompt, instructions = read_prompt(place, row)
         for _ in range(count):
             answer = _answer(draw, prompt, natural, instructions)
             found += [{"answer": answer, "kind": kind, "arguments": given} for kind, given in instructions]

@@ -103,13 +103,16 @@ def _show(found: dict[str, Any]) -> None:
         "x",
     )
     table = Table(*heads, box=SIMPLE_HEAD)
+    mine = theirs = 0.0
     for name, one in found["sets"].items():
         best = min(one["seconds"]["lm-eval"].items(), key=lambda pair: pair[1])
+        mine, theirs = mine + one["seconds"]["ours"], theirs + best[1]
         table.add_row(
             name, str(one["items"]), str(one["tokens"]), str(one["option_tokens"]), f"{one['difference']:.1e}",
             str(one["answers_differ"]), f"{one['seconds']['ours']:.2f}", f"{best[1]:.2f} (batch {best[0]})",
             f"{one['ratio']:.2f} ({one['ratio_rounds'][0]:.2f} to {one['ratio_rounds'][1]:.2f})",
         )  # fmt: skip
+    table.add_row("all of them", *[""] * 5, f"{mine:.2f}", f"{theirs:.2f}", f"{theirs / mine:.2f}")
     console = Console(width=130)
     console.print(table)
     console.print(

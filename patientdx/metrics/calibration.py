@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from scipy.stats import binomtest
 
-from patientdx.metrics.ranking import _answer, _checked, _running
+from patientdx.metrics.ranking import one_or_many, running_sums, weighted
 
 # Intercept, slope and observed minus expected have a target (0, 1 and 0) and no direction.
 HIGHER_IS_BETTER = {"brier": False, "scaled_brier": True, "log_loss": False, "ece": False}
@@ -30,21 +30,21 @@ _CLOSE = 1e-6  # of a step, in logits: what is left after it is of the order of 
 def brier(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> float | NDArray[np.float64]:
     """Mean squared distance of the probability from what happened (Brier 1950); 0 is best."""
     score, label, weight, many = checked(score, label, weight)
-    return _answer(_mean((score - label) ** 2, label, weight), many)
+    return one_or_many(_mean((score - label) ** 2, label, weight), many)
 
 
 def scaled_brier(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> float | NDArray[np.float64]:
     """1 - Brier / Brier of the prevalence: 1 is perfect, 0 is what the prevalence alone reaches, below is worse."""
     score, label, weight, many = checked(score, label, weight)
     prevalence = _mean(label, label, weight)
-    return _answer(1 - _mean((score - label) ** 2, label, weight) / (prevalence * (1 - prevalence)), many)
+    return one_or_many(1 - _mean((score - label) ** 2, label, weight) / (prevalence * (1 - prevalence)), many)
 
 
 def log_loss(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> float | NDArray[np.float64]:
     """Mean negative log-likelihood in nats."""
     score, label, weight, many = checked(score, label, weight)
     told = np.clip(np.where(label, score, 1 - score), EDGE, 1 - EDGE)
-    return _answer(_mean(-np.log(told), label, weight), many)
+    return one_or_many(_mean(-np.log(told), label, weight), many)
 
 
 def ece(
@@ -58,14 +58,14 @@ def ece(
     """
     score, label, weight, many = checked(score, label, weight)
     order, ends = _ranked(score)
-    mass = _running(weight[:, order])[:, ends]
-    gap = _running((weight * (label - score))[:, order])[:, ends]
+    mass = running_sums(weight[:, order])[:, ends]
+    gap = running_sums((weight * (label - score))[:, order])[:, ends]
     edges = _equal_mass(mass, bins)
     error = np.abs(np.diff(np.take_along_axis(gap, edges, axis=1), axis=1)).sum(axis=1)
     with np.errstate(invalid="ignore"):
         error /= mass[:, -1]
-    error[_one_class(label, weight)] = np.nan
-    return _answer(error, many)
+    error[one_class(label, weight)] = np.nan
+    return one_or_many(error, many)
 
 
 def ece_if_calibrated(score: ArrayLike, *, bins: int = 10, draws: int = 100, seed: int = 0) -> float:
@@ -88,7 +88,7 @@ def observed_minus_expected(
 ) -> float | NDArray[np.float64]:
     """Rate of events minus mean probability: above 0 where the risk is understated."""
     score, label, weight, many = checked(score, label, weight)
-    return _answer(_mean(label - score, label, weight), many)
+    return one_or_many(_mean(label - score, label, weight), many)
 
 
 def calibration_intercept(
@@ -100,10 +100,10 @@ def calibration_intercept(
     """
     score, label, weight, many = checked(score, label, weight)
     x = _logit(score)
-    usable = ~_one_class(label, weight)
+    usable = ~one_class(label, weight)
     found = np.full(len(weight), np.nan)
     found[usable] = _newton(x, label, weight[usable], slope=False)[:, 0]
-    return _answer(found, many)
+    return one_or_many(found, many)
 
 
 def calibration_slope(
@@ -147,7 +147,7 @@ def calibration_curve(
     """
     score, label, weight, _ = checked(score, label, None)
     order, ends = _ranked(score)
-    rows = ends[_equal_mass(_running(weight[:, order])[:, ends], bins)[0]]
+    rows = ends[_equal_mass(running_sums(weight[:, order])[:, ends], bins)[0]]
     curve = []
     for start, stop in zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True):
         if stop > start:
@@ -162,8 +162,8 @@ def calibration_curve(
 
 
 def checked(score, label, weight):
-    """`ranking._checked`, and the score must be a probability."""
-    score, label, weight, many = _checked(score, label, weight)
+    """`ranking.weighted`, and the score must be a probability."""
+    score, label, weight, many = weighted(score, label, weight)
     if score.min() < 0 or score.max() > 1:
         raise ValueError(
             f"calibration takes probabilities; these scores run from {score.min():.3g} to {score.max():.3g}"
@@ -175,7 +175,7 @@ def _logit(score: NDArray[np.float64]) -> NDArray[np.float64]:
     return logit(np.clip(score, EDGE, 1 - EDGE))
 
 
-def _one_class(label, weight) -> NDArray[np.bool_]:
+def one_class(label, weight) -> NDArray[np.bool_]:
     """(r,): where one class has no weight."""
     sides = (np.einsum("rn,n->r", weight, side.astype(np.float64)) for side in (label, ~label))
     return np.logical_or(*(side <= 0 for side in sides))
@@ -186,7 +186,7 @@ def _mean(values, label, weight) -> NDArray[np.float64]:
     # einsum and not @: what a BLAS adds in which order depends on the number of threads.
     with np.errstate(invalid="ignore"):
         mean = np.einsum("rn,n->r", weight, values.astype(np.float64)) / weight.sum(axis=1)
-    mean[_one_class(label, weight)] = np.nan
+    mean[one_class(label, weight)] = np.nan
     return mean
 
 

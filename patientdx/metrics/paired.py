@@ -13,7 +13,7 @@ from scipy.stats import binomtest, norm, rankdata
 
 from patientdx.metrics.bootstrap import Metric, check_level, paired_replicates
 from patientdx.metrics.estimates import Estimate, estimate
-from patientdx.metrics.ranking import _checked
+from patientdx.metrics.ranking import weighted
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -40,8 +40,8 @@ def delong(score_a: ArrayLike, score_b: ArrayLike, label: ArrayLike, *, level: f
     standard error is 0 though the areas differ.
     """
     check_level(level)
-    score_a, label, _, _ = _checked(score_a, label, None)
-    score_b, _, _, _ = _checked(score_b, label, None)
+    score_a, label, _, _ = weighted(score_a, label, None)
+    score_b, _, _, _ = weighted(score_b, label, None)
     events = int(label.sum())
     if min(events, label.size - events) < 2:
         raise ValueError(f"DeLong's test needs two events and two non-events; {events} of {label.size} rows are events")

@@ -30,12 +30,12 @@ def auroc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     The Mann-Whitney form (Hanley and McNeil, Radiology 1982): the weight of the non-events below each event
     is read from one cumulative sum. Arguments, shapes and errors: see the module.
     """
-    score, label, weight, many = _checked(score, label, weight)
-    weight_pos, below, _, total_neg = _around_events(score, label, weight)
+    score, label, weight, many = weighted(score, label, weight)
+    weight_pos, below, _, total_neg = around_events(score, label, weight)
     total_pos = weight_pos.sum(axis=1)
     with np.errstate(invalid="ignore"):
         area = np.einsum("rp,rp->r", weight_pos, below) / (total_pos * total_neg)
-    return _answer(area, many)
+    return one_or_many(area, many)
 
 
 def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> float | NDArray[np.float64]:
@@ -46,12 +46,12 @@ def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     prevalence.
     Arguments, shapes and errors: see the module.
     """
-    score, label, weight, many = _checked(score, label, weight)
-    weight_pos, _, false_alarms, total_neg = _around_events(score, label, weight)
+    score, label, weight, many = weighted(score, label, weight)
+    weight_pos, _, false_alarms, total_neg = around_events(score, label, weight)
     total_pos = weight_pos.sum(axis=1)
     ranked = np.sort(score[label])  # the columns of weight_pos
     from_threshold = np.searchsorted(ranked, ranked, side="left")
-    hits = total_pos[:, None] - _running(weight_pos)[:, from_threshold]
+    hits = total_pos[:, None] - running_sums(weight_pos)[:, from_threshold]
     # With no weight at or above a threshold its own event has none either and adds nothing: any divisor does.
     alarms = hits + false_alarms
     alarms[alarms <= 0] = 1.0
@@ -59,7 +59,7 @@ def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     with np.errstate(invalid="ignore"):
         area = np.einsum("rp,rp->r", weight_pos, hits) / total_pos
     area[total_neg <= 0] = np.nan
-    return _answer(area, many)
+    return one_or_many(area, many)
 
 
 def roc_curve(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, points: int = 200) -> Points:
@@ -82,7 +82,7 @@ def pr_curve(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None
     return _thinned(hits / hits[-1], precision, points)
 
 
-def _checked(score, label, weight):
+def weighted(score, label, weight):
     """Float64 (n,), bool (n,) and float64 (resamples, n), and whether several resamples were asked for."""
     score = np.asarray(score, dtype=np.float64)
     label = np.asarray(label)
@@ -106,7 +106,7 @@ def _checked(score, label, weight):
     return score, label, np.atleast_2d(weight), weight.ndim == 2
 
 
-def _around_events(score, label, weight):
+def around_events(score, label, weight):
     """What both areas are made of, with the p events in ascending order of score.
 
     Returns the events' weights (r, p), the weight of non-events below each with ties at one half (r, p), the
@@ -115,7 +115,7 @@ def _around_events(score, label, weight):
     rows_pos, rows_neg = np.flatnonzero(label), np.flatnonzero(~label)
     rows_pos = rows_pos[np.argsort(score[rows_pos], kind="stable")]
     rows_neg = rows_neg[np.argsort(score[rows_neg], kind="stable")]
-    running = _running(weight[:, rows_neg])
+    running = running_sums(weight[:, rows_neg])
     lower = running[:, np.searchsorted(score[rows_neg], score[rows_pos], side="left")]
     upper = running[:, np.searchsorted(score[rows_neg], score[rows_pos], side="right")]
     total = running[:, -1]
@@ -124,7 +124,7 @@ def _around_events(score, label, weight):
     return weight[:, rows_pos], upper, total[:, None] - lower, total
 
 
-def _running(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def running_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(r, k) to (r, k + 1): cumulative sums along the rows, starting at zero."""
     sums = np.empty((values.shape[0], values.shape[1] + 1))
     sums[:, 0] = 0.0
@@ -132,7 +132,8 @@ def _running(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums
 
 
-def _answer(area: NDArray[np.float64], many: bool) -> float | NDArray[np.float64]:
+def one_or_many(area: NDArray[np.float64], many: bool) -> float | NDArray[np.float64]:
+    """The area of each resample (r,), or where one was asked for, its number; ValueError where that is NaN."""
     if many:
         return area
     if np.isnan(area[0]):
@@ -142,7 +143,7 @@ def _answer(area: NDArray[np.float64], many: bool) -> float | NDArray[np.float64
 
 def _thresholds(score, label, weight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weight of events and of non-events at or above each distinct score, from the highest, after a zero."""
-    score, label, weight, many = _checked(score, label, weight)
+    score, label, weight, many = weighted(score, label, weight)
     if many:
         raise ValueError("a curve takes one weight per row, (n,)")
     order = np.argsort(-score, kind="stable")

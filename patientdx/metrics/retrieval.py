@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.metrics.accuracy import _checked, _ratio
+from patientdx.metrics.accuracy import checked, ratio
 from patientdx.refusal import Refusal
 
 HIGHER_IS_BETTER = {"mean_over_queries": True}
@@ -29,8 +29,8 @@ def mean_over_queries(
 
     `label` (n,) says how much the number could be, and is not needed. Raises ValueError as they do.
     """
-    score, label, weight = _checked(score, label, weight)
-    return _ratio(score, np.ones(score.size), weight)
+    score, label, weight = checked(score, label, weight)
+    return ratio(score, np.ones(score.size), weight)
 
 
 def check_names(names: Sequence[str], depth: int) -> None:

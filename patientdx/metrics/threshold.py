@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.metrics.calibration import _one_class
-from patientdx.metrics.ranking import _answer, _around_events, _checked, _running
+from patientdx.metrics.calibration import one_class
+from patientdx.metrics.ranking import around_events, one_or_many, running_sums, weighted
 
 HIGHER_IS_BETTER = {
     "sensitivity": True,
@@ -87,22 +87,22 @@ def sensitivity_at_specificity(
     """
     if not 0 <= target <= 1:
         raise ValueError(f"a specificity of {target} was asked for; it must lie between 0 and 1")
-    score, label, weight, many = _checked(score, label, weight)
-    weight_pos, _, false_alarms, total_neg = _around_events(score, label, weight)
+    score, label, weight, many = weighted(score, label, weight)
+    weight_pos, _, false_alarms, total_neg = around_events(score, label, weight)
     ranked = np.sort(score[label])  # the columns of weight_pos
-    running = _running(weight_pos)
+    running = running_sums(weight_pos)
     total_pos = running[:, -1]
     hits = total_pos[:, None] - running[:, np.searchsorted(ranked, ranked, side="left")]
     allowed = false_alarms <= (total_neg * (1 - target + 1e-12))[:, None]
     with np.errstate(invalid="ignore"):
         share = np.where(allowed, hits, 0.0).max(axis=1) / total_pos
     share[total_neg <= 0] = np.nan
-    return _answer(share, many)
+    return one_or_many(share, many)
 
 
 def _operating_points(score, label):
     """The distinct scores, rising, with sensitivity and specificity when each is the threshold."""
-    score, label, _, _ = _checked(score, label, None)
+    score, label, _, _ = weighted(score, label, None)
     thresholds = np.unique(score)
     hits, false_alarms = (
         1 - np.searchsorted(np.sort(side), thresholds, side="left") / side.size
@@ -113,11 +113,11 @@ def _operating_points(score, label):
 
 def _share(score, label, weight, of, threshold):
     """Weight of the rows in the numerator over that in the denominator, which `of(alert, event)` tells apart."""
-    score, label, weight, many = _checked(score, label, weight)
+    score, label, weight, many = weighted(score, label, weight)
     chosen, among = (np.einsum("rn,n->r", weight, rows.astype(np.float64)) for rows in of(score >= threshold, label))
     with np.errstate(invalid="ignore"):
         share = chosen / among
-    share[_one_class(label, weight)] = np.nan
+    share[one_class(label, weight)] = np.nan
     if not many and np.isnan(share[0]):
         raise ValueError("nothing to take a share of: every row is on the other side of the threshold")
     return share if many else float(share[0])

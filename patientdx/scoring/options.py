@@ -21,7 +21,7 @@ from patientdx.scoring.attention import after_prefix
 from patientdx.scoring.choice import plan
 from patientdx.scoring.forward import behind, check_head, halved, hidden, padded, prefix_of
 from patientdx.scoring.loss import log_probabilities
-from patientdx.scoring.prompts import _shorten, check_template
+from patientdx.scoring.prompts import check_template, shorten
 from patientdx.workers import workers
 
 _ROWS = 64  # of a product with the head, always: its rounding depends on how many rows it has
@@ -113,7 +113,7 @@ def tokenise_options(
             )
         room = limit - max(map(len, own)) + 1
         if len(row) > room:
-            row, cut = _shorten(tokenizer, *parts[place], chat, room), cut + 1
+            row, cut = shorten(tokenizer, *parts[place], chat, room), cut + 1
         ids.append(tuple(row))
         continuations.append(own)
     numbers: dict[str, int] = {}

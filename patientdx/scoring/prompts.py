@@ -62,7 +62,7 @@ def tokenise(
     for before, record, after in parts:
         row = _render(tokenizer, before + record + after, chat)
         if len(row) > limit:
-            row = _shorten(tokenizer, before, record, after, chat, limit)
+            row = shorten(tokenizer, before, record, after, chat, limit)
             cut += 1
         ids.append(tuple(row))
     return Prompts(tuple(ids), answer_tokens(tokenizer, options), cut, limit)
@@ -86,7 +86,8 @@ def _render(tokenizer, text: str, chat: bool) -> list[int]:
     ]
 
 
-def _shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: int) -> list[int]:
+def shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: int) -> list[int]:
+    """Token ids of the prompt with so much of the record's end left out that `limit` holds them; else Refusal."""
     # Tokens at the cut may join differently, so the cut is repeated until the whole prompt fits.
     ends = [
         end for _, end in tokenizer(record, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]

@@ -45,7 +45,7 @@ def load(
     check_numbers(new_tokens=(new_tokens, 1), limit=(limit, 1), seed=(seed, 0))
     shares = {"test": 1.0} if fractions is None else checked_fractions(fractions)
     place = place_of(_FILE, path)
-    found = [_prompt(where, row) for where, row in rows(place, place.name)]
+    found = [read_prompt(where, row) for where, row in rows(place, place.name)]
     parts = {uid: split_of(uid, seed=seed, fractions=shares) for uid, _, _ in found}
     kept = first(found, lambda one: (parts[one[0]], position("order", seed, one[0])), dict.fromkeys(SPLITS, limit))
     examples = tuple(
@@ -78,7 +78,7 @@ def judged(answer: str, instructions: Instructions) -> dict[str, tuple[float, fl
     return dict(zip(METRICS, [(strictly, asked)] * 2 + [(loosely, asked)] * 2, strict=True))
 
 
-def _prompt(place: str, row: Mapping[str, Any]) -> tuple[str, str, Instructions]:
+def read_prompt(place: str, row: Mapping[str, Any]) -> tuple[str, str, Instructions]:
     """(id, prompt, instructions) of a line."""
     prompt, kinds, arguments = (row.get(name) for name in ("prompt", "instruction_id_list", "kwargs"))
     if not isinstance(prompt, str) or not prompt.strip():
