@@ -92,7 +92,7 @@ def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts | 
     chat = chat if data.chat is None else data.chat
     if data.chat and not tokenizer.chat_template:
         raise Refusal(
-            f"task.chat=true asks task={data.name} as a chat, but the model's tokenizer has no chat template. "
+            f"task.chat=true asks task={data.name} as a chat, but the tokenizer in {folder} has no chat template. "
             "Leave task.chat out, or use a model whose tokenizer has one."
         )
     if data.kind == MULTIPLE_CHOICE:

@@ -72,7 +72,8 @@ def check_template(tokenizer, chat: bool) -> None:
     """Refusal where a chat is asked for and the tokenizer has no chat template."""
     if chat and not tokenizer.chat_template:
         raise Refusal(
-            "the model is marked chat_template: true, but its tokenizer has no chat template. "
+            f"the model is marked chat_template: true, but the tokenizer in {tokenizer.name_or_path} has no chat "
+            "template. "
             "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
         )
 

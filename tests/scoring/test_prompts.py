@@ -88,7 +88,7 @@ def test_a_tokenizer_without_a_chat_template(tokenizer):
     with pytest.raises(Refusal) as refused:
         tokenise(tokenizer, [(BEFORE, RECORD, AFTER)], OPTIONS, chat=True)
     assert str(refused.value) == (
-        "the model is marked chat_template: true, but its tokenizer has no chat template. "
+        f"the model is marked chat_template: true, but the tokenizer in {tokenizer.name_or_path} has no chat template. "
         "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
     )
     assert tokenise(tokenizer, [(BEFORE, RECORD, AFTER)], OPTIONS, chat=False).ids
