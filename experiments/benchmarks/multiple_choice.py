@@ -4,7 +4,7 @@ The same texts, the same model object, one thread, one process; tokenising is ti
 an environment of its own (see scoring.py):
 
     python -m experiments.benchmarks.multiple_choice --lm-eval-python .venv-lm-eval/bin/python \\
-        --medqa <test.jsonl> --medmcqa <test.jsonl> --pubmedqa <folder>
+        --medqa <test.jsonl> --medmcqa <test.jsonl> --pubmedqa <folder> --mmlu <folder>
 
 This half makes the prompts; multiple_choice_lm_eval.py, started in that environment, scores and times them.
 """
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from patientdx.checkpoint.locate import REPOSITORY, ModelSource, locate
-from patientdx.tasks import medmcqa, medqa, pubmedqa
+from patientdx.tasks import medmcqa, medqa, mmlu_medical, pubmedqa
 from patientdx.tasks.example import TaskData
 
 TOLERANCE = 1e-3  # of a sum of log-probabilities in float32, in nats
@@ -35,7 +35,7 @@ def main() -> None:
     """Renders the prompts, has them scored and timed, prints agreement, ratio, machine and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lm-eval-python", type=Path, required=True)
-    for name in ("medqa", "medmcqa", "pubmedqa"):
+    for name in ("medqa", "medmcqa", "pubmedqa", "mmlu"):
         parser.add_argument(f"--{name}", required=True, help=f"file or folder of {name}")
     parser.add_argument("--items", type=int, default=24, help="of each set")
     parser.add_argument("--rounds", type=int, default=3)
@@ -55,6 +55,7 @@ def main() -> None:
             path=asked.medqa, limit=asked.items, answer="text", shots=2, fractions=drawn
         ),
         "pubmedqa": pubmedqa.load(path=asked.pubmedqa, limit=asked.items),
+        "mmlu_medical, letter": mmlu_medical.load(path=asked.mmlu, limit=asked.items),
     }
     job = {
         "model": str(folder),

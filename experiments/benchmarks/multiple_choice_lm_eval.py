@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import lm_eval
 import numpy as np
 import torch
+import yaml
 from lm_eval.api.instance import Instance
+from lm_eval.api.task import TaskConfig
 from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import apply_template
 
 from experiments.benchmarks.machine import processor
 from patientdx.scoring.model import load_model, load_tokenizer
@@ -83,28 +89,62 @@ def compare(model, tokenizer, harnesses: dict[int, HFLM], items: list[dict[str, 
     }
 
 
+_WRITTEN = {"medqa": "medqa/preprocess_medqa.py", "medmcqa": "medmcqa/utils_medmcqa.py",
+            "pubmedqa": "pubmedqa/preprocess_pubmedqa.py"}  # fmt: skip
+_KEYS = {"medqa": ("ending0", "ending1", "ending2", "ending3"), "medmcqa": ("opa", "opb", "opc", "opd")}
+
+
 def own_prompt(name: str, item: dict[str, Any]) -> str | None:
-    """What lm-eval's task of that name makes of a question that it is shown without examples; None where it is not."""
-    import importlib.util
+    """What lm-eval's task of that name makes of a question, examples before it; None where options are texts.
 
-    import lm_eval
-
-    text = "".join(item["parts"])
-    file = {"medqa, letter": "medqa/preprocess_medqa.py", "medmcqa, letter": "medmcqa/utils_medmcqa.py",
-            "pubmedqa": "pubmedqa/preprocess_pubmedqa.py"}.get(name)  # fmt: skip
-    if file is None:
+    Questions and options are taken out of our prompt, and everything around them is lm-eval's.
+    """
+    benchmark, *how = name.split(", ")
+    if "text" in how:
         return None
-    spec = importlib.util.spec_from_file_location("prompts", Path(lm_eval.__file__).parent / "tasks" / file)
+    if benchmark == "pubmedqa":
+        asked = item["parts"][2].removeprefix("\nQuestion: ").removesuffix("\nAnswer:")
+        return _module(benchmark).doc_to_text({"CONTEXTS": [item["parts"][1]], "QUESTION": asked})
+    text = "".join(item["parts"])
+    if benchmark == "mmlu_medical":
+        about, question = text.split("\n\n", 1)
+        subject = about.removesuffix(".").rpartition(" about ")[2].replace(" ", "_")
+        own = _settings(f"mmlu_{subject}.yaml")
+        body, *options = _apart(question)
+        asked = {"question": body, "choices": options}
+        return own["description"] + apply_template(_settings("_default_template_yaml")["doc_to_text"], asked)
+    config = TaskConfig()
+    shown = text.split("\n\nQuestion: ")
+    found = []
+    for place, block in enumerate(shown):
+        block, answer = block.rsplit("\nAnswer:", 1)
+        body, *options = _apart(block.removeprefix("Question: ").removesuffix("\nChoices:"))
+        asked = {"sent1": body, "question": body, **dict(zip(_KEYS[benchmark], options, strict=True))}
+        last = place + 1 == len(shown)
+        found.append(
+            _module(benchmark).doc_to_text(asked) + ("" if last else config.target_delimiter + answer.removeprefix(" "))
+        )
+    return config.fewshot_delimiter.join(found)
+
+
+def _apart(question: str) -> list[str]:
+    """A question's text and its four options."""
+    body, *options = question.removesuffix("\nAnswer:").rsplit("\n", 4)
+    return [body.removesuffix("\nChoices:"), *(one[3:] for one in options)]
+
+
+@cache
+def _module(benchmark: str):
+    place = Path(lm_eval.__file__).parent / "tasks" / _WRITTEN[benchmark]
+    spec = importlib.util.spec_from_file_location(benchmark, place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if name == "pubmedqa":
-        asked = item["parts"][2].removeprefix("\nQuestion: ").removesuffix("\nAnswer:")
-        return module.doc_to_text({"CONTEXTS": [item["parts"][1]], "QUESTION": asked})
-    body, *texts = text.removesuffix("\nAnswer:").rsplit("\n", 4)
-    question = body.removeprefix("Question: ").removesuffix("\nChoices:")
-    options = [one[3:] for one in texts]
-    keys = ["ending0", "ending1", "ending2", "ending3"] if name.startswith("medqa") else ["opa", "opb", "opc", "opd"]
-    return module.doc_to_text({"sent1": question, "question": question, **dict(zip(keys, options, strict=True))})
+    return module
+
+
+@cache
+def _settings(file: str) -> dict[str, Any]:
+    return yaml.safe_load((Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default" / file).read_text())
 
 
 def main(argv: Sequence[str]) -> None:
