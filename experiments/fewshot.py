@@ -1,13 +1,15 @@
-"""Few-shot: base, domain model and their merge fine-tuned on k examples; is the merge on few as good as base on many?
+"""Few-shot: base, domain model and their merges fine-tuned on k examples; is a merge on few as good as base on many?
 
     python -m experiments.domain_model                                  # first: the domain model
     python run.py experiment=fewshot                                    # equal epochs
     python run.py experiment=fewshot finetune.examples=16,64 finetune.steps=96 name=fewshot_steps     # equal steps
+    python run.py experiment=fewshot merge=linear,slerp name=fewshot_merges                           # two merges
     python -m experiments.fewshot                                       # read both; a picture goes beside sweep.csv
     python -m experiments.fewshot --output DIR --name NAME              # read output=DIR name=NAME (and NAME_steps)
 
-The k are nested: the first 16 of 64 are the 16. k = 0 is the model as it is. The margin, the two k and the level are
-the study's own (`non_inferiority` in its overlay), as they stood when it was run.
+The k are nested: the first 16 of 64 are the 16. k = 0 is the model as it is. Merges by several methods or λ are a curve
+and a test each. The margin, the two k and the level are the study's own (`non_inferiority` in its overlay), as they
+stood when it was run.
 """
 
 from __future__ import annotations
@@ -27,17 +29,29 @@ from experiments.study import Row, Run, Study, difference, last_sweep
 from patientdx.metrics.bootstrap import Interval
 from patientdx.refusal import Refusal
 
-STARTS = {"base": "base", "pivot": "domain model", "merged": "merged"}
+ROLES = {"base": "base", "pivot": "domain model", "merged": "merged"}
 TEST, PICTURE = "test", "fewshot.png"
 EPOCHS, STEPS = "equal epochs", "equal steps"
 SECOND = "_steps"  # what the second run's name ends in
 
 
 @dataclass(frozen=True)
+class Start:
+    """What is fine-tuned: a parent, by its role alone, or the merge of a method at λ."""
+
+    role: str
+    method: str | None = None
+    weight: float | None = None
+
+
+BASE = Start("base")
+
+
+@dataclass(frozen=True)
 class Point:
     """A start fine-tuned on `examples` (0: not): its row on test, its run and its role there, and steps of training."""
 
-    start: str
+    start: Start
     examples: int
     row: Row
     run: Run
@@ -51,7 +65,7 @@ class Curves:
 
     rule: str
     metric: str
-    points: Mapping[tuple[str, int], Point]
+    points: Mapping[tuple[Start, int], Point]
 
     @property
     def examples(self) -> list[int]:
@@ -59,9 +73,21 @@ class Curves:
         return sorted({examples for _, examples in self.points})
 
     @property
-    def starts(self) -> list[str]:
-        """The starts that are there, base first."""
-        return [start for start in STARTS if any(one == start for one, _ in self.points)]
+    def starts(self) -> list[Start]:
+        """The starts that are there, base first; merges in the order of the sweep."""
+        there = dict.fromkeys(start for start, _ in self.points)
+        return [start for role in ROLES for start in there if start.role == role]
+
+    @property
+    def merges(self) -> list[Start]:
+        """Those of them that are merges."""
+        return [start for start in self.starts if start.role == "merged"]
+
+    def title(self, start: Start) -> str:
+        """What a start is called: a merge by its method and λ where there are several."""
+        if start.role != "merged" or len(self.merges) < 2:
+            return ROLES[start.role]
+        return f"{start.method} λ={start.weight:g}"
 
     def change(self, a: Point, b: Point, level: float | None = None) -> Interval:
         """The score of a less that of b on test, paired."""
@@ -70,8 +96,9 @@ class Curves:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the merge on few examples is no worse than the base on many, by more than the margin."""
+    """Whether a merge, called `name`, on few examples is no worse than the base on many, by more than the margin."""
 
+    name: str
     merged: int
     base: int
     margin: float
@@ -89,7 +116,7 @@ class Verdict:
         """The verdict in a sentence."""
         said = "is non-inferior to" if self.shown else "is not shown to be non-inferior to"
         return (
-            f"merged@{self.merged} {said} base@{self.base}: difference {change(self.interval)}, one-sided "
+            f"{self.name}@{self.merged} {said} base@{self.base}: difference {change(self.interval)}, one-sided "
             f"{self.level:.0%} bound {self.bound:+.3f}, margin {-self.margin:+.3f} fixed beforehand."
         )
 
@@ -97,12 +124,12 @@ class Verdict:
 def curves(study: Study, rule: str = EPOCHS) -> Curves:
     """The learning curves of a study. Refusal where its runs differ in more than start and number of examples."""
     metric = next(iter(study.runs[0].config["task"]["metrics"]))
-    found: dict[tuple[str, int], Point] = {}
+    found: dict[tuple[Start, int], Point] = {}
     same = {}
     for run in study.runs:
         asked = dict(run.config["finetune"])
-        start, examples = asked.pop("of", None), asked.pop("examples", None)
-        if start is None or examples is None:
+        of, examples = asked.pop("of", None), asked.pop("examples", None)
+        if of is None or examples is None:
             raise Refusal(
                 f"{run.folder} fine-tuned nothing on so many examples: run the study with finetune.examples=…"
             )
@@ -111,15 +138,19 @@ def curves(study: Study, rule: str = EPOCHS) -> Curves:
                 f"the last sweep in {study.folder} trained in more than one way: one table shows one. Give every other "
                 "number of conf/finetune a study of its own with name=…"
             )
-        for row in (row for row in run.rows if row["split"] == TEST):
-            role = row["role"]
-            if role in STARTS:
-                found.setdefault((role, 0), Point(role, 0, row, run, role, None))
-            elif role == "finetuned":
-                found[start, examples] = Point(start, examples, row, run, role, _steps(run))
+        rows = {row["role"]: row for row in run.rows if row["split"] == TEST}
+        own = {role: _start(role, rows[role]) for role in ROLES if role in rows}
+        for role, start in own.items():
+            found.setdefault((start, 0), Point(start, 0, rows[role], run, role, None))
+        if "finetuned" in rows and of in own:
+            found[own[of], examples] = Point(own[of], examples, rows["finetuned"], run, "finetuned", _steps(run))
     if not any(examples for _, examples in found):
         raise Refusal(f"the last sweep in {study.folder} has no score of a fine-tuned model on {TEST}.")
     return Curves(rule, metric, found)
+
+
+def _start(role: str, row: Row) -> Start:
+    return Start(role, row["method"], row["lambda"]) if role == "merged" else Start(role)
 
 
 def _steps(run: Run) -> int | None:
@@ -137,7 +168,10 @@ def with_equal_steps(first: Curves, second: Study) -> Curves:
     if len(steps) > 1 or None in steps:
         raise Refusal(f"{second.folder} has trainings of {sorted(map(str, steps))} steps: give finetune.steps=… .")
     if _question(own) != _question(first):
-        raise Refusal(f"{second.folder} asked other rows than the first run: run both with the same task and models.")
+        raise Refusal(
+            f"{second.folder} asked other rows than the first run, or other models: run both with the same task, "
+            "parents and merges."
+        )
     lent = {key: point for key, point in first.points.items() if not point.examples or {point.steps} == steps}
     return Curves(STEPS, own.metric, lent | own.points)
 
@@ -147,8 +181,8 @@ def _question(found: Curves) -> set[tuple]:
     return {(key, point.row["fingerprint"]) for key, point in found.points.items() if not point.examples}
 
 
-def verdict(found: Curves) -> Verdict:
-    """The test of non-inferiority that the study's config asks for: a paired bootstrap, one-sided.
+def verdicts(found: Curves) -> list[Verdict]:
+    """The test of non-inferiority that the study's config asks for, of each merge: a paired bootstrap, one-sided.
 
     Refusal where a model or the margin is missing, or runs name several.
     """
@@ -159,27 +193,29 @@ def verdict(found: Curves) -> Verdict:
             "Ask for another (non_inferiority.margin=…) in a study of its own, with name=…"
         )
     few, many, margin, level = (asked[0][key] for key in ("merged", "base", "margin", "level"))
-    wanted = (("merged", few), ("base", many))
-    absent = [f"{start}@{examples}" for start, examples in wanted if (start, examples) not in found.points]
+    merges = found.merges or [Start("merged")]
+    wanted = [*((start, few) for start in merges), (BASE, many)]
+    absent = [f"{found.title(start)}@{examples}" for start, examples in wanted if (start, examples) not in found.points]
     if absent:
         raise Refusal(
             f"the study has no {' and no '.join(absent)}, which the test of non-inferiority compares. Run it with "
             "finetune.of=base,merged and those numbers of examples, or give others: "
             f"non_inferiority.merged={few} non_inferiority.base={many}."
         )
-    pair = [found.points[one] for one in wanted]
-    bound = found.change(
-        *pair, level=2 * level - 1
-    ).low  # the lower end of a two-sided interval that leaves out both tails
-    return Verdict(few, many, margin, level, found.change(*pair), bound)
+    told = []
+    for start in merges:
+        pair = found.points[start, few], found.points[BASE, many]
+        bound = found.change(*pair, level=2 * level - 1).low  # of a two-sided interval that leaves out both tails
+        told.append(Verdict(found.title(start), few, many, margin, level, found.change(*pair), bound))
+    return told
 
 
 def table(found: Curves) -> Table:
     """One line a number of examples, one column a start."""
     title = f"{found.metric} on {TEST}, {found.rule}"
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    for name in ("examples", "steps", *(STARTS[start] for start in found.starts)):
-        shown.add_column(name, justify="right", no_wrap=True)
+    for name in ("examples", "steps", *map(found.title, found.starts)):
+        shown.add_column(name, justify="right")
     for examples in found.examples:
         own = [found.points.get((start, examples)) for start in found.starts]
         steps = dict.fromkeys(str(point.steps) for point in own if point is not None and point.steps is not None)
@@ -188,14 +224,15 @@ def table(found: Curves) -> Table:
     return shown
 
 
-def lines(said: Verdict, block: Block) -> Iterator[Line]:
-    """Ours beside published."""
-    yield Line("examples, merged", str(said.merged), block.cells["merged_examples"])
-    yield Line("on par with the base on", str(said.base), block.cells["base_examples"])
-    name = f"merged@{said.merged} − base@{said.base}"
-    yield Line(name, change(said.interval), block.cells["merged_less_base"], said.interval)
-    bound = f"{said.bound:+.3f} ({'non-inferior' if said.shown else 'not shown'})"
-    yield Line(f"bound, margin {-said.margin:+.3f}", bound, block.cells["bound"])
+def lines(said: Sequence[Verdict], block: Block) -> Iterator[Line]:
+    """Ours beside published, merge after merge."""
+    yield Line("examples, merged", str(said[0].merged), block.cells["merged_examples"])
+    yield Line("on par with the base on", str(said[0].base), block.cells["base_examples"])
+    for one in said:
+        name = f"{one.name}@{one.merged} − base@{one.base}"
+        yield Line(name, change(one.interval), block.cells["merged_less_base"], one.interval)
+        bound = f"{one.bound:+.3f} ({'non-inferior' if one.shown else 'not shown'})"
+        yield Line(f"bound, margin {-one.margin:+.3f}", bound, block.cells["bound"])
 
 
 def notes(found: Sequence[Curves], block: Block, said: Sequence[Line]) -> Iterator[str]:
@@ -203,8 +240,8 @@ def notes(found: Sequence[Curves], block: Block, said: Sequence[Line]) -> Iterat
     first = found[0]
     point = next(iter(first.points.values()))
     row, config = point.row, point.run.config
-    merge = first.points.get(("merged", 0))
-    made = "" if merge is None else f", merged: {merge.row['method']} λ={merge.row['lambda']:g}"
+    merges = " and ".join(f"{one.method} λ={one.weight:g}" for one in first.merges)
+    made = f", merged: {merges}" if merges else ""
     count = f"{row['n']} rows" + (f", {row['events']} events" if row.get("events") is not None else "")
     tuned = config["finetune"]
     yield (
@@ -229,19 +266,22 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     if asked.steps_name or (second / "sweep").is_dir():
         again = f"{command(asked)} finetune.steps=… name={second.name}"
         found.append(with_equal_steps(found[0], last_sweep(second, again)))
-    block, said = published("fewshot"), [verdict(one) for one in found]
+    block, said = published("fewshot"), [verdicts(one) for one in found]
     told = list(lines(said[0], block))
     path = first.folder / PICTURE
     draw(found, path)
     for one in found:
         yield table(one)
     yield beside(told, title=f"Non-inferiority, {EPOCHS}")
-    for one, words in zip(found, said, strict=True):
-        yield f"{one.rule}: {words.words}"
-        learnt = one.change(one.points["base", words.base], one.points["base", 0])
+    for one, own in zip(found, said, strict=True):
+        yield from (f"{one.rule}: {verdict.words}" for verdict in own)
+        many = own[0].base
+        learnt = one.change(one.points[BASE, many], one.points[BASE, 0])
         if learnt.low <= 0:  # without that a margin can be kept by models that learnt nothing
-            said_of_it = f"But base@{words.base} is not shown to be better than base@0 ({change(learnt)})"
+            said_of_it = f"But base@{many} is not shown to be better than base@0 ({change(learnt)})"
             yield f"{said_of_it}: to be as good says little."
+    if len(said[0]) > 1:
+        yield "Each merge's test stands alone: nothing is corrected for their number."
     yield f"picture: {path}"
     yield from notes(found, block, told)
 

@@ -11,11 +11,9 @@ from patientdx.whole import write_whole
 if TYPE_CHECKING:
     from experiments.fewshot import Curves
 
-_LOOKS = {
-    "base": ("#0072B2", "s", "base"),
-    "pivot": ("#009E73", "D", "domain model"),
-    "merged": ("#D55E00", "o", "merged"),
-}
+_PARENTS = {"base": ("#0072B2", "s"), "pivot": ("#009E73", "D")}
+# Okabe and Ito's; a fifth merge begins again.
+_MERGES = (("#D55E00", "o"), ("#CC79A7", "^"), ("#E69F00", "v"), ("#56B4E9", "P"))
 _INK, _GREY = "#333333", "#999999"
 
 
@@ -36,15 +34,15 @@ def draw(found: Sequence[Curves], path: Path) -> None:
 
 def _panel(axes, found: Curves) -> None:
     places = {examples: place for place, examples in enumerate(found.examples)}
+    merges = {start: _MERGES[place % len(_MERGES)] for place, start in enumerate(found.merges)}
     for k, start in enumerate(found.starts):
-        colour, marker, label = _LOOKS[start]
+        colour, marker = merges.get(start) or _PARENTS[start.role]
         own = sorted((point for point in found.points.values() if point.start == start), key=lambda one: one.examples)
         at = [places[point.examples] + 0.06 * (k - 1) for point in own]
         low, high = ([point.row[f"{found.metric}_ci_{end}"] for point in own] for end in ("low", "high"))
         axes.vlines(at, low, high, color=colour, linewidth=1.3, alpha=0.5)
-        axes.plot(
-            at, [point.row[found.metric] for point in own], color=colour, marker=marker, markersize=5, label=label
-        )
+        values = [point.row[found.metric] for point in own]
+        axes.plot(at, values, color=colour, marker=marker, markersize=5, label=found.title(start))
     axes.set_xticks(list(places.values()), [str(examples) for examples in places])
     axes.set_xlabel("examples", color=_INK)
     axes.set_ylabel(found.metric, color=_INK)

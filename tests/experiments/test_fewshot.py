@@ -12,13 +12,17 @@ SHARES = {("base", 0): 0.5, ("merged", 0): 0.55, ("base", 16): 0.6, ("base", 64)
 STEPS = {16: 6, 64: 24}
 
 
-def run_all(study, shares=None, asked=ASKED, steps=None, given=None, **more):
-    """A run for each start and number of examples."""
+def run_all(
+    study, shares=None, asked=ASKED, steps=None, given=None, merge=("slerp", 0.5), first=0, left_out=(), **more
+):
+    """A run for each start and number of examples, numbered from `first`."""
     shares = SHARES | (shares or {})
-    trained = [key for key in shares if key[1]]
-    for job, (start, examples) in enumerate(trained):
-        told = f"lora({start}) {examples}" + (f" {given} steps" if given else "")
-        models = [("merged", "slerp", 0.5, shares["merged", 0]), ("base", None, 0.0, shares["base", 0]),
+    trained = [key for key in shares if key[1] and key not in left_out]
+    method, weight = merge
+    for job, (start, examples) in enumerate(trained, first):
+        of = start if start == "base" else f"{method} λ={weight}"
+        told = f"lora({of}) {examples}" + (f" {given} steps" if given else "")
+        models = [("merged", method, weight, shares["merged", 0]), ("base", None, 0.0, shares["base", 0]),
                   ("finetuned", told, None, shares[start, examples])]  # fmt: skip
         tuned = {"name": "lora", "of": start, "examples": examples, "epochs": 3, "seed": 0, "steps": given} | more
         taken = given or (steps or STEPS)[examples]
@@ -73,7 +77,7 @@ def test_to_be_as_good_as_a_base_that_learnt_nothing_says_little(tmp_path, capsy
 
 
 def test_the_margin_decides_and_not_whether_the_difference_is_zero(study, tmp_path, capsys):
-    said = fewshot.verdict(fewshot.curves(last_sweep(study, "x")))
+    (said,) = fewshot.verdicts(fewshot.curves(last_sweep(study, "x")))
     assert said.interval.value == pytest.approx(-0.0167, abs=0.01)
     assert -0.1 < said.bound < said.interval.value
     assert said.interval.level == 0.9  # as the run has it; the bound is one-sided at 0.95
@@ -87,8 +91,35 @@ def test_the_margin_decides_and_not_whether_the_difference_is_zero(study, tmp_pa
 
 def test_a_one_sided_bound_is_the_end_of_a_two_sided_interval(study):
     found = fewshot.curves(last_sweep(study, "x"))
-    pair = found.points["merged", 16], found.points["base", 64]
-    assert fewshot.verdict(found).bound == found.change(*pair, level=0.9).low
+    pair = found.points[fewshot.Start("merged", "slerp", 0.5), 16], found.points[fewshot.BASE, 64]
+    assert fewshot.verdicts(found)[0].bound == found.change(*pair, level=0.9).low
+
+
+def test_two_merges_are_two_curves_each_with_its_own_beginning_and_test(tmp_path, capsys):
+    study = tmp_path / "fewshot"
+    run_all(study)
+    run_all(study, {("merged", 0): 0.4, ("merged", 16): 0.6, ("merged", 64): 0.7}, merge=("linear", 0.3), first=4)
+    code, text, _ = ask(study, capsys)
+    assert code == 0
+    lines = plain(text)
+    assert "examples steps base slerp λ=0.5 linear λ=0.3" in lines
+
+    def scores(start: str) -> list[str]:
+        words = next(line for line in lines if line.startswith(start)).split()
+        return [words[place - 1] for place, word in enumerate(words) if word.startswith("[")]
+
+    assert scores("0 – ") == ["0.500", "0.550", "0.400"]
+    assert scores("16 6 ") == ["0.600", "0.783", "0.600"]
+    assert scores("64 24 ") == ["0.800", "0.900", "0.700"]
+    told = [line for line in lines if line.startswith("equal epochs: ")]
+    assert told[0].startswith("equal epochs: slerp λ=0.5@16 is non-inferior to base@64: difference -0.017 [")
+    assert told[1].startswith("equal epochs: linear λ=0.3@16 is not shown to be non-inferior to base@64: ")
+    assert len([line for line in lines if line.startswith("bound, margin -0.100")]) == 2
+    assert "Each merge's test stands alone" in text
+    assert "merged: slerp λ=0.5 and linear λ=0.3" in text
+    few = run_all(tmp_path / "few")
+    run_all(few, {("merged", 16): 0.7}, merge=("linear", 0.3), first=4, left_out=[("merged", 16)])
+    assert "the study has no linear λ=0.3@16, which the test" in ask(few, capsys)[2]
 
 
 def test_equal_steps_are_a_second_run_with_what_the_first_had_already(study, capsys):
