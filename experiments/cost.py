@@ -3,13 +3,14 @@
     python -m experiments.cost                 # every study that has results below outputs
     python -m experiments.cost --output DIR
 
-Measured: prompt tokens that language models read, how fast, and what training took. For models of another size both are
-scaled by their parameters, on the same machine: an estimate, and marked as one.
+Measured: prompt tokens that language models read, the seconds of their answers, and what training took. For models of
+another size both are scaled by their parameters, on the same machine: an estimate, and marked as one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,56 +30,90 @@ from patientdx.results import read_json
 MODELS = Path(__file__).resolve().parents[1] / "conf" / "base_model"
 LARGER = {"7B": "mistral_7b_v0_1", "8B": "llama_3_1_8b"}
 _NONE = "–"
+Key = tuple[str, str]  # of a speed: task and base
 
 
 @dataclass(frozen=True)
 class Cost:
-    """answers: of language models, one a prompt; tokens: that they read; speed: tokens a second, median over runs, None
-    where no run of the study asked a model; spent, training: seconds; billions: parameters of the base."""
+    """answers: of language models, one a prompt; tokens: of those prompts; asking: seconds that all answers take, None
+    where no run of any study asked one of the tasks; spent, training: seconds; billions: parameters of the base."""
 
     name: str
     answers: int
     tokens: float
-    speed: float | None
+    asking: float | None
     spent: float
     training: float
     training_memory: int
     billions: float | None
 
     @property
+    def speed(self) -> float | None:
+        """Prompt tokens a second, over all tasks."""
+        return self.tokens / self.asking if self.asking else None
+
+    @property
     def hours(self) -> float | None:
-        """Forward passes and training, as if nothing of it had been at hand."""
-        return None if self.speed is None else (self.tokens / self.speed + self.training) / 3600
+        """Answers and training, as if nothing of it had been at hand."""
+        return None if self.asking is None else (self.asking + self.training) / 3600
 
     def scaled(self, billions: float) -> float | None:
         """The same hours for a model of so many parameters."""
         return None if None in (self.hours, self.billions) else self.hours * billions / self.billions
 
 
-def cost(study: Study) -> Cost:
-    """Of the runs of the last sweep. Answers that several runs share count once, as they are worked out once."""
-    answers, tokens, speeds, training, seen = 0, 0.0, [], {}, set()
+@dataclass(frozen=True)
+class Asked:
+    """What a study asked, by task and base: prompt tokens, and the tokens a second of each run that asked a model."""
+
+    answers: int
+    tokens: Mapping[Key, float]
+    speeds: Mapping[Key, Sequence[float]]
+
+
+def asked(study: Study) -> Asked:
+    """Of the runs of the last sweep. Answers that several runs share count once, in the run that came to them first."""
+    answers, seen = 0, set()
+    tokens: dict[Key, float] = {}
+    speeds: dict[Key, list[float]] = {}
     for run in study.runs:
-        each = _tokens(run)
-        for row in run.rows:
-            if row["fingerprint"] not in seen and row["base"] is not None:
-                seen.add(row["fingerprint"])
-                answers += row["n"]
-                tokens += row["n"] * each
-        own = sum(row["n"] for row in run.rows if row["role"] == "merged")
-        asking = run.provenance.get("seconds", {}).get("scoring")
-        if asking and each:
-            speeds.append(own * each / asking)
+        new = {row["fingerprint"]: row for row in run.rows if row["base"] is not None}
+        own = sum(_answers(row) for name, row in new.items() if name not in seen)
+        seen |= new.keys()
+        key, read_here = (run.own["task"], run.own["base"]), own * _tokens(run)
+        answers += own
+        tokens[key] = tokens.get(key, 0.0) + read_here
+        seconds = run.provenance.get("seconds", {}).get("scoring")
+        if seconds and read_here:
+            speeds.setdefault(key, []).append(read_here / seconds)
+    return Asked(answers, {key: count for key, count in tokens.items() if count}, speeds)
+
+
+def cost(study: Study, found: Asked, elsewhere: Mapping[Key, Sequence[float]]) -> Cost:
+    """Of a study that asked `found`: each task at the median speed of its runs, or of those of other studies.
+
+    Tasks differ by more than runs do. elsewhere: speeds of all studies.
+    """
+    known = {**elsewhere, **found.speeds}
+    timed = bool(found.tokens) and found.tokens.keys() <= known.keys()
+    training = {}
+    for run in study.runs:
         trained = read_json(run.folder / "finetune.json")
         if trained is not None:
             training[trained["fingerprint"]] = trained
-    spent = sum(sum(run.provenance.get("seconds", {}).values()) for run in study.runs)
     return Cost(
-        study.name, answers, tokens, median(speeds) if speeds else None, spent,
+        study.name, found.answers, sum(found.tokens.values()),
+        sum(count / median(known[key]) for key, count in found.tokens.items()) if timed else None,
+        sum(sum(run.provenance.get("seconds", {}).values()) for run in study.runs),
         sum(one["seconds"] for one in training.values()),
         max((one["peak_memory_bytes"] for one in training.values()), default=0),
         _billions(study.runs[0].config.get("base_model") or {}),
     )  # fmt: skip
+
+
+def _answers(row: Mapping[str, Any]) -> int:
+    """How often the model was asked: of a search once a candidate, not once a query."""
+    return row.get("candidates") or row["n"]
 
 
 def _tokens(run: Run) -> float:
@@ -126,10 +161,12 @@ def larger() -> dict[str, float]:
 def notes(found: Sequence[Cost]) -> Iterator[str]:
     """How the table was found, and what memory it takes."""
     yield (
-        "Tokens: of the prompts that language models read, each answer once; tokens that were generated come on top. "
-        "Spent: seconds of these runs, all told, with what was at hand from others. Hours: tokens at the measured "
-        "speed, and training, as if nothing had been; what else spent tells of comes on top. –: no speed was measured, "
-        "as every score was at hand."
+        "Tokens: of the prompts that language models read, each answer once. Tokens a second: of prompts, while the "
+        "seconds hold what was generated, too; each task at the median of its runs or, if the study found all scores "
+        "at hand, of other studies' runs. What a run is the first of its study to show counts as worked out there: "
+        "where another study left some of it, that run looks too fast. Spent: seconds of these runs, all told. Hours: "
+        "of all answers at that speed, and of training, as if nothing had been at hand; what else spent tells of comes "
+        "on top. –: no run of any study measured the speed of one of its tasks."
     )
     sizes = {"base of these runs": max((one.billions or 0.0 for one in found), default=0.0)} | larger()
     weights = ", ".join(f"{name} {2 * billions:.2g} GB" for name, billions in sizes.items())
@@ -149,13 +186,15 @@ def notes(found: Sequence[Cost]) -> Iterator[str]:
 def costs(output: Path) -> list[Cost]:
     """Of every study below `output` that has results."""
     found = []
-    for names in studies(output).values():
-        for name in names:
-            try:
-                found.append(cost(read(output / name)))
-            except Refusal:  # a sweep of which no run is left: its own script says so
-                continue
-    return found
+    for name in (name for names in studies(output).values() for name in names):
+        with contextlib.suppress(Refusal):  # a sweep of which no run is left: its own script says so
+            study = read(output / name)
+            found.append((study, asked(study)))
+    elsewhere: dict[Key, list[float]] = {}
+    for _, one in found:
+        for key, speeds in one.speeds.items():
+            elsewhere.setdefault(key, []).extend(speeds)
+    return [cost(study, one, elsewhere) for study, one in found]
 
 
 def _hours(value: float | None) -> str:

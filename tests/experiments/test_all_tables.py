@@ -1,6 +1,7 @@
 """experiments.all and experiments.cost: every study that has results in one report, and what it takes."""
 
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def output(tmp_path):
     """Two studies with results (one of them small, one refused by its script), and folders that are none."""
     folder = tmp_path / "outputs"
     for name in ("lambda_curve", "lambda_curve_small"):
-        one_run(folder / name, 0, "slerp", 0.4, strengths(1.5, 1.0), seconds={"scoring": 7.0, "metrics": 1.0})
+        one_run(folder / name, 0, "slerp", 0.4, strengths(1.5, 1.0), seconds={"scoring": 21.0, "metrics": 1.0})
         one_run(folder / name, 1, "slerp", 0.7, strengths(0.9, 2.5), seconds={"scoring": 14.0})
     one_run(folder / "transfer", 0, "slerp", 0.4, strengths(1.0, 1.0))
     one_run(folder / "mine", 0, "slerp", 0.4, strengths(1.0, 1.0))
@@ -95,11 +96,12 @@ def test_cost_counts_each_answer_once_and_scales_by_parameters(output, capsys):
     one = found["lambda_curve"]
     answers = 4 * (60 + 80)  # base, pivot and two merges
     assert (one.answers, one.tokens) == (answers, answers * 100)
-    assert one.speed == pytest.approx((2000 + 1000) / 2)  # the middle of what its runs had
-    assert one.spent == 22.0
+    # The first run asked base, pivot and its merge, the second its merge alone; the middle of the two.
+    assert one.speed == pytest.approx((420 * 100 / 21 + 140 * 100 / 14) / 2)
+    assert one.spent == 36.0
     assert one.hours == pytest.approx((answers * 100 / 1500 + 36) / 3600)
     assert one.scaled(7.0) is None  # the size of that base is not known
-    assert found["transfer"].speed is None
+    assert found["transfer"].speed == pytest.approx(1500)  # of other studies: its own scores were all at hand
     assert cost.main(["--output", str(output)]) == 0
     out = capsys.readouterr().out
     assert "Training took at most 2.00 GB" in out
@@ -107,7 +109,26 @@ def test_cost_counts_each_answer_once_and_scales_by_parameters(output, capsys):
     assert "no study below" in capsys.readouterr().err
 
 
+def test_a_search_asks_once_a_candidate_and_each_task_has_its_own_speed(output):
+    study = output / "case_study"
+    of_search = one_run(study, 0, "slerp", 0.4, strengths(1.0, 1.0), task="record_search", seconds={"scoring": 10.0})
+    found = json.loads((of_search / "metrics.json").read_text())
+    for row in found["rows"]:
+        row["candidates"] = 20 * row["n"]
+    write_json(found, of_search / "metrics.json")
+    one_run(study, 1, "slerp", 0.4, strengths(1.0, 1.0), seconds={"scoring": 30.0})
+    (one,) = [one for one in cost.costs(output) if one.name == "case_study"]
+    assert one.answers == 3 * (60 + 80) * 21
+    assert one.hours == pytest.approx((10 + 30) / 3600)  # what it took, as nothing was at hand
+    one_run(study, 2, "slerp", 0.4, strengths(1.0, 1.0), task="record_qa")
+    (one,) = [one for one in cost.costs(output) if one.name == "case_study"]
+    assert (one.speed, one.hours) == (None, None)  # of one task no speed is known
+    one_run(output / "forgetting", 0, "slerp", 0.4, strengths(1.0, 1.0), task="record_qa", seconds={"scoring": 50.0})
+    (one,) = [one for one in cost.costs(output) if one.name == "case_study"]
+    assert one.hours == pytest.approx((10 + 30 + 50) / 3600)  # but of another study
+
+
 def test_hours_grow_with_parameters():
-    one = cost.Cost("x", 10, 3600.0, 1.0, 0.0, 0.0, 0, 0.1345)
+    one = cost.Cost("x", 10, 3600.0, 3600.0, 0.0, 0.0, 0, 0.1345)
     assert one.hours == 1.0
     assert one.scaled(cost.larger()["7B"]) == pytest.approx(7.24 / 0.1345)
