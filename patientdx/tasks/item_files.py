@@ -1,20 +1,21 @@
-"""Files of questions: their rows, whatever their format, which of them are kept, and the columns of multiple choice."""
+"""Files of questions: their rows, whatever their format, and which of them are kept."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import heapq
+import io
 import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TextIO, TypeVar
 
 from patientdx.refusal import Refusal
+from patientdx.tasks.item_columns import ANSWER, KNOWN, QUESTION
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".gz")
 # Words in a file's name, or in its folder's, that say which split it is.
@@ -22,33 +23,8 @@ SPLIT_WORDS = {
     "train": "train", "training": "train", "trainingset": "train", "dev": "pilot", "val": "pilot", "valid": "pilot",
     "validation": "pilot", "validationset": "pilot", "pilot": "pilot", "test": "test", "testset": "test",
 }  # fmt: skip
-QUESTION = ("question", "sent1")
-CONTEXT = ("context", "contexts", "abstract")
-OPTIONS = ("options", "choices", "endings")
-ANSWER = ("answer_idx", "answer_index", "answerkey", "cop", "label", "gold", "correct", "final_decision", "answer")
-# Columns of one option each, first to last.
-SPREAD = (
-    ("opa", "opb", "opc", "opd", "ope"),
-    ("op1", "op2", "op3", "op4", "op5"),
-    ("ending0", "ending1", "ending2", "ending3", "ending4"),
-    ("option_a", "option_b", "option_c", "option_d", "option_e"),
-    ("a", "b", "c", "d", "e"),
-)
-_COUNTED = "cop"  # counted from 1 by its authors and from 0 on the hub
+_LONGEST_NAME = 40  # letters of a column's name
 One = TypeVar("One")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question with its options, of which number `right` is the answer; `place` is its file and line."""
-
-    place: str
-    split: str
-    group: str
-    question: str
-    context: str
-    options: tuple[str, ...]
-    right: int
 
 
 def rows(path: Path, name: str, *, header: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,20 +85,32 @@ def _opened(path: Path, newline: str | None = None) -> TextIO:
 
 def _jsonl(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     with _opened(path) as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield f"{name} line {number}", json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise Refusal(f"{name} line {number} is no JSON: {error.msg}.") from None
+        yield from _lines(file, name)
+
+
+def _lines(file: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            try:
+                yield f"{name} line {number}", json.loads(line)
+            except json.JSONDecodeError as error:
+                raise Refusal(f"{name} line {number} is no JSON: {error.msg}.") from None
+            except (ValueError, RecursionError) as error:
+                raise Refusal(f"{name} line {number} cannot be read: {error}.") from None
 
 
 def _json(path: Path, name: str) -> Iterator[tuple[str, Any]]:
+    with _opened(path) as file:
+        text = file.read()
     try:
-        with _opened(path) as file:
-            content = json.load(file)
+        content = json.loads(text)
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # a JSON value for each line, as MedMCQA's official train.json and dev.json are
+            yield from _lines(io.StringIO(text), name)
+            return
         raise Refusal(f"{name} line {error.lineno} is no JSON: {error.msg}.") from None
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"{name} cannot be read: {error}.") from None
     if isinstance(content, Mapping):
         yield from ((f"{name} item {key}", value) for key, value in content.items())
     elif isinstance(content, list):
@@ -144,17 +132,33 @@ def _table(path: Path, name: str, *, header: bool) -> Iterator[tuple[str, Any]]:
                 raise Refusal(f"{name} line {start} cannot be read: {error}.") from None
             if cells is None:
                 return
+            if not cells:
+                continue
             place = f"{name} line {start}"
             if names is None:
                 names = [cell.strip().lower() for cell in cells]
                 if header or set(names) & {*QUESTION, *ANSWER}:
                     continue
+                _check_bare(cells, place)
                 names = ["question", *ascii_uppercase[: len(cells) - 2], "answer"]
-            if not cells:
-                continue
             if len(cells) != len(names):
                 raise Refusal(f"{place} has {len(cells)} columns, but the first line has {len(names)}.")
             yield place, dict(zip(names, cells, strict=True))
+
+
+def _check_bare(cells: Sequence[str], place: str) -> None:
+    """Refusal unless a first line that names no known column can be a question, its options and its answer."""
+    *others, last = (cell.strip() for cell in cells)
+    if (len(last) == 1 and last.upper() in ascii_uppercase) or last.isdecimal():
+        return
+    if last.casefold() in (cell.casefold() for cell in others[1:]):  # the text of an option
+        return
+    # A column's name is short; what is longer may be the text of a record.
+    names = ", ".join(cell if len(cell) <= _LONGEST_NAME else "…" for cell in (*others, last))
+    raise Refusal(
+        f"{place} names no known column: it has {names}. {KNOWN} A file without such a line has the question in its "
+        "first column and the answer's letter or number in its last one."
+    )
 
 
 def _parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
@@ -186,116 +190,3 @@ def _sheet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
 
 
 _READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _table, ".tsv": _table, ".parquet": _parquet, ".xlsx": _sheet}
-
-
-def items(
-    found: Iterable[tuple[str, dict[str, Any]]],
-    *,
-    split: str,
-    group: str,
-    options: Sequence[str] | None = None,
-    answers_from: int | None = None,
-) -> list[Item]:
-    """The rows as items. Where a row has no options of its own, they are `options`.
-
-    answers_from: the number of the first option where answers are numbers; None: 0, but for a column `cop`, which is
-    counted from 1 or from 0: the column itself must show which. Raises Refusal for a row that lacks a column, whose
-    question or one of whose options is empty, or whose answer is none of its options.
-    """
-    read = []
-    for place, row in found:
-        asked, context = _first(row, QUESTION), _first(row, CONTEXT)
-        texts = _options(row, place, options)
-        key = next((name for name in ANSWER if _given(row.get(name))), None)
-        lacking = [what for what, there in (("question", asked), ("options", texts), ("answer", key)) if not there]
-        if lacking:
-            raise Refusal(
-                f"{place} has no {' and no '.join(lacking)}. Its columns are {', '.join(row) or 'none'}; known are "
-                f"{', '.join(QUESTION)} for the question, {', '.join(OPTIONS)}, {', '.join(s[0] for s in SPREAD)} … "
-                f"for the options, {', '.join(ANSWER)} for the answer."
-            )
-        for letter, text in zip(ascii_uppercase, texts, strict=False):
-            if not text.strip():
-                raise Refusal(f"{place}: option {letter} is empty.")
-        if not 2 <= len(texts) <= len(ascii_uppercase):
-            raise Refusal(f"{place} has {len(texts)} options; a question has 2 to {len(ascii_uppercase)}.")
-        if isinstance(context, Sequence) and not isinstance(context, str):
-            context = "\n".join(map(str, context))
-        own = str(row["subject"]) if isinstance(row.get("subject"), str) and row["subject"] else group
-        read.append((place, own, str(asked), str(context or ""), texts, key, row[key], _labels(row)))
-    starts = _counted_from(read) if answers_from is None else {}
-    return [
-        Item(place, split, own, asked, context, texts, _right(answer, key, texts, labels, starts, answers_from, place))
-        for place, own, asked, context, texts, key, answer, labels in read
-    ]
-
-
-def _given(value: Any) -> bool:
-    return value is not None and value != "" and value != -1
-
-
-def _first(row: Mapping[str, Any], names: Iterable[str]) -> Any:
-    return next((row[name] for name in names if row.get(name)), None)
-
-
-def _options(row: Mapping[str, Any], place: str, usual: Sequence[str] | None) -> tuple[str, ...]:
-    held = _first(row, OPTIONS)
-    if isinstance(held, Mapping):
-        held = held["text"] if "text" in held else list(held.values())
-    if held is None:
-        names = next((names for names in SPREAD if names[0] in row and names[1] in row), ())
-        held = [row[name] for name in names if name in row]
-        while len(held) > 2 and held[-1] in (None, ""):  # fewer options than the file has columns for
-            held.pop()
-    if isinstance(held, str):
-        raise Refusal(f"{place}: the options are one text. Give a list of texts, or a column for each.")
-    return tuple("" if one is None else str(one) for one in held) or tuple(usual or ())
-
-
-def _labels(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a row calls its own options, where it does: the keys of a mapping."""
-    held = _first(row, OPTIONS)
-    if not isinstance(held, Mapping):
-        return ()
-    return tuple(map(str, held.get("label", ()) if "text" in held else held))
-
-
-def _counted_from(read: Sequence[tuple]) -> dict[str, int]:
-    """The number of the first option in a column `cop`."""
-    numbers = {int(answer): len(texts) for *_, texts, key, answer, _ in read if key == _COUNTED and _whole(answer)}
-    if not numbers:
-        return {}
-    if 0 in numbers:
-        return {_COUNTED: 0}
-    if any(number >= count for number, count in numbers.items()):
-        return {_COUNTED: 1}
-    raise Refusal(
-        f"{read[0][0]} and the rest answer by {min(numbers)} to {max(numbers)} in column {_COUNTED}, so the first "
-        "option may be 0 or 1. Say which: task.answers_from=1."
-    )
-
-
-def _whole(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip().isdigit()
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-
-
-def _right(answer: Any, key: str, texts: Sequence[str], labels, starts, answers_from: int | None, place: str) -> int:
-    """The number of the right option, from a label, a letter, a number or the option's own text."""
-    said, start = str(answer).strip(), starts.get(key, answers_from or 0)
-    same = [i for i, text in enumerate(texts) if text.strip().casefold() == said.casefold()]
-    # A column named answer may hold a text that is itself a number.
-    counts = _whole(answer) and not (isinstance(answer, str) and key == "answer" and len(same) == 1)
-    if said in labels:
-        found = labels.index(said)
-    elif counts:
-        found = int(answer) - start
-    elif len(said) == 1 and said.upper() in ascii_uppercase:
-        found = ascii_uppercase.index(said.upper())
-    else:
-        found = same[0] if len(same) == 1 else -1
-    if not 0 <= found < len(texts):
-        last = ascii_uppercase[len(texts) - 1]
-        raise Refusal(f"{place}: the answer is {answer!r}, which is none of its {len(texts)} options (A to {last}).")
-    return found

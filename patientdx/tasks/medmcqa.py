@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from patientdx.tasks.example import TaskData
-from patientdx.tasks.item_files import Item, items, rows
+from patientdx.tasks.item_columns import Item, items
+from patientdx.tasks.item_files import rows
 from patientdx.tasks.multiple_choice import Benchmark, Request, Wording, split_files, task
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import Example, TaskData, fingerprint
-from patientdx.tasks.item_files import SPLIT_WORDS, SUFFIXES, Item, items, rows
+from patientdx.tasks.item_columns import Item, items
+from patientdx.tasks.item_files import SPLIT_WORDS, SUFFIXES, rows
 from patientdx.tasks.prediction import check_numbers
 from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
 

@@ -1,0 +1,96 @@
+"""Files of questions in their makers' own forms: lines in a .json, options as mappings, and lines that will not do."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from patientdx.refusal import Refusal
+from patientdx.tasks import medmcqa, multiple_choice
+from patientdx.tasks.item_files import rows
+
+OPTIONS = ["Aspirin", "Heparin", "2.5", "none"]
+
+
+def written(path: Path, *lines) -> Path:
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def row(**more) -> dict:
+    return {"question": "Which one?", "options": dict(zip("ABCD", OPTIONS, strict=True)), "answer_idx": "B"} | more
+
+
+def test_medmcqas_own_json_files_hold_a_question_a_line(tmp_path):
+    columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
+    official = [{"question": f"Which\u2028{i}?", "exp": None, "cop": cop} | columns for i, cop in enumerate((4, 1))]
+    written(tmp_path / "dev.json", *official)
+    found = medmcqa.load(path=str(tmp_path)).examples
+    assert [(one.label, one.split) for one in found] == [(3, "test"), (0, "test")]
+    assert found[1].uid == "medmcqa:medmcqa:dev.json line 2"
+    for bad, said in (
+        ("{broken", r"dev\.json line 3 is no JSON: Expecting property name"),
+        ("9" * 5000, r"dev\.json line 3 cannot be read: Exceeds the limit"),
+    ):
+        written(tmp_path / "dev.json", *official, bad)
+        with pytest.raises(Refusal, match=said):
+            medmcqa.load(path=str(tmp_path))
+
+
+def test_one_json_value_of_many_lines_is_still_one(tmp_path):
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps({"17": row(), "18": row()}, indent=1))
+    assert [place for place, _ in rows(path, path.name)] == ["test.json item 17", "test.json item 18"]
+    path.write_text(json.dumps([row()], indent=1)[:-3])
+    with pytest.raises(Refusal, match=r"test\.json line 11 is no JSON"):
+        list(rows(path, path.name))
+
+
+@pytest.mark.parametrize(("label", "text"), [("key", "value"), ("label", "text")])
+def test_options_that_are_mappings_give_their_texts_and_labels(tmp_path, label, text):
+    options = [{label: name, text: option} for name, option in zip("wxyz", OPTIONS, strict=True)]
+    path = written(tmp_path / "test.jsonl", row(options=options, answer_idx="x"))
+    (found,) = multiple_choice.load(path=str(path)).examples
+    assert found.after == "Question: Which one?\nA. Aspirin\nB. Heparin\nC. 2.5\nD. none\nAnswer:"
+    assert found.label == 1
+
+
+BAD = [
+    (row(options=[{"key": "A", "value": "Aspirin"}, {"letter": "B", "body": "Heparin"}]),
+     "options that are mappings have key and value or label and text, but option 2 has letter, body."),
+    (row(options=[{"key": "A", "value": "Aspirin"}, "Heparin"]), "but option 2 is none."),
+    (row(options=["Aspirin", ["Heparin"]]), "option 2 is of type list. A text or a number is needed."),
+    (row(options={"A": "Aspirin", "B": {"text": "Heparin"}}), "option 2 is of type dict."),
+    (row(options=[{"key": "A", "value": "Aspirin"}, {"key": ["B"], "value": "Heparin"}]),
+     "an option's label is of type list."),
+    (row(options=["Aspirin", None]), "option B is empty."),
+    (row(options=5), "the options are of type int. Give a list of texts"),
+    (row(options={"text": OPTIONS, "label": 5}), "the options are of type int."),
+    (row(question={"stem": "Which one?"}), "the question is of type dict."),
+    (row(context={"text": "An abstract."}), "the context is of type dict."),
+    ({"question": "Which one?", "options": OPTIONS, "label": math.nan}, "has no answer. Its columns are"),
+    ({"question": "Which one?", "options": OPTIONS, "label": math.inf}, "the answer is inf, which is none of its 4"),
+    (row(answer_idx="²"), "the answer is '²', which is none of its 4 options"),
+    (row(answer_idx="1" * 5000), "which is none of its 4 options"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "said"), BAD)
+def test_a_line_that_will_not_do_is_named(tmp_path, bad, said):
+    path = written(tmp_path / "test.jsonl", row(), bad)
+    with pytest.raises(Refusal, match=r"^test\.jsonl line 2") as refused:
+        multiple_choice.load(path=str(path))
+    assert said in str(refused.value)
+
+
+def test_a_csv_of_other_columns_is_refused_by_them_and_one_without_a_header_is_read(tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text(f"prompt,first,second,target,{'a text of the file ' * 3}\nWhich?,one,two,A,x\n")
+    with pytest.raises(Refusal, match=r"^test\.csv line 1 names no known column: it has prompt, first, second") as said:
+        multiple_choice.load(path=str(path))
+    assert "Known are question, sent1 for the question, options, choices, endings, opa" in str(said.value)
+    assert "a text of the file" not in str(said.value)
+    for last, right in (("b", 1), ("0", 0), ("ONE", 0)):
+        path.write_text(f"\nWhich?,one,two,{last}\n")
+        assert [one.label for one in multiple_choice.load(path=str(path)).examples] == [right]
