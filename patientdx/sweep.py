@@ -9,9 +9,10 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra.experimental.callback import Callback
@@ -21,9 +22,10 @@ from rich.console import Console
 from patientdx import failure, ordering, pointers, report
 from patientdx.drawing import title_of
 from patientdx.refusal import Refusal
-from patientdx.results import make_writable, read_json, turn, write_json
+from patientdx.results import make_writable, turn, write_json
 
 _ROOT = Path(__file__).resolve().parents[1]
+_NOTHING: Mapping[str, bool | None] = MappingProxyType({})
 _PICTURES = 4  # metrics of a task that are drawn, the first ones; all of them are in the tables
 _SILENT = "its process ended without a word: killed, or out of memory"
 
@@ -180,28 +182,31 @@ def summarise(study: Path, left: dict[int, dict[str, Any]], console: Console | N
     """Show and write what a sweep of a study found; returns its rows, parents once. `left`: as in `pointers.left`."""
     console = console or Console()
     folders = [study / one["folder"] for one in left.values() if "folder" in one]
-    rows: dict[tuple, dict[str, Any]] = {}
-    for folder in folders:
-        for row in (read_json(folder / "metrics.json") or {}).get("rows", ()):
-            # A base has one fingerprint whatever its pivot, and belongs to the curve of each.
-            rows.setdefault((row["fingerprint"], row["role"], row["method"], row["base"], row["pivot"]), row)
-    # A tabular model has no parents, and stands with the last pair.
-    last = max(((row["base"], row["pivot"]) for row in rows.values() if row["base"] is not None), default=("", ""))
-    found = sorted(rows.values(), key=lambda row: _place(row, last))
+    runs = tuple(report.Run(folder) for folder in folders if (folder / "metrics.json").exists())
+    found = report.Study(study.name, runs).rows
+    better = {name: _better(run, name) for run in runs for name in report.metric_names(run.rows)}
     best = _best(found, folders) if found else None
     for task in dict.fromkeys(row["task"] for row in found):
         of_task = [row for row in found if row["task"] == task]
         title = f"\n{study.name}: {len(folders)} runs" + (f", {task}" if len(of_task) < len(found) else "")
         console.print(report.table(of_task, title=title, best=best))
-    lines = [*choices(found), *_told(left)]
+    lines = [*choices(found, better), *_told(left)]
     if found:
         report.write_csv(found, study / "sweep.csv")
         if seen := seen_on_pilot(found):
             write_json({"split": "pilot", "candidates": seen, "bits": math.log2(seen)}, study / "candidates.json")
-        lines += ["written:", *(f"  {path}" for path in (study / "sweep.csv", *draw(found, study)))]
+        lines += ["written:", *(f"  {path}" for path in (study / "sweep.csv", *draw(found, study, better)))]
     for line in lines:
         _printed(console, line)
     return found
+
+
+def _better(run: report.Run, metric: str) -> bool | None:
+    """Whether more of it is better; None, so that nothing is chosen, where neither is or the metric does not say."""
+    try:
+        return report.direction(run, metric)
+    except Refusal:
+        return None
 
 
 def _best(rows: list[dict[str, Any]], folders: Sequence[Path]) -> Any:
@@ -217,9 +222,11 @@ def _printed(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def choices(rows: list[dict[str, Any]]) -> list[str]:
+def choices(rows: list[dict[str, Any]], better: Mapping[str, bool | None] = _NOTHING) -> list[str]:
     """For each method with several λ: the one that is best on pilot, with its value on test; by the first metric.
 
+    Of runs that differ in numbers of the method as well, the best of them all. `better`: whether more of a metric is
+    better, as it is unless told; where neither is, nothing is chosen.
     Test is looked at once, for the λ that pilot chose; whatever else its curve shows is exploratory.
     """
     lines = []
@@ -227,13 +234,13 @@ def choices(rows: list[dict[str, Any]]) -> list[str]:
         for group, these in _groups(rows).items():
             for method in dict.fromkeys(row["method"] for row in these if row["role"] == "merged"):
                 own = [row for row in these if row["method"] == method]
-                if chosen(own, metric) is None:
+                best = chosen(own, metric, better.get(metric, True))
+                if best is None:
                     continue
-                best = report.choose(own, metric)
                 value, low, high = (best["row"][key] for key in (metric, f"{metric}_ci_low", f"{metric}_ci_high"))
-                where = "" if len(_groups(rows)) == 1 else f"{' '.join(group)}: "
+                where = "" if len(_groups(rows)) == 1 else f"{' '.join(filter(None, group))}: "
                 lines.append(
-                    f"{where}chosen on pilot: {method} λ={best['lambda']:g}, "
+                    f"{where}chosen on pilot: {report.model_name(best['row'])}, "
                     f"test {title_of(metric)} {value:.2f} [{low:.2f}, {high:.2f}]"
                 )
     if not lines:
@@ -269,48 +276,47 @@ def _told(left: dict[int, dict[str, Any]]) -> Iterator[str]:
             yield f"{called} failed: {one['failed']}"
 
 
-def _groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """The rows of each task and pair of parents; a tabular model has no parents, and stands on no curve."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+def _groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str, str], list[dict[str, Any]]]:
+    """The rows of each task, pair of parents and setting; a tabular model has no parents, and stands on no curve."""
+    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
     for row in (row for row in rows if row["base"] is not None):
-        groups.setdefault((row["task"], row["base"], row["pivot"]), []).append(row)
+        groups.setdefault((row["task"], row["base"], row["pivot"], row.get("setting", "")), []).append(row)
     return groups
 
 
-def draw(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """One picture of each of the first metrics against λ, for each task and pair of parents that the rows hold."""
+def draw(rows: list[dict[str, Any]], folder: Path, better: Mapping[str, bool | None] = _NOTHING) -> list[Path]:
+    """One picture of each of the first metrics against λ, for each task, pair of parents and setting of the rows."""
     written = []
     groups = _groups(rows)
-    for group, these in groups.items():
+    settings = list(dict.fromkeys(setting for *_, setting in groups))
+    for (task, base, pivot, setting), these in groups.items():
         if not any(row["lambda"] is not None for row in these):
             continue
-        suffix = "" if len(groups) == 1 else "_" + "_".join(group)
+        # Settings may be long and hold what no name of a file can: the title says them.
+        apart = [str(settings.index(setting) + 1)] if len(settings) > 1 else []
+        suffix = "" if len(groups) == 1 else "_" + "_".join((task, base, pivot, *apart))
+        named = [_named(row) for row in these]
         for metric in report.metric_names(these)[:_PICTURES]:
             path = folder / f"lambda_curve_{metric}{suffix}.png"
-            report.lambda_curve(these, path, metric=metric, task=group[0], chosen=chosen(these, metric))
+            best = chosen(these, metric, better.get(metric, True))
+            report.lambda_curve(named, path, metric=metric, chosen=None if best is None else best["lambda"])
             written.append(path)
     return written
 
 
-def chosen(rows: list[dict[str, Any]], metric: str) -> float | None:
-    """λ with the best pilot value, or None where the rows hold no pilot or no λ to choose among."""
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """The row for a picture: a line a method and variant, and the setting in the title."""
+    task, method = ((row["task"], row.get("setting")), (row["method"], row.get("variant")))
+    return row | {"task": ", ".join(filter(None, task)), "method": " ".join(filter(None, method)) or None}
+
+
+def chosen(rows: list[dict[str, Any]], metric: str, higher: bool | None = True) -> dict[str, Any] | None:
+    """`report.choose` on pilot; None where the rows hold no pilot or no λ to choose among, or no value is better."""
     merged = [row for row in rows if row["role"] == "merged" and row["lambda"] is not None]
-    candidates = {(row["method"], row["lambda"]) for row in merged}
-    if len(candidates) < 2 or {"pilot", "test"} - {row["split"] for row in merged}:
+    candidates = {(row["method"], row.get("variant"), row["lambda"]) for row in merged}
+    if higher is None or len(candidates) < 2 or {"pilot", "test"} - {row["split"] for row in merged}:
         return None
     try:
-        return report.choose(rows, metric)["lambda"]
+        return report.choose(rows, metric, higher_is_better=higher)
     except Refusal:
         return None
-
-
-def _place(row: dict[str, Any], last: tuple[str, str]) -> tuple:
-    order = {"base": 0, "merged": 1, "pivot": 2}
-    return (
-        row["task"],
-        *(last if row["base"] is None else (row["base"], row["pivot"])),
-        row["split"],
-        order.get(row["role"], 3),
-        row["method"] or "",
-        row["lambda"] or 0.0,
-    )

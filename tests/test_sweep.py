@@ -1,7 +1,6 @@
 """The end of a sweep, from result folders made by hand."""
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,37 +10,13 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from rich.console import Console
+from sweeps_by_hand import PARENTS, finish, point, row, said, shown
 
 from patientdx import pointers, sweep
 from patientdx.refusal import Refusal
-from patientdx.results import write_json
-from patientdx.sweep import SweepSummary, choices, close, leave_fault, summarise
+from patientdx.sweep import SweepSummary, close, leave_fault
 
 CONF = str(Path(__file__).parents[1] / "conf")
-
-SECONDS = {"parents": 0.0, "task": 1.66, "load": 1.24, "curve": 0.01, "fill": 0.0, "scoring": 21.9, "metrics": 0.03}
-
-
-def row(
-    role: str, weight: float | None, value: float, *, split: str = "test", method: str | None = None, **more
-) -> dict:
-    method = method or ("slerp" if role == "merged" else None)
-    return {
-        "task": "mortality", "split": split, "method": method, "lambda": weight, "role": role,
-        "base": "instruct", "pivot": "numeric",
-        "auroc": value, "auroc_ci_low": value - 0.1, "auroc_ci_high": value + 0.1,
-        "n": 68, "events": 9, "prevalence": 9 / 68, "patients": 60, "abstention_mass": 0.9, "distinct_scores": 60,
-        "dtype": "float32", "data": "open", "fingerprint": f"{role} {method} {weight} {split} {value}",
-    } | more  # fmt: skip
-
-
-PARENTS = [row(role, weight, value, split=split) for split in ("pilot", "test")
-           for role, weight, value in (("base", 0.0, 0.6), ("pivot", 1.0, 0.65))]  # fmt: skip
-
-
-def point(weight: float, pilot: float, test: float, **more) -> list[dict]:
-    return [row("merged", weight, pilot, split="pilot", **more), row("merged", weight, test, **more)]
 
 
 @pytest.fixture
@@ -78,25 +53,6 @@ def start(tmp_path, monkeypatch):
     close()
 
 
-def finish(
-    study: Path, job: int, rows: list[dict], *, reused: bool = False, folder: Path | None = None, words=()
-) -> None:
-    """What run number `job` leaves, where a sweep that has ended has it or in the folder of one that runs."""
-    write_json({"fingerprint": str(job), "rows": rows}, study / f"result_{job}" / "metrics.json")
-    left = {"folder": f"result_{job}", "reused": reused, "seconds": SECONDS, "overrides": list(words)}
-    pointers.leave(folder or study / "sweep", job, left)
-
-
-def shown(study: Path) -> list[dict]:
-    return summarise(study, pointers.left(study / "sweep"), Console(file=io.StringIO()))
-
-
-def said(study: Path) -> str:
-    console = Console(file=io.StringIO(), width=80)
-    summarise(study, pointers.left(study / "sweep"), console)
-    return console.file.getvalue()
-
-
 def test_parents_appear_once_and_points_in_order(study):
     for job, (weight, value) in enumerate([(0.4, 0.7), (0.1, 0.61), (0.2, 0.66)]):
         finish(study, job, [*point(weight, value, value), *PARENTS])
@@ -116,37 +72,6 @@ def test_what_the_runs_took_is_one_line(study):
     assert "1 of 3 runs were found finished" in lines
     assert "seconds: parents 0.0, task 3.3, load 2.5, curve 0.0, fill 0.0, scoring 43.8, metrics 0.1" in lines
     assert f"  {study / 'sweep.csv'}" in lines
-
-
-def test_each_method_has_its_choice(study):
-    for job, (method, weight, pilot, test) in enumerate(
-        [("slerp", 0.2, 0.7, 0.5), ("slerp", 0.4, 0.72, 0.71), ("linear", 0.2, 0.8, 0.66), ("linear", 0.4, 0.1, 0.99)]
-    ):
-        finish(study, job, [*point(weight, pilot, test, method=method), *PARENTS])
-    lines = said(study).splitlines()
-    start = lines.index("chosen on pilot: linear λ=0.2, test AUROC 0.66 [0.56, 0.76]")
-    assert lines[start + 1 : start + 4] == [
-        "chosen on pilot: slerp λ=0.4, test AUROC 0.71 [0.61, 0.81]",
-        "chosen from 4 models on pilot: at most 2.00 bits of its patients are in that choice",
-        "the rest of the test curve is exploratory",
-    ]
-
-
-def test_several_pairs_of_parents_have_choices_and_pictures_of_their_own(study):
-    other = {"pivot": "math"}
-    finish(study, 0, [*point(0.2, 0.7, 0.5), *point(0.4, 0.6, 0.6), *PARENTS])
-    theirs = [*point(0.2, 0.7, 0.5, **other), *point(0.4, 0.8, 0.6, **other), *(one | other for one in PARENTS)]
-    finish(study, 1, theirs)
-    lines = said(study).splitlines()
-    assert "mortality instruct numeric: chosen on pilot: slerp λ=0.2, test AUROC 0.50 [0.40, 0.60]" in lines
-    assert "mortality instruct math: chosen on pilot: slerp λ=0.4, test AUROC 0.60 [0.50, 0.70]" in lines
-    assert {path.name for path in study.glob("*.png")} == {
-        "lambda_curve_auroc_mortality_instruct_numeric.png",
-        "lambda_curve_auroc_mortality_instruct_math.png",
-    }
-    # The base is the same model, with the same fingerprint, and stands in both.
-    places = [(one["pivot"], one["role"]) for one in shown(study)]
-    assert all(places.count((pivot, "base")) == 2 for pivot in ("numeric", "math"))
 
 
 def test_several_tasks_have_a_table_each(study):
@@ -183,21 +108,6 @@ def test_a_sweep_of_tabular_models_alone_has_a_table_and_no_picture(study):
     finish(study, 0, TABULAR)
     assert "tabular_gbm" in said(study)
     assert not list(study.glob("*.png"))
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [*point(0.4, 0.7, 0.7), *PARENTS],
-        [row("merged", weight, 0.6) for weight in (0.1, 0.2)],
-        [row("merged", weight, 0.6, split="pilot") for weight in (0.1, 0.2)],
-        [*(row("merged", None, 0.6, split=split, method="none") for split in ("pilot", "test")), *PARENTS],
-        [],
-    ],
-    ids=["one λ", "no pilot", "no test", "no λ", "nothing"],
-)
-def test_nothing_is_chosen_where_there_is_no_choice(rows):
-    assert choices(rows) == []
 
 
 REFUSED, FAILED = Refusal("lambda=1.5 is outside [0, 1]"), KeyError("heart rate")

@@ -9,18 +9,23 @@ together), `distinct_scores`, `fingerprint`. A key that is absent or None is sho
 
 from patientdx.drawing import lambda_curve
 from patientdx.report.choice import choose
-from patientdx.report.leading import best
+from patientdx.report.leading import best, direction
 from patientdx.report.pages import write_report
-from patientdx.report.rows import metric_names, write_csv
+from patientdx.report.rows import metric_names, model_name, write_csv
+from patientdx.report.runs import Run, Study
 from patientdx.report.terminal import cohort, evaluation, probes, table, write_evaluation
 
 __all__ = [
+    "Run",
+    "Study",
     "best",
     "choose",
     "cohort",
+    "direction",
     "evaluation",
     "lambda_curve",
     "metric_names",
+    "model_name",
     "probes",
     "table",
     "write_csv",

@@ -10,7 +10,7 @@ from typing import Any
 from patientdx.drawing import Row, number
 from patientdx.refusal import Refusal
 from patientdx.report.choice import choose
-from patientdx.report.leading import Best, best_of, draws, functions
+from patientdx.report.leading import Best, best_of, direction, draws, functions
 from patientdx.report.rows import metric_names, model_name
 from patientdx.report.runs import Run, Study
 
@@ -116,13 +116,12 @@ class Group:
         return Reported(run, row, pilot, why, True, run.search.get("corrected"))
 
     def _best_on_pilot(self, rows: list[Row], among: int) -> Reported | None:
-        from patientdx.metrics.bootstrap import higher_is_better
-
         metric = self.metrics[0]
-        function = functions(self.runs[0]).get(metric)
+        higher = direction(self.runs[0], metric)
+        if higher is None:
+            return None
         try:
-            made = choose(rows, metric, chosen_on=PILOT, reported_on=self.reported,
-                          higher_is_better=function is None or higher_is_better(function))  # fmt: skip
+            made = choose(rows, metric, chosen_on=PILOT, reported_on=self.reported, higher_is_better=higher)
         except Refusal:
             return None
         row = made["row"]

@@ -66,6 +66,14 @@ def functions(run: Run) -> dict[str, Metric]:
     return {name: dotted(target) for name, target in run.config.get("task", {}).get("metrics", {}).items()}
 
 
+def direction(run: Run, metric: str) -> bool | None:
+    """Whether more of the metric is better; None where neither is. A metric that the run does not name is taken so."""
+    from patientdx.metrics.bootstrap import higher_is_better
+
+    function = functions(run).get(metric)
+    return True if function is None else higher_is_better(function)
+
+
 def draws(run: Run) -> dict[str, Any]:
     """How the run drew its intervals: resamples, level and seed."""
     asked = run.config.get("bootstrap", {})
@@ -75,11 +83,8 @@ def draws(run: Run) -> dict[str, Any]:
 
 def _undirected(rows: Sequence[Row], metric: str, where: Mapping) -> bool:
     """Whether neither more nor less of the metric is better, so that no model can be best."""
-    from patientdx.metrics.bootstrap import higher_is_better
-
     run, _ = where.get((rows[0]["fingerprint"], rows[0]["role"]), (None, None)) if rows else (None, None)
-    function = None if run is None else functions(run).get(metric)
-    return function is not None and higher_is_better(function) is None
+    return run is not None and direction(run, metric) is None
 
 
 def _leaders(rows: Sequence[Row], metric: str, where: Mapping) -> tuple[list[str], tuple[int, float] | None]:

@@ -1,0 +1,52 @@
+"""Result folders of a sweep made by hand, and what the end of the sweep says of them."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from patientdx import pointers
+from patientdx.results import write_json
+from patientdx.sweep import summarise
+
+SECONDS = {"parents": 0.0, "task": 1.66, "load": 1.24, "curve": 0.01, "fill": 0.0, "scoring": 21.9, "metrics": 0.03}
+
+
+def row(
+    role: str, weight: float | None, value: float, *, split: str = "test", method: str | None = None, **more
+) -> dict:
+    method = method or ("slerp" if role == "merged" else None)
+    return {
+        "task": "mortality", "split": split, "method": method, "lambda": weight, "role": role,
+        "base": "instruct", "pivot": "numeric",
+        "auroc": value, "auroc_ci_low": value - 0.1, "auroc_ci_high": value + 0.1,
+        "n": 68, "events": 9, "prevalence": 9 / 68, "patients": 60, "abstention_mass": 0.9, "distinct_scores": 60,
+        "dtype": "float32", "data": "open", "fingerprint": f"{role} {method} {weight} {split} {value}",
+    } | more  # fmt: skip
+
+
+PARENTS = [row(role, weight, value, split=split) for split in ("pilot", "test")
+           for role, weight, value in (("base", 0.0, 0.6), ("pivot", 1.0, 0.65))]  # fmt: skip
+
+
+def point(weight: float, pilot: float, test: float, **more) -> list[dict]:
+    return [row("merged", weight, pilot, split="pilot", **more), row("merged", weight, test, **more)]
+
+
+def finish(
+    study: Path, job: int, rows: list[dict], *, reused: bool = False, folder: Path | None = None, words=()
+) -> None:
+    """What run number `job` leaves, where a sweep that has ended has it or in the folder of one that runs."""
+    write_json({"fingerprint": str(job), "rows": rows}, study / f"result_{job}" / "metrics.json")
+    left = {"folder": f"result_{job}", "reused": reused, "seconds": SECONDS, "overrides": list(words)}
+    pointers.leave(folder or study / "sweep", job, left)
+
+
+def shown(study: Path) -> list[dict]:
+    return summarise(study, pointers.left(study / "sweep"), Console(file=io.StringIO()))
+
+
+def said(study: Path) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    summarise(study, pointers.left(study / "sweep"), console)
+    return console.file.getvalue()
