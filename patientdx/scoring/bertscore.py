@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from patientdx.refusal import Refusal
@@ -38,7 +40,7 @@ def load_encoder(folder: str, device: torch.device) -> Encoder:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
         model = AutoModel.from_pretrained(place, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise Refusal(f"task.bertscore={folder} cannot be loaded as an encoder: {reason}") from None
     # RoBERTa's positions begin behind its padding index; a tokenizer without a limit of its own says a huge number.

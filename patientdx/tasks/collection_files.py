@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ def _judged(file: Path, name: str, documents: Mapping, asked: Mapping) -> dict[s
                 "the second."
             )
         query, document, grade = parts[0], parts[-2], parts[-1]
-        if not grade.lstrip("-").isdigit():
+        if not re.fullmatch(r"-?[0-9]{1,9}", grade):
             raise Refusal(f"{place}: the grade is no whole number.")
         if query not in asked:
             raise Refusal(f"{place} judges a query that is not in queries.jsonl.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
-from patientdx.tasks.ifeval_rules import RELATIONS, RULES, loose, strict
+from patientdx.tasks.ifeval_rules import PATTERNS, RELATIONS, RULES, loose, strict
 from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import Benchmark, Wording, digests, place_of
 from patientdx.tasks.prediction import check_numbers
@@ -45,7 +46,7 @@ def load(
     check_numbers(new_tokens=(new_tokens, 1), limit=(limit, 1), seed=(seed, 0))
     shares = {"test": 1.0} if fractions is None else checked_fractions(fractions)
     place = place_of(_FILE, path)
-    found = [read_prompt(where, row) for where, row in rows(place, place.name)]
+    found = _prompts(place)
     parts = {uid: split_of(uid, seed=seed, fractions=shares) for uid, _, _ in found}
     kept = first(found, lambda one: (parts[one[0]], position("order", seed, one[0])), dict.fromkeys(SPLITS, limit))
     examples = tuple(
@@ -78,6 +79,16 @@ def judged(answer: str, instructions: Instructions) -> dict[str, tuple[float, fl
     return dict(zip(METRICS, [(strictly, asked)] * 2 + [(loosely, asked)] * 2, strict=True))
 
 
+def _prompts(place: Path) -> list[tuple[str, str, Instructions]]:
+    """(id, prompt, instructions) of every line, each with an id of its own."""
+    found, held = [], {}
+    for where, row in rows(place, place.name, header=True):
+        found.append(read_prompt(where, row))
+        if held.setdefault(found[-1][0], where) != where:
+            raise Refusal(f"{where}: its key is that of {held[found[-1][0]]} too. Take one of the two out.")
+    return found
+
+
 def read_prompt(place: str, row: Mapping[str, Any]) -> tuple[str, str, Instructions]:
     """(id, prompt, instructions) of a line."""
     prompt, kinds, arguments = (row.get(name) for name in ("prompt", "instruction_id_list", "kwargs"))
@@ -90,11 +101,13 @@ def read_prompt(place: str, row: Mapping[str, Any]) -> tuple[str, str, Instructi
     return f"ifeval:{row.get('key', place)}", prompt, found
 
 
-def _instruction(place: str, kind: Any, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _instruction(place: str, kind: Any, given: Any) -> tuple[str, dict[str, Any]]:
     """The rule's name, without the language that some copies put before it, and its arguments, checked."""
     name = str(kind).removeprefix("en:")
     if name not in RULES:
         raise Refusal(f"{place}: there is no rule for the instruction {kind!r}. Known are {', '.join(sorted(RULES))}.")
+    if not isinstance(given, Mapping):
+        raise Refusal(f"{place}: kwargs has a mapping for each instruction, but one of type {type(given).__name__}.")
     arguments = {key: value for key, value in given.items() if value is not None}
     wanted = set(inspect.signature(RULES[name]).parameters) - {"answer"}
     if set(arguments) != wanted:
@@ -105,20 +118,29 @@ def _instruction(place: str, kind: Any, given: Mapping[str, Any]) -> tuple[str, 
     for key, value in arguments.items():
         texts = value if isinstance(value, list) else [value]
         whole = key.startswith("num_") or key.endswith("frequency") or key == "nth_paragraph"
-        if whole and (isinstance(value, bool) or not isinstance(value, int | float) or value != int(value)):
-            raise Refusal(f"{place}: {name} needs a whole number as {key}, not {value!r}.")
+        if whole:
+            arguments[key] = _whole(place, name, key, value)
         if not whole and not (texts and all(isinstance(text, str) and text for text in texts)):
             raise Refusal(f"{place}: {name} needs a text as {key}, not {value!r}.")
         if key.endswith("relation") and value not in RELATIONS:
             raise Refusal(f"{place}: {name} knows {' and '.join(RELATIONS)} as {key}, not {value!r}.")
-        if key in ("keyword", "keywords", "forbidden_words"):
-            _check_patterns(place, name, texts)
+        if key in PATTERNS:
+            _check_patterns(place, name, PATTERNS[key], texts)
     return name, arguments
 
 
-def _check_patterns(place: str, name: str, texts: Sequence[str]) -> None:
+def _whole(place: str, name: str, key: str, value: Any) -> int:
+    """The number as an int: copies that went through a table have 2.0 for 2. Paragraphs are counted from 1."""
+    whole = value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
+    if not whole or (key == "nth_paragraph" and value < 1):
+        least = " of 1 or more" if key == "nth_paragraph" else ""
+        raise Refusal(f"{place}: {name} needs a whole number{least} as {key}, not {value!r}.")
+    return int(value)
+
+
+def _check_patterns(place: str, name: str, pattern: Callable[[str], str], texts: Sequence[str]) -> None:
     for text in texts:
         try:
-            re.compile(text)
-        except re.error as error:
+            re.compile(pattern(text))
+        except (re.error, OverflowError, RecursionError) as error:
             raise Refusal(f"{place}: {name} reads {text!r} as a regular expression, and it is none: {error}.") from None

@@ -17,6 +17,15 @@ from patientdx.tasks.sentences import sentences, words
 RELATIONS = ("less than", "at least")
 REPLIES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _FENCES = ("```json", "```Json", "```JSON", "```")
+_POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
+# The regular expression that a text becomes, by the argument that it is: a file of prompts is checked by these too.
+PATTERNS: dict[str, Callable[[str], str]] = {
+    "keywords": str,
+    "keyword": str.strip,
+    "forbidden_words": lambda word: rf"\b{word}\b",
+    "postscript_marker": lambda marker: _POSTSCRIPTS.get(marker.strip(), marker.strip().lower()),
+    "section_spliter": lambda word: rf"\s?{word.strip()}\s?\d+\s?",
+}
 
 
 def _related(count: int, relation: str, wanted: int) -> bool:
@@ -25,17 +34,17 @@ def _related(count: int, relation: str, wanted: int) -> bool:
 
 def existence(answer: str, *, keywords: Sequence[str]) -> bool:
     """Every keyword is there."""
-    return all(re.search(keyword, answer, re.IGNORECASE) for keyword in keywords)
+    return all(re.search(PATTERNS["keywords"](keyword), answer, re.IGNORECASE) for keyword in keywords)
 
 
 def frequency(answer: str, *, keyword: str, frequency: int, relation: str) -> bool:
     """The keyword is there so many times."""
-    return _related(len(re.findall(keyword.strip(), answer, re.IGNORECASE)), relation, frequency)
+    return _related(len(re.findall(PATTERNS["keyword"](keyword), answer, re.IGNORECASE)), relation, frequency)
 
 
 def forbidden_words(answer: str, *, forbidden_words: Sequence[str]) -> bool:
     """None of the words is there as a whole word."""
-    return not any(re.search(rf"\b{word}\b", answer, re.IGNORECASE) for word in forbidden_words)
+    return not any(re.search(PATTERNS["forbidden_words"](word), answer, re.IGNORECASE) for word in forbidden_words)
 
 
 def letter_frequency(answer: str, *, letter: str, let_frequency: int, let_relation: str) -> bool:
@@ -88,9 +97,7 @@ def number_placeholders(answer: str, *, num_placeholders: int) -> bool:
 
 def postscript(answer: str, *, postscript_marker: str) -> bool:
     """The marker of a postscript is there."""
-    marker = postscript_marker.strip()
-    known = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
-    return re.search(known.get(marker, marker.lower()), answer.lower()) is not None
+    return re.search(PATTERNS["postscript_marker"](postscript_marker), answer.lower()) is not None
 
 
 def number_bullet_lists(answer: str, *, num_bullets: int) -> bool:
@@ -113,7 +120,7 @@ def number_highlighted_sections(answer: str, *, num_highlights: int) -> bool:
 
 def multiple_sections(answer: str, *, section_spliter: str, num_sections: int) -> bool:
     """At least so many sections, each opened by the word and a number."""
-    return len(re.findall(rf"\s?{section_spliter.strip()}\s?\d+\s?", answer)) >= num_sections
+    return len(re.findall(PATTERNS["section_spliter"](section_spliter), answer)) >= num_sections
 
 
 def json_format(answer: str) -> bool:

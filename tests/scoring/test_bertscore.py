@@ -1,5 +1,7 @@
 """BERTScore against its equations written out, and encoders that will not do."""
 
+import shutil
+
 import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
@@ -46,6 +48,16 @@ def test_it_is_what_the_equations_say_however_texts_are_put_together(folder):
         )
     assert bertscore(encoder, texts, texts) == pytest.approx([1.0] * 4)
     assert bertscore(encoder, ["", "No"], ["No", "No"]) == [0.0, pytest.approx(1.0)]
+
+
+@pytest.mark.parametrize("kept", [0, 5, 4000])
+def test_weights_that_were_not_copied_whole_are_refused(folder, tmp_path, kept):
+    place = tmp_path / "half"
+    shutil.copytree(folder, place)
+    weights = place / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(Refusal, match=r"task\.bertscore=.*half cannot be loaded as an encoder: ."):
+        load_encoder(str(place), CPU)
 
 
 def test_a_folder_that_is_no_encoder_is_refused(tmp_path):

@@ -86,6 +86,9 @@ BAD = {
     "judged twice": ({"test.tsv": "q1\td1\t1\nq1\td1\t0\n"}, r"test\.tsv line 2 judges a document a second time"),
     "two columns": ({"test.tsv": "q1\td1\n"}, r"test\.tsv line 1 has 2 columns\. There are three \(query-id, c"),
     "grade in words": ({"test.tsv": "q1\td1\tyes\n"}, r"test\.tsv line 1: the grade is no whole number"),
+    "grade with two signs": ({"test.tsv": "q1\td1\t--1\n"}, r"test\.tsv line 1: the grade is no whole number"),
+    "grade that is a power": ({"test.tsv": "q1\td1\t1\nq1\td2\t²\n"},
+                              r"test\.tsv line 2: the grade is no whole number"),
     "nothing judged": ({"test.tsv": "query-id\tcorpus-id\tscore\n"}, r"test\.tsv judges nothing"),
     "one query in two splits": (
         {"dev.tsv": "q1\td1\t1\n", "test.tsv": "q1\td1\t1\n"},

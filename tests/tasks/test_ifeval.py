@@ -1,6 +1,7 @@
 """The rules of IFEval: lm-eval's verdicts on answers that it judged, corners by hand, and files that will not do."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_instructions_count_one_by_one_and_all_together():
 
 
 def line(**more) -> dict:
-    return {"key": 1, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]} | more
+    return {"key": 2, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]} | more
 
 
 def test_a_file_in_either_form_gives_the_prompts(tmp_path):
@@ -89,6 +90,16 @@ def test_a_file_in_either_form_gives_the_prompts(tmp_path):
     assert data.generation.judge(0, "a") == data.generation.judge(1, "a") == dict.fromkeys(METRICS, (1, 1))
     assert len(load(path=str(path), limit=1).examples) == 1
     assert load(path=str(path)).fingerprint != data.fingerprint
+
+
+def test_numbers_of_a_copy_that_are_written_as_fractions_are_judged_as_whole_ones(tmp_path):
+    path = tmp_path / "input_data.jsonl"
+    given = {"num_paragraphs": 2.0, "nth_paragraph": 2.0, "first_word": "so"}
+    kind = "length_constraints:nth_paragraph_first_word"
+    path.write_text(json.dumps(line(instruction_id_list=[kind], kwargs=[given])) + "\n")
+    judge = load(path=str(path)).generation.judge
+    assert judge(0, "First.\n\nSo it is.") == dict.fromkeys(METRICS, (1, 1))
+    assert judge(0, "First.\n\nThus.") == dict.fromkeys(METRICS, (0, 1))
 
 
 @pytest.mark.parametrize(
@@ -115,11 +126,35 @@ def test_a_file_in_either_form_gives_the_prompts(tmp_path):
         ),
         (line(instruction_id_list=["keywords:existence"], kwargs=[{"keywords": ["(a"]}]), "and it is none"),
         (line(instruction_id_list=["keywords:existence"], kwargs=[{"keywords": []}]), "needs a text as keywords"),
+        (line(kwargs=["{}"]), "line 2: kwargs has a mapping for each instruction, but one of type str."),
+        (
+            line(instruction_id_list=["length_constraints:number_paragraphs"], kwargs=[{"num_paragraphs": math.nan}]),
+            "needs a whole number as num_paragraphs, not nan",
+        ),
+        (
+            line(
+                instruction_id_list=["length_constraints:nth_paragraph_first_word"],
+                kwargs=[{"num_paragraphs": 2, "nth_paragraph": 0, "first_word": "a"}],
+            ),
+            "needs a whole number of 1 or more as nth_paragraph, not 0",
+        ),
+        (
+            line(
+                instruction_id_list=["detectable_format:multiple_sections"],
+                kwargs=[{"section_spliter": "Part (", "num_sections": 2}],
+            ),
+            "line 2: detectable_format:multiple_sections reads 'Part (' as a regular expression, and it is none",
+        ),
+        (
+            line(instruction_id_list=["detectable_content:postscript"], kwargs=[{"postscript_marker": "P.S. [a"}]),
+            "line 2: detectable_content:postscript reads 'P.S. [a' as a regular expression, and it is none",
+        ),
+        (line(key=1), "input_data.jsonl line 2: its key is that of input_data.jsonl line 1 too."),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, bad, said):
     path = tmp_path / "input_data.jsonl"
-    path.write_text(json.dumps(line()) + "\n" + json.dumps(bad) + "\n")
+    path.write_text(json.dumps(line(key=1)) + "\n" + json.dumps(bad) + "\n")
     with pytest.raises(Refusal) as refused:
         load(path=str(path))
     assert said in str(refused.value)
