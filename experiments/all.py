@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from tqdm import tqdm
 
-from experiments.reading import FOLDER, OVERLAYS, command, parser, studies
+from experiments.reading import FOLDER, OVERLAYS, by_name, made_by, reader, studies
 from patientdx import report
 from patientdx.report.runs import without_paths
 from patientdx.whole import write_whole
@@ -54,13 +54,13 @@ def parts(output: Path) -> Iterator[Part]:
 
 
 def _part(stem: str, name: str | None, output: Path) -> Part:
-    asked = parser(stem, stem).parse_args(["--output", str(output), *([] if name is None else ["--name", name])])
-    said = command(asked)
     if name is None:
-        return Part(_title(stem), stem, said)
+        return Part(_title(stem), stem, by_name(stem, stem))
     folder, printed, fault = output / name, "", ""
-    if (FOLDER / f"{stem}.py").is_file():
-        printed, fault = run(stem, ["--output", str(output), "--name", name])
+    said = made_by(folder) or by_name(stem, name)
+    script = reader(stem)
+    if script is not None:
+        printed, fault = run(script, ["--output", str(output), "--name", name])
     # After the script, which may draw.
     pictures, page = tuple(sorted(folder.glob("*.png"))), folder / "report.html"
     return Part(_title(stem), name, said, printed, fault, pictures, page if page.is_file() else None)
@@ -76,7 +76,7 @@ def run(stem: str, arguments: Sequence[str]) -> tuple[str, str]:
             try:
                 code = importlib.import_module(f"experiments.{stem}").main(list(arguments))
             except Exception as fault:
-                return "", f"failed: {type(fault).__name__}: {fault}"
+                return "", without_paths(f"failed: {type(fault).__name__}: {fault}")
     finally:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
     # The report may be given away: it says nothing of where it was made.
@@ -84,7 +84,7 @@ def run(stem: str, arguments: Sequence[str]) -> tuple[str, str]:
 
 
 def _title(stem: str) -> str:
-    """The first line of the script's docstring, or of what its overlay says."""
+    """The first line of the docstring of its own script, or of what its overlay says."""
     script = FOLDER / f"{stem}.py"
     if script.is_file():
         return script.read_text(encoding="utf-8").splitlines()[0].strip('"').rstrip(".")

@@ -6,15 +6,22 @@ And which studies there are: each `conf/experiment/<stem>.yaml` is one.
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import yaml
 from rich.console import Console, RenderableType
 
 from patientdx.refusal import Refusal
+from patientdx.report import origins
+from patientdx.report.runs import read
 
 FOLDER = Path(__file__).parent
-OVERLAYS = FOLDER.parent / "conf" / "experiment"
+CONF = FOLDER.parent / "conf"
+OVERLAYS = CONF / "experiment"
+# Sweeps that stand beside another one, in its table: by study what their names end in.
+BESIDE = {"mortality": "_alone", "fewshot": "_steps"}
 
 
 def stems() -> list[str]:
@@ -27,17 +34,27 @@ def stems() -> list[str]:
 def studies(output: Path) -> dict[str, list[str]]:
     """Names of the folders below `output` that hold a sweep, by study: its own name, or that and a word of one's own.
 
-    A name that could be of two studies is of the one with the longer name. Sweeps that stand beside another one, called
-    <name>_alone, are left to that.
+    Sweeps that stand beside another one, see BESIDE, are left to that.
     """
-    known = sorted(stems(), key=len, reverse=True)
     found: dict[str, list[str]] = {stem: [] for stem in stems()}
     for place in sorted(output.glob("*/sweep")):
         name = place.parent.name
-        of = next((stem for stem in known if name == stem or name.startswith(f"{stem}_")), None)
-        if of is not None and not name.endswith("_alone"):
+        of = study_of(name)
+        if of is not None and not (of in BESIDE and name.endswith(BESIDE[of])):
             found[of].append(name)
     return found
+
+
+def study_of(name: str) -> str | None:
+    """The study that a folder of results is of, by its name: if it could be of two, the one with the longer name."""
+    of = [stem for stem in stems() if name == stem or name.startswith(f"{stem}_")]
+    return max(of, key=len, default=None)
+
+
+def reader(stem: str) -> str | None:
+    """The script that reads a study: its own, or of a variant (<stem>_<word>) the study's; None where there is none."""
+    own = [one for one in stems() if stem == one or stem.startswith(f"{one}_")]
+    return max((one for one in own if (FOLDER / f"{one}.py").is_file()), key=len, default=None)
 
 
 def parser(stem: str, doc: str) -> argparse.ArgumentParser:
@@ -55,14 +72,58 @@ def folder(asked: argparse.Namespace) -> Path:
 
 
 def command(asked: argparse.Namespace) -> str:
-    """What makes the study that was asked for."""
-    words = ["python run.py", f"experiment={asked.stem}"]
-    if asked.name == f"{asked.stem}_small":
+    """What makes the study that was asked for: as its runs kept it, else by its name."""
+    where = "" if asked.output == Path("outputs") else f" output={asked.output}"
+    return (made_by(folder(asked)) or by_name(asked.stem, asked.name)) + where
+
+
+def by_name(stem: str, name: str) -> str:
+    """The command of a study in the folder `name`, as far as that says; `stem`: whose script reads it."""
+    # Of a variant with an overlay of its own, which another study's script reads, it is that overlay.
+    of = study_of(name)
+    stem = of if of is not None and of.startswith(stem) else stem
+    words = ["python run.py", f"experiment={stem}"]
+    if name == f"{stem}_small":
         words.append("size=small")
-    elif asked.name != asked.stem:
-        words.append(f"name={asked.name}")
-    words += [] if asked.output == Path("outputs") else [f"output={asked.output}"]
+    elif name != stem:
+        words.append(f"name={name}")
     return " ".join(words)
+
+
+def made_by(folder: Path) -> str | None:
+    """The command that made the last sweep in `folder`, by what its runs kept of it; no place on a machine is in it.
+
+    What the overlay sweeps by itself is left out. None where nothing finished, where no one command makes just these
+    runs, and where they did not keep what they were asked for.
+    """
+    try:
+        lines = origins.command(read(folder))
+    except Refusal:
+        return None
+    if len(lines) != 1:
+        return None
+    given = dict(word.split("=", 1) for word in shlex.split(lines[0]) if "=" in word)
+    stem = given.pop("experiment", None)
+    if stem is None or not (OVERLAYS / f"{stem}.yaml").is_file():
+        return None
+    swept = _swept(stem, given.get("size"))
+    first = [f"{key}={given.pop(key)}" for key in ("size",) if key in given]
+    own = [f"{key}={value}" for key, value in given.items() if swept.get(key) != _values(value)]
+    return " ".join(["python run.py", f"experiment={stem}", *map(shlex.quote, [*first, *own])])
+
+
+def _swept(stem: str, size: str | None) -> dict[str, set[str]]:
+    """What an overlay sweeps, by key."""
+    files = [OVERLAYS / f"{stem}.yaml", *([CONF / "size_of" / f"{stem}_{size}.yaml"] if size else [])]
+    found: dict[str, set[str]] = {}
+    for node in (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files if file.is_file()):
+        params = ((node.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
+        found |= {key: _values(value) for key, value in params.items()}
+    return found
+
+
+def _values(swept: object) -> set[str]:
+    return {one.strip() for one in str(swept).split(",")}
 
 
 def show(contents: Callable[[], Iterable[RenderableType]]) -> int:

@@ -9,7 +9,7 @@ from swept_runs import one_run, strengths
 
 from experiments import all as every
 from experiments import cost
-from experiments.reading import OVERLAYS, command, parser, stems, studies
+from experiments.reading import OVERLAYS, command, made_by, parser, stems, studies
 from patientdx.results import write_json
 
 STEMS = {path.stem for path in OVERLAYS.glob("*.yaml")}
@@ -25,6 +25,7 @@ def output(tmp_path):
     one_run(folder / "transfer", 0, "slerp", 0.4, strengths(1.0, 1.0))
     one_run(folder / "mine", 0, "slerp", 0.4, strengths(1.0, 1.0))
     one_run(folder / "mortality_alone", 0, "none", None, {("merged", "test"): 0.1})
+    one_run(folder / "fewshot_steps", 0, "none", None, {("merged", "test"): 0.1})
     (folder / "lambda_curve" / "curve.png").write_bytes(b"picture")
     (folder / "lambda_curve" / "report.html").write_text("page")
     return folder
@@ -53,7 +54,7 @@ def test_one_report_holds_what_ran_and_names_what_did_not(output, tmp_path, caps
     picture = base64.b64encode(b"picture").decode() if form == "html" else "outputs/lambda_curve/curve.png"
     assert picture in text
     assert "outputs/lambda_curve/report.html" in text
-    assert str(tmp_path) not in text.replace(f"output={output}", "")
+    assert str(tmp_path) not in text
     absent = text[text.index("Not run yet") :]
     assert all(f"experiment={stem}" in absent for stem in STEMS - {"lambda_curve", "transfer"})
     assert "experiment=lambda_curve" not in absent
@@ -62,10 +63,13 @@ def test_one_report_holds_what_ran_and_names_what_did_not(output, tmp_path, caps
 
 
 def test_a_script_that_fails_leaves_its_message_and_the_output_as_it_was(output, monkeypatch, capsys):
-    monkeypatch.setattr("experiments.transfer.main", lambda arguments: 1 / 0)
+    def fails(arguments):
+        raise OSError("there is no /home/someone/file")
+
+    monkeypatch.setattr("experiments.transfer.main", fails)
     monkeypatch.setenv("COLUMNS", "77")
     (part,) = [one for one in every.parts(output) if one.name == "transfer"]
-    assert part.fault == "failed: ZeroDivisionError: division by zero"
+    assert part.fault == "failed: OSError: there is no PATH"
     assert every.os.environ["COLUMNS"] == "77"
     print("heard")
     assert capsys.readouterr().out == "heard\n"
@@ -78,13 +82,46 @@ def test_a_place_that_will_not_do_is_refused(tmp_path, capsys):
     assert "give a name that ends in .html or .md" in capsys.readouterr().err
 
 
-def test_the_command_of_a_folder_is_the_one_that_made_it():
+def test_where_nothing_was_run_the_command_is_made_of_the_name(tmp_path, monkeypatch):
     def of(*words: str) -> str:
         return command(parser("transfer", "x").parse_args(words))
 
+    monkeypatch.chdir(tmp_path)
     assert of() == "python run.py experiment=transfer"
     assert of("--name", "transfer_small") == "python run.py experiment=transfer size=small"
     assert of("--name", "x", "--output", "o") == "python run.py experiment=transfer name=x output=o"
+
+
+def test_the_command_of_runs_that_kept_theirs_is_what_they_were_asked_for(tmp_path):
+    def left(name: str, *jobs: str) -> Path:
+        for job, words in enumerate(jobs):
+            folder = one_run(tmp_path / name, job, "slerp", job / 10, strengths(1.0, 1.0))
+            given = [*words.split(), f"output={tmp_path}", f"data={tmp_path}/sets"]
+            write_json({"folder": folder.name, "overrides": given}, tmp_path / name / "sweep" / f"{job}.json")
+        return tmp_path / name
+
+    control = left(
+        "leakage_control", "finetune=full merge=slerp experiment=leakage name=leakage_control privacy.extraction=0"
+    )
+    assert made_by(control) == (
+        "python run.py experiment=leakage finetune=full merge=slerp name=leakage_control privacy.extraction=0 data=PATH"
+    )
+    asked = parser("leakage", "x").parse_args(["--output", str(tmp_path), "--name", "leakage_control"])
+    assert command(asked) == f"{made_by(control)} output={tmp_path}"
+    # What the overlay sweeps by itself needs no words, in part or cut to size it does.
+    parts = [f"experiment=case_study {{}} task={task}" for task in ("record_qa", "record_search", "mortality")]
+    whole = left("case_study", *(one.format("dtype=float32") for one in parts))
+    assert made_by(whole) == "python run.py experiment=case_study dtype=float32 data=PATH"
+    few = left("case_study_few", *(one.format("name=case_study_few") for one in parts[:2]))
+    assert made_by(few) == (
+        "python run.py experiment=case_study name=case_study_few task=record_qa,record_search data=PATH"
+    )
+    small = left("forgetting_small", *(f"experiment=forgetting size=small merge={merge} lambda={weight} task={task}"
+                 for merge in ("linear", "slerp") for weight in ("0", "0.5", "1")
+                 for task in ("record_qa_short", "numeric_questions")))  # fmt: skip
+    assert made_by(small) == "python run.py experiment=forgetting size=small data=PATH"
+    write_json({"folder": "gone", "overrides": []}, tmp_path / "transfer" / "sweep" / "0.json")
+    assert made_by(tmp_path / "transfer") is None
 
 
 def test_cost_counts_each_answer_once_and_scales_by_parameters(output, capsys):
