@@ -20,6 +20,7 @@ def load(
     pubmedqa: str | None = None,
     mmlu_medical: str | None = None,
     seed: int = 0,
+    answer: str | None = None,
     shots: int = 0,
     chat: bool | None = None,
     fractions: Mapping[str, float] | None = None,
@@ -27,11 +28,11 @@ def load(
     train_limit: int | None = 0,
     answers_from: int | None = None,
 ) -> TaskData:
-    """MedQA, MedMCQA, PubMedQA and six subjects of MMLU, each from its own file or folder and asked its own way.
+    """MedQA, MedMCQA, PubMedQA and six subjects of MMLU, each from its own file or folder and worded its own way.
 
     Every keyword is explained in conf/task/medical_qa.yaml. `limit` keeps so many questions of each split of a
     benchmark, which changes the weights, and `train_limit` so many of its train. Raises Refusal as
     `multiple_choice.load` does.
     """
     parts = [(MEDQA, medqa), (MEDMCQA, medmcqa), (PUBMEDQA, pubmedqa), (MMLU_MEDICAL, mmlu_medical)]
-    return task("medical_qa", parts, Request(seed, None, shots, chat, fractions, limit, answers_from, train_limit))
+    return task("medical_qa", parts, Request(seed, answer, shots, chat, fractions, limit, answers_from, train_limit))

@@ -250,6 +250,12 @@ def test_the_group_has_nine_sets_each_asked_its_own_way(tmp_path):
     assert "Choices:" in asked["medmcqa"].after
     assert asked["pubmedqa"].options[0] == ("fever",)
     assert asked["anatomy"].before.startswith("The following")
+    by_text = medical_qa.load(**{name: str(path) for name, path in parts.items()}, answer="text")
+    assert all(len(one.options[0][0]) > 1 and "Choices:" not in one.after for one in by_text.examples)
+    by_letter = medical_qa.load(**{name: str(path) for name, path in parts.items()}, answer="letter")
+    assert {one.options[:2] for one in by_letter.examples} == {(("A",), ("B",))}
+    assert [one.uid for one in by_text.examples] == [one.uid for one in by_letter.examples]
+    assert len({one.fingerprint for one in (found, by_text, by_letter)}) == 3
     lines(tmp_path / "medqa" / "train.jsonl", *map(row, range(5)))
     taught = medical_qa.load(**{name: str(path.parent if name == "medqa" else path) for name, path in parts.items()},
                              train_limit=3)  # fmt: skip
