@@ -99,8 +99,9 @@ def answers(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], 
     for places, found in session.gathered(session.together(share)):
         for place, (text, values) in zip(places, found, strict=True):
             said[place], scores[place] = text, values
-    if asked.data.open_data and where.is_main_process:
-        write_text("".join(json.dumps(text, ensure_ascii=False) + "\n" for text in said), _kept(settings, key))
+    if asked.data.open_data:
+        lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in said)
+        session.together(lambda: write_text(lines, _kept(settings, key)) if where.is_main_process else None)
     clock.lap("scoring")
     return scores
 

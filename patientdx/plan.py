@@ -27,7 +27,7 @@ from patientdx.results import fingerprint
 from patientdx.scoring.prompts import Prompts
 from patientdx.settings import MERGED, Ingredients, Settings
 from patientdx.tasks.example import Probe, TaskData
-from patientdx.tasks.records.split import check_splits
+from patientdx.tasks.records.split import SPLITS, check_splits
 
 # Part of every fingerprint: raise it when the same inputs come to give other scores.
 SCORING = 2
@@ -115,6 +115,8 @@ def plan(settings: Settings) -> Plan:
          "wordings": [wording.key for wording in wordings],
          "parents": [] if opened is None else [model.name for model in settings.ingredients.models]}
         | _searched(settings)
+        # Which split is reported is the order's last word; in their own order it says nothing new.
+        | ({} if list(settings.splits) == sorted(settings.splits, key=SPLITS.index) else {"splits": settings.splits})
     )  # fmt: skip
     return Plan(opened, data, tokens, points, rows, keys, key, wordings)
 

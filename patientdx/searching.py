@@ -18,6 +18,7 @@ from tqdm import tqdm
 from patientdx import session
 from patientdx.answers import Clock, answer, batch_tokens, kept
 from patientdx.call import Call, dotted
+from patientdx.checkpoint.hashes import content_hash
 from patientdx.merge.schedule import label
 from patientdx.plan import Plan, plan
 from patientdx.privacy.request import Request
@@ -99,10 +100,11 @@ def _pilot(settings: Settings, asked: Plan, answers: Answers, bar: tqdm) -> Pilo
 
 def _but_for_weight(settings: Settings, asked: Plan) -> str:
     """Fingerprint of all that the pilot scores of any λ depend on."""
+    origin = asked.opened.ancestor
     return fingerprint(
         {"data": asked.data.fingerprint, "tokens": asked.tokens.fingerprint, "dtype": settings.dtype,
          "parents": list(asked.opened.hashes), "merge": [settings.merge.target, settings.merge.arguments],
-         "ancestor": None if settings.ancestor is None else settings.ancestor.name, "seed": settings.seed,
+         "ancestor": None if origin is None else content_hash(origin, settings.cache), "seed": settings.seed,
          "tokenizer": settings.tokenizer}
     )  # fmt: skip
 
@@ -160,9 +162,13 @@ def _answers(settings: Settings, clock: Clock, candidate: Candidate, rows: NDArr
         known[missing] = score(missing)
         # Prompts that share a batch share its rounding: only one by one do parts make the very same whole.
         whole = batch_tokens(settings) == 1 and not np.isnan(known).any()
-        session.together(lambda: store.save(key if whole else partly, known) if first else None)
-        if whole and first:
-            store.path(partly).unlink(missing_ok=True)
+
+        def put() -> None:
+            store.save(key if whole else partly, known)
+            if whole:
+                store.path(partly).unlink(missing_ok=True)
+
+        session.together(lambda: put() if first else None)
     return known[rows]
 
 

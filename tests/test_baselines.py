@@ -173,6 +173,12 @@ def test_what_else_changes_a_tabular_model(make):
     assert plan(make("model=tabular_gbm", "lambda=0.1", "dtype=bfloat16")).keys == usual
 
 
+def test_another_split_to_report_is_another_run(make):
+    both, turned = (plan(make("model=tabular_gbm", f"splits=[{order}]")) for order in ("pilot,test", "test,pilot"))
+    assert both.keys == turned.keys  # the answers are the same
+    assert both.key != turned.key
+
+
 def test_a_tabular_model_alone_opens_no_language_model(make, counted, tmp_path):
     outcome = run(make("model=tabular_gbm", base=tmp_path / "nowhere"))
     assert [(row["role"], row["split"]) for row in outcome.rows] == [("tabular_gbm", "pilot"), ("tabular_gbm", "test")]

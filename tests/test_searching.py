@@ -167,6 +167,7 @@ def test_a_race_killed_again_and_again_ends_as_if_it_had_not_been(study):
 REFUSED = [
     (["search=grid", "lambda=0.3"], "search=grid finds λ, and the command gives lambda as well"),
     (["search=depth", "lambda=[0.1,0.2]"], "search=depth finds λ, and the command gives lambda as well"),
+    (["search=grid", "~task.metrics"], "search=grid chooses λ by the task's first metric, and task.metrics names"),
     (["search=grid", "merge=none"], "search=grid: merge=none has no λ to search"),
     (["search=grid", "splits=[test,pilot]"], "search=grid chooses λ on pilot, and the best of several noisy numbers"),
     (["search=grid", "splits=pilot"], "Put another split last, as in splits=[pilot,test]"),

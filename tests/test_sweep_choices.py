@@ -94,9 +94,7 @@ def test_less_is_better_where_the_metric_says_so(study, name, expected):
     for job, (weight, pilot, test) in enumerate([(0.2, 0.2, 0.21), (0.4, 0.05, 0.07)]):
         rows = [{key.replace("auroc", name): value for key, value in one.items()} for one in point(weight, pilot, test)]
         finish(study, job, rows)
-        target = {"brier": "patientdx.metrics.calibration.brier", "length_ratio": "patientdx.metrics.overlap.ratio"}[
-            name
-        ]
+        target = {"brier": "calibration.brier", "length_ratio": "overlap.ratio"}[name]
         configured(study, job, {"task": {"metrics": {name: f"patientdx.metrics.{target}"}}, "lambda": weight})
     assert [line for line in said(study).splitlines() if "chosen on pilot" in line] == expected
 

@@ -35,7 +35,8 @@ def winner(
     for the best.
     Returns `chosen`, `value`, `corrected` with its percentile interval `low`, `high`, `optimism` (value less corrected,
     in units of the metric), `stability` (share of resamples that choose the same), `selected` (that share for every
-    candidate), `resamples` used and `dropped` (too few patients left out to judge by). Without a usable resample the
+    candidate; of those that choose at all), `resamples` used and `dropped` (patients of one class only, drawn or left
+    out: nothing to choose or to judge by). Without a usable resample the
     estimates are None and `reason` says why. Raises ValueError and Refusal as `bootstrap.interval` does.
     """
     check_level(level)
@@ -52,8 +53,9 @@ def winner(
         inside = sign * _values(metric, scores, label, weight, chosen)
         outside = _values(metric, scores, label, (weight == 0).astype(np.float64), chosen)
         best = np.where(np.isnan(inside), -np.inf, inside).argmax(axis=0)
-        picked.append(best)
-        judged.append(outside[best, np.arange(best.size)])
+        chooses = ~np.isnan(inside).all(axis=0)  # patients of one class choose nobody
+        picked.append(best[chooses])
+        judged.append(np.where(chooses, outside[best, np.arange(best.size)], np.nan))
     return _answer(float(metric(scores[chosen], label)), chosen, len(scores), picked, np.concatenate(judged), level)
 
 
@@ -72,7 +74,8 @@ def _values(metric: Metric, scores, label, weight, chosen: int) -> NDArray[np.fl
 
 
 def _answer(value: float, chosen: int, candidates: int, picked, judged, level: float) -> dict[str, Any]:
-    selected = np.bincount(np.concatenate(picked), minlength=candidates) / judged.size
+    picked = np.concatenate(picked)
+    selected = np.bincount(picked, minlength=candidates) / max(1, picked.size)
     usable = judged[~np.isnan(judged)]
     found = {"chosen": chosen, "value": value, "corrected": None, "low": None, "high": None, "optimism": None}
     if usable.size:

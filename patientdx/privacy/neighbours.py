@@ -21,7 +21,7 @@ _PARTS = re.compile(r"\d+|[^\W\d_]+")  # numbers digit group by digit group, and
 
 def vocabulary(texts: Sequence[str]) -> dict[str, int]:
     """How often each word stands in the texts, in alphabetical order; numbers are left out."""
-    counted = Counter(word for text in texts for word in _PARTS.findall(text) if not word.isdigit())
+    counted = Counter(word for text in texts for word in _PARTS.findall(text) if not word.isdecimal())
     return dict(sorted(counted.items()))
 
 
@@ -53,7 +53,7 @@ def neighbours(text: str, words: dict[str, int], count: int, *, share: float = 0
 
 def _another(old: str, names: list[str], weight: np.ndarray, random: np.random.Generator) -> str:
     """Another number of as many digits, or another word."""
-    if old.isdigit():
+    if old.isdecimal():
         low = 0 if len(old) == 1 or old[0] == "0" else 10 ** (len(old) - 1)
         # One of all but the old one.
         drawn = int(random.integers(low, 10 ** len(old) - 1))

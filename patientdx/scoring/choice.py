@@ -111,7 +111,7 @@ def log_mass(hidden_BD: Tensor, head, options: Sequence[Sequence[int]], at_once:
     n = len(hidden_BD)
     hidden_BD = hidden_BD.to(head.weight.device, torch.float32)
     blocks = torch.nn.functional.pad(hidden_BD, (0, 0, 0, -n % _ROWS)).split(_ROWS)
-    return torch.cat(list(at_once(lambda block: _log_mass(block, head, options), blocks)))[:n].double().cpu().numpy()
+    return torch.cat(list(at_once(lambda block: _log_mass(block, head, options), blocks)))[:n].cpu().double().numpy()
 
 
 @torch.inference_mode()

@@ -58,9 +58,12 @@ def generate(
     mine = plan([len(row) - prefix + length for row in ids], batch_tokens)[share[0] :: share[1]]
     head = model.get_output_embeddings()
     bias = getattr(head, "bias", None)
-    logits = partial(
-        torch.nn.functional.linear, weight=head.weight.float(), bias=None if bias is None else bias.float()
-    )
+    weight_VD, bias_V = head.weight.float(), None if bias is None else bias.float()
+
+    def logits(hidden_BD: Tensor) -> Tensor:
+        # Of a model spread over several devices the head may lie on another than the last layer.
+        return torch.nn.functional.linear(hidden_BD.to(weight_VD.device, torch.float32), weight_VD, bias_V)
+
     places, found = [], []
     bar = tqdm(total=sum(map(len, mine)), desc=label, unit="answer", disable=True if share[0] else None, leave=False)
     with bar, after_prefix(model):
@@ -84,7 +87,7 @@ def _continued(model, logits, ids, prefix: int, past, length: int, ends, stopped
     running, said = list(range(len(batch))), [[] for _ in batch]
     over = [False] * len(batch)
     for step in range(length):
-        next_B = _likeliest(logits(hidden_BD.float()))
+        next_B = _likeliest(logits(hidden_BD))
         left = []
         for k, (b, token) in enumerate(zip(running, next_B.tolist(), strict=True)):
             if token not in ends:
@@ -95,7 +98,7 @@ def _continued(model, logits, ids, prefix: int, past, length: int, ends, stopped
         if not left or step + 1 == length:
             break
         if len(left) < len(running):
-            kept = torch.tensor(left, device=model.device)
+            kept = torch.tensor(left)  # on the CPU, which fits a model spread over several devices too
             cache.batch_select_indices(kept)
             next_B, there_BL, running = next_B[kept], there_BL[kept], [running[k] for k in left]
         there_BL = torch.nn.functional.pad(there_BL, (0, 1), value=1)

@@ -132,27 +132,27 @@ def log_probabilities(hidden_ND: Tensor, head, target_N: Tensor, *, moments: boo
     hidden_ND = hidden_ND.to(weight_VD.device, torch.float32)
     blocks = zip(hidden_ND.split(_ROWS), target_N.to(weight_VD.device).split(_ROWS), strict=True)
     found = [_walked(hidden, weight_VD, bias_V, target, moments) for hidden, target in blocks]
-    return tuple(torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))
+    return tuple(torch.cat(column).cpu().double().numpy() for column in zip(*found, strict=True))
 
 
 def _walked(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_N: Tensor, moments: bool):
     rows = len(hidden_ND)
-    own = hidden_ND.new_zeros(rows, dtype=torch.float64)
+    own = hidden_ND.new_zeros(rows, dtype=_wide(hidden_ND))
     top, sums = None, ()
     for start in range(0, len(weight_VD), _SLICE):
         part = slice(start, start + _SLICE)
         bias = None if bias_V is None else bias_V[part].float()
         logits = torch.nn.functional.linear(hidden_ND, weight_VD[part].float(), bias)
         inside = ((target_N >= start) & (target_N < start + logits.shape[1])).nonzero(as_tuple=True)[0]
-        own[inside] = logits[inside, target_N[inside] - start].double()
+        own[inside] = logits[inside, target_N[inside] - start].to(own.dtype)
         highest = logits.amax(-1)
         highest = highest if top is None else torch.maximum(top, highest)
         here = _sums(logits.sub_(highest[:, None]), moments)
         if top is not None:
-            here = [a + b for a, b in zip(here, _rescaled(sums, (top - highest).double()), strict=True)]
+            here = [a + b for a, b in zip(here, _rescaled(sums, (top - highest).to(own.dtype)), strict=True)]
         top, sums = highest, here
     log_total = sums[0].log()
-    log_p = own - top.double() - log_total
+    log_p = own - top.to(own.dtype) - log_total
     if not moments:
         return (log_p,)
     mean = sums[1] / sums[0]
@@ -165,7 +165,12 @@ def _sums(z: Tensor, moments: bool) -> list[Tensor]:
     found = [p.sum(-1)]
     for _ in range(2 if moments else 0):
         found.append(p.mul_(z).sum(-1))
-    return [one.double() for one in found]
+    return [one.to(_wide(one)) for one in found]
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """What sums are kept in: float64, and float32 on an Apple GPU, which has no float64."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
 def _rescaled(sums: Sequence[Tensor], shift: Tensor) -> list[Tensor]:

@@ -87,6 +87,8 @@ def _beside(name: str, config: Mapping[str, Any], splits: Sequence[str], overrid
         )
     if config["task"].get("name") == "none":
         found.append(f"{asked} chooses λ by scores, and task=none has none. Choose a task, or use search=fixed.")
+    elif not config["task"].get("metrics"):
+        found.append(f"{asked} chooses λ by the task's first metric, and task.metrics names none. Name one there.")
     if config["model"].get("name") != "merged":
         found.append(f"{asked}: model={config['model'].get('name')} has no λ. Use model=merged, or search=fixed.")
     if config["save"] is not None or config["dry_run"]:

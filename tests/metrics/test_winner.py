@@ -37,6 +37,16 @@ def test_a_clear_winner_keeps_its_value():
     assert found["low"] < found["corrected"] < found["high"]
 
 
+def test_a_resample_without_an_event_chooses_nobody():
+    """With two events every seventh resample holds none: taken for a win of the first candidate, it would cost 0.2."""
+    label = np.arange(30) < 2
+    scores = np.array([~label, np.arange(30) % 3, label], dtype=float)
+    found = winner(auroc, scores, label, np.arange(30), resamples=500)
+    assert (found["chosen"], found["corrected"], found["stability"]) == (2, 1.0, 1.0)
+    assert found["selected"] == [0.0, 0.0, 1.0]
+    assert found["dropped"] > 50
+
+
 def test_the_resamples_are_drawn_and_judged_by_patient_as_worked_out_by_hand():
     scores, label, subject = noise(4, 3)
     found = winner(auroc, scores, label, subject, resamples=150, seed=5)

@@ -25,6 +25,12 @@ def test_a_neighbour_differs_in_the_share_asked_for_and_nowhere_else():
     assert len(set(found)) > 10
 
 
+def test_a_raised_figure_is_a_word():
+    """No number can be read from it, though Python calls it a digit."""
+    found = neighbours("White cells 12 10³/µL", vocabulary(["White cells 12 10³/µL", "Platelets 200 10³/µL"]), 30)
+    assert len(set(found)) > 5
+
+
 def test_neighbours_come_from_the_seed_and_the_text_alone():
     words = vocabulary([TEXT])
     assert neighbours(TEXT, words, 3, seed=1) == neighbours(TEXT, words, 3, seed=1)
