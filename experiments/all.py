@@ -23,9 +23,11 @@ from pathlib import Path
 from rich.console import Console
 from tqdm import tqdm
 
+from experiments.measuring import measured
 from experiments.reading import FOLDER, OVERLAYS, by_name, made_by, reader, studies
 from patientdx import report
 from patientdx.report.runs import without_paths
+from patientdx.results import read_json
 from patientdx.whole import write_whole
 
 STYLE = Path(report.__file__).parent / "page" / "page.css"
@@ -46,11 +48,22 @@ class Part:
 
 
 def parts(output: Path) -> Iterator[Part]:
-    """Every study once for each of its folders, once without if it has none."""
+    """Every study once for each of its folders, once without if it has none; then the same of what runs no study."""
     found = studies(output)
     for stem, names in tqdm(found.items(), desc="studies", unit="study", disable=None):
         for name in names or [None]:
             yield _part(stem, name, output)
+    for stem, names in measured(output).items():
+        own = f"python -m experiments.{stem}"
+        yield from (_measured(stem, name, output, own) for name in names)
+        if not names:
+            yield Part(_title(stem), stem, own)
+
+
+def _measured(stem: str, name: str, output: Path, own: str) -> Part:
+    """What a script left that runs no study, as it shows it."""
+    said = (read_json(output / name / f"{stem}.json") or {}).get("command", own)
+    return Part(_title(stem), name, said, *run(stem, ["--read", "--output", str(output), "--name", name]))
 
 
 def _part(stem: str, name: str | None, output: Path) -> Part:

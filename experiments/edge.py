@@ -3,9 +3,11 @@
     python -m experiments.edge data=FOLDER                               # the default pair; overrides as for run.py
     python -m experiments.edge --merges linear,della --precisions bfloat16,int8 data=FOLDER task.limit=50
     python -m experiments.edge --work /big/disk pair=medical_7b data=FOLDER
+    python -m experiments.edge --read                                    # what was measured before, once more
 
 Every merge is `run.py task=none save=…` in a process of its own, watched from outside (Linux). The first of the merges
-is kept, and asked the same questions in every precision, each again in its own process.
+is kept, and asked the same questions in every precision, each again in its own process. What was measured is left in
+outputs/edge/edge.json.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from tqdm import tqdm
 from experiments.benchmarks.machine import machine
 from experiments.benchmarks.merge_watch import Watched, watch
 from experiments.edge_precision import PRECISIONS, check, questions
+from experiments.measuring import arguments, given, kept
 from experiments.permuted_heads import asked_of
-from experiments.published import change
+from experiments.published import Block, Line, beside, change, published, sources
 from experiments.reading import show
 from patientdx.checkpoint.locate import REPOSITORY
 from patientdx.metrics.accuracy import accuracy
@@ -51,6 +54,12 @@ class Merged:
     watched: Watched
     written: int
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As edge.json has it: seconds, and bytes."""
+        seen = self.watched
+        return {"name": self.name, "wall": seen.wall, "cpu": seen.cpu, "peak": seen.peak, "written": self.written}
+
 
 def child(arguments: Sequence[str], threads: int | None) -> Watched:
     """A Python program of this repository, watched; Refusal with its last words where it fails."""
@@ -69,39 +78,39 @@ def merged(name: str, models: Sequence[str], work: Path, threads: int | None) ->
 
 def in_precisions(
     folder: Path, precisions: Sequence[str], length: int, overrides: Sequence[str], threads: int | None
-) -> Iterator[tuple[dict[str, Any], Watched]]:
-    """What edge_precision.py says of each precision, and the process that said it."""
+) -> Iterator[dict[str, Any]]:
+    """What edge_precision.py says of each precision, with the peak memory of the process that said it."""
     for precision in tqdm(precisions, desc="precisions", leave=False):
         asked = ["-m", "experiments.edge_precision", str(folder), precision, str(length), *overrides]
         found = child(asked, threads)
-        yield json.loads(found.output.strip().splitlines()[-1]), found
+        yield json.loads(found.output.strip().splitlines()[-1]) | {"peak": found.peak}
 
 
-def merge_table(merges: Sequence[Merged]) -> Table:
+def merge_table(merges: Sequence[Mapping[str, Any]]) -> Table:
     """Seconds, memory and bytes of each merge."""
     shown = _table("Merging to disk", ("", "seconds", "CPU seconds", "peak MiB", "MiB written"))
     for one in merges:
-        numbers = (f"{one.watched.wall:.1f}", f"{one.watched.cpu:.1f}", _mib(one.watched.peak), _mib(one.written))
-        shown.add_row(one.name, *numbers)
+        numbers = (f"{one['wall']:.1f}", f"{one['cpu']:.1f}", _mib(one["peak"]), _mib(one["written"]))
+        shown.add_row(one["name"], *numbers)
     return shown
 
 
-def precision_table(found: Sequence[tuple[Mapping[str, Any], Watched]], draws: Mapping[str, Any]) -> Table:
+def precision_table(found: Sequence[Mapping[str, Any]], draws: Mapping[str, Any]) -> Table:
     """Size, speed and answers in each precision; differences are to the first."""
-    first = found[0][0]
+    first = found[0]
     names = ("", "weights,\nMiB", "file,\nMiB", "peak,\nMiB", "load,\ns", "s a\nquestion", "ms a new\ntoken",
              "accuracy", f"less {first['precision']}'s", "answers\nthat differ")  # fmt: skip
     shown = _table("The merged model", names)
     right = np.array(first["right"])
     ids = np.arange(len(right))
-    for one, watched in found:
+    for one in found:
         chosen = np.array(one["chosen"])
         own = interval(accuracy, chosen, right, ids, **draws)
         over = "–"
         if one is not first:
             over = change(paired_difference(accuracy, chosen, np.array(first["chosen"]), right, ids, **draws))
         shown.add_row(
-            one["precision"].replace("_", " "), _mib(one["memory"]), _mib(one["file"]), _mib(watched.peak),
+            one["precision"].replace("_", " "), _mib(one["memory"]), _mib(one["file"]), _mib(one["peak"]),
             f"{one['load']:.1f}", f"{one['questions']:.3f}", f"{1000 * one['token']:.1f}",
             f"{own.value:.3f} [{own.low:.3f}, {own.high:.3f}]", over,
             f"{int((chosen != np.array(first['chosen'])).sum())} of {len(chosen)}",
@@ -120,8 +129,8 @@ def _mib(count: int) -> str:
     return f"{count / MIB:.0f}" if count >= 10 * MIB else f"{count / MIB:.2f}"
 
 
-def contents(asked: argparse.Namespace) -> Iterator[Table | str]:
-    """Both tables and what they need beside them; what can be refused is, before anything is merged."""
+def measure(asked: argparse.Namespace) -> dict[str, Any]:
+    """All that is shown, as edge.json has it; what can be refused is, before anything is merged."""
     unknown = [name for name in asked.merges if not (REPOSITORY / f"conf/merge/published/{name}.yaml").is_file()]
     if unknown:
         raise Refusal(f"there is no conf/merge/published/{unknown[0]}.yaml; it has {', '.join(MERGES)}.")
@@ -133,35 +142,56 @@ def contents(asked: argparse.Namespace) -> Iterator[Table | str]:
         check(precision)
     rows = questions(replace(settings, pivot=settings.base, ancestor=None))[1]
     for name in asked.merges:  # what is converted once is not the merge's time
-        given = asked_of(*overrides, f"merge=published/{name}")
-        recipe(given.ingredients, given.weight, given.cache, adapt=True)
+        own = asked_of(*overrides, f"merge=published/{name}")
+        recipe(own.ingredients, own.weight, own.cache, adapt=True)
     with tempfile.TemporaryDirectory(dir=asked.work) as place:
         work, merges = Path(place), []
         for name in tqdm(asked.merges, desc="merges", leave=False):
             merges.append(merged(name, models, work, asked.threads))
             if name != asked.merges[0]:
                 shutil.rmtree(work / name)
-        kept = work / asked.merges[0]
-        found = list(in_precisions(kept, asked.precisions, asked.new_tokens, overrides, asked.threads))
-    yield merge_table(merges)
-    yield precision_table(found, {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed})
-    yield from notes(asked, settings, found, len(rows))
+        kept_one = work / asked.merges[0]
+        found = list(in_precisions(kept_one, asked.precisions, asked.new_tokens, overrides, asked.threads))
+    return {
+        "base": settings.base.name, "pivot": settings.pivot.name, "task": settings.task_name, "questions": len(rows),
+        "new_tokens": asked.new_tokens, "machine": machine(),
+        "draws": {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed},
+        "merges": [one.facts for one in merges], "precisions": found,
+    }  # fmt: skip
 
 
-def notes(asked, settings, found, count: int) -> Iterator[str]:
+def contents(asked: argparse.Namespace) -> Iterator[Table | str]:
+    """The tables, what they need beside them, and what was published."""
+    found, block = kept(asked, lambda: measure(asked)), published("edge")
+    yield merge_table(found["merges"])
+    yield precision_table(found["precisions"], found["draws"])
+    told = list(lines(found["merges"], block))
+    yield beside(told)
+    yield from notes(found)
+    yield from sources(block, told)
+
+
+def lines(merges: Sequence[Mapping[str, Any]], block: Block) -> Iterator[Line]:
+    """Ours beside published: what each merge took."""
+    for one in merges:
+        yield Line(f"{one['name']}, seconds", f"{one['wall']:.1f}", block.cells["seconds"])
+        yield Line(f"{one['name']}, peak MiB", _mib(one["peak"]), block.cells["memory"])
+
+
+def notes(found: Mapping[str, Any]) -> Iterator[str]:
     """What was measured on what."""
     yield (
-        f"Base {settings.base.name}, pivot {settings.pivot.name}. {machine()}; {found[0][0]['threads']} threads where "
-        "a model runs. Times are of one run each."
+        f"Base {found['base']}, pivot {found['pivot']}. {found['machine']}; {found['precisions'][0]['threads']} "
+        "threads where a model runs. Times are of one run each."
     )
     yield (
         "Peak: anonymous memory of the process and its children, seen every 20 ms; mapped files are not in it. "
         "Written: the folder of the merged model, tokenizer and record included."
     )
     yield (
-        f"The merged model is merge=published/{asked.merges[0]}; {settings.task_name}, {count} questions; a new token "
-        f"is the median of {asked.new_tokens}, greedy, one prompt at a time. {settings.level:.0%} intervals by "
-        "bootstrap of questions."
+        f"The merged model is merge=published/{found['merges'][0]['name']}; {found['task']}, {found['questions']} "
+        f"questions; a new token is the median of {found['new_tokens']}, greedy, one prompt at a time. "
+        f"{found['draws']['level']:.0%} intervals by bootstrap of questions."
     )
     yield (
         "int8: 8-bit weights of all linear layers but the head, worked out in bfloat16; int8 dynamic: their inputs, "
@@ -173,16 +203,15 @@ def _several(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Print the tables; 2 with one message where something will not do."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.edge", description=__doc__.splitlines()[0])
-    parser.add_argument("overrides", nargs="*", help="as run.py takes them: data=… task.limit=50 base_model=… …")
-    parser.add_argument("--merges", type=_several, default=MERGES, help="published merges; the first answers questions")
-    parser.add_argument("--precisions", type=_several, default=PRECISIONS, help=",".join(PRECISIONS))
-    parser.add_argument("--new-tokens", type=int, default=32, help="tokens written to time one")
-    parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of the processes; else as it is")
-    parser.add_argument("--work", type=Path, help="folder for the merged models while it runs; else the system's own")
-    asked = parser.parse_intermixed_args(arguments)
+    known = arguments("edge", __doc__)
+    known.add_argument("--merges", type=_several, default=MERGES, help="published merges; the first answers questions")
+    known.add_argument("--precisions", type=_several, default=PRECISIONS, help=",".join(PRECISIONS))
+    known.add_argument("--new-tokens", type=int, default=32, help="tokens written to time one")
+    known.add_argument("--threads", type=int, help="OMP_NUM_THREADS of the processes; else as it is")
+    known.add_argument("--work", type=Path, help="folder for the merged models while it runs; else the system's own")
+    asked = given(known, words)
     return show(lambda: contents(asked))
 
 

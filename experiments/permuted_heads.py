@@ -3,19 +3,22 @@
     python -m experiments.permuted_heads                                       # the default pair, generated questions
     python -m experiments.permuted_heads pair=medical_7b dtype=bfloat16        # overrides as run.py takes them
     python -m experiments.permuted_heads --seed 1 task.per_kind=10
+    python -m experiments.permuted_heads --read                                # what was measured before, once more
 
 The second parent is asked twice, as it is and with its heads moved by `experiments.heads`, which it does not notice. A
 merge that undoes the order is the same in both. Where the base is the pair's own ancestor it has no task vector, and a
-rule by task vectors takes one parent whole: so the merge halfway between the two stands in as a first parent, too.
+rule by task vectors takes one parent whole: so the merge halfway between the two stands in as a first parent, too. What
+was measured is left in outputs/permuted_heads/permuted_heads.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
@@ -27,6 +30,7 @@ from tqdm import tqdm
 
 from experiments.heads import Order, permute
 from experiments.hierarchical_checks import differing_weights
+from experiments.measuring import arguments, given, kept
 from experiments.reading import show
 from patientdx import saving, session
 from patientdx.answers import batch_tokens
@@ -89,6 +93,15 @@ class Line:
     def change(self) -> float:
         """The largest change of an answer's log-probability that moving the heads made, in nats."""
         return float(np.abs(self.moved.log_p - self.plain.log_p).max())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As permuted_heads.json has it; null for what the line has not."""
+        found = {"first": self.first, "name": self.name, "accuracy": self.plain.accuracy, "loss": self.plain.loss}
+        moved = dict.fromkeys(("moved_accuracy", "moved_loss", "change"))
+        if self.moved is not None:
+            moved = {"moved_accuracy": self.moved.accuracy, "moved_loss": self.moved.loss, "change": self.change}
+        return found | moved | {"weights": self.weights, "undone": self.undone}
 
 
 def asked_of(*overrides: str) -> Settings:
@@ -163,8 +176,8 @@ def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
             yield Line(called, name, *found, differing_weights(plain, moved), back)
 
 
-def table(lines: Sequence[Line]) -> Table:
-    """A line a model: as it is, with the heads moved, and what that changed."""
+def table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a model: as it is, with the heads moved, and what that changed. lines: as `Line.facts`."""
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("first parent", "model"):
         shown.add_column(name, no_wrap=True)
@@ -173,42 +186,52 @@ def table(lines: Sequence[Line]) -> Table:
     for name in numbers:
         shown.add_column(name, justify="right")
     for line in lines:
-        cells = [f"{line.plain.accuracy:.3f}", f"{line.plain.loss:.3f}", *["–"] * 5]
-        if line.moved is not None:
-            cells[2:5] = f"{line.moved.accuracy:.3f}", f"{line.moved.loss:.3f}", f"{line.change:.2g}"
-        if line.weights is not None:
-            cells[5] = "none" if not line.weights[0] else f"{100 * line.weights[0] / line.weights[1]:.1f} %"
-        if line.undone is not None:
-            cells[6] = f"{line.undone[0]} of {line.undone[1]}"
-        shown.add_row(line.first, line.name, *cells)
+        cells = [f"{line['accuracy']:.3f}", f"{line['loss']:.3f}", *["–"] * 5]
+        if line["change"] is not None:
+            cells[2:5] = f"{line['moved_accuracy']:.3f}", f"{line['moved_loss']:.3f}", f"{line['change']:.2g}"
+        if line["weights"] is not None:
+            differ, of = line["weights"]
+            cells[5] = f"{100 * differ / of:.1f} %" if differ else "none"
+        if line["undone"] is not None:
+            cells[6] = "{} of {}".format(*line["undone"])
+        shown.add_row(line["first"], line["name"], *cells)
     return shown
+
+
+def measure(asked: argparse.Namespace) -> dict[str, Any]:
+    """All that is shown, as permuted_heads.json has it."""
+    with tempfile.TemporaryDirectory(dir=asked.work) as work:
+        lines = list(study(asked.overrides, asked.seed, Path(work)))
+    settings = asked_of(*with_questions(asked.overrides))
+    return {
+        "task": settings.task_name, "base": settings.base.name, "pivot": settings.pivot.name, "dtype": settings.dtype,
+        "questions": len(lines[0].plain.right), "seed": asked.seed, "lines": [line.facts for line in lines],
+    }  # fmt: skip
 
 
 def contents(asked: argparse.Namespace) -> Iterator[Table | str]:
     """The table and its notes."""
-    with tempfile.TemporaryDirectory(dir=asked.work) as work:
-        lines = list(study(asked.overrides, asked.seed, Path(work)))
-    settings = asked_of(*with_questions(asked.overrides))
-    yield table(lines)
+    found = kept(asked, lambda: measure(asked))
+    yield table(found["lines"])
     yield (
-        f"{settings.task_name}, base {settings.base.name}, second parent {settings.pivot.name}, {settings.dtype}; "
-        f"{len(lines[0].plain.right)} questions; heads moved with seed {asked.seed}. Loss: the right answer's, in "
+        f"{found['task']}, base {found['base']}, second parent {found['pivot']}, {found['dtype']}; "
+        f"{found['questions']} questions; heads moved with seed {found['seed']}. Loss: the right answer's, in "
         "nats. Moved: the second parent's heads in another order, of which its own answers know nothing but rounding."
     )
-    if any(line.first == "halfway" for line in lines):
+    if any(line["first"] == "halfway" for line in found["lines"]):
         yield (
-            f"The base is the ancestor of this pair and has no task vector, so by the rule {settings.pivot.name} gives "
+            f"The base is the ancestor of this pair and has no task vector, so by the rule {found['pivot']} gives "
             "all layers. Halfway is linear averaging of the two: as a first parent it has a task vector of its own."
         )
+    yield "Nothing of this kind is published as far as we know."
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Print the table; 2 with one message where there is none to print."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.permuted_heads", description=__doc__.splitlines()[0])
-    parser.add_argument("overrides", nargs="*", help="as run.py takes them: base_model=… task.per_kind=10 …")
-    parser.add_argument("--seed", type=int, default=0, help="of the orders of heads")
-    parser.add_argument("--work", type=Path, help="folder for two models while it runs; else the system's own")
-    asked = parser.parse_args(arguments)
+    known = arguments("permuted_heads", __doc__)
+    known.add_argument("--seed", type=int, default=0, help="of the orders of heads")
+    known.add_argument("--work", type=Path, help="folder for two models while it runs; else the system's own")
+    asked = given(known, words)
     return show(lambda: contents(asked))
 
 

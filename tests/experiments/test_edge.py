@@ -1,13 +1,16 @@
 """What merging and a merged model cost: one real merge watched, one real model in every precision, and the tables."""
 
 import importlib.util
+import json
 
 import pytest
 import torch
 from benchmark_files import questions
 
+from experiments import all as every
 from experiments import edge, edge_precision
 from experiments.benchmarks.merge_watch import Watched
+from patientdx.results import write_json
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def test_a_merge_is_watched_in_a_process_of_its_own(tiny_base, tiny_pivot, tmp_p
     assert found.written == sum(file.stat().st_size for file in (tmp_path / "linear").rglob("*"))
     assert found.watched.wall > 0
     assert found.watched.peak > 2**20
-    shown = edge.merge_table([found])
+    shown = edge.merge_table([found.facts])
     assert list(shown.columns[0].cells) == ["linear"]
 
 
@@ -41,7 +44,7 @@ def test_half_the_bits_are_half_the_bytes_and_the_answers_are_those_of_the_model
     assert len(whole["chosen"]) == 6
     assert min(whole["questions"], whole["token"], whole["load"]) > 0
     assert set(whole["sets"]) == {"medqa"}
-    told = [(one, Watched(1.0, 1.0, 2**28, None, None, "")) for one in found.values()]
+    told = [one | {"peak": 2**28} for one in found.values()]
     shown = edge.precision_table(told, {"resamples": 200, "level": 0.95, "seed": 0})
     cells = {column.header.replace("\n", " "): list(column.cells) for column in shown.columns}
     assert cells[""] == ["float32", "bfloat16"]
@@ -65,6 +68,48 @@ def test_eight_bits_are_in_the_linear_layers_alone_and_say_nearly_the_same(tiny_
     with torch.inference_mode():
         a, b = (model(tokens).logits.float() for model in (plain, eight))
     assert 0 < (a - b).abs().max() < 0.2 * a.abs().max()
+
+
+def left(output, name="edge"):
+    """What a measurement leaves: two merges, and one of them in two precisions."""
+    seen = Watched(12.5, 20.0, 300 * 2**20, None, None, "")
+    merges = [edge.Merged(one, seen, 250 * 2**20).facts for one in ("linear", "della")]
+    one = {"memory": 2**28, "file": 2**28, "peak": 2**29, "load": 0.5, "questions": 0.1, "token": 0.02,
+           "right": [0, 1, 2, 3], "chosen": [0, 1, 2, 0], "threads": 1}  # fmt: skip
+    half = one | {"precision": "int8", "memory": 2**27, "chosen": [0, 1, 0, 0]}
+    found = {"command": "python -m experiments.edge data=PATH", "base": "b", "pivot": "p", "task": "medqa",
+             "questions": 4, "new_tokens": 32, "machine": "a machine", "merges": merges,
+             "draws": {"resamples": 200, "level": 0.95, "seed": 0},
+             "precisions": [one | {"precision": "float32"}, half]}  # fmt: skip
+    write_json(found, output / name / "edge.json")
+
+
+def test_what_was_left_is_shown_again_and_on_the_page_of_all_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert edge.main(["--read", "--output", str(tmp_path)]) == 2
+    assert "nothing was measured yet. First:\n  python -m experiments.edge" in capsys.readouterr().err
+    left(tmp_path)
+    assert edge.main(["--read", "--output", str(tmp_path)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "della 12.5 20.0 300 250" in text
+    assert "int8 128 256 512 0.5 0.100 20.0 0.500 [" in text
+    assert "linear, seconds 12.5 not recovered U" in text
+    assert "The merged model is merge=published/linear; medqa, 4 questions" in text
+    assert every.main(["--output", str(tmp_path), "--to", str(tmp_path / "all.md")]) == 0
+    page = (tmp_path / "all.md").read_text()
+    assert "`python -m experiments.edge data=PATH`" in page
+    assert "della" in page
+    assert "`python -m experiments.permuted_heads`" in page[page.index("Not run yet") :]
+
+
+def test_a_measurement_is_left_with_its_command_and_no_place_of_this_machine(tmp_path, capsys, monkeypatch):
+    left(tmp_path, "made")
+    found = json.loads((tmp_path / "made" / "edge.json").read_text())
+    monkeypatch.setattr(edge, "measure", lambda asked: {key: found[key] for key in found if key != "command"})
+    assert edge.main(["--output", str(tmp_path), "--merges", "linear,della", f"data={tmp_path}", "task.limit=50"]) == 0
+    kept = json.loads((tmp_path / "edge" / "edge.json").read_text())
+    assert kept["command"] == ("python -m experiments.edge --output PATH --merges linear,della data=PATH task.limit=50")
+    assert kept | {"command": found["command"]} == found
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_merged(tiny_base, medqa, monkeypatch, capsys):

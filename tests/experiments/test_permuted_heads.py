@@ -1,5 +1,6 @@
 """Heads in another order: a model does not notice, averaging does, and hierarchical merging puts them back."""
 
+import json
 import re
 
 import numpy as np
@@ -75,8 +76,12 @@ def test_hierarchical_merging_undoes_the_order_and_averaging_does_not_survive_it
         assert (found.weights[0], found.undone) == (0, (2, 2))
     assert lines["halfway", "the same without alignment"].weights[0] > 0
     assert changed("halfway", "the same without alignment") > 0.01
-    shown = permuted_heads.table(list(lines.values()))
+    told = json.loads(json.dumps([line.facts for line in lines.values()]))
+    shown = permuted_heads.table(told)
     assert shown.row_count == len(lines) == 9
+    cells = {column.header: list(column.cells) for column in shown.columns}
+    assert cells["weights\nthat differ"][list(lines).index(("base", "hierarchical, published"))] == "none"
+    assert cells["layers\nundone"][list(lines).index(("", "the second parent"))] == "–"
     second = lines["", "the second parent"].plain
     assert second.accuracy == np.mean([second.log_p[i].argmax() == right for i, right in enumerate(second.right)])
     assert second.loss == pytest.approx(-np.mean([second.log_p[i, right] for i, right in enumerate(second.right)]))
