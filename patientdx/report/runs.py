@@ -257,9 +257,18 @@ def _differing(own: Mapping[str, Any], among: list[Mapping[str, Any]], under: st
     for key in keys:
         told = any(key == name or key.startswith(f"{name}.") for name in _TOLD)
         here = key.startswith(under) if under else not key.startswith("merge.")
-        if here and not told and len({repr(one.get(key)) for one in among}) > 1:
-            shown.append(f"{key.removeprefix('merge.')}={without_paths(str(own.get(key)))}")
+        values = sorted({str(one.get(key)) for one in among})
+        if here and not told and len(values) > 1:
+            text = _last(str(own.get(key)))
+            same = [value for value in values if _last(value) == text]  # folders of one name in different places
+            apart = "" if len(same) == 1 else f" ({same.index(str(own.get(key))) + 1})"
+            shown.append(f"{key.removeprefix('merge.')}={text}{apart}")
     return ", ".join(shown)
+
+
+def _last(value: str) -> str:
+    """Of a path its last part, which tells two models apart and says nothing of where they lie."""
+    return Path(value).name if without_paths(value) == "PATH" else without_paths(value)
 
 
 def _flat(node: Any, name: str = "") -> dict[str, Any]:

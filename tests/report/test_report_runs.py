@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import yaml
 from made_studies import rows_in, write_made_run, write_sweep
 
 from patientdx.refusal import Refusal
@@ -62,6 +63,16 @@ def test_numbers_of_a_method_that_differ_are_part_of_its_name_and_other_settings
     assert [model_name(row) for row in found[0].merged("test")] == ["ties λ=0.2 density=0.2", "ties λ=0.2 density=0.5"]
     assert [model_name(row) for row in found[1].merged("test")] == ["slerp λ=0.2"]
     assert [one.name for one in found[0].chosen] == ["ties λ=0.2 density=0.5"]
+
+
+def test_models_of_one_name_in_several_folders_are_told_apart_without_a_path(tmp_path):
+    places = ("/models/one/instruct", "/models/two/instruct", "/models/medical")
+    for i, place in enumerate(places):
+        folder = write_made_run(tmp_path / f"r{i}", "slerp", 0.2, 1)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"base_model": {"source": place}}))
+    titles = [group.title.rpartition(", ")[2] for group in groups(read(tmp_path))]
+    assert titles == [f"base_model.source={said}" for said in ("instruct (1)", "instruct (2)", "medical")]
 
 
 def test_a_model_is_chosen_on_pilot_and_corrected_for_it(made_study):
