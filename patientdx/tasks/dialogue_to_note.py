@@ -29,6 +29,7 @@ ACI_BENCH = Corpus(
     stops=("\nConversation:", "Write the clinical note", *ENDS),
     source="ACI-Bench, the csv files of data/challenge_data: github.com/wyim/aci-bench.",
     group=("dataset", "dataset"),
+    leave=("metadata",),
 )
 
 

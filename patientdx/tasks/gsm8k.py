@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.item_files import first, rows
-from patientdx.tasks.multiple_choice import Benchmark, Wording, digests, place_of, split_files
+from patientdx.tasks.multiple_choice import Benchmark, Wording, place_of, split_files
 from patientdx.tasks.prediction import check_numbers
 from patientdx.tasks.records.split import checked_fractions, position, split_of
+from patientdx.tasks.repeats import Repeats
+from patientdx.whole import sha256
 
 # Where an answer ends: at the next question that a base model goes on to, or at an end mark written as text.
 STOPS = ("Question:", "</s>", "<|im_end|>")
 # exact_match_strict: the number behind ####; exact_match_flexible: the last number of the answer.
 METRICS = ("exact_match_strict", "exact_match_flexible")
+LEAVE = ("socratic",)  # files of the same problems with another kind of answer, beside them in the official folder
 VERSION = 1  # of the rule: raise it when an answer comes to be judged otherwise
 
 _FILE = Benchmark(
@@ -30,9 +34,10 @@ _FILE = Benchmark(
 
 @dataclass(frozen=True)
 class Problem:
-    """A question with its worked answer; `place` is its file and line."""
+    """A question with its worked answer; `place` is its file and line, `same` that of the first that is equal to it."""
 
     place: str
+    same: str
     split: str
     question: str
     answer: str
@@ -54,15 +59,11 @@ def load(
     if train_limit is not None:
         check_numbers(train_limit=(train_limit, 0))
     place = place_of(_FILE, path)
-    problems = [
-        _problem(where, row, split) for file, name, split in split_files(place) for where, row in rows(file, name)
-    ]
+    files = split_files(place, leave=LEAVE)
+    problems = _problems(files, across=fractions is not None)
     if fractions is not None:
         shares = checked_fractions(fractions)
-        problems = [
-            Problem(one.place, split_of(one.place, seed=seed, fractions=shares), one.question, one.answer)
-            for one in problems
-        ]
+        problems = [replace(one, split=split_of(one.same, seed=seed, fractions=shares)) for one in problems]
     ranked = sorted(
         (one for one in problems if one.split == "train"), key=lambda one: position("shot", seed, one.place)
     )
@@ -78,14 +79,19 @@ def load(
         "fractions": None if fractions is None else dict(fractions), "limit": limit,
         "train_limit": train_limit, "seed": seed,
     }  # fmt: skip
+    different = len({(one.split, one.same) for one in asked})
     return TaskData(
         name="gsm8k",
         kind="generate",
         examples=examples,
         open_data=True,
         fingerprint=fingerprint(examples, settings | {"right": right}),
-        provenance={"source": digests(place), "settings": settings},
-        cohort=[{"step": "read", "problems": len(problems)}, {"step": "kept", "problems": len(asked)}],
+        provenance={"source": {name: sha256(file) for file, name, _ in files}, "settings": settings},
+        cohort=[
+            {"step": "read", "problems": len(problems)},
+            {"step": "kept", "problems": len(asked)},
+            *([{"step": "different ones", "problems": different}] if different < len(asked) else []),
+        ],
         chat=chat,
         generation=Generation(new_tokens, STOPS, METRICS, lambda i, text: judged(text, right[i])),
     )
@@ -113,6 +119,17 @@ def _plain(text: str) -> str:
     return text.replace(",", "").replace("$", "").removesuffix(".")
 
 
+def _problems(files: Sequence[tuple[Path, str, str]], *, across: bool) -> list[Problem]:
+    """The problems of all files. Refusal for a line that will not do, and for a file beside its copy."""
+    repeats, found = Repeats(across), []
+    for file, name, split in files:
+        for place, row in rows(file, name, header=True):
+            one = _problem(place, row, split)
+            found.append(replace(one, same=repeats.first(place, split, one.question.strip())))
+    repeats.check()
+    return found
+
+
 def _problem(place: str, row: Mapping[str, Any], split: str) -> Problem:
     texts = [row.get(name) for name in ("question", "answer")]
     if not all(isinstance(text, str) and text.strip() for text in texts):
@@ -122,7 +139,7 @@ def _problem(place: str, row: Mapping[str, Any], split: str) -> Problem:
         )
     if not number(texts[1]):
         raise Refusal(f"{place}: the answer names no number behind ####, so nothing can be compared with it.")
-    return Problem(place, split, *texts)
+    return Problem(place, place, split, *texts)
 
 
 def _example(one: Problem, ranked: Sequence[Problem], shots: int) -> Example:
@@ -136,6 +153,6 @@ def _example(one: Problem, ranked: Sequence[Problem], shots: int) -> Example:
     after = f"Question: {one.question}\nAnswer:"
     uid = f"gsm8k:{one.place}"
     return Example(
-        uid=uid, subject=uid, split=one.split, before=worked, record="", after=after, options=(), label=0,
-        answer=one.answer.strip(),
+        uid=uid, subject=f"gsm8k:{one.same}", split=one.split, before=worked, record="", after=after, options=(),
+        label=0, answer=one.answer.strip(),
     )  # fmt: skip

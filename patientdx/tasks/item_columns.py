@@ -32,7 +32,10 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class Item:
-    """One question with its options, of which number `right` is the answer; `place` is its file and line."""
+    """One question with its options, of which number `right` is the answer; `place` is its file and line.
+
+    `same`: the place of the first question of its group that is equal to it.
+    """
 
     place: str
     split: str
@@ -41,6 +44,7 @@ class Item:
     context: str
     options: tuple[str, ...]
     right: int
+    same: str = ""
 
 
 def items(

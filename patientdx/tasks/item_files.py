@@ -7,6 +7,7 @@ import gzip
 import heapq
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ SPLIT_WORDS = {
     "validation": "pilot", "validationset": "pilot", "pilot": "pilot", "test": "test", "testset": "test",
 }  # fmt: skip
 _LONGEST_NAME = 40  # letters of a column's name
+_PLACE = re.compile(r"(?<=\w) (?=(?:line|row|item) )")
 One = TypeVar("One")
 
 
@@ -49,6 +51,11 @@ def rows(path: Path, name: str, *, header: bool = False) -> Iterator[tuple[str, 
         raise Refusal(f"{name} cannot be unpacked: {error}. It may not have been copied whole.") from None
     except OSError as error:
         raise Refusal(f"{name} cannot be read: {error.strerror or error}.") from None
+
+
+def file_of(place: str) -> str:
+    """The file's name in a place that `rows` gave."""
+    return _PLACE.split(place, maxsplit=1)[0]
 
 
 def first(found: Iterable[One], place: Callable[[One], tuple[str, float]], most: Mapping[str, int | None]) -> list[One]:

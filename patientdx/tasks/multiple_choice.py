@@ -21,6 +21,7 @@ from patientdx.tasks.item_columns import Item, items
 from patientdx.tasks.item_files import SPLIT_WORDS, SUFFIXES, rows
 from patientdx.tasks.prediction import check_numbers
 from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
+from patientdx.tasks.repeats import Repeats
 
 ANSWERS = ("letter", "text")
 
@@ -100,7 +101,8 @@ def task(
     examples, groups, files, count = [], [], {}, 0
     for benchmark, path in parts:
         place = place_of(benchmark, path, "task.path" if len(parts) == 1 else f"task.{benchmark.name}")
-        found = _divided(benchmark.read(place, asked.seed, asked.answers_from), shares, asked.seed)
+        found = _alike(benchmark.read(place, asked.seed, asked.answers_from), across=shares is not None)
+        found = _divided(found, shares, asked.seed)
         count += len(found)
         files |= {f"{benchmark.name}/{file}": digest for file, digest in digests(place).items()}
         # Train is there to be shown: of some benchmarks it is a hundred times as large as all that is asked. To be
@@ -115,6 +117,7 @@ def task(
     }  # fmt: skip
     settings |= {} if asked.train_limit == 0 else {"train_limit": asked.train_limit}
     taught = sum(example.split == "train" for example in examples)
+    different = len({(example.split, example.subject) for example in examples if example.split != "train"})
     return TaskData(
         name=name,
         kind="multiple_choice",
@@ -125,6 +128,7 @@ def task(
         cohort=[
             {"step": "read", "questions": count},
             {"step": "asked, not train", "questions": len(examples) - taught},
+            *([{"step": "different ones", "questions": different}] if different < len(examples) - taught else []),
             *([{"step": "of train, to teach", "questions": taught}] if taught else []),
         ],
         groups={"set": tuple(groups)} if len(set(groups)) > 1 else {},
@@ -144,10 +148,13 @@ def place_of(benchmark: Benchmark, path: str | None, key: str = "task.path") -> 
     return place
 
 
-def split_files(place: Path, words: Mapping[str, str] = SPLIT_WORDS) -> list[tuple[Path, str, str]]:
+def split_files(
+    place: Path, words: Mapping[str, str] = SPLIT_WORDS, leave: Sequence[str] = ()
+) -> list[tuple[Path, str, str]]:
     """(file, its name below `place`, its split) for each file of questions; a single file is the test split.
 
-    In a folder a file's split is a word of its name, or else of its folder's name; other files are left alone.
+    In a folder a file's split is a word of its name, or else of its folder's name; other files are left alone, and so
+    are those with a word of `leave` in their names.
     """
     if place.is_file():
         return [(place, place.name, "test")]
@@ -155,9 +162,10 @@ def split_files(place: Path, words: Mapping[str, str] = SPLIT_WORDS) -> list[tup
     for file in sorted(place.rglob("*")):
         if file.suffix.lower() in SUFFIXES and file.is_file():
             name = file.relative_to(place)
-            said = [words[word] for part in (file.stem, *reversed(name.parent.parts)) for word in
-                    re.split(r"[^a-z]+", part.lower()) if word in words]  # fmt: skip
-            found += [(file, name.as_posix(), said[0])] if said else []
+            parts = (file.stem, *reversed(name.parent.parts))
+            named = [word for part in parts for word in re.split(r"[^a-z]+", part.lower())]
+            said = [words[word] for word in named if word in words]
+            found += [(file, name.as_posix(), said[0])] if said and not set(named) & set(leave) else []
     if not found:
         raise Refusal(
             f"{place} holds no file whose name says its split ({', '.join(words)}) and ends in {', '.join(SUFFIXES)}. "
@@ -186,11 +194,21 @@ def digests(place: Path) -> dict[str, str]:
     return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in zip(names, files, strict=True)}
 
 
+def _alike(found: Sequence[Item], *, across: bool) -> list[Item]:
+    """The items, each with the place of the first of its set that is equal. Refusal for a file beside its copy."""
+    repeats, marked = Repeats(across), []
+    for one in found:
+        parts = (one.question.strip(), one.context.strip(), one.options)
+        marked.append(replace(one, same=repeats.first(one.place, one.split, parts, one.group)))
+    repeats.check()
+    return marked
+
+
 def _divided(found: Sequence[Item], shares: Mapping[str, float] | None, seed: int) -> list[Item]:
     """The items with the splits of their files, or drawn anew where shares are given."""
     if shares is None:
         return list(found)
-    return [replace(one, split=split_of(f"{one.group}:{one.place}", seed=seed, fractions=shares)) for one in found]
+    return [replace(one, split=split_of(f"{one.group}:{one.same}", seed=seed, fractions=shares)) for one in found]
 
 
 def _limited(found: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
@@ -220,7 +238,8 @@ def _examples(benchmark: Benchmark, found: Sequence[Item], kept: Sequence[Item],
         uid = f"{benchmark.name}:{item.group}:{item.place}"
         opening = wording.description.format(group=item.group.replace("_", " "))
         examples.append(Example(
-            uid=uid, subject=uid, split=item.split, before=f"{opening}{worked}{before}", record=record, after=after,
+            uid=uid, subject=f"{benchmark.name}:{item.group}:{item.same}", split=item.split,
+            before=f"{opening}{worked}{before}", record=record, after=after,
             options=tuple((option,) for option in options), label=item.right,
         ))  # fmt: skip
     return examples

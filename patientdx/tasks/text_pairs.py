@@ -21,6 +21,7 @@ from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import place_of, split_files
 from patientdx.tasks.prediction import check_numbers
 from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
+from patientdx.tasks.repeats import Repeats
 from patientdx.whole import sha256
 
 VERSION = 1  # raise it when the same file comes to give other prompts, or when answers come to be compared otherwise
@@ -33,10 +34,12 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 class Pair:
     """A text and what was written of it; `place` is its file and line, `subject` the patient or else the pair itself.
 
+    `same`: the place of the first pair that is equal to it, and of the same patient where the file names one.
     `heading`: what of several things was written. `group`: what the pair belongs to.
     """
 
     place: str
+    same: str
     split: str
     subject: str
     text: str
@@ -51,7 +54,8 @@ class Corpus:
 
     `columns`: sets of columns, one of which a row must have; `pair` makes text and written of a row that has one.
     `ask(heading)`: what stands before the text and after it. `source`: where the files can be had. `complete`:
-    rows without text or written are left out and counted under this name; None: they are refused.
+    rows without text or written are left out and counted under this name; None: they are refused. `leave`: words in the
+    names of files beside the others that hold no such pairs.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Corpus:
     heading: str | None = None
     group: tuple[str, str] | None = None
     complete: str | None = None
+    leave: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def task(corpus: Corpus, asked: Request) -> TaskData:
     shares = None if asked.fractions is None else checked_fractions(asked.fractions)
     encoder = None if asked.bertscore is None else encoder_digest(asked.bertscore)
     place = place_of(corpus, asked.path)
-    files = split_files(place)
+    files = split_files(place, leave=corpus.leave)
     steps: Counter[str] = Counter()
     kept = first(
         _pairs(corpus, files, asked, shares, steps),
@@ -111,6 +116,9 @@ def task(corpus: Corpus, asked: Request) -> TaskData:
     }  # fmt: skip
     read = [{"step": step, "items": count} for step, count in steps.items()]
     found = Counter(one.split for one in kept)
+    left = [{"step": "kept", "items": len(kept), **{name: found[name] for name in SPLITS if found[name]}}]
+    different = len({(one.split, one.same) for one in kept})
+    left += [{"step": "different ones", "items": different}] if different < len(kept) else []
     group = corpus.group[0] if corpus.group is not None else ""
     return TaskData(
         name=corpus.name,
@@ -119,7 +127,7 @@ def task(corpus: Corpus, asked: Request) -> TaskData:
         open_data=asked.open_data,
         fingerprint=fingerprint(examples, settings),
         provenance={"source": {name: sha256(file) for file, name, _ in files}, "settings": settings},
-        cohort=[*read, {"step": "kept", "items": len(kept), **{name: found[name] for name in SPLITS if found[name]}}],
+        cohort=[*read, *left],
         groups={group: tuple(one.group for one in kept)} if len({one.group for one in kept}) > 1 else {},
         chat=asked.chat,
         generation=Generation(asked.new_tokens, corpus.stops, encoder=asked.bertscore),
@@ -146,7 +154,11 @@ def _pairs(
     shares: Mapping[str, float] | None,
     steps: Counter[str],
 ) -> Iterator[Pair]:
-    """The pairs of all files, with the splits of their files or drawn by patient; `steps` counts them."""
+    """The pairs of all files, with the splits of their files or drawn by patient; `steps` counts them.
+
+    Refusal for a row that will not do, and for a file beside its copy.
+    """
+    repeats = Repeats(across=shares is not None)
     for file, name, split in files:
         read = rows(file, name, header=True)
         for place, row in tqdm(read, desc=name, unit="row", delay=5, leave=False, disable=None):
@@ -167,9 +179,13 @@ def _pairs(
             if corpus.heading is not None and not heading:
                 raise Refusal(f"{place}: {corpus.heading} is empty. Fill it, or take the row out.")
             patient = next((row[name] for name in PATIENT if row.get(name) not in (None, "")), None)
-            subject = f"{corpus.name}:{place}" if patient is None else f"{corpus.name}:patient {patient}"
+            same = repeats.first(place, split, (str(patient), heading, text, written))
+            # What a benchmark has twice is one; equal reports of a hospital are of different patients.
+            subject = f"{corpus.name}:{same if corpus.complete is None else place}"
+            subject = subject if patient is None else f"{corpus.name}:patient {patient}"
             yield Pair(
                 place=place,
+                same=same,
                 split=split if shares is None else split_of(subject, seed=asked.seed, fractions=shares),
                 subject=subject,
                 text=text,
@@ -177,6 +193,7 @@ def _pairs(
                 heading=heading,
                 group="" if corpus.group is None else str(row.get(corpus.group[1]) or "").strip(),
             )
+    repeats.check()
 
 
 def _check_columns(corpus: Corpus, place: str, row: Mapping[str, Any], open_data: bool) -> None:
