@@ -1,6 +1,6 @@
 """How far two models are from each other, tensor by tensor, before anything is merged.
 
-python -m patientdx.compare base_model=mistral_7b_instruct_v0_1 pivot_model=metamath_mistral_7b
+python -m patientdx.compare base_model=mistral_7b_instruct_v0_1 pivot_model=dart_math_mistral_7b_uniform
 python -m patientdx.compare base_model@ancestor=mistral_7b_v0_1       signs of the changes since a common ancestor
 
 Takes what run.py takes; writes a table, tensors.csv and a picture to <output>/compare/<base>_<pivot>.
