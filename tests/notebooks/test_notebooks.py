@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from experiments.reading import stems
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
@@ -38,6 +40,13 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_a_story_without_outputs(path):
     assert faults(nbformat.read(path, as_version=4)) == []
+
+
+def test_every_table_has_a_cell():
+    text = (FOLDER / "05_paper_tables.ipynb").read_text(encoding="utf-8")
+    scripts = {stem for stem in stems() if (FOLDER.parent / "experiments" / f"{stem}.py").is_file()}
+    assert {stem for stem in scripts if f'run(\\"{stem}\\"' not in text} == set()
+    assert "mortality" in scripts
 
 
 def test_what_is_no_story_is_named():
