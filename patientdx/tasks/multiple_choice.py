@@ -198,8 +198,8 @@ def _alike(found: Sequence[Item], *, across: bool) -> list[Item]:
     """The items, each with the place of the first of its set that is equal. Refusal for a file beside its copy."""
     repeats, marked = Repeats(across), []
     for one in found:
-        parts = (one.question.strip(), one.context.strip(), one.options)
-        marked.append(replace(one, same=repeats.first(one.place, one.split, parts, one.group)))
+        parts = (one.group, one.question.strip(), one.context.strip(), one.options)
+        marked.append(replace(one, same=repeats.first(one.place, one.split, parts)))
     repeats.check()
     return marked
 

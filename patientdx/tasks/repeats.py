@@ -20,23 +20,20 @@ class Repeats:
     """What was read so far. `across`: splits are drawn anew, and equal questions of any file must come into one."""
 
     across: bool
-    _first: dict[tuple[bytes, str, str | None], str] = field(default_factory=dict)
+    _first: dict[tuple[bytes, str], str] = field(default_factory=dict)
     _count: Counter[tuple[str, str]] = field(default_factory=Counter)
     _elsewhere: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
-    def first(self, place: str, split: str, parts: object, group: str = "") -> str:
-        """The place of the first question of the group with the same parts, in the same split unless `across`.
-
-        That is `place` itself where none was before. A copy of a file is known whatever its group.
-        """
+    def first(self, place: str, split: str, parts: object) -> str:
+        """The place of the first question with the same parts, in the same split unless `across`; often `place`."""
         key = hashlib.sha256(json.dumps(parts).encode()).digest()  # notes of a hospital are too large to be kept
-        found = self._first.setdefault((key, split, None), place)
+        found = self._first.setdefault((key, split), place)
         own, other = (file_of(place), split), (file_of(found), split)
         self._count[own] += 1
         if own != other:
             self._elsewhere.setdefault(own, {})[place] = found
             self._elsewhere.setdefault(other, {}).setdefault(found, place)
-        return self._first.setdefault((key, "" if self.across else split, group), place)
+        return self._first.setdefault((key, ""), place) if self.across else found
 
     def check(self) -> None:
         """Refusal for a file of which every question is in another file of its split too."""

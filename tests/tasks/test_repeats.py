@@ -8,7 +8,7 @@ import pytest
 from pair_files import dialogues, notes, write_csv
 
 from patientdx.refusal import Refusal
-from patientdx.tasks import dialogue_to_note, dialogue_to_section, gsm8k, hospital_course, multiple_choice
+from patientdx.tasks import dialogue_to_note, dialogue_to_section, gsm8k, hospital_course, medqa, multiple_choice
 
 
 def written(path: Path, lines: list[dict]) -> Path:
@@ -52,12 +52,12 @@ def test_a_file_beside_its_copy_is_refused_whichever_is_the_larger(tmp_path):
     written(tmp_path / "test.jsonl", questions(0, 1, 2, answer_idx="B"))
     said = r"^Every question of a_test\.jsonl is in another file of the test split too \(a_test\.jsonl line 1 is "
     with pytest.raises(Refusal, match=said + r"test\.jsonl line 2\), so each would count twice"):
-        multiple_choice.load(path=str(tmp_path))
+        medqa.load(path=str(tmp_path))
     written(tmp_path / "a_test.jsonl", questions(2, 3))  # in part the same: both are asked
-    assert len(multiple_choice.load(path=str(tmp_path)).examples) == 5
+    assert len(medqa.load(path=str(tmp_path)).examples) == 5
     (tmp_path / "a_test.jsonl").rename(tmp_path / "a_dev.jsonl")  # of another split
     written(tmp_path / "a_dev.jsonl", questions(1, 2))
-    assert len(multiple_choice.load(path=str(tmp_path)).examples) == 5
+    assert len(medqa.load(path=str(tmp_path)).examples) == 5
     written(tmp_path / "gsm" / "test.jsonl", problems(1, 2))
     written(tmp_path / "gsm" / "test_new.jsonl", problems(1, 2, how="Thus"))
     with pytest.raises(Refusal, match=r"Every question of test_new\.jsonl is in another file of the test split too"):
