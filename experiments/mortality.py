@@ -34,7 +34,7 @@ def others(study: Study, alone: Study | None) -> Iterator[tuple[str, Row | None]
     scored = {} if alone is None else {row["base"]: row for row in alone.rows if row["split"] == TEST}
     pair: Mapping[str, Any] = study.runs[0].config.get("pair") or {}
     for called, model in pair.items():
-        if called != "name":
+        if called not in ("name", "base_model", "pivot_model"):
             yield f"{called} ({model})", scored.get(model)
 
 

@@ -149,6 +149,7 @@ def parse(cfg: DictConfig, *, sweep: bool = False, overrides: Sequence[str] = ()
     # The cache is one place for all that a run keeps: a task gets it spelled out.
     cache = checks.folder(plain["cache"], "cache", faults)
     merging, scoring = _merging(plain, faults), _scoring(plain, sweep, faults)
+    sources.at_odds(plain, overrides, faults)
     found = Settings(
         name=str(plain["name"]),
         seed=checks.whole(plain["seed"], "seed", 0, faults),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,19 @@ def ancestor(
             f"({told}): set base_model@ancestor=<its yaml>, or use a method without one (merge=slerp, linear)."
         )
     return None
+
+
+def at_odds(plain: Mapping[str, Any], overrides: Sequence[str], faults: list[str]) -> None:
+    """A fault where `pair=` named parents and a study's overlay put others in their place; the command itself may."""
+    pair = plain.get("pair") or {}
+    given = {word.lstrip("+").partition("=")[0].partition(".")[0] for word in overrides}
+    for group in ("base_model", "pivot_model"):
+        wanted, there = pair.get(group), plain[group].get("name")
+        if "pair" in given and group not in given and wanted not in (None, there):
+            faults.append(
+                f"pair={pair.get('name')} asks for {group}={wanted}, but this study has {group}={there} in its "
+                f"overlay. Say which: {group}={wanted}, or leave pair out."
+            )
 
 
 def model(node: dict[str, Any], where: str, faults: list[str]) -> ModelSource:

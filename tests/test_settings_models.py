@@ -5,6 +5,7 @@ import inspect
 import pytest
 from test_settings import composed, faults
 
+from patientdx.refusal import Refusal
 from patientdx.settings import parse
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
@@ -73,3 +74,17 @@ def test_a_baseline_is_what_its_yaml_says(name):
     ((_, call),) = beside.baselines
     defaults = {key: one.default for key, one in inspect.signature(call.function).parameters.items()}
     assert call.given == {key: value for key, value in defaults.items() if key != "seed"}
+
+
+def test_a_pair_that_a_study_puts_others_in_place_of_is_refused():
+    config = composed("experiment=fewshot", "pair=patientdx_7b")
+    with pytest.raises(Refusal) as refused:
+        parse(config, overrides=["experiment=fewshot", "pair=patientdx_7b"])
+    for group, wanted, there in (
+        ("base_model", "mistral_7b_instruct_v0_1", "smollm2_135m_numeric"),
+        ("pivot_model", "dart_math_mistral_7b_uniform", "smollm2_135m_domain"),
+    ):
+        told = f"pair=patientdx_7b asks for {group}={wanted}, but this study has {group}={there} in its overlay."
+        assert told in str(refused.value)
+    given = parse(config, overrides=["pair=patientdx_7b", "base_model=x", "pivot_model.source=y"])
+    assert given.base.name == "smollm2_135m_numeric"
