@@ -10,6 +10,7 @@ from typing import Any
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
+from patientdx.tasks.hub_files import origin
 from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import Benchmark, Wording, place_of, split_files
 from patientdx.tasks.prediction import check_numbers
@@ -86,7 +87,8 @@ def load(
         examples=examples,
         open_data=True,
         fingerprint=fingerprint(examples, settings | {"right": right}),
-        provenance={"source": {name: sha256(file) for file, name, _ in files}, "settings": settings},
+        provenance={"source": {name: sha256(file) for file, name, _ in files}, "settings": settings}
+        | origin("gsm8k", path, place),
         cohort=[
             {"step": "read", "problems": len(problems)},
             {"step": "kept", "problems": len(asked)},

@@ -10,6 +10,7 @@ from typing import Any
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
+from patientdx.tasks.hub_files import origin
 from patientdx.tasks.ifeval_rules import PATTERNS, RELATIONS, RULES, loose, strict
 from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import Benchmark, Wording, digests, place_of
@@ -64,7 +65,7 @@ def load(
         examples=examples,
         open_data=True,
         fingerprint=fingerprint(examples, settings | {"instructions": instructions}),
-        provenance={"source": digests(place), "settings": settings},
+        provenance={"source": digests(place), "settings": settings} | origin("ifeval", path, place),
         cohort=[{"step": "read", "prompts": len(found)}, {"step": "asked", "prompts": len(kept)}],
         chat=chat,
         generation=Generation(new_tokens, (), METRICS, lambda i, text: judged(text, instructions[i])),
@@ -81,6 +82,8 @@ def judged(answer: str, instructions: Instructions) -> dict[str, tuple[float, fl
 
 def _prompts(place: Path) -> list[tuple[str, str, Instructions]]:
     """(id, prompt, instructions) of every line, each with an id of its own."""
+    if place.is_dir():
+        raise Refusal(f"task.path is {place}, a folder; give the one file in it that holds prompts. {_FILE.source}")
     found, held = [], {}
     for where, row in rows(place, place.name, header=True):
         found.append(read_prompt(where, row))

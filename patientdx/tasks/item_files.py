@@ -18,7 +18,8 @@ from typing import Any, TextIO, TypeVar
 from patientdx.refusal import Refusal
 from patientdx.tasks.item_columns import ANSWER, KNOWN, QUESTION
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".gz")
+PLAIN = (".jsonl", ".json", ".csv", ".tsv")  # text, which may be packed
+SUFFIXES = (*PLAIN, ".parquet", ".xlsx", ".gz")
 # Words in a file's name, or in its folder's, that say which split it is.
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trainingset": "train", "dev": "pilot", "val": "pilot", "valid": "pilot",
@@ -82,7 +83,7 @@ def _kind(path: Path) -> str:
     """The suffix that says how a file is read: that under .gz."""
     packed = path.suffix.lower() == ".gz"
     inner = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
-    return "" if packed and inner in (".parquet", ".xlsx", ".gz") else inner
+    return "" if packed and inner not in PLAIN else inner
 
 
 def _opened(path: Path, newline: str | None = None) -> TextIO:

@@ -16,6 +16,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from patientdx.refusal import Refusal
+from patientdx.tasks import hub_files
 from patientdx.tasks.example import Example, TaskData, fingerprint
 from patientdx.tasks.item_columns import Item, items
 from patientdx.tasks.item_files import SPLIT_WORDS, SUFFIXES, rows
@@ -24,6 +25,7 @@ from patientdx.tasks.records.split import SPLITS, checked_fractions, position, s
 from patientdx.tasks.repeats import Repeats
 
 ANSWERS = ("letter", "text")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}.*")  # what the hub puts behind a split's name
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,14 @@ def task(
     if asked.answers_from not in (None, 0, 1):
         raise Refusal(f"task.answers_from={asked.answers_from!r}: the first option is number 0 or 1.")
     shares = None if asked.fractions is None else checked_fractions(asked.fractions)
-    examples, groups, files, count = [], [], {}, 0
+    examples, groups, files, fetched, count = [], [], {}, {}, 0
     for benchmark, path in parts:
         place = place_of(benchmark, path, "task.path" if len(parts) == 1 else f"task.{benchmark.name}")
         found = _alike(benchmark.read(place, asked.seed, asked.answers_from), across=shares is not None)
         found = _divided(found, shares, asked.seed)
         count += len(found)
         files |= {f"{benchmark.name}/{file}": digest for file, digest in digests(place).items()}
+        fetched |= hub_files.origin(benchmark.name, path, place).get("hub", {})
         # Train is there to be shown: of some benchmarks it is a hundred times as large as all that is asked. To be
         # fine-tuned on, so much of it as is wanted comes along.
         kept = _limited([one for one in found if one.split == "train"], asked.train_limit, asked.seed)
@@ -124,7 +127,7 @@ def task(
         examples=tuple(examples),
         open_data=open_data,
         fingerprint=fingerprint(tuple(examples), settings),
-        provenance={"source": files, "settings": settings},
+        provenance={"source": files, "settings": settings} | ({"hub": fetched} if fetched else {}),
         cohort=[
             {"step": "read", "questions": count},
             {"step": "asked, not train", "questions": len(examples) - taught},
@@ -137,13 +140,22 @@ def task(
 
 
 def place_of(benchmark: Benchmark, path: str | None, key: str = "task.path") -> Path:
-    """The file or folder of a benchmark, given as `key`. Raises Refusal where none is given or there is nothing."""
+    """The file or folder of a benchmark, given as `key`, of this machine or fetched from the hub.
+
+    Raises Refusal where none is given or there is nothing.
+    """
     if path is None:
-        raise Refusal(f"{key} is missing: {benchmark.name} is read from a local file or folder. {benchmark.source}")
+        raise Refusal(
+            f"{key} is missing: {benchmark.name} is read from a local file or folder, or from {hub_files.FORM}. "
+            f"{benchmark.source}"
+        )
+    if path.startswith(hub_files.PREFIX):
+        return hub_files.fetched(path, key)
     place = Path(path).expanduser()
     if not place.exists():
         raise Refusal(
-            f"{path} does not exist; nothing is downloaded, so give a local file or folder. {benchmark.source}"
+            f"{path} does not exist. Give a local file or folder, or {hub_files.FORM}: nothing else is downloaded. "
+            f"{benchmark.source}"
         )
     return place
 
@@ -181,8 +193,9 @@ def read(place: Path, seed: int, answers_from: int | None, *, group: str | None 
     """
     found = []
     for file, name, split in split_files(place):
-        words = [word for word in re.split(r"[^A-Za-z0-9]+", file.stem) if word.lower() not in SPLIT_WORDS]
-        own = group or "_".join(words) or file.parent.name
+        stem = _SHARD.sub("", file.stem)
+        words = [word for word in re.split(r"[^A-Za-z0-9]+", stem) if word.lower() not in SPLIT_WORDS]
+        own = group or "_".join(words) or hub_files.name_of(file.parent)
         found += items(rows(file, name), split=split, group=own, answers_from=answers_from)
     return found
 

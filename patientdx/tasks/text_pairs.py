@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from patientdx.refusal import Refusal
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
+from patientdx.tasks.hub_files import origin
 from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import place_of, split_files
 from patientdx.tasks.prediction import check_numbers
@@ -126,7 +127,8 @@ def task(corpus: Corpus, asked: Request) -> TaskData:
         examples=examples,
         open_data=asked.open_data,
         fingerprint=fingerprint(examples, settings),
-        provenance={"source": {name: sha256(file) for file, name, _ in files}, "settings": settings},
+        provenance={"source": {name: sha256(file) for file, name, _ in files}, "settings": settings}
+        | origin(corpus.name, asked.path, place),
         cohort=[*read, *left],
         groups={group: tuple(one.group for one in kept)} if len({one.group for one in kept}) > 1 else {},
         chat=asked.chat,

@@ -141,8 +141,11 @@ def test_a_csv_with_a_short_line_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"path": None}, "task.path is missing: medqa is read from a local file or folder."),
-        ({"path": "/nowhere/at/all"}, "/nowhere/at/all does not exist; nothing is downloaded, so give a local file"),
+        ({"path": None}, "task.path is missing: medqa is read from a local file or folder, or from hub:<owner>/<name>"),
+        (
+            {"path": "/nowhere/at/all"},
+            "/nowhere/at/all does not exist. Give a local file or folder, or hub:<owner>/",
+        ),
         ({"shots": 3}, "task.shots=3: worked examples come from train alone, and train of medqa has 0 to show."),
         ({"shots": -1}, "task.shots=-1: a whole number of 0 or more is needed."),
         ({"limit": 0}, "task.limit=0: a whole number of 1 or more is needed."),

@@ -67,7 +67,7 @@ def test_bad_parameters_are_refused(tmp_path):
     path = str(dialogues(tmp_path / "mine.csv", 4))
     for given, said in (
         ({"path": None}, r"task\.path is missing: dialogue_to_section is read from a local file"),
-        ({"path": str(tmp_path / "no")}, "does not exist; nothing is downloaded"),
+        ({"path": str(tmp_path / "no")}, "does not exist. Give a local file or folder, or hub:"),
         ({"path": str(tmp_path)}, "holds no file whose name says its split"),
         ({"new_tokens": 0}, r"task\.new_tokens=0: a whole number of 1 or more"),
         ({"train_limit": -1}, r"task\.train_limit=-1: a whole number of 0 or more"),
