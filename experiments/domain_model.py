@@ -6,8 +6,9 @@
     python -m experiments.domain_model finetune=full task=mortality task.synthetic.seed=1     # or what run.py takes
 
 The folder <output>/domain_model is what pivot_model=smollm2_135m_domain opens, for experiment=forgetting and
-experiment=fewshot. The synthetic hospital is another one than theirs (seed 1). A training that was stopped goes on when
-the command is given again, and ends with the same bits; one that is done is found, and nothing is trained.
+experiment=fewshot; that of dialogue is <output>/domain_model_dialogue, for experiment=forgetting_dialogue. The
+synthetic hospital is another one than theirs (seed 1). A training that was stopped goes on when the command is given
+again, and ends with the same bits; one that is done is found, and nothing is trained.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def there(folder: Path, job: Job) -> dict[str, Any] | None:
 def contents(asked: argparse.Namespace) -> Iterator[str]:
     """Make the model; what was made, what it took, and what to do with it."""
     settings = composed(asked)
-    folder = settings.output / asked.name
+    usual, study = (STEM, "forgetting") if asked.data is None else (f"{STEM}_dialogue", "forgetting_dialogue")
+    folder = settings.output / (asked.name or usual)
     job = training(settings)
     told = there(folder, job)
     if told is None:
@@ -148,7 +150,9 @@ def contents(asked: argparse.Namespace) -> Iterator[str]:
     yield f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last; base {settings.base.name}"
     yield f"sha256 {told['sha256']}"
     yield f"domain model: {folder}"
-    yield f"Next: python run.py experiment=forgetting{'' if asked.name == STEM else f' pivot_model.source={folder}'}"
+    more = "" if asked.data is None else f" data={asked.data}"
+    more += "" if folder.name == usual else f" pivot_model.source={folder}"
+    yield f"Next: python run.py experiment={study}{more}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=int, help="how many, nested (384; of dialogues 192)")
     parser.add_argument("--epochs", type=float, default=1.0, help="passes over them (1)")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="the study's output=")
-    parser.add_argument("--name", default=STEM, help="name of the folder in it")
+    parser.add_argument("--name", help="name of the folder in it (domain_model; of dialogue domain_model_dialogue)")
     parser.add_argument("overrides", nargs="*", help="whatever run.py takes: finetune=full task=mortality …")
     asked = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

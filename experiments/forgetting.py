@@ -4,9 +4,10 @@
     python run.py experiment=forgetting                        # run it
     python -m experiments.forgetting                           # read it; a picture goes beside sweep.csv
     python -m experiments.forgetting --output DIR --name NAME  # read one run with output=DIR name=NAME
+    python -m experiments.forgetting --name forgetting_dialogue  # clinical dialogue against IFEval and GSM8K
 
-Each task by its first metric. What a model forgot is F = the base's score less its own, on a task of another domain. λ
-is chosen on the pilot split, for each method, and reported on test.
+Each task by its first metric; its other metrics stand in a table of their own. What a model forgot is F = the base's
+score less its own, on a task of another domain. λ is chosen on the pilot split, for each method, and reported on test.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rich.table import Table
 from experiments.forgetting_picture import draw
 from experiments.published import Block, Line, area, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
-from experiments.study import Row, Run, Study, difference, last_sweep, refuse_shared_patients
+from experiments.study import Row, Run, Study, difference, drawn, last_sweep, refuse_shared_patients
 from patientdx.metrics.bootstrap import Interval
 from patientdx.refusal import Refusal
 
@@ -45,6 +46,20 @@ class Model:
     def name(self) -> str:
         """As the tables call it."""
         return {"base": "base", "pivot": "domain model"}.get(self.role) or f"{self.method} λ={self.weight:g}"
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of a difference, with the percentile interval of its resamples."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def text(self) -> str:
+        """In whole percents."""
+        return f"{self.value:.0%} [{self.low:.0%}, {self.high:.0%}]"
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,17 @@ class Curves:
     def change(self, task: str, a: Model, b: Model) -> Interval:
         """The score of a less that of b on test, paired."""
         return difference(self.metrics[task], (a.runs[task], a.role), (b.runs[task], b.role), TEST)
+
+    def share(self, task: str, model: Model, none: Model, whole: Model) -> Share:
+        """How far the model's score on test is on the way from that of `none` to that of `whole`."""
+        three = drawn(self.metrics[task], [(one.runs[task], one.role) for one in (model, none, whole)], TEST)
+        (own, owns), (start, starts), (end, ends) = three
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = (owns - starts) / (ends - starts)
+        level = model.runs[task].config["bootstrap"]["level"]
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        low, high = np.quantile(ratios[np.isfinite(ratios)], tails)  # a resample without a gain has no share of it
+        return Share((own - start) / (end - start), float(low), float(high))
 
     def chosen(self, method: str) -> Model:
         """The λ of the method with the highest mean, on pilot, of the domain's score and of the general ones' mean.
@@ -173,25 +199,49 @@ def _line(name: str, found: Interval, block: Block, cell: str) -> Line:
     return Line(name, change(found), block.cells[cell], found)
 
 
+def others(found: Curves) -> Iterator[Table]:
+    """Of each task that has several metrics all of them, for the parents and the λ chosen on pilot."""
+    models = [found.base, found.domain_model, *(found.chosen(method) for method in found.methods)]
+    for task in found.metrics:
+        rows = [model.rows[task, TEST] for model in models]
+        names = [name.removesuffix("_ci_low") for name in rows[0] if name.endswith("_ci_low")]
+        names = [name for name in names if all(row.get(f"{name}_ci_low") is not None for row in rows)]
+        if len(names) < 2:
+            continue
+        shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{task}: all metrics", title_justify="left")
+        shown.add_column("", no_wrap=True)
+        for model in models:
+            shown.add_column(model.name, justify="right")
+        for name in names:
+            shown.add_row(name, *(area(row, name) for row in rows))
+        yield shown
+
+
 def answer(found: Curves) -> Iterator[str]:
-    """Whether there was anything to forget, and whether merging back is worth it."""
+    """Whether there was anything to forget, and whether merging back is worth it: shares only of what is shown."""
     gained = found.change(found.domain, found.domain_model, found.base)
     if gained.low <= 0:
-        yield "The domain model is not shown to be better in its domain: there is no gain that a merge could keep."
+        yield (
+            f"The domain model is not shown to be better in its domain ({change(gained)}): there is no gain that a "
+            "merge could keep, and no share of it."
+        )
     for task in found.general:
         lost = found.change(task, found.base, found.domain_model)
         if lost.low <= 0:
-            yield f"{task}: no forgetting is shown (F {change(lost)}), so there is nothing that a merge is to win back."
+            yield (
+                f"{task}: no forgetting is shown (F {change(lost)}), so there is nothing that a merge is to win back, "
+                "and no share of it."
+            )
         for method in found.methods if gained.low > 0 and lost.low > 0 else ():
             model = found.chosen(method)
             if model.weight in (0.0, 1.0):
                 yield f"{task}: {model.name} is a parent; of {method} no merge between did better on pilot."
                 continue
-            kept = found.change(found.domain, model, found.base).value / gained.value
-            won = found.change(task, model, found.domain_model).value / lost.value
+            kept = found.share(found.domain, model, found.base, found.domain_model)
+            won = found.share(task, model, found.domain_model, found.base)
             yield (
-                f"{task}: {model.name} keeps {kept:.0%} of what the domain gained and wins back {won:.0%} of what was "
-                "forgotten."
+                f"{task}: {model.name} keeps {kept.text} of what the domain gained and wins back {won.text} of what "
+                "was forgotten."
             )
 
 
@@ -201,8 +251,8 @@ def notes(found: Curves, block: Block, said: Sequence[Line]) -> Iterator[str]:
     rows = ", ".join(f"{task} {found.base.rows[task, TEST]['n']}" for task in found.metrics)
     yield (
         f"Ours: base {row['base']}, domain model {row['pivot']}, {row['dtype']}; {TEST} rows: {rows}; "
-        f"{config['bootstrap']['level']:.0%} intervals by bootstrap, differences paired. F: the base's score less the "
-        "model's."
+        f"{config['bootstrap']['level']:.0%} intervals by bootstrap, differences and shares of them paired. F: the "
+        "base's score less the model's."
     )
     unable = [task for task in found.metrics if not any(found.score(one, task, PILOT) for one in
               (found.base, found.domain_model))]  # fmt: skip
@@ -222,6 +272,7 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     path = study.folder / PICTURE
     draw(found, path)
     yield table(found)
+    yield from others(found)
     yield beside(said, title="Against forgetting")
     yield from answer(found)
     yield f"picture: {path}"

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import yaml
+from numpy.typing import NDArray
 
 from patientdx.call import dotted
-from patientdx.metrics.bootstrap import Interval, Metric, paired_difference
+from patientdx.metrics.bootstrap import Interval, Metric, paired_difference, replicates
 from patientdx.refusal import Refusal
 from patientdx.report import choose
 
@@ -191,14 +193,35 @@ def difference(
     of the run of `a`. Refusal where the two did not answer the same rows.
     """
     name = metric if isinstance(metric, str) else None
-    first, second = (run.answers(role, split, name) for run, role in (a, b))
-    if {name: rest[:2] for name, rest in first.items()} != {name: rest[:2] for name, rest in second.items()}:
-        raise Refusal(
-            f"{a[0].folder.name} and {b[0].folder.name} did not answer the same {split} rows; run both again."
-        )
-    patient, label, score = zip(*first.values(), strict=True)
+    patient, label, (first, second) = _side_by_side((a, b), split, name)
     config = a[0].config
     return paired_difference(
-        metric if name is None else a[0].metric(name), score, [row[2] for row in second.values()], label, patient,
+        metric if name is None else a[0].metric(name), first, second, label, patient,
         resamples=config["bootstrap"]["resamples"], level=level or config["bootstrap"]["level"], seed=config["seed"],
     )  # fmt: skip
+
+
+def drawn(metric: str, models: Sequence[tuple[Run, str]], split: str) -> list[tuple[float, NDArray[np.float64]]]:
+    """One of the task's metrics of each model, a run and a role in it, and its value on each resample, (resamples,).
+
+    Entry i of all models is of the same patients, as in `difference`. Refusal where they did not answer the same rows.
+    """
+    patient, label, scores = _side_by_side(models, split, metric)
+    run, config = models[0][0], models[0][0].config
+    how = {"resamples": config["bootstrap"]["resamples"], "seed": config["seed"]}
+    own = run.metric(metric)
+    return [(float(own(one, label)), replicates({"": own}, one, label, patient, **how)[""]) for one in scores]
+
+
+def _side_by_side(models: Sequence[tuple[Run, str]], split: str, metric: str | None) -> tuple[Any, Any, list[list]]:
+    """Patients, labels, and of each model the scores, in one order of rows."""
+    found = [run.answers(role, split, metric) for run, role in models]
+    asked = [{name: rest[:2] for name, rest in one.items()} for one in found]
+    for (run, _), rows in zip(models, asked, strict=True):
+        if rows != asked[0]:
+            raise Refusal(
+                f"{models[0][0].folder.name} and {run.folder.name} did not answer the same {split} rows; run both "
+                "again."
+            )
+    patient, label, _ = zip(*found[0].values(), strict=True)
+    return patient, label, [[row[2] for row in one.values()] for one in found]

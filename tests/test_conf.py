@@ -83,6 +83,15 @@ def is_published(path: Path) -> bool:
     return f"python -m experiments.{path.stem}" in "\n".join(header(path))
 
 
+def read_by(path: Path) -> str | None:
+    """The study whose script reads this one: itself, or of a variant (<stem>_<word>) the study that it is one of."""
+    if is_published(path):
+        return path.stem
+    other = re.search(rf"python -m experiments\.(\w+) --name {path.stem}\b", "\n".join(header(path)))
+    assert other is None or path.stem.startswith(f"{other[1]}_")
+    return other and read_by(path.with_stem(other[1]))
+
+
 def commands(path: Path) -> list[list[str]]:
     """The arguments of every `python run.py …` in the header; two blanks or a bracket end a command."""
     found = re.findall(r"python run\.py(.*?)(?= {2}| \(|$)", "\n".join(header(path)), re.MULTILINE)
@@ -242,7 +251,7 @@ def test_a_study_is_in_the_list_and_says_how_it_is_read(path):
     table = (REPOSITORY / "experiments" / "README.md").read_text(encoding="utf-8")
     assert f"`python run.py experiment={path.stem}`" in table
     told = "\n".join(header(path))
-    assert (f"python -m experiments.{path.stem}" in told) != (f"python -m patientdx.report outputs/{path.stem}" in told)
+    assert (read_by(path) is not None) != (f"python -m patientdx.report outputs/{path.stem}" in told)
 
 
 @pytest.mark.parametrize("path", [path for path in STUDIES if is_published(path)], ids=name_of)
@@ -270,7 +279,9 @@ def test_a_pair_sets_both_parents_and_names_models_that_can_stand_beside(path):
     own, *rest = commands(path)
     given = settings(*own)
     assert (given.base.name, given.pivot.name) != (settings().base.name, settings().pivot.name)
-    beside = {model for key, model in content(path)["pair"].items() if key != "name"}
+    pair = content(path)["pair"]
+    assert (given.base.name, given.pivot.name) == (pair["base_model"], pair["pivot_model"])
+    beside = {model for key, model in pair.items() if key not in ("name", "base_model", "pivot_model")}
     scored = {settings(*job).base.name for command in rest if "merge=none" in command for job in jobs(command)}
     assert scored in (set(), beside)  # by the command that scores them alone, where it has one
     assert given.base.name not in beside

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from functools import lru_cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -108,6 +109,21 @@ def test_what_cannot_be_is_one_message(tiny_base, tmp_path, words, said, capsys)
 def test_clinical_dialogue_is_read_from_the_folder_that_is_named(tmp_path, capsys):
     assert domain_model.main(["--output", str(tmp_path), "--data", "/nowhere"]) == 2
     assert "data=/nowhere has no folder or file dialogue_to_section" in capsys.readouterr().err
+
+
+def test_the_model_of_dialogue_lies_where_its_study_looks_for_it(tmp_path, monkeypatch, capsys):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        study = parse(compose("config", ["experiment=forgetting_dialogue", f"output={tmp_path}"]))
+    told = {"fingerprint": "k", "title": "lora", "train": [[1, 2.0]], "sha256": "s", "steps": 1, "tokens": 1,
+            "seconds": 1.0, "peak_memory_bytes": 1, "peak_gpu_memory_bytes": None, "energy_joules": None}  # fmt: skip
+    write_json(told, tmp_path / "domain_model_dialogue" / "training.json")
+    monkeypatch.setattr(domain_model, "training", lambda settings: SimpleNamespace(key="k"))
+    sets = tmp_path / "sets"
+    (sets / "dialogue_to_section").mkdir(parents=True)
+    assert domain_model.main(["--output", str(tmp_path), "--data", str(sets)]) == 0
+    printed = capsys.readouterr().out
+    assert f"domain model: {study.pivot.source}" in printed
+    assert f"Next: python run.py experiment=forgetting_dialogue data={sets}\n" in printed
 
 
 def test_patients_records_are_asked_about_first_and_mark_the_folder(tiny_base, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The trade-off's tables and picture, from result folders of two tasks."""
 
 import json
+import re
 
 import pytest
 from graded_studies import ACCURACY, EXACT, one_run
@@ -66,9 +67,58 @@ def test_what_is_gained_kept_and_won_back_stands_beside_what_was_published(study
     }.items():  # fmt: skip
         assert line(text, start).startswith(f"{start} {value} [")
         assert line(text, start).endswith("not recovered U same")
-    assert "slerp λ=0.5 keeps 90% of what the domain gained and wins back 83% of what was forgotten." in text
+    said = re.search(
+        r"slerp λ=0.5 keeps (.+?) of what the domain gained and wins back (.+?) of what was forgotten", text
+    )
+    for share, value in zip(said.groups(), (90, 83), strict=True):
+        own, low, high = map(int, re.fullmatch(r"(\d+)% \[(\d+)%, (\d+)%\]", share).groups())
+        assert own == value
+        assert low < own < high
     assert "arXiv 2604.01538" in text
     assert (study / forgetting.PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_share_is_of_the_same_resamples_as_its_parts(study):
+    found = forgetting.curves(last_sweep(study, "x", by=("task",)))
+    model = found.chosen("slerp")
+    for whole, value in ((found.domain_model, 1.0), (found.base, 0.0)):
+        own = found.share("records", whole, found.base, found.domain_model)
+        assert (own.value, own.low, own.high) == (value, value, value)  # of every resample, or they were other rows
+    kept = found.share("records", model, found.base, found.domain_model)
+    left = found.share("records", model, found.domain_model, found.base)
+    assert kept.value + left.value == pytest.approx(1)
+    assert (kept.low, kept.high) == pytest.approx((1 - left.high, 1 - left.low))
+
+
+def test_dialogue_against_instructions_and_mathematics_shows_each_score_of_ifeval(tmp_path, capsys):
+    study, job = tmp_path / "forgetting_dialogue", 0
+    overlap, right, parts = (
+        f"patientdx.metrics.{name}" for name in ("overlap.mean", "accuracy.accuracy", "accuracy.share")
+    )
+    tasks = {
+        "dialogue_to_section": ({"rouge1": overlap, "rougeL": overlap}, DOMAIN),
+        "ifeval": ({"prompt_level_strict_acc": right, "inst_level_strict_acc": parts}, GENERAL),
+        "gsm8k": ({"exact_match_strict": right}, dict.fromkeys(GENERAL, 0.3)),
+    }
+    for weight in (0.25, 0.5, 0.75):
+        for task, (metrics, shares) in tasks.items():
+            models = [("merged", "slerp", weight, shares[weight])]
+            models += [("base", None, 0.0, shares["base"]), ("pivot", None, 1.0, shares["pivot"])]
+            one_run(study, job, task, metrics, models, domain="dialogue_to_section")
+            job += 1
+    code, text, _ = ask(study, capsys)
+    assert code == 0
+    named = "dialogue_to_section rouge1 ifeval prompt_level_strict_acc gsm8k exact_match_strict F, ifeval F, gsm8k"
+    assert " ".join(named.split()) in " ".join(text.split())
+    assert line(text, "forgotten, ifeval").startswith("forgotten, ifeval +0.300 [")
+    assert line(text, "slerp λ=0.5: won back, ifeval").startswith("slerp λ=0.5: won back, ifeval +0.250 [")
+    assert "ifeval: slerp λ=0.5 keeps 90% [" in text
+    assert "gsm8k: no forgetting is shown (F +0.000 [+0.000, +0.000])" in text
+    values = [word for word in line(text, "inst_level_strict_acc").split() if re.fullmatch(r"\d\.\d{3}", word)]
+    assert values == ["0.950", "0.650", "0.900"]  # base, domain model, the λ that pilot chose
+    assert "ifeval: all metrics" in text
+    assert "dialogue_to_section: all metrics" in text
+    assert "gsm8k: all metrics" not in text  # it has one
 
 
 def test_where_nothing_was_forgotten_nothing_is_won_back(tmp_path, capsys):
@@ -76,7 +126,8 @@ def test_where_nothing_was_forgotten_nothing_is_won_back(tmp_path, capsys):
     assert "numbers: no forgetting is shown (F +0.000 [+0.000, +0.000])" in text
     assert "keeps" not in text
     _, text, _ = ask(run_all(tmp_path / "none", dict.fromkeys(DOMAIN, 0.3)), capsys)
-    assert "The domain model is not shown to be better in its domain" in text
+    assert "The domain model is not shown to be better in its domain (+0.000 [+0.000, +0.000])" in text
+    assert "keeps" not in text
 
 
 def test_a_task_that_no_parent_can_do_has_no_say_in_lambda(tmp_path, capsys):
