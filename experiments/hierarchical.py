@@ -2,7 +2,7 @@
 
     python run.py experiment=hierarchical                          # run it, with data=<folder of the sets>
     python -m experiments.hierarchical                             # read it; a picture goes beside sweep.csv
-    python -m experiments.hierarchical --metric acc_norm           # by options' length, instead of the plain sum
+    python -m experiments.hierarchical --metric acc_norm           # by options' length; run with task.answer=text
     python -m experiments.hierarchical --weights                   # and compare two merges weight by weight
 
 A method that draws masks was run under several seeds; of a question that some of them have right the share counts.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.hierarchical_checks import identity, only_one_moved
+from experiments.hierarchical_checks import both_orders, identity, only_one_moved
 from experiments.hierarchical_picture import draw
 from experiments.published import Block, Cell, Line, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
@@ -310,12 +310,14 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     study = last_sweep(folder(asked), command(asked), by=("fingerprint",))  # every merge is known by what it is made of
     every, block = models(study, asked.metric), published("hierarchical")
     config = study.runs[0].config
-    found = measure(every, {**config["bootstrap"], "seed": min(run.config["seed"] for run in study.runs)})
+    draws = {**config["bootstrap"], "seed": min(run.config["seed"] for run in study.runs)}
+    found = measure(every, draws)
     yield overall(found, block)
     yield from by_set(every)
     cells = lines(every, found, block)
     yield beside(cells)
     yield verdict(found)
+    yield from both_orders(every, draws)
     yield from notes(study, found)
     averages = [(one.title, one.runs[0]) for one in every if one.method in ("linear", "task_arithmetic")]
     yield from identity(averages, SPLIT, weights=asked.weights)
@@ -328,7 +330,9 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables; 2 with one message where there are none to print."""
     known = parser("hierarchical", __doc__)
-    known.add_argument("--metric", default="acc", help="a metric of the task: acc or acc_norm")
+    known.add_argument(
+        "--metric", default="acc", help="acc, or acc_norm, which needs task.answer=text: letters are of one length"
+    )
     known.add_argument("--weights", action="store_true", help="also merge both averages and compare their weights")
     asked = known.parse_args(arguments)
     return show(lambda: contents(asked))

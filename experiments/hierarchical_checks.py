@@ -1,17 +1,24 @@
-"""What the study of merge methods checks of its runs: two that must be one model, and a rule that was not tried."""
+"""What the study of merge methods checks of its runs: two that must be one model, a rule that was not tried, one that
+depends on which parent comes first.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from experiments.published import change
 from experiments.study import Run
+from patientdx.metrics.accuracy import share
+from patientdx.metrics.bootstrap import interval, paired_difference
 from patientdx.refusal import Refusal
 
 if TYPE_CHECKING:
+    from experiments.hierarchical import Model
     from patientdx.settings import Settings
 
 
@@ -40,6 +47,32 @@ def only_one_moved(runs: Sequence[Run]) -> Iterator[str]:
                     "vector, and hierarchical takes its layers whole, or none of them. The rule is not tried here; "
                     "python -m experiments.permuted_heads tries it."
                 )
+
+
+def both_orders(models: Sequence[Model], draws: Mapping[str, Any]) -> Iterator[str]:
+    """Of a hierarchical merge that was made in both orders of the parents the mean of the two accuracies.
+
+    models: all of the study, linear averaging among them; draws: resamples, level and seed of the bootstrap.
+    """
+    linear = next(one for one in models if one.method == "linear")
+    rules: dict[str, dict[str, Model]] = {}
+    for one in models:
+        if one.method == "hierarchical":
+            config = one.runs[0].config
+            rest = {key: value for key, value in config["merge"].items() if key != "order"}
+            rule = json.dumps([rest, config["lambda"]], sort_keys=True)
+            rules.setdefault(rule, {})[config["merge"]["order"]] = one
+    for orders in rules.values():
+        if len(orders) == 2:
+            first, second = orders["base_first"], orders["pivot_first"]
+            right = (first.right.mean(0) + second.right.mean(0)) / 2
+            whole, subject = np.ones(right.size), first.answers[0].subject
+            value = interval(share, right, whole, subject, **draws)
+            over = paired_difference(share, right, linear.right.mean(0), whole, subject, **draws)
+            yield (
+                f"Mean of {first.title} and {second.title}: {value.value:.3f} [{value.low:.3f}, {value.high:.3f}], "
+                f"less linear's {change(over)}."
+            )
 
 
 def log_probabilities_agree(a: Run, b: Run, split: str) -> str:

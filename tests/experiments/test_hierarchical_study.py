@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import yaml
 from benchmark_files import questions, settings
 
 from experiments import hierarchical
+from experiments.hierarchical_checks import both_orders
 from patientdx.pipeline import run
 from patientdx.results import write_json
 from patientdx.tasks.mmlu_medical import SUBJECTS
@@ -129,6 +131,27 @@ def test_weights_and_answers_that_differ_are_told(copied, capsys):
     _, text = tables(copied, capsys, "--weights")
     assert "the log-probabilities of 8 of 8 questions differ, by 0.25 at most" in text
     assert re.search(r"beside linear averaging: \d+ of \d+ weights differ", text)
+
+
+def test_two_orders_of_the_parents_have_a_mean():
+    def made(title, right, method="hierarchical", **merge):
+        config = {"merge": {"name": method, **merge}, "lambda": None}
+        answers = [SimpleNamespace(subject=np.arange(8))]
+        return SimpleNamespace(
+            title=title, method=method, right=np.array(right), answers=answers, runs=[SimpleNamespace(config=config)]
+        )
+
+    linear = made("linear", [[0, 0, 0, 0, 1, 1, 1, 1]], method="linear")
+    first = made("literal", [[1, 0, 0, 0, 1, 1, 1, 1]], weighting="literal", order="base_first")
+    second = made("literal, pivot first", [[1, 1, 1, 0, 1, 1, 1, 1]], weighting="literal", order="pivot_first")
+    alone = made("normalised", [[1] * 8], weighting="normalised", order="base_first")
+    draws = {"resamples": 200, "level": 0.95, "seed": 0}
+    (said,) = both_orders([linear, first, alone, second], draws)
+    assert re.fullmatch(
+        r"Mean of literal and literal, pivot first: 0\.750 \[0\.4\d+, 0\.9\d+\], less linear's \+0\.250 \[\+0\..+\]\.",
+        said,
+    )
+    assert list(both_orders([linear, first, alone], draws)) == []
 
 
 def test_a_study_without_averaging_or_of_two_settings_is_refused(copied, capsys):
