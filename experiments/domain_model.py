@@ -6,9 +6,9 @@
     python -m experiments.domain_model finetune=full task=mortality task.synthetic.seed=1     # or what run.py takes
 
 The folder <output>/domain_model is what pivot_model=smollm2_135m_domain opens, for experiment=forgetting and
-experiment=fewshot; that of dialogue is <output>/domain_model_dialogue, for experiment=forgetting_dialogue. The
-synthetic hospital is another one than theirs (seed 1). A training that was stopped goes on when the command is given
-again, and ends with the same bits; one that is done is found, and nothing is trained.
+experiment=fewshot; that of dialogue is <output>/domain_model_dialogue, pivot_model=smollm2_135m_dialogue, for
+experiment=forgetting_dialogue. The synthetic hospital is another one than theirs (seed 1). A training that was stopped
+goes on when the command is given again, and ends with the same bits; one that is done is found, and nothing is trained.
 """
 
 from __future__ import annotations
