@@ -155,7 +155,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     return {
         "base": settings.base.name, "pivot": settings.pivot.name, "task": settings.task_name, "questions": len(rows),
         "new_tokens": asked.new_tokens, "machine": machine(),
-        "draws": {"resamples": settings.resamples, "level": settings.level, "seed": settings.seed},
+        "draws": settings.draws,
         "merges": [one.facts for one in merges], "precisions": found,
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from patientdx import pointers
+from patientdx import pointers, sweep
 from patientdx.results import write_json
 from patientdx.sweep import summarise
 
@@ -31,6 +31,12 @@ PARENTS = [row(role, weight, value, split=split) for split in ("pilot", "test")
 
 def point(weight: float, pilot: float, test: float, **more) -> list[dict]:
     return [row("merged", weight, pilot, split="pilot", **more), row("merged", weight, test, **more)]
+
+
+def without_page(monkeypatch) -> None:
+    """The page has tests of its own, and these results have no predictions to draw."""
+    monkeypatch.setattr(sweep.report, "write_report", lambda study: study / "report.html")
+    monkeypatch.setattr(sweep.report, "best", lambda rows, folders: None)
 
 
 def finish(

@@ -10,7 +10,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from sweeps_by_hand import PARENTS, finish, point, row, said, shown
+from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
 
 from patientdx import pointers, sweep
 from patientdx.refusal import Refusal
@@ -26,9 +26,7 @@ def study(tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-    """The page has tests of its own, and these results have no predictions to draw."""
-    monkeypatch.setattr(sweep.report, "write_report", lambda study: study / "report.html")
-    monkeypatch.setattr(sweep.report, "best", lambda rows, folders: None)
+    without_page(monkeypatch)
 
 
 def composed(words: Sequence[str]) -> DictConfig:

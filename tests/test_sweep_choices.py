@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from sweeps_by_hand import PARENTS, finish, point, row, said, shown
+from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
 
-from patientdx import sweep
 from patientdx.sweep import choices
 
 
@@ -18,9 +17,7 @@ def study(tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-    """The page has tests of its own, and these results have no predictions to draw."""
-    monkeypatch.setattr(sweep.report, "write_report", lambda study: study / "report.html")
-    monkeypatch.setattr(sweep.report, "best", lambda rows, folders: None)
+    without_page(monkeypatch)
 
 
 def test_each_method_has_its_choice(study):

@@ -257,11 +257,13 @@ def _differing(own: Mapping[str, Any], among: list[Mapping[str, Any]], under: st
     for key in keys:
         told = any(key == name or key.startswith(f"{name}.") for name in _TOLD)
         here = key.startswith(under) if under else not key.startswith("merge.")
-        values = sorted({str(one.get(key)) for one in among})
-        if here and not told and len(values) > 1:
-            text = _last(str(own.get(key)))
-            same = [value for value in values if _last(value) == text]  # folders of one name in different places
-            apart = "" if len(same) == 1 else f" ({same.index(str(own.get(key))) + 1})"
+        if not here or told:
+            continue
+        value, values = str(own.get(key)), sorted({str(one.get(key)) for one in among})
+        if len(values) > 1:
+            text = _last(value)
+            same = [other for other in values if _last(other) == text]  # folders of one name in different places
+            apart = "" if len(same) == 1 else f" ({same.index(value) + 1})"
             shown.append(f"{key.removeprefix('merge.')}={text}{apart}")
     return ", ".join(shown)
 
