@@ -60,7 +60,7 @@ DIALOGUE = (
     "base_model=smollm2_135m_instruct",
     "task=dialogue_to_section",
     "task.fractions={train: 0.5, pilot: 0.2, test: 0.3}",
-    "finetune.max_tokens=512",
+    "finetune.max_tokens=768",
 )
 _NOT_THAT = (
     "a domain model is a base fine-tuned on train: leave finetune.of and finetune.on as they are, and use "

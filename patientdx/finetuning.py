@@ -255,22 +255,24 @@ def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numb
             tokenizer, parts, [[example.answer] for example in examples], chat=chat, limit=longest - 2
         )
     except Refusal as fault:
-        raise _too_short(asked, longest, fault) from None
+        most = max(len(ids) for ids in tokenizer([example.answer for example in examples])["input_ids"])
+        raise _too_short(asked, longest, fault, f"; the longest answer has {most}") from None
     for i, ids, (answer,) in zip(numbers, own.ids, own.continuations, strict=True):
         fits = len(tokens.ids[i]) + len(answer) + len(end) <= longest
         yield tokens.ids[i] if fits else ids, (*answer, *end)
 
 
-def _too_short(asked: Comparator, longest: int, fault: Refusal) -> Refusal:
+def _too_short(asked: Comparator, longest: int, fault: Refusal, more: str = "") -> Refusal:
     """What to say where a prompt and its answer do not fit, whatever is cut of the record."""
+    found = str(fault).partition(". ")[0] + more
     if asked.max_tokens is None:
         return Refusal(
             f"finetune={asked.how.method}: a question and its reference are longer than the model's context of "
-            f"{longest} tokens ({fault}) Leave such examples out, or use a model with a longer context."
+            f"{longest} tokens ({found}). Leave such examples out, or use a model with a longer context."
         )
     return Refusal(
         f"finetune.max_tokens={asked.max_tokens} is too small for the question, its answer and something of a "
-        f"record ({fault}) Or leave it out: prompts are then as long as in scoring."
+        f"record ({found}). Set it higher, or leave it out: prompts are then as long as in scoring."
     )
 
 

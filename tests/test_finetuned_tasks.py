@@ -162,7 +162,7 @@ def test_what_cannot_be_taught_is_refused(make, give):
         Refusal, match=r"finetune\.monitor=auroc: it is of yes/no questions, but task=record_qa_short is"
     ):
         make(*RECORDS, "finetune.monitor=auroc")
-    with pytest.raises(Refusal, match=r"finetune\.max_tokens=20 is too small for the question, its answer"):
+    with pytest.raises(Refusal, match=r"too small for the question, .* has \d+ tokens .* the longest answer has \d+\)"):
         plan(make(*RECORDS, "finetune.max_tokens=20"))
     give(silent(1))
     with pytest.raises(

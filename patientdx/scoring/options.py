@@ -111,9 +111,9 @@ def tokenise_options(
                 f"the option {empty!r} of question {place + 1} has no token of its own behind the question. "
                 "Mend the option, or use task.answer=letter."
             )
-        room = limit - max(map(len, own)) + 1
-        if len(row) > room:
-            row, cut = shorten(tokenizer, *parts[place], chat, room), cut + 1
+        read = max(map(len, own)) - 1  # nobody reads the last token of an option
+        if len(row) > limit - read:
+            row, cut = shorten(tokenizer, *parts[place], chat, limit - read, read), cut + 1
         ids.append(tuple(row))
         continuations.append(own)
     numbers: dict[str, int] = {}

@@ -87,8 +87,13 @@ def _render(tokenizer, text: str, chat: bool) -> list[int]:
     ]
 
 
-def shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: int) -> list[int]:
-    """Token ids of the prompt with so much of the record's end left out that `limit` holds them; else Refusal."""
+def shorten(
+    tokenizer, before: str, record: str, after: str, chat: bool, limit: int, answer: int = 0
+) -> list[int]:
+    """Token ids of the prompt with so much of the record's end left out that `limit` holds them.
+
+    Refusal where that cannot be; it says how many tokens of `answer` had to be left room for beside them.
+    """
     # Tokens at the cut may join differently, so the cut is repeated until the whole prompt fits.
     ends = [
         end for _, end in tokenizer(record, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
@@ -98,9 +103,10 @@ def shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: 
     while excess > 0:
         if keep <= 1:
             least = len(_render(tokenizer, before + after, chat))
+            beside = f" and its answer {answer}" if answer else ""
             raise Refusal(
-                f"a prompt has {least} tokens without its record, but scoring.max_tokens is {limit}. "
-                f"Set scoring.max_tokens to more than {least}."
+                f"a prompt has {least} tokens without its record{beside}, but {limit + answer} are the most that it may "
+                "have. Set scoring.max_tokens higher, or use a model with a longer context."
             )
         keep = max(keep - excess, 1)
         row = _render(tokenizer, before + record[: ends[keep - 1]] + after, chat)

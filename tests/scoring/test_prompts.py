@@ -78,8 +78,8 @@ def test_a_prompt_that_does_not_fit_without_its_record(tokenizer, too_small, rec
     with pytest.raises(Refusal) as refused:
         tokenise(tokenizer, [(BEFORE, record, AFTER)], OPTIONS, limit=least - too_small)
     assert str(refused.value) == (
-        f"a prompt has {least} tokens without its record, but scoring.max_tokens is {least - too_small}. "
-        f"Set scoring.max_tokens to more than {least}."
+        f"a prompt has {least} tokens without its record, but {least - too_small} are the most that it may have. "
+        "Set scoring.max_tokens higher, or use a model with a longer context."
     )
 
 
