@@ -87,9 +87,7 @@ def _render(tokenizer, text: str, chat: bool) -> list[int]:
     ]
 
 
-def shorten(
-    tokenizer, before: str, record: str, after: str, chat: bool, limit: int, answer: int = 0
-) -> list[int]:
+def shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: int, answer: int = 0) -> list[int]:
     """Token ids of the prompt with so much of the record's end left out that `limit` holds them.
 
     Refusal where that cannot be; it says how many tokens of `answer` had to be left room for beside them.
@@ -105,8 +103,8 @@ def shorten(
             least = len(_render(tokenizer, before + after, chat))
             beside = f" and its answer {answer}" if answer else ""
             raise Refusal(
-                f"a prompt has {least} tokens without its record{beside}, but {limit + answer} are the most that it may "
-                "have. Set scoring.max_tokens higher, or use a model with a longer context."
+                f"a prompt has {least} tokens without its record{beside}, but {limit + answer} are the most that it "
+                "may have. Set scoring.max_tokens higher, or use a model with a longer context."
             )
         keep = max(keep - excess, 1)
         row = _render(tokenizer, before + record[: ends[keep - 1]] + after, chat)

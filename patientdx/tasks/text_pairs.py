@@ -184,7 +184,8 @@ def _pairs(
             same = repeats.first(place, split, (str(patient), heading, text, written))
             # What a benchmark has twice is one; equal reports of a hospital are of different patients.
             subject = f"{corpus.name}:{same if corpus.complete is None else place}"
-            subject = subject if patient is None else f"{corpus.name}:patient {patient}"
+            # A patient's number is what the tasks of records have it by: one patient, one split, in all of them.
+            subject = subject if patient is None else str(patient)
             yield Pair(
                 place=place,
                 same=same,

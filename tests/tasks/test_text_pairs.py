@@ -19,6 +19,7 @@ from patientdx.tasks import (
 from patientdx.tasks.hospital_course import parts
 from patientdx.tasks.item_files import first
 from patientdx.tasks.radiology_impression import sections
+from patientdx.tasks.records.split import divided
 
 SHARED = Path(os.environ.get("PATIENTDX_SHARED", "nowhere")) / "data" / "benchmarks"
 shared = pytest.mark.skipif("PATIENTDX_SHARED" not in os.environ, reason="the shared data sets are elsewhere")
@@ -180,7 +181,18 @@ def test_a_discharge_note_gives_away_neither_its_course_nor_what_stands_behind_i
         prompt = one.before + one.record + one.after
         assert not any(word in prompt for word in ("treated for heart", "weigh daily", "furosemide", "SECRET"))
         assert "Brief Hospital Course" not in one.record
-        assert one.subject.startswith("hospital_course:patient 10")
+        assert re.fullmatch(r"10\d+", one.subject)
+
+
+def test_a_patient_is_in_the_split_that_the_tasks_of_records_put_that_patient_in(tmp_path):
+    shares = {"train": 0.4, "pilot": 0.3, "test": 0.3}
+    path = str(notes(tmp_path / "discharge.csv", 30))
+    data = hospital_course.load(path=path, fractions=shares, seed=3)
+    found = {one.subject: one.split for one in data.examples}
+    stays = [(1000 + k, int(subject), 0) for k, subject in enumerate(found)]
+    rows = divided(stays, by="patient", seed=3, fractions=shares, limit=None)
+    assert {str(subject): split for _, subject, _, split in rows} == found
+    assert set(found.values()) == set(shares)
 
 
 def test_no_worked_example_is_of_the_same_patient(tmp_path):
