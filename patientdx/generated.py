@@ -29,7 +29,7 @@ from patientdx.settings import Settings
 from patientdx.tasks.example import TaskData
 
 TEXTS = "answers.jsonl"  # of a run's folder
-TOGETHER = 4096  # padded tokens of a batch on a CPU, new ones counted: each new token reads all of the weights
+TOGETHER = 16384  # padded tokens of a batch on a CPU, new ones counted: each new token reads all of the weights
 BERTSCORE = "bertscore"
 Judge = Callable[[int, str], Mapping[str, Sequence[float]]]
 

@@ -17,7 +17,7 @@ from patientdx import finetuning, session
 from patientdx.call import Call
 from patientdx.checkpoint.hashes import content_hash
 from patientdx.finetune.build import Job
-from patientdx.kinds import CHOICE, RANK
+from patientdx.kinds import CHOICE, GENERATE, RANK
 from patientdx.leakage.planted import planted_texts
 from patientdx.merge.schedule import Schedule, label
 from patientdx.metrics.retrieval import check_names
@@ -32,8 +32,9 @@ from patientdx.tasks.records.split import SPLITS, check_splits
 # Part of every fingerprint: raise it when the same inputs come to give other scores.
 SCORING = 2
 
-# The same for the answers to questions that are not yes/no.
+# The same for the answers to questions that are not yes/no, and for those that are written out.
 ANSWERS = 1
+SAID = 2
 
 # The same for tabular models, and for what clinical.json holds.
 TABULAR = 1
@@ -268,6 +269,7 @@ def _identity(settings: Settings, opened: Parents) -> dict[str, Any]:
 
 def _question(settings: Settings, point: Point, opened: Parents, data, tokens, split: str) -> dict[str, Any]:
     """All that the scores of one model on one split depend on. The base lends architecture and tokenizer to all."""
+    version = SAID if data.kind == GENERATE else ANSWERS
     return {
         "scoring": SCORING,
         "model": point.identity,
@@ -278,7 +280,7 @@ def _question(settings: Settings, point: Point, opened: Parents, data, tokens, s
         "task": data.fingerprint,
         "split": split,
         "tokens": tokens.fingerprint,
-    } | ({} if data.kind == CHOICE else {"kind": [data.kind, ANSWERS]} | _said_by(settings))
+    } | ({} if data.kind == CHOICE else {"kind": [data.kind, version]} | _said_by(settings))
 
 
 def _said_by(settings: Settings) -> dict[str, Any]:

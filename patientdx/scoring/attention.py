@@ -33,11 +33,24 @@ def after_prefix(model) -> Iterator[None]:
 
 
 def _attend(module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest):
+    if attention_mask is None and query.shape[2] == 1 and query.device.type == "cpu":
+        return _one(query, key, value, rest.get("scaling")), None
     if attention_mask is not None or query.shape[2] == 1:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
     if query.device.type == "cpu":
         return _by_blocks(query, key, value, rest.get("scaling") or query.shape[-1] ** -0.5), None
     return _end_aligned(module, query, key, value, **rest)
+
+
+def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Attention of one query (B, H, 1, D) to all of key and value (B, G, K, D); (B, 1, H, D).
+
+    The heads of a group stand in the place of queries: a CPU has no fused kernel for keys that heads share.
+    """
+    batch, heads, _, size = query.shape
+    packed = query.reshape(batch, key.shape[1], -1, size)
+    found = torch.nn.functional.scaled_dot_product_attention(packed, key, value, scale=scaling)
+    return found.reshape(batch, 1, heads, -1)
 
 
 def _end_aligned(module, query: Tensor, key: Tensor, value: Tensor, **rest):

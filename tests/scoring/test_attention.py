@@ -46,6 +46,17 @@ def test_hidden_states_are_those_of_the_masked_kernel(heads, length, prefix, mon
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("heads", [4, 2, 1])
+def test_one_token_behind_others_needs_no_kernel_that_shares_keys(heads, monkeypatch):
+    model = model_of(heads, torch.float32)
+    ids = torch.randint(0, 90, (3, 21), generator=torch.Generator().manual_seed(1))
+    expected = after(model, ids, 20)
+    monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *given, **rest: pytest.fail("that has none"))
+    with after_prefix(model):
+        found = after(model, ids, 20)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("heads", [4, 1])
 def test_bfloat16_is_no_further_from_float32_than_the_kernel(heads):
     ids = torch.randint(0, 90, (3, 300), generator=torch.Generator().manual_seed(1))
