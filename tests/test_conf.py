@@ -219,7 +219,9 @@ def test_the_header_has_commands_that_work(path):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)
-def test_a_study_sweeps_without_m_and_every_job_is_accepted(path):
+def test_a_study_sweeps_without_m_and_every_job_is_accepted(path, tmp_path):
+    for task in CONF.glob("task/*.yaml"):  # the folder that data= is to name
+        (tmp_path / task.stem).mkdir()
     cfg = composed(f"experiment={path.stem}")
     assert cfg.hydra.mode.name == "MULTIRUN"
     found = [settings(*job) for job in covering(swept(path.stem))]
@@ -228,8 +230,16 @@ def test_a_study_sweeps_without_m_and_every_job_is_accepted(path):
     assert commands(path)
     for arguments in commands(path):
         assert arguments[0] == f"experiment={path.stem}"
-        for job in jobs(["-m", *arguments]):
+        for job in jobs(["-m", *(re.sub("^data=<.*>", f"data={tmp_path}", word) for word in arguments)]):
             settings(*job)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=name_of)
+def test_what_all_tasks_of_a_study_take_can_be_given_for_all(path):
+    # Hydra composes the study once before its jobs: what that task lacks is refused on the command line.
+    cfg = composed(f"experiment={path.stem}")
+    tasks = str(cfg.hydra.sweeper.params.get("task") or chosen(cfg, "task")).split(",")
+    assert set.intersection(*(set(composed(f"task={name}").task) for name in tasks)) <= set(cfg.task)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)
