@@ -15,7 +15,7 @@ from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import Benchmark, Wording, place_of, split_files
 from patientdx.tasks.prediction import check_numbers
 from patientdx.tasks.records.split import checked_fractions, position, split_of
-from patientdx.tasks.repeats import Repeats
+from patientdx.tasks.repeats import Repeats, told_apart
 from patientdx.whole import sha256
 
 # Where an answer ends: at the next question that a base model goes on to, or at an end mark written as text.
@@ -92,7 +92,7 @@ def load(
         cohort=[
             {"step": "read", "problems": len(problems)},
             {"step": "kept", "problems": len(asked)},
-            *([{"step": "different ones", "problems": different}] if different < len(asked) else []),
+            *told_apart("problems", len(asked), different),
         ],
         chat=chat,
         generation=Generation(new_tokens, STOPS, METRICS, lambda i, text: judged(text, right[i])),

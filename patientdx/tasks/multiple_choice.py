@@ -22,7 +22,7 @@ from patientdx.tasks.item_columns import Item, items
 from patientdx.tasks.item_files import SPLIT_WORDS, SUFFIXES, rows
 from patientdx.tasks.prediction import check_numbers
 from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
-from patientdx.tasks.repeats import Repeats
+from patientdx.tasks.repeats import Repeats, told_apart
 
 ANSWERS = ("letter", "text")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}.*")  # what the hub puts behind a split's name
@@ -131,7 +131,7 @@ def task(
         cohort=[
             {"step": "read", "questions": count},
             {"step": "asked, not train", "questions": len(examples) - taught},
-            *([{"step": "different ones", "questions": different}] if different < len(examples) - taught else []),
+            *told_apart("questions", len(examples) - taught, different),
             *([{"step": "of train, to teach", "questions": taught}] if taught else []),
         ],
         groups={"set": tuple(groups)} if len(set(groups)) > 1 else {},

@@ -44,3 +44,8 @@ class Repeats:
                     f"Every question of {file} is in another file of the {split} split too ({place} is {other}), so "
                     "each would count twice. Take one of the files out, or give one file or folder alone."
                 )
+
+
+def told_apart(unit: str, kept: int, different: int) -> list[dict[str, object]]:
+    """The step of a cohort that says how many of what was kept differ; none where all do."""
+    return [{"step": "different ones", unit: different}] if different < kept else []

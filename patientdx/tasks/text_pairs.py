@@ -22,7 +22,7 @@ from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import place_of, split_files
 from patientdx.tasks.prediction import check_numbers
 from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
-from patientdx.tasks.repeats import Repeats
+from patientdx.tasks.repeats import Repeats, told_apart
 from patientdx.whole import sha256
 
 VERSION = 1  # raise it when the same file comes to give other prompts, or when answers come to be compared otherwise
@@ -119,7 +119,7 @@ def task(corpus: Corpus, asked: Request) -> TaskData:
     found = Counter(one.split for one in kept)
     left = [{"step": "kept", "items": len(kept), **{name: found[name] for name in SPLITS if found[name]}}]
     different = len({(one.split, one.same) for one in kept})
-    left += [{"step": "different ones", "items": different}] if different < len(kept) else []
+    left += told_apart("items", len(kept), different)
     group = corpus.group[0] if corpus.group is not None else ""
     return TaskData(
         name=corpus.name,
