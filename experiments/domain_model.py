@@ -3,7 +3,7 @@
     python -m experiments.domain_model                             # synthetic records: nothing to download, no patient
     python -m experiments.domain_model --examples 96               # in a quarter of the time
     python -m experiments.domain_model --data FOLDER               # MTS-Dialog in FOLDER/dialogue_to_section
-    python -m experiments.domain_model finetune=full task=mortality task.synthetic.seed=1     # or what run.py takes
+    python -m experiments.domain_model finetune.rank=16 task.synthetic.seed=2     # or what else run.py takes
 
 The folder <output>/domain_model is what pivot_model=smollm2_135m_domain opens, for experiment=forgetting and
 experiment=fewshot; that of dialogue is <output>/domain_model_dialogue, pivot_model=smollm2_135m_dialogue, for
@@ -24,7 +24,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from experiments.reading import show
-from patientdx import finetuning, session
+from patientdx import finetuning, seen, session
 from patientdx.checkpoint.hashes import content_hash
 from patientdx.checkpoint.locate import REPOSITORY, holds_patients
 from patientdx.checkpoint.patients import mark, marked
@@ -36,6 +36,7 @@ from patientdx.plan import asking_of
 from patientdx.refusal import Refusal
 from patientdx.results import read_json, write_json
 from patientdx.settings import Ingredients, Settings, parse
+from patientdx.tasks.example import Example
 
 log = logging.getLogger(__name__)
 STEM = "domain_model"
@@ -121,6 +122,12 @@ def facts(settings: Settings, trained: Trained, digest: str) -> dict[str, Any]:
     }
 
 
+def taught(settings: Settings) -> Iterator[Example]:
+    """The examples that it is trained on."""
+    data = session.task_data(settings.task)
+    yield from (data.examples[i] for i in finetuning.rows(settings.finetune, data))
+
+
 def there(folder: Path, job: Job) -> dict[str, Any] | None:
     """What is told of this very model, if the folder holds it. Refusal where it holds another."""
     told = read_json(folder / TRAINING)
@@ -145,12 +152,14 @@ def contents(asked: argparse.Namespace) -> Iterator[str]:
         trained = finetuning.trained(settings, job)
         told = facts(settings, trained, written(settings, trained, folder))
         write_json(told, folder / TRAINING)
+    seen.leave(folder, taught(settings))
     losses = [loss for _, loss in told["train"]]
     yield finetuning.cost(told["title"], told, None)
     yield f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last; base {settings.base.name}"
     yield f"sha256 {told['sha256']}"
     yield f"domain model: {folder}"
     more = "" if asked.data is None else f" data={asked.data}"
+    more += "" if settings.output == Path("outputs") else f" output={settings.output}"
     more += "" if folder.name == usual else f" pivot_model.source={folder}"
     yield f"Next: python run.py experiment={study}{more}"
 
@@ -163,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=float, default=1.0, help="passes over them (1)")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="the study's output=")
     parser.add_argument("--name", help="name of the folder in it (domain_model; of dialogue domain_model_dialogue)")
-    parser.add_argument("overrides", nargs="*", help="whatever run.py takes: finetune=full task=mortality …")
+    parser.add_argument("overrides", nargs="*", help="whatever run.py takes: finetune.rank=16 …")
     asked = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     return show(lambda: contents(asked))

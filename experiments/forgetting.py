@@ -88,6 +88,18 @@ class Curves:
         yield from (self.base, self.domain_model)
         yield from (model for models in self.methods.values() for model in models)
 
+    @property
+    def parents(self) -> tuple[Model, Model]:
+        """Base and domain model."""
+        return self.base, self.domain_model
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """The tasks of which neither parent's score on pilot is shown to be above 0: one answer would decide."""
+        lows = {task: [one.rows[task, PILOT].get(f"{name}_ci_low") for one in self.parents]
+                for task, name in self.metrics.items()}  # fmt: skip
+        return tuple(task for task, found in lows.items() if not any(low is not None and low > 0 for low in found))
+
     def score(self, model: Model, task: str, split: str) -> float:
         """The model's value of the task's metric."""
         return model.rows[task, split][self.metrics[task]]
@@ -111,16 +123,17 @@ class Curves:
         """The λ of the method with the highest mean, on pilot, of the domain's score and of the general ones' mean.
 
         Each score is a share of the better parent's, so that scales of different lengths count alike; a task that
-        neither parent can do at all has no share and is left out. Ties go to the smaller λ.
+        neither parent is shown to do at all has no share and is left out. Ties go to the smaller λ.
         """
         return max(self.methods[method], key=lambda model: (self.kept(model), -model.weight))
 
     def kept(self, model: Model) -> float:
         """That mean."""
-        best = {
-            task: max(self.score(one, task, PILOT) for one in (self.base, self.domain_model)) for task in self.metrics
+        share = {
+            task: self.score(model, task, PILOT) / max(self.score(one, task, PILOT) for one in self.parents)
+            for task in self.metrics
+            if task not in self.beyond
         }
-        share = {task: self.score(model, task, PILOT) / top for task, top in best.items() if top > 0}
         groups = [[share[task] for task in tasks if task in share] for tasks in ((self.domain,), self.general)]
         return float(np.mean([np.mean(group) for group in groups if group] or [0.0]))
 
@@ -206,7 +219,8 @@ def others(found: Curves) -> Iterator[Table]:
         rows = [model.rows[task, TEST] for model in models]
         names = [name.removesuffix("_ci_low") for name in rows[0] if name.endswith("_ci_low")]
         names = [name for name in names if all(row.get(f"{name}_ci_low") is not None for row in rows)]
-        if len(names) < 2:
+        written = all("ended" in row for row in rows)
+        if len(names) < 2 and not written:
             continue
         shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{task}: all metrics", title_justify="left")
         shown.add_column("", no_wrap=True)
@@ -214,6 +228,9 @@ def others(found: Curves) -> Iterator[Table]:
             shown.add_column(model.name, justify="right")
         for name in names:
             shown.add_row(name, *(area(row, name) for row in rows))
+        if written:  # an answer that was cut off can fail an instruction, or lack its number, for that alone
+            shown.add_row("ended by itself", *(f"{row['ended']:.2f}" for row in rows))
+            shown.add_row("tokens, mean", *(f"{row['mean_tokens']:.0f}" for row in rows))
         yield shown
 
 
@@ -249,16 +266,20 @@ def notes(found: Curves, block: Block, said: Sequence[Line]) -> Iterator[str]:
     """What the tables need beside them."""
     row, config = found.base.rows[found.domain, TEST], found.base.runs[found.domain].config
     rows = ", ".join(f"{task} {found.base.rows[task, TEST]['n']}" for task in found.metrics)
+    length = {task: run.config["task"].get("new_tokens") for task, run in found.base.runs.items()}
+    told = ", ".join(f"{task} {most}" for task, most in length.items() if most is not None)
     yield (
         f"Ours: base {row['base']}, domain model {row['pivot']}, {row['dtype']}; {TEST} rows: {rows}; "
         f"{config['bootstrap']['level']:.0%} intervals by bootstrap, differences and shares of them paired. F: the "
-        "base's score less the model's."
+        "base's score less the model's." + (f" Most new tokens: {told}." if told else "")
     )
-    unable = [task for task in found.metrics if not any(found.score(one, task, PILOT) for one in
-              (found.base, found.domain_model))]  # fmt: skip
     yield (
         "* λ chosen on pilot by the mean of the domain's score and the general ones', each as a share of the better "
-        "parent's." + (f" Neither parent can do {', '.join(unable)} at all, which has no say in it." if unable else "")
+        "parent's."
+        + (
+            f" Neither parent is shown above 0 there in {', '.join(found.beyond)}, which has no say."
+            * bool(found.beyond)
+        )
     )
     yield "Direction: whether our interval is on the side that the paper reports; unclear where it holds 0."
     yield from sources(block, said)

@@ -129,7 +129,9 @@ def write_answers(settings: Settings, asked: Plan, folder: Path) -> None:
     lines: list[dict[str, Any]] = []
     for (role, split), key in asked.keys.items():
         try:
-            said = _kept(settings, key).read_text(encoding="utf-8").splitlines()
+            said = (
+                _kept(settings, key).read_text(encoding="utf-8").split("\n")
+            )  # not splitlines: texts hold other line ends
         except OSError:
             continue  # scores without their texts
         for i, line in zip(asked.rows[split], said, strict=False):

@@ -109,7 +109,8 @@ def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
     """The reported split, model against model and group by group; goes into metrics.json as `graded`.
 
     `comparisons`: the run's own model less each other one, every metric with interval and p-value by paired bootstrap;
-    where a question is wholly right or wrong also McNemar's exact test (`only_a`, `only_b`, `p_value`).
+    where a question is wholly right or wrong also McNemar's exact test (`only_a`, `only_b`, `p_value`), which takes the
+    `rows` for independent, though they may be of fewer `subjects`.
     `groups`: of each grouping and group `n` and, by model, every metric as an estimate.
     """
     split, metrics, draws = settings.reported, _metrics(settings, asked), settings.draws
@@ -135,7 +136,8 @@ def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
                 for role in roles
             }
             grouped.setdefault(grouping, {})[group] = {"n": int(inside.size), "models": models}
-    return {"split": split, "comparisons": comparisons, "groups": grouped}
+    counts = {"rows": len(subjects), "subjects": len(set(subjects))}
+    return {"split": split, "comparisons": comparisons, "groups": grouped, **counts}
 
 
 def _within(metric, answer, right, subjects: list[str], inside: NDArray[np.int64], draws: Mapping[str, Any]) -> dict:

@@ -90,5 +90,10 @@ def _comparisons(found: Mapping[str, Any]) -> Table:
         for column, cell in zip(columns.values(), cells, strict=False):
             column.append(cell)
     caption = ["difference and p by paired bootstrap" + ("; McNemar: what only one has right" if exact else "")]
+    if exact and found.get("subjects", 0) < found.get("rows", 0):
+        caption.append(
+            f"McNemar takes the {found['rows']} questions for independent; they are of {found['subjects']} subjects "
+            "(patients, or questions that differ), by which the bootstrap draws"
+        )
     left = ("models", "metric")
     return framed(columns, wraps=left, left=left, title=f"\nModels compared, {found['split']}", caption=caption)

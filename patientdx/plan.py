@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from patientdx import finetuning, session
+from patientdx import finetuning, seen, session
 from patientdx.call import Call
 from patientdx.checkpoint.hashes import content_hash
 from patientdx.finetune.build import Job
@@ -96,6 +96,9 @@ def plan(settings: Settings) -> Plan:
     rows = {name: [i for i, e in enumerate(data.examples) if e.split == name] for name in settings.splits}
     tokens, points, keys, wordings = None, (), {}, ()
     if opened is not None:
+        names = [model.name for model in settings.ingredients.models]
+        folders = [one.folder for one in opened.checkpoints]
+        seen.refuse(zip(names, folders, strict=True), data, settings.splits)
         tokens = session.prompts(*asking_of(settings, opened))
         points = (*_points(settings, opened), *_finetuned(settings, opened, data))
         for point in points:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from benchmark_files import settings
 
-from patientdx import opening, session
+from patientdx import generated, opening, session
 from patientdx.generated import TEXTS
 from patientdx.pipeline import run
 from patientdx.plan import plan
@@ -94,6 +94,20 @@ def test_texts_of_credentialed_data_stay_nowhere(make, monkeypatch):
     session.prompts.cache_clear()
 
 
+def test_a_line_end_inside_an_answer_ends_no_line(make):
+    given = make("name=lines", "task.new_tokens=10")
+    outcome = run(given)
+    asked = plan(given)
+    for (_, split), key in asked.keys.items():
+        odd = ["one\u2028two\u0085three\n"] * len(asked.rows[split])
+        lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in odd)
+        (given.output / "scores" / f"{key}.jsonl").write_text(lines, encoding="utf-8")
+    generated.write_answers(given, asked, outcome.folder)
+    told = [json.loads(line) for line in (outcome.folder / TEXTS).read_text(encoding="utf-8").split("\n")[:-1]]
+    assert {one["answer"] for one in told} == {"one\u2028two\u0085three\n"}
+    assert len(told) == len(asked.keys) * len(odd)
+
+
 def test_an_answer_that_leaves_no_room_for_a_question_is_refused(make):
     with pytest.raises(
         Refusal, match=r"task\.new_tokens=2048 leaves no room for a question in the model's context of 2048"
@@ -117,7 +131,7 @@ def test_word_problems_stop_at_the_next_question(tiny_base, tiny_pivot, tmp_path
     (row,) = found.rows
     assert row["n"] == 3
     assert 0 <= row["exact_match_strict"] <= 1
-    assert found.graded == {"split": "test", "comparisons": [], "groups": {}}
+    assert found.graded == {"split": "test", "comparisons": [], "groups": {}, "rows": 3, "subjects": 3}
     said = [json.loads(line)["answer"] for line in (found.folder / TEXTS).read_text().splitlines()]
     assert len(said) == 3
     assert not any("Question:" in answer for answer in said)

@@ -74,6 +74,7 @@ def test_the_run_is_compared_with_both_parents_on_the_same_questions(outcome):
     assert [(one["b"], one["metric"]) for one in found["comparisons"]] == [
         (role, metric) for role in ("base", "pivot") for metric in ("acc", "acc_norm")
     ]
+    assert (found["rows"], found["subjects"]) == (14, 14)
     value = {
         (row["role"], name): row[name] for row in outcome.rows if row["split"] == "test" for name in ("acc", "acc_norm")
     }

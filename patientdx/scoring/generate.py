@@ -14,11 +14,14 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers.cache_utils import DynamicCache
 
+from patientdx.refusal import Refusal
 from patientdx.scoring.attention import after_prefix
 from patientdx.scoring.choice import plan
 from patientdx.scoring.forward import behind, check_head, halved, hidden, last, padded, prefix_of
 from patientdx.scoring.options import called
 from patientdx.scoring.prompts import Prompts
+
+_SHORTER = "Use fewer task.new_tokens, worked examples, or a lower scoring.max_tokens,"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def generate(
         past = prefix_of(model, ids[0][:prefix]) if prefix and mine else None
         work = partial(_continued, model, logits, ids, prefix, past, length, frozenset(ends), stopped)
         for batch in mine:
-            for place, one in halved(batch, work, called):
+            for place, one in halved(batch, work, called, _SHORTER):
                 places.append(place)
                 found.append(one)
                 bar.update()
@@ -120,8 +123,14 @@ def _read(model, rows: Sequence[Sequence[int]], prefix: int, past) -> tuple[Tens
 
 
 def _likeliest(logits_BV: Tensor) -> Tensor:
-    """The id of each row's largest logit, the smallest id where several are."""
-    largest = logits_BV == logits_BV.amax(-1, keepdim=True)
+    """The id of each row's largest logit, the smallest id where several are; Refusal where that is no number."""
+    largest_B1 = logits_BV.amax(-1, keepdim=True)
+    if not bool(torch.isfinite(largest_B1).all()):
+        raise Refusal(
+            "the model gives a next token a score that is not a number. Use dtype=float32; if that does not help, a "
+            "parent's weights are damaged."
+        )
+    largest = logits_BV == largest_B1
     return largest.to(torch.uint8).argmax(-1)
 
 

@@ -104,7 +104,8 @@ def shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: 
             beside = f" and its answer {answer}" if answer else ""
             raise Refusal(
                 f"a prompt has {least} tokens without its record{beside}, but {limit + answer} are the most that it "
-                "may have. Set scoring.max_tokens higher, or use a model with a longer context."
+                "may have. Set scoring.max_tokens higher, ask for fewer worked examples (task.shots) or new tokens "
+                "(task.new_tokens), or use a model with a longer context."
             )
         keep = max(keep - excess, 1)
         row = _render(tokenizer, before + record[: ends[keep - 1]] + after, chat)

@@ -130,7 +130,7 @@ def json_format(answer: str) -> bool:
         text = text.removeprefix(fence)
     try:
         json.loads(text.removesuffix("```").strip())
-    except ValueError:
+    except (ValueError, RecursionError):  # an answer that says [ for ever
         return False
     return True
 

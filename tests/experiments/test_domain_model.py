@@ -19,6 +19,8 @@ from patientdx.checkpoint.patients import MARK
 from patientdx.checkpoint.read import Checkpoint
 from patientdx.finetune import build
 from patientdx.pipeline import run
+from patientdx.plan import plan
+from patientdx.refusal import Refusal
 from patientdx.results import write_json
 from patientdx.settings import parse
 
@@ -92,6 +94,20 @@ def test_another_model_does_not_take_its_place(made, tiny_base, trained_here, ca
     assert len(trained_here) == before
 
 
+def test_it_is_not_asked_what_it_was_trained_on(made, tiny_base, tmp_path):
+    given = ["task=record_qa_short", f"base_model.source={tiny_base}", "base_model.adapter=null",
+             f"pivot_model.source={made}/domain_model", "pivot_model.adapter=null", "splits=[test]", "tracking=none",
+             f"cache={tmp_path}/cache", f"output={tmp_path}", "task.fractions={train: 0, pilot: 0, test: 1}",
+             "task.limit=null", "baselines=[]", "clinical=false"]  # fmt: skip
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        same, other = (
+            parse(compose("config", [*given, f"task.synthetic={{stays: 40, seed: {seed}}}"])) for seed in (1, 2)
+        )
+    with pytest.raises(Refusal, match=r"was trained on 8 of the \d+ questions of task=record_qa that the test"):
+        plan(same)
+    assert plan(other).rows["test"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -118,12 +134,13 @@ def test_the_model_of_dialogue_lies_where_its_study_looks_for_it(tmp_path, monke
             "seconds": 1.0, "peak_memory_bytes": 1, "peak_gpu_memory_bytes": None, "energy_joules": None}  # fmt: skip
     write_json(told, tmp_path / "domain_model_dialogue" / "training.json")
     monkeypatch.setattr(domain_model, "training", lambda settings: SimpleNamespace(key="k"))
+    monkeypatch.setattr(domain_model, "taught", lambda settings: ())
     sets = tmp_path / "sets"
     (sets / "dialogue_to_section").mkdir(parents=True)
     assert domain_model.main(["--output", str(tmp_path), "--data", str(sets)]) == 0
     printed = capsys.readouterr().out
     assert f"domain model: {study.pivot.source}" in printed
-    assert f"Next: python run.py experiment=forgetting_dialogue data={sets}\n" in printed
+    assert f"Next: python run.py experiment=forgetting_dialogue data={sets} output={tmp_path}\n" in printed
 
 
 def test_patients_records_are_asked_about_first_and_mark_the_folder(tiny_base, tmp_path, monkeypatch, capsys):

@@ -134,7 +134,28 @@ def test_a_task_that_no_parent_can_do_has_no_say_in_lambda(tmp_path, capsys):
     study = run_all(tmp_path / "forgetting", general=dict.fromkeys(GENERAL, 0.0) | {0.25: 0.4})
     found = forgetting.curves(last_sweep(study, "x", by=("task",)))
     assert found.chosen("slerp").weight == 0.75  # by the domain alone
-    assert "Neither parent can do numbers at all" in ask(study, capsys)[1]
+    assert "Neither parent is shown above 0 there in numbers, which has no say." in ask(study, capsys)[1]
+
+
+def test_one_right_answer_is_no_share_of_what_a_parent_can_do(tmp_path, capsys):
+    # Of 120 pilot rows one is right: its interval holds 0, and the merge that lost it is as good as another.
+    study = run_all(tmp_path / "forgetting", general=dict.fromkeys(GENERAL, 0.0) | {"base": 1 / 120})
+    found = forgetting.curves(last_sweep(study, "x", by=("task",)))
+    assert found.beyond == ("numbers",)
+    assert found.score(found.base, "numbers", "pilot") > 0
+    assert found.chosen("slerp").weight == 0.75
+
+
+def test_answers_that_were_cut_off_are_told_of(tmp_path, capsys):
+    study = run_all(tmp_path / "forgetting")
+    for path in study.glob("*/metrics.json"):
+        told = json.loads(path.read_text())
+        for row in told["rows"]:
+            row |= {"ended": 0.35 if row["role"] == "base" else 0.55, "mean_tokens": 300.0}
+        path.write_text(json.dumps(told))
+    text = ask(study, capsys)[1]
+    assert line(text, "ended by itself").split()[-3:] == ["0.35", "0.55", "0.55"]
+    assert line(text, "tokens, mean").split()[-3:] == ["300", "300", "300"]
 
 
 def test_a_chosen_parent_is_called_one(tmp_path, capsys):

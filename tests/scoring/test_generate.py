@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from patientdx.refusal import Refusal
 from patientdx.scoring.generate import Continuation, _likeliest, end_tokens, generate, texts
 from patientdx.scoring.model import load_model, load_tokenizer
 from patientdx.scoring.prompts import Prompts
@@ -82,6 +83,13 @@ def test_shares_put_together_are_the_whole(model, prompts):
 
 def test_of_equally_likely_tokens_the_smaller_is_said():
     assert _likeliest(torch.tensor([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0]])).tolist() == [1, 0]
+
+
+def test_a_score_that_is_no_number_is_refused():
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(Refusal, match=r"a score that is not a number\. Use dtype=float32"):
+            _likeliest(torch.tensor([[1.0, 2.0], [bad, 0.0]]))
+    assert _likeliest(torch.tensor([[-torch.inf, 2.0]])).tolist() == [1]
 
 
 def test_the_tokens_that_end_an_answer_are_the_models_and_the_tokenizers(model, tokenizer):

@@ -79,7 +79,8 @@ def test_a_prompt_that_does_not_fit_without_its_record(tokenizer, too_small, rec
         tokenise(tokenizer, [(BEFORE, record, AFTER)], OPTIONS, limit=least - too_small)
     assert str(refused.value) == (
         f"a prompt has {least} tokens without its record, but {least - too_small} are the most that it may have. "
-        "Set scoring.max_tokens higher, or use a model with a longer context."
+        "Set scoring.max_tokens higher, ask for fewer worked examples (task.shots) or new tokens (task.new_tokens), "
+        "or use a model with a longer context."
     )
 
 

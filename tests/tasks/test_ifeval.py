@@ -30,6 +30,10 @@ def test_an_empty_answer_follows_nothing():
         assert not loose(" \n", kind, {})
 
 
+def test_an_answer_that_opens_brackets_for_ever_is_no_json():
+    assert not strict("[" * 100_000, "detectable_format:json_format", {})
+
+
 def test_loose_forgives_a_first_line_a_last_line_and_asterisks():
     asked = "startend:quotation", {}
     for answer in ('Sure:\n"It is."', '"It is."\nHope this helps', 'Sure:\n"It is."\nBye', '*"It is."*'):
