@@ -74,8 +74,8 @@ def _part(stem: str, name: str | None, output: Path) -> Part:
     script = reader(stem)
     if script is not None:
         printed, fault = run(script, ["--output", str(output), "--name", name])
-    # After the script, which may draw.
-    pictures, page = tuple(sorted(folder.glob("*.png"))), folder / "report.html"
+    # After the script, which may draw; where it refuses, what is there may be of other runs.
+    pictures, page = () if fault else tuple(sorted(folder.glob("*.png"))), folder / "report.html"
     return Part(_title(stem), name, said, printed, fault, pictures, page if page.is_file() else None)
 
 

@@ -29,6 +29,7 @@ from experiments.hierarchical_picture import draw
 from experiments.published import Block, Cell, Line, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, last_sweep
+from patientdx.merge.schedule import label, schedule
 from patientdx.metrics.accuracy import share
 from patientdx.metrics.bootstrap import Interval, interval, paired_difference
 from patientdx.metrics.paired import McNemar, mcnemar
@@ -41,6 +42,7 @@ NAMES = {
     "breadcrumbs": "Breadcrumbs", "hierarchical": "hierarchical",
 }  # fmt: skip
 DRAWN = ("dare_linear", "dare_ties", "della", "della_linear")  # methods whose masks a seed draws
+PRUNED_OR_ALIGNED = (*DRAWN, "breadcrumbs", "breadcrumbs_ties", "ties", "sce", "hierarchical")
 WORDS = {  # what a number of a method is called in its title, where it is not the method's usual one
     ("form", "convex"): "convex", ("form", "scaled"): "scaled", ("compat", "mergekit"): "mergekit's reading",
     ("weighting", "literal"): "literal", ("weighting", "normalised"): "normalised",
@@ -105,6 +107,10 @@ def models(study: Study, metric: str) -> list[Model]:
         (row,) = (row for row in run.rows if row["role"] == "merged" and row["split"] == SPLIT)
         draws.setdefault(made, {}).setdefault(row["fingerprint"], run)
     merges = [tuple(one.values()) for one in draws.values()]
+    for runs in merges:  # of one making only the masks' seed may tell two apart; else they answered other questions
+        seeds = [run.config["seed"] for run in runs]
+        if len(runs) > 1 and (runs[0].config["merge"]["name"] not in DRAWN or len(set(seeds)) < len(seeds)):
+            raise _mixture(study)
     found += [Model(_title(runs[0], merges), "merged", runs, metric) for runs in merges]
     if len({one.title for one in found}) < len(found):  # of one title: another ancestor, or the like
         raise _mixture(study)
@@ -143,7 +149,7 @@ def _title(run: Run, merges: Sequence[tuple[Run, ...]]) -> str:
               if key not in told and any(other.get(key) != value for other in same)]  # fmt: skip
     place = run.config["lambda"]
     if place is not None and not (place == 1 and merge["name"] in (*DRAWN, "breadcrumbs")):
-        words.append(f"λ={place:g}")
+        words.append(f"λ={label(schedule(place))}")
     return ", ".join([NAMES.get(merge["name"], merge["name"]), *words])
 
 
@@ -240,17 +246,19 @@ def lines(models: Sequence[Model], found: Sequence[Found], block: Block) -> list
 
 
 def verdict(found: Sequence[Found]) -> str:
-    """The authors' direction over all that prune or align: averaging is not beaten."""
-    others = [
-        one for one in found if one.over is not None and one.model.method not in (None, "linear", "task_arithmetic")
-    ]
+    """The authors' direction over all that prune or align: averaging is not beaten. One model counts once."""
+    others: list[Found] = []
+    for one in found:
+        if one.over is not None and one.model.method in PRUNED_OR_ALIGNED:
+            same = (np.array_equal(one.model.right, other.model.right) for other in others)
+            others += [] if any(same) else [one]
     better, worse = [one for one in others if one.above], [one for one in others if one.below]
     said = "opposite" if better else "same" if worse else "not shown"
     names = "" if not better else f" ({', '.join(one.model.title for one in better)})"
     return (
         f"Of {len(others)} merges that prune or align {len(better)} are above linear averaging{names} and "
         f"{len(worse)} below, by interval and McNemar's test; the authors' direction (averaging is not beaten): {said}."
-        " Each comparison stands alone: nothing is corrected for their number."
+        " Merges of equal answers count once. Each comparison stands alone: nothing is corrected for their number."
     )
 
 

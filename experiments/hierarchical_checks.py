@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from experiments.published import change
 from experiments.study import Run
+from patientdx.merge.schedule import schedule
 from patientdx.metrics.accuracy import share
 from patientdx.metrics.bootstrap import interval, paired_difference
 from patientdx.refusal import Refusal
@@ -27,9 +28,9 @@ def identity(averages: Sequence[tuple[str, Run]], split: str, *, weights: bool) 
 
     averages: title and run of each merge by linear or task_arithmetic.
     """
-    linear = {run.config["lambda"]: run for _, run in averages if run.config["merge"]["name"] == "linear"}
+    linear = {schedule(run.config["lambda"]): run for _, run in averages if run.config["merge"]["name"] == "linear"}
     for title, run in averages:
-        place = run.config["lambda"]
+        place = schedule(run.config["lambda"])
         if run.config["merge"].get("form") == "convex" and place in linear:
             yield f"{title} beside linear averaging: {log_probabilities_agree(run, linear[place], split)}."
             if weights:
@@ -44,8 +45,9 @@ def only_one_moved(runs: Sequence[Run]) -> Iterator[str]:
             if config[key]["name"] == given["name"]:
                 yield (
                     f"The {key.partition('_')[0]} is the ancestor of this pair: the other parent alone has a task "
-                    "vector, and hierarchical takes its layers whole, or none of them. The rule is not tried here; "
-                    "python -m experiments.permuted_heads tries it."
+                    "vector, and hierarchical takes its layers whole, or none of them, whatever its numbers. The rule "
+                    "is not tried here; python -m experiments.permuted_heads tries it. Nor is the election of signs of "
+                    "DARE-TIES and DELLA: one parent has no one to agree with."
                 )
 
 

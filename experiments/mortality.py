@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.table import Table
@@ -26,16 +27,34 @@ METRICS = {"auroc": auroc, "auprc": auprc}
 MERGES = {"linear": "Model Soup", "slerp": "SLERP"}
 TABULAR = ("tabular_gbm", "tabular_logistic")
 FINETUNED = "finetuned"
+BIOMEDICAL = "biomedical"  # what conf/pair calls the one further model whose score is published
 TEST = "test"
 
 
-def others(study: Study, alone: Study | None) -> Iterator[tuple[str, Row | None]]:
-    """What the configuration calls each further model, with its row; None where it was not scored."""
+def refuse_others(study: Study, alone: Study) -> None:
+    """Refusal where models scored alone were asked other questions than the study, or in another dtype."""
+
+    def asked(run: Run) -> tuple:
+        row = next((row for row in run.rows if row["split"] == TEST), None)
+        if row is None:
+            raise Refusal(f"{run.folder} has no score on the {TEST} split.")
+        rows = {name: (patient, label) for name, (patient, label, _) in run.answers(row["role"], TEST).items()}
+        return row["task"], row["dtype"], rows
+
+    if any(asked(run) != asked(study.runs[0]) for run in alone.runs):
+        raise Refusal(
+            f"{alone.folder} has other questions, labels or another dtype than {study.folder}: one table shows one. "
+            "Give the command of conf/pair the study's own task.*, seed, data and dtype, or take the folder away."
+        )
+
+
+def others(study: Study, alone: Study | None) -> Iterator[tuple[str, str, Row | None]]:
+    """What the configuration calls each further model, and the model, with its row; None where it was not scored."""
     scored = {} if alone is None else {row["base"]: row for row in alone.rows if row["split"] == TEST}
     pair: Mapping[str, Any] = study.runs[0].config.get("pair") or {}
     for called, model in pair.items():
         if called not in ("name", "base_model", "pivot_model"):
-            yield f"{called} ({model})", scored.get(model)
+            yield called, model, scored.get(model)
 
 
 def lines(study: Study, alone: Study | None, block: Block, metric: str) -> list[Line]:
@@ -45,8 +64,10 @@ def lines(study: Study, alone: Study | None, block: Block, metric: str) -> list[
     gains = {name: block.cells[f"{name}{end}"] for name in ("gain", "over_finetuned")}
     parents = {role: study.row(role, TEST) for role in ("base", "pivot")}
     found = [Line(f"{role} ({row[role]})", area(row, metric), cells[role]) for role, row in parents.items()]
-    for name, row in others(study, alone):
-        found.append(Line(name, "not run" if row is None else area(row, metric), cells["other"]))
+    unknown = replace(cells["other"], value=None, mark="U", source=None, conflict=None)
+    for called, model, row in others(study, alone):
+        own = "not run" if row is None else area(row, metric)
+        found.append(Line(f"{called} ({model})", own, cells["other"] if called == BIOMEDICAL else unknown))
     chosen = {method: study.best(method) for method in MERGES if any(r["method"] == method for r in study.rows)}
     if not chosen:
         raise Refusal(f"the last sweep in {study.folder} has neither merge=slerp nor merge=linear.")
@@ -113,6 +134,8 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     study, block = last_sweep(folder(asked), command(asked)), published("mortality")
     place = folder(asked).with_name(f"{asked.name}_alone")
     alone = last_sweep(place, "", by=("base",)) if place.is_dir() else None
+    if alone is not None:
+        refuse_others(study, alone)
     tables = {metric: lines(study, alone, block, metric) for metric in METRICS}
     for metric, found in tables.items():
         yield beside(found, metric.upper())

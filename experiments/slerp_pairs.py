@@ -30,6 +30,7 @@ from patientdx.refusal import Refusal
 from patientdx.whole import write_whole
 
 TEST = "test"
+_SAME = 1e-4  # degrees: equal tensors have angles up to about 1e-6 by rounding, those that differ thousandths and more
 _INK, _GREY, _BLUE = "#333333", "#999999", "#0072B2"
 
 
@@ -79,9 +80,9 @@ def _row(part: Study, method: str, pivot: str) -> Row:
 
 
 def _angles(run: Run) -> list[float]:
-    """Degrees between the parents, of each tensor in which they differ."""
+    """Degrees between the parents, of each tensor in which they differ by more than rounding."""
     told = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))["merge"]["tensors"]
-    return [facts["angle_degrees"] for facts in told.values() if facts["angle_degrees"] > 0]
+    return [facts["angle_degrees"] for facts in told.values() if facts["angle_degrees"] > _SAME]
 
 
 def _resampled(run: Run) -> NDArray[np.float64]:

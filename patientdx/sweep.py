@@ -195,7 +195,7 @@ def summarise(study: Path, left: dict[int, dict[str, Any]], console: Console | N
         report.write_csv(found, study / "sweep.csv")
         if seen := seen_on_pilot(found):
             write_json({"split": "pilot", "candidates": seen, "bits": math.log2(seen)}, study / "candidates.json")
-        lines += ["written:", *(f"  {path}" for path in (study / "sweep.csv", *draw(found, study, better)))]
+        lines += ["written:", *(f"  {path}" for path in (study / "sweep.csv", *redrawn(found, study, better)))]
     for line in lines:
         _printed(console, line)
     return found
@@ -282,6 +282,14 @@ def _groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str, str], list[
     for row in (row for row in rows if row["base"] is not None):
         groups.setdefault((row["task"], row["base"], row["pivot"], row.get("setting", "")), []).append(row)
     return groups
+
+
+def redrawn(rows: list[dict[str, Any]], study: Path, better: Mapping[str, bool | None]) -> list[Path]:
+    """The pictures of a study's last sweep; those that an earlier one left under other names are gone."""
+    written = draw(rows, study, better)
+    for left in set(study.glob("lambda_curve_*.png")) - set(written):
+        left.unlink()
+    return written
 
 
 def draw(rows: list[dict[str, Any]], folder: Path, better: Mapping[str, bool | None] = _NOTHING) -> list[Path]:

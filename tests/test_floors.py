@@ -43,6 +43,7 @@ FLOORS = {
             "opening",
             "saving",
             "searching",
+            "seen",
             "session",
             "plan",
             "pipeline",

@@ -10,10 +10,10 @@ from torch import Tensor
 from patientdx.merge.curve import Curve
 from patientdx.merge.dare_linear import dropping
 from patientdx.merge.delta import deltas, one_of
-from patientdx.merge.elect import MERGEKIT_SUM, PAPER, PEFT, elect
+from patientdx.merge.elect import MERGEKIT_SUM, PAPER, PEFT, SUM, elect
 
 LAMBDA = (0.0, math.inf)  # the papers' scaling coefficient
-COMPAT = {"paper": PAPER, "mergekit": MERGEKIT_SUM, "peft": PEFT}
+COMPAT = {"paper": PAPER, "sum": SUM, "mergekit": MERGEKIT_SUM, "peft": PEFT}
 
 
 def dare_ties(
@@ -29,8 +29,9 @@ def dare_ties(
     """m(λ) = ancestor + λ · elected and joined dropped task vectors; the ancestor bit for bit at λ=0.
 
     Drop as in dare_linear (the same masks under the same seed), election as elect.py says for each `compat`. The rest
-    is multiplied by 1 / density under "paper" and "peft", by the ratio of L1 norms under "mergekit", whose sum is
-    not divided by the weights, unlike that of its ties.
+    is multiplied by 1 / density, but by the ratio of L1 norms under "mergekit", whose sum is not divided by the
+    weights, unlike that of its ties. "sum" is "paper" without the division by how many agree, for weights that are
+    shares: parents that moved alike keep, in expectation, the size of their task vector.
     weights: one number for each parent, base first; null: 1 each.
     Raises ValueError for tensors of two shapes or numbers that do not fit.
     """

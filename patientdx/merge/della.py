@@ -10,10 +10,10 @@ from torch import Tensor
 from patientdx.merge.curve import Curve
 from patientdx.merge.della_linear import pruning
 from patientdx.merge.delta import deltas, one_of
-from patientdx.merge.elect import MERGEKIT, PAPER, elect
+from patientdx.merge.elect import MERGEKIT, PAPER, SUM, elect
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
-COMPAT = {"paper": PAPER, "mergekit": MERGEKIT}
+COMPAT = {"paper": PAPER, "sum": SUM, "mergekit": MERGEKIT}
 
 
 def della(
@@ -30,7 +30,8 @@ def della(
     """m(λ) = ancestor + λ · elected and joined pruned task vectors; the ancestor bit for bit at λ=0.
 
     Pruning as in della_linear (the same masks under the same seed), election as elect.py says for each `compat`;
-    "mergekit" divides by the weights, unlike its della_linear and dare_ties.
+    "mergekit" divides by the weights, unlike its della_linear and dare_ties. "sum" is "paper" without the division by
+    how many agree, for weights that are shares, as in dare_ties.
     weights: one number for each parent, base first; null: 1 each.
     Raises ValueError for tensors of two shapes or numbers that do not fit.
     """

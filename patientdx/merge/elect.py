@@ -30,6 +30,7 @@ class Election:
 
 
 PAPER = Election()
+SUM = Election(divide=None)  # for weights that are shares, adding up to 1: the mean would take their place once more
 PEFT = Election(plus=True)  # peft 0.21
 MERGEKIT = Election(weighted=True, plus=True, divide="weights")  # mergekit 0.1.5 with normalize: true
 MERGEKIT_SUM = Election(weighted=True, plus=True, divide=None)  # and with normalize: false

@@ -87,8 +87,16 @@ def test_models_scored_alone_stand_beside_those_of_their_pair(six, capsys):
     for job, (base, strength) in enumerate((("p0", 0.1), ("bio", 0.5))):
         one_run(alone, job, "none", None, {("merged", "test"): strength}, base=base)
     out = ask(mortality, six, capsys)[1]
-    assert lines_of(out, "plain (p0)")[0].startswith(f"plain (p0) {value(0.1)}")
+    assert lines_of(out, "plain (p0)")[0] == f"plain (p0) {value(0.1)} not recovered U"
     assert lines_of(out, "biomedical (bio)")[0].startswith(f"biomedical (bio) {value(0.5)} 0.61 AUROC S")
+
+
+def test_models_scored_alone_on_other_questions_are_refused(six, capsys):
+    alone = six.with_name("mortality_alone")
+    one_run(alone, 0, "none", None, {("merged", "test"): 0.1}, base="p0", task="readmission_30d")
+    code, out, err = ask(mortality, six, capsys)
+    assert (code, out) == (2, "")
+    assert "mortality_alone has other questions, labels or another dtype than" in err
 
 
 def test_a_mortality_sweep_without_merges_is_refused(tmp_path, capsys):

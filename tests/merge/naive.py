@@ -47,13 +47,15 @@ def elected(vectors, weights, compat, divide=True):
     stacked = torch.stack(vectors)
     w = torch.tensor(weights, dtype=torch.float64).view(-1, *[1] * vectors[0].ndim)
     sign = (stacked * w if compat == "mergekit" else stacked).sum(0).sign()
-    if compat != "paper":
+    if compat not in ("paper", "sum"):
         sign = torch.where(sign == 0, 1.0, sign)
     agree = ((stacked * w if compat == "mergekit" else stacked).sign() == sign) & (sign != 0)
     top = torch.where(agree, stacked * w, 0.0).sum(0)
     if compat == "mergekit":
         below = torch.where(agree, w, 0.0).sum(0) if divide else torch.ones_like(top)
         return top / torch.where(below == 0, 1.0, below)
+    if compat == "sum":
+        return top
     return top / agree.sum(0).clamp(min=1)
 
 
