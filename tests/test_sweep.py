@@ -87,6 +87,8 @@ TABULAR = [
 
 def test_a_tabular_model_stands_once_below_the_others_and_on_no_curve(study):
     other = {"pivot": "abacus"}
+    study.mkdir()
+    (study / "lambda_curve_auroc_of_an_earlier_sweep.png").write_bytes(b"old")
     finish(study, 0, [*point(0.2, 0.7, 0.5), *PARENTS, *TABULAR])
     finish(study, 1, [*point(0.4, 0.6, 0.6), *PARENTS, *TABULAR])
     found = shown(study)

@@ -186,6 +186,30 @@ def test_runs_of_two_ancestors_are_refused(copied, capsys):
     assert (code, "parents, ancestor or dtype" in text) == (2, True)
 
 
+def test_other_questions_are_no_draws_of_masks(copied, capsys):
+    folder = next(folder for folder in runs(copied) if "dare_ties" in folder.name)
+    again = folder.with_name(folder.name + "_again")
+    shutil.copytree(folder, again)
+    told = json.loads((again / "metrics.json").read_text())
+    for row in told["rows"]:
+        row["fingerprint"] += "x" * (row["role"] == "merged")  # the same seed, and yet another answer
+    (again / "metrics.json").write_text(json.dumps(told))
+    pointer = copied / "hierarchical_small" / "sweep" / "99.json"
+    pointer.write_text(json.dumps({"folder": again.name, "reused": False, "seconds": {}}))
+    code, text = tables(copied, capsys)
+    assert (code, "asked more than one question" in text) == (2, True)
+
+
+def test_lambda_by_depth_has_a_title(copied, capsys):
+    for folder in runs(copied):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        if config["merge"]["name"] in ("linear", "task_arithmetic"):
+            config["lambda"] = [0.2, 0.8]
+            (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    code, text = tables(copied, capsys)
+    assert (code, "linear averaging, λ=0.2-0.8" in text) == (0, True)
+
+
 def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
     code, text = tables(tmp_path, capsys)
     assert (code, "python run.py experiment=hierarchical size=small" in text) == (2, True)

@@ -144,7 +144,7 @@ def test_a_pivot_is_replaced_by_others_each_at_its_own_lambda(tmp_path, capsys):
 def far_and_near(folder):
     """Three pairs: SLERP gains nothing, something, much over linear as the angle grows."""
     for job, (pivot, angles, slerp) in enumerate(
-        (("near", (0.0, 1.0), 1.0), ("mid", (10.0, 30.0), 1.4), ("far", (60.0,), 2.6))
+        (("near", (0.0, 1.2e-6, 1.0), 1.0), ("mid", (10.0, 30.0), 1.4), ("far", (60.0,), 2.6))
     ):
         one_run(folder, 2 * job, "slerp", 0.4, strengths(1.0, slerp, splits=("test",)), pivot=pivot, angles=angles)
         one_run(folder, 2 * job + 1, "linear", 0.4, strengths(1.0, 1.0, splits=("test",)), pivot=pivot, angles=angles)
