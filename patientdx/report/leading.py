@@ -60,10 +60,11 @@ def best_of(rows: Sequence[Row], runs: Sequence[Run]) -> Best:
 
 
 def functions(run: Run) -> dict[str, Metric]:
-    """The metrics of a run's task by the names that its rows use."""
+    """The metrics of a run's task by the names that its rows use; one that was not asked for (BERTScore) is none."""
     from patientdx.call import dotted
 
-    return {name: dotted(target) for name, target in run.config.get("task", {}).get("metrics", {}).items()}
+    named = run.config.get("task", {}).get("metrics", {})
+    return {name: dotted(target) for name, target in named.items() if name in run.own}
 
 
 def direction(run: Run, metric: str) -> bool | None:
