@@ -129,9 +129,8 @@ def write_answers(settings: Settings, asked: Plan, folder: Path) -> None:
     lines: list[dict[str, Any]] = []
     for (role, split), key in asked.keys.items():
         try:
-            said = (
-                _kept(settings, key).read_text(encoding="utf-8").split("\n")
-            )  # not splitlines: texts hold other line ends
+            # Not splitlines: an answer may hold line ends that JSON leaves as they are.
+            said = _kept(settings, key).read_text(encoding="utf-8").split("\n")
         except OSError:
             continue  # scores without their texts
         for i, line in zip(asked.rows[split], said, strict=False):

@@ -14,7 +14,10 @@ SEEN = "seen.json"  # of a model's folder
 
 
 def digest(example: Example) -> str:
-    """16 hexadecimal digits of the SHA-256 of what is asked, without worked examples where these stand apart."""
+    """16 hexadecimal digits of the SHA-256 of what is asked, without worked examples where these stand apart.
+
+    Whole texts, so that no digest can be turned back into one.
+    """
     asked = f"{example.record}\n{example.after}" if example.record or example.after else example.before
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
