@@ -179,10 +179,10 @@ def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
 def table(lines: Sequence[Mapping[str, Any]]) -> Table:
     """A line a model: as it is, with the heads moved, and what that changed. lines: as `Line.facts`."""
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("first parent", "model"):
-        shown.add_column(name, no_wrap=True)
-    numbers = ("accuracy", "loss", "accuracy,\nmoved", "loss,\nmoved", "largest change\nof a log p",
-               "weights\nthat differ", "layers\nundone")  # fmt: skip
+    shown.add_column("first\nparent", no_wrap=True)
+    shown.add_column("model", min_width=16)  # its names may break: the table fits into 80 columns
+    numbers = ("acc", "loss", "acc,\nmoved", "loss,\nmoved", "largest\nchange\nof a\nlog p", "weights\nthat\ndiffer",
+               "layers\nundone")  # fmt: skip
     for name in numbers:
         shown.add_column(name, justify="right")
     for line in lines:
@@ -193,7 +193,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> Table:
             differ, of = line["weights"]
             cells[5] = f"{100 * differ / of:.1f} %" if differ else "none"
         if line["undone"] is not None:
-            cells[6] = "{} of {}".format(*line["undone"])
+            cells[6] = "{}/{}".format(*line["undone"])
         shown.add_row(line["first"], line["name"], *cells)
     return shown
 

@@ -80,7 +80,7 @@ def test_hierarchical_merging_undoes_the_order_and_averaging_does_not_survive_it
     shown = permuted_heads.table(told)
     assert shown.row_count == len(lines) == 9
     cells = {column.header: list(column.cells) for column in shown.columns}
-    assert cells["weights\nthat differ"][list(lines).index(("base", "hierarchical, published"))] == "none"
+    assert cells["weights\nthat\ndiffer"][list(lines).index(("base", "hierarchical, published"))] == "none"
     assert cells["layers\nundone"][list(lines).index(("", "the second parent"))] == "–"
     second = lines["", "the second parent"].plain
     assert second.accuracy == np.mean([second.log_p[i].argmax() == right for i, right in enumerate(second.right)])
