@@ -98,8 +98,8 @@ def merge_table(merges: Sequence[Mapping[str, Any]]) -> Table:
 def precision_table(found: Sequence[Mapping[str, Any]], draws: Mapping[str, Any]) -> Table:
     """Size, speed and answers in each precision; differences are to the first."""
     first = found[0]
-    names = ("", "weights,\nMiB", "file,\nMiB", "peak,\nMiB", "load,\ns", "s a\nquestion", "ms a new\ntoken",
-             "accuracy", f"less {first['precision']}'s", "answers\nthat differ")  # fmt: skip
+    names = ("", "weights\nMiB", "file\nMiB", "peak\nMiB", "load\ns", "s a\nques-\ntion", "ms a\nnew\ntoken",
+             "accuracy", "less the\nfirst's", "answers\nthat\ndiffer")  # fmt: skip
     shown = _table("The merged model", names)
     right = np.array(first["right"])
     ids = np.arange(len(right))

@@ -48,7 +48,7 @@ def test_half_the_bits_are_half_the_bytes_and_the_answers_are_those_of_the_model
     shown = edge.precision_table(told, {"resamples": 200, "level": 0.95, "seed": 0})
     cells = {column.header.replace("\n", " "): list(column.cells) for column in shown.columns}
     assert cells[""] == ["float32", "bfloat16"]
-    assert cells["less float32's"][0] == "–"
+    assert cells["less the first's"][0] == "–"
     assert cells["answers that differ"][0] == "0 of 6"
     right = sum(a == b for a, b in zip(whole["chosen"], whole["right"], strict=True)) / 6
     assert cells["accuracy"][0].startswith(f"{right:.3f} [")
