@@ -110,7 +110,7 @@ def precision_table(found: Sequence[Mapping[str, Any]], draws: Mapping[str, Any]
         if one is not first:
             over = change(paired_difference(accuracy, chosen, np.array(first["chosen"]), right, ids, **draws))
         shown.add_row(
-            one["precision"].replace("_", " "), _mib(one["memory"]), _mib(one["file"]), _mib(one["peak"]),
+            one["precision"].replace("_", "\n"), _mib(one["memory"]), _mib(one["file"]), _mib(one["peak"]),
             f"{one['load']:.1f}", f"{one['questions']:.3f}", f"{1000 * one['token']:.1f}",
             f"{own.value:.3f} [{own.low:.3f}, {own.high:.3f}]", over,
             f"{int((chosen != np.array(first['chosen'])).sum())} of {len(chosen)}",
