@@ -99,7 +99,7 @@ def precision_table(found: Sequence[Mapping[str, Any]], draws: Mapping[str, Any]
     """Size, speed and answers in each precision; differences are to the first."""
     first = found[0]
     names = ("", "weights\nMiB", "file\nMiB", "peak\nMiB", "load\ns", "s a\nques-\ntion", "ms a\nnew\ntoken",
-             "accuracy", "less the\nfirst's", "answers\nthat\ndiffer")  # fmt: skip
+             "accuracy", "less the\nfirst's", "unlike\nthe\nfirst")  # fmt: skip
     shown = _table("The merged model", names)
     right = np.array(first["right"])
     ids = np.arange(len(right))
