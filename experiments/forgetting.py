@@ -85,7 +85,7 @@ class Curves:
     @property
     def models(self) -> Iterator[Model]:
         """All, parents first."""
-        yield from (self.base, self.domain_model)
+        yield from self.parents
         yield from (model for models in self.methods.values() for model in models)
 
     @property
@@ -129,10 +129,11 @@ class Curves:
 
     def kept(self, model: Model) -> float:
         """That mean."""
+        beyond = self.beyond
         share = {
             task: self.score(model, task, PILOT) / max(self.score(one, task, PILOT) for one in self.parents)
             for task in self.metrics
-            if task not in self.beyond
+            if task not in beyond
         }
         groups = [[share[task] for task in tasks if task in share] for tasks in ((self.domain,), self.general)]
         return float(np.mean([np.mean(group) for group in groups if group] or [0.0]))
@@ -214,7 +215,7 @@ def _line(name: str, found: Interval, block: Block, cell: str) -> Line:
 
 def others(found: Curves) -> Iterator[Table]:
     """Of each task that has several metrics all of them, for the parents and the λ chosen on pilot."""
-    models = [found.base, found.domain_model, *(found.chosen(method) for method in found.methods)]
+    models = [*found.parents, *(found.chosen(method) for method in found.methods)]
     for task in found.metrics:
         rows = [model.rows[task, TEST] for model in models]
         names = [name.removesuffix("_ci_low") for name in rows[0] if name.endswith("_ci_low")]
@@ -267,6 +268,7 @@ def notes(found: Curves, block: Block, said: Sequence[Line]) -> Iterator[str]:
     row, config = found.base.rows[found.domain, TEST], found.base.runs[found.domain].config
     rows = ", ".join(f"{task} {found.base.rows[task, TEST]['n']}" for task in found.metrics)
     length = {task: run.config["task"].get("new_tokens") for task, run in found.base.runs.items()}
+    beyond = found.beyond
     told = ", ".join(f"{task} {most}" for task, most in length.items() if most is not None)
     yield (
         f"Ours: base {row['base']}, domain model {row['pivot']}, {row['dtype']}; {TEST} rows: {rows}; "
@@ -276,10 +278,7 @@ def notes(found: Curves, block: Block, said: Sequence[Line]) -> Iterator[str]:
     yield (
         "* λ chosen on pilot by the mean of the domain's score and the general ones', each as a share of the better "
         "parent's."
-        + (
-            f" Neither parent is shown above 0 there in {', '.join(found.beyond)}, which has no say."
-            * bool(found.beyond)
-        )
+        + (f" Neither parent is shown above 0 there in {', '.join(beyond)}, which has no say." if beyond else "")
     )
     yield "Direction: whether our interval is on the side that the paper reports; unclear where it holds 0."
     yield from sources(block, said)

@@ -249,9 +249,9 @@ def verdict(found: Sequence[Found]) -> str:
     """The authors' direction over all that prune or align: averaging is not beaten. One model counts once."""
     others: list[Found] = []
     for one in found:
-        if one.over is not None and one.model.method in PRUNED_OR_ALIGNED:
-            same = (np.array_equal(one.model.right, other.model.right) for other in others)
-            others += [] if any(same) else [one]
+        asked = one.over is not None and one.model.method in PRUNED_OR_ALIGNED
+        if asked and not any(np.array_equal(one.model.right, other.model.right) for other in others):
+            others.append(one)
     better, worse = [one for one in others if one.above], [one for one in others if one.below]
     said = "opposite" if better else "same" if worse else "not shown"
     names = "" if not better else f" ({', '.join(one.model.title for one in better)})"

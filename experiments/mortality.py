@@ -38,10 +38,11 @@ def refuse_others(study: Study, alone: Study) -> None:
         row = next((row for row in run.rows if row["split"] == TEST), None)
         if row is None:
             raise Refusal(f"{run.folder} has no score on the {TEST} split.")
-        rows = {name: (patient, label) for name, (patient, label, _) in run.answers(row["role"], TEST).items()}
+        rows = {name: rest[:2] for name, rest in run.answers(row["role"], TEST).items()}
         return row["task"], row["dtype"], rows
 
-    if any(asked(run) != asked(study.runs[0]) for run in alone.runs):
+    own = asked(study.runs[0])
+    if any(asked(run) != own for run in alone.runs):
         raise Refusal(
             f"{alone.folder} has other questions, labels or another dtype than {study.folder}: one table shows one. "
             "Give the command of conf/pair the study's own task.*, seed, data and dtype, or take the folder away."

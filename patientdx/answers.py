@@ -21,6 +21,8 @@ from patientdx.scoring.prompts import Prompts
 from patientdx.settings import MERGED, Settings
 from patientdx.tabular import log_mass
 
+# Padded tokens of a batch on a GPU; on a CPU, too, where text is written: each new token reads all of the weights.
+TOGETHER = 16384
 SHORT = 256  # padded tokens of a batch of short questions on a CPU; longer ones are faster one at a time
 
 
@@ -94,7 +96,7 @@ def filled(settings: Settings, point: Point, clock: Clock) -> torch.nn.Module:
 
 def batch_tokens(settings: Settings, cpu: int = 1) -> int:
     """Padded tokens of a batch: as asked for, else `cpu` on a CPU, where 1 is one prompt at a time."""
-    return settings.batch_tokens or (cpu if session.accelerator(settings.device).device.type == "cpu" else 16384)
+    return settings.batch_tokens or (cpu if session.accelerator(settings.device).device.type == "cpu" else TOGETHER)
 
 
 def answer(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from patientdx import finetuning, session
-from patientdx.answers import Clock, batch_tokens, filled
+from patientdx.answers import TOGETHER, Clock, batch_tokens, filled
 from patientdx.checkpoint.locate import holds_patients
 from patientdx.checkpoint.patients import mark
 from patientdx.checkpoint.save import save
@@ -29,7 +29,6 @@ from patientdx.settings import Settings
 from patientdx.tasks.example import TaskData
 
 TEXTS = "answers.jsonl"  # of a run's folder
-TOGETHER = 16384  # padded tokens of a batch on a CPU, new ones counted: each new token reads all of the weights
 BERTSCORE = "bertscore"
 Judge = Callable[[int, str], Mapping[str, Sequence[float]]]
 

@@ -33,11 +33,12 @@ def after_prefix(model) -> Iterator[None]:
 
 
 def _attend(module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest):
-    if attention_mask is None and query.shape[2] == 1 and query.device.type == "cpu":
-        return _one(query, key, value, rest.get("scaling")), None
-    if attention_mask is not None or query.shape[2] == 1:
+    cpu, one = query.device.type == "cpu", query.shape[2] == 1
+    if attention_mask is not None or (one and not cpu):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
-    if query.device.type == "cpu":
+    if one:
+        return _one(query, key, value, rest.get("scaling")), None
+    if cpu:
         return _by_blocks(query, key, value, rest.get("scaling") or query.shape[-1] ** -0.5), None
     return _end_aligned(module, query, key, value, **rest)
 
