@@ -18,12 +18,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from patientdx import failure, pointers, results, sweep
-from patientdx.refusal import Refusal
-from patientdx.settings import Settings, parse
+from patientdx.cli import sweep, sweep_state
+from patientdx.core import redaction
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import store
+from patientdx.evaluation.config.settings import Settings, parse
 
 if TYPE_CHECKING:
-    from patientdx.pipeline import Outcome
+    from patientdx.evaluation.runner import Outcome
 
 RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -55,7 +57,7 @@ def attempt(cfg: DictConfig, job: HydraConf) -> int:
             score(cfg, settings, job)
         elif swept and sweep.leads():
             folder = sweep.folder_of(cfg, job.runtime.output_dir)
-            pointers.leave(folder, job.job.num, {"saved": True, "overrides": list(job.overrides.task)})
+            sweep_state.leave(folder, job.job.num, {"saved": True, "overrides": list(job.overrides.task)})
     except Exception as error:
         task = cfg.get("task", {})
         files = task.get("path") or ("path" in task and cfg.get("data"))
@@ -67,7 +69,7 @@ def attempt(cfg: DictConfig, job: HydraConf) -> int:
             sweep.leave_fault(folder, job.job.num, error, job.overrides.task, open_data=open_data)
         elif PROCESSES > 1 and refused:
             # All were refused alike. Whoever ends first has the others ended too: not before the word is out.
-            from patientdx import session
+            from patientdx.evaluation import session
 
             session.accelerator(str(cfg.device)).wait_for_everyone()
         return 2 if refused else 1
@@ -79,25 +81,25 @@ def complain(error: Exception, open_data: bool) -> None:
     if not isinstance(error, Refusal) and os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
     elif not isinstance(error, Refusal):
-        sweep.say("\n".join(failure.trace(error)))
-    sweep.say(failure.told(error, open_data=open_data))
+        sweep.say("\n".join(redaction.trace(error)))
+    sweep.say(redaction.told(error, open_data=open_data))
 
 
 def check(settings: Settings) -> None:
     """Refuse what cannot be scored before gigabytes are written."""
-    from patientdx import pipeline
+    from patientdx.evaluation import runner
 
-    pipeline.check(settings)
+    runner.check(settings)
 
 
 def save(settings: Settings) -> None:
     """Write the merged model, or say what that would take."""
-    from patientdx import saving
+    from patientdx.cli import save as saving
 
     if PROCESSES == 1:
         saving.save(settings)
         return
-    from patientdx import session
+    from patientdx.evaluation import session
 
     session.accelerator(settings.device)
     session.together(lambda: saving.save(settings, (RANK, PROCESSES)))
@@ -106,21 +108,21 @@ def save(settings: Settings) -> None:
 def score(cfg: DictConfig, settings: Settings, job: HydraConf) -> None:
     """Score the run's models on the task, and show what was found."""
     # Not at the top: a merge to disk starts without the libraries that run a model.
-    from patientdx.pipeline import run
+    from patientdx.evaluation.runner import run
 
     outcome = run(settings)
     if not sweep.leads():
         return
     overrides = list(job.overrides.task)
     if not outcome.reused:
-        results.write_json({"overrides": overrides}, outcome.folder / "command.json")
+        store.write_json({"overrides": overrides}, outcome.folder / "command.json")
     note = "found finished, nothing was computed again: " if outcome.reused else "written: "
     if job.mode == RunMode.MULTIRUN:
         folder = sweep.folder_of(cfg, job.runtime.output_dir)
         told = {"folder": outcome.folder.name, "reused": outcome.reused, "seconds": outcome.seconds}
-        pointers.leave(folder, job.job.num, told | {"overrides": overrides})
+        sweep_state.leave(folder, job.job.num, told | {"overrides": overrides})
         if sys.stdout.isatty():
-            note = f"{pointers.progress(folder)}. {note}"
+            note = f"{sweep_state.progress(folder)}. {note}"
     else:
         show(outcome)
     Console(soft_wrap=True, highlight=False, markup=False).print(f"{note}{outcome.folder}")
@@ -128,21 +130,22 @@ def score(cfg: DictConfig, settings: Settings, job: HydraConf) -> None:
 
 def show(outcome: Outcome) -> None:
     """A single run's tables on the terminal, and its pictures."""
-    from patientdx import graded_table, report
-    from patientdx.leakage.table import tables as leakage
-    from patientdx.search.table import table as search
+    from patientdx import reporting
+    from patientdx.reporting import graded_table
+    from patientdx.reporting.leakage import tables as leakage
+    from patientdx.reporting.search import table as search
 
     console = Console()
     yes_no = outcome.graded is None
-    models = [report.table(outcome.rows, title="\nModels")] if yes_no else graded_table.models(outcome.rows)
-    console.print(report.cohort(outcome.cohort), *models)
+    models = [reporting.table(outcome.rows, title="\nModels")] if yes_no else graded_table.models(outcome.rows)
+    console.print(reporting.cohort(outcome.cohort), *models)
     if outcome.search is not None:
         console.print(search(outcome.search))
     if outcome.clinical is not None:
-        console.print(report.evaluation(outcome.clinical))
-        report.write_evaluation(outcome.clinical, outcome.folder)
+        console.print(reporting.evaluation(outcome.clinical))
+        reporting.write_evaluation(outcome.clinical, outcome.folder)
     if outcome.probes is not None:
-        console.print(report.probes(outcome.probes))
+        console.print(reporting.probes(outcome.probes))
     if outcome.privacy is not None:
         console.print(leakage(outcome.privacy))
     if outcome.graded is not None:

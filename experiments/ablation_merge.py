@@ -18,8 +18,8 @@ from rich.table import Table
 from experiments.published import Block, Line, area, beside, change, published, relative, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Study, difference, last_sweep
+from patientdx.core.errors import Refusal
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
 
 AGAINST = "slerp"
 TEST = "test"

@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from experiments.measuring import measured
 from experiments.reading import FOLDER, OVERLAYS, by_name, made_by, reader, studies
-from patientdx import report
-from patientdx.report.runs import without_paths
-from patientdx.results import read_json
-from patientdx.whole import write_whole
+from patientdx import reporting
+from patientdx.core.atomic_io import write_whole
+from patientdx.evaluation.store import read_json
+from patientdx.reporting.runs import without_paths
 
-STYLE = Path(report.__file__).parent / "page" / "page.css"
+STYLE = Path(reporting.__file__).parent / "page" / "page.css"
 WIDTH = "160"  # letters of a line of a table
 
 

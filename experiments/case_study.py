@@ -23,11 +23,11 @@ from experiments.published import Line as PublishedLine
 from experiments.published import area, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, difference, last_sweep
-from patientdx.call import dotted
+from patientdx.core.errors import Refusal
+from patientdx.core.functions import dotted
+from patientdx.evaluation.store import hashed
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
-from patientdx.report.rows import model_name
-from patientdx.results import hashed
+from patientdx.reporting.rows import model_name
 from patientdx.tasks.example import TaskData
 
 TEST = "test"

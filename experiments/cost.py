@@ -23,9 +23,9 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from experiments.reading import show, studies
-from patientdx.refusal import Refusal
-from patientdx.report.runs import Run, Study, read
-from patientdx.results import read_json
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.store import read_json
+from patientdx.reporting.runs import Run, Study, read
 
 MODELS = Path(__file__).resolve().parents[1] / "conf" / "base_model"
 LARGER = {"7B": "mistral_7b_v0_1", "8B": "llama_3_1_8b"}

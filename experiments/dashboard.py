@@ -23,9 +23,9 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from patientdx.kinds import CHOICE
-from patientdx.leakage.table import ATTACKS
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.kinds.names import CHOICE
+from patientdx.reporting.leakage import ATTACKS
 
 REQUIREMENT = "wandb-workspaces==0.4.13"
 TASKS = Path(__file__).resolve().parents[1] / "conf" / "task"

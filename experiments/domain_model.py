@@ -24,19 +24,19 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from experiments.reading import show
-from patientdx import finetuning, seen, session
-from patientdx.checkpoint.hashes import content_hash
-from patientdx.checkpoint.locate import REPOSITORY, holds_patients
-from patientdx.checkpoint.patients import mark, marked
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.save import save
-from patientdx.finetune.build import Job, Trained
-from patientdx.opening import parents_of, recipe
-from patientdx.plan import asking_of
-from patientdx.refusal import Refusal
-from patientdx.results import read_json, write_json
-from patientdx.settings import Ingredients, Settings, parse
+from patientdx.checkpoints.identity import content_hash
+from patientdx.checkpoints.patient_mark import mark, marked
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.save import save
+from patientdx.checkpoints.source import REPOSITORY, holds_patients
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import contamination, finetuned, session
+from patientdx.evaluation.config.settings import Ingredients, Settings, parse
+from patientdx.evaluation.merge_inputs import parents_of, recipe
+from patientdx.evaluation.plan import asking_of
+from patientdx.evaluation.store import read_json, write_json
 from patientdx.tasks.example import Example
+from patientdx.training.build import Job, Trained
 
 log = logging.getLogger(__name__)
 STEM = "domain_model"
@@ -96,7 +96,7 @@ def training(settings: Settings) -> Job:
             f"task={settings.task_name}: what the model would be trained on is not open, and a model can give it away. "
             "Say save_patients=true: the folder is then marked as one that holds patients."
         )
-    return finetuning.job(settings, data, asking_of(settings, opened), {"parent": opened.hashes[0]})
+    return finetuned.job(settings, data, asking_of(settings, opened), {"parent": opened.hashes[0]})
 
 
 def written(settings: Settings, trained: Trained, folder: Path) -> str:
@@ -114,7 +114,7 @@ def facts(settings: Settings, trained: Trained, digest: str) -> dict[str, Any]:
     """What goes beside the weights: base, task, numbers, seconds, memory, the loss of every step."""
     data = session.task_data(settings.task)
     return {
-        "title": f"{finetuning.title(settings)} on {settings.task_name}",
+        "title": f"{finetuned.title(settings)} on {settings.task_name}",
         "base": settings.base.name,
         "task": {"name": settings.task_name, "fingerprint": data.fingerprint, **data.provenance},
         "sha256": digest,
@@ -125,7 +125,7 @@ def facts(settings: Settings, trained: Trained, digest: str) -> dict[str, Any]:
 def taught(settings: Settings) -> Iterator[Example]:
     """The examples that it is trained on."""
     data = session.task_data(settings.task)
-    yield from (data.examples[i] for i in finetuning.rows(settings.finetune, data))
+    yield from (data.examples[i] for i in finetuned.rows(settings.finetune, data))
 
 
 def there(folder: Path, job: Job) -> dict[str, Any] | None:
@@ -149,12 +149,12 @@ def contents(asked: argparse.Namespace) -> Iterator[str]:
     if told is None:
         tokens = sum(len(one.ids) for one in job.texts)
         log.info("training %s: %d texts, %d tokens a pass", settings.base.name, len(job.texts), tokens)
-        trained = finetuning.trained(settings, job)
+        trained = finetuned.trained(settings, job)
         told = facts(settings, trained, written(settings, trained, folder))
         write_json(told, folder / TRAINING)
-    seen.leave(folder, taught(settings))
+    contamination.leave(folder, taught(settings))
     losses = [loss for _, loss in told["train"]]
-    yield finetuning.cost(told["title"], told, None)
+    yield finetuned.cost(told["title"], told, None)
     yield f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last; base {settings.base.name}"
     yield f"sha256 {told['sha256']}"
     yield f"domain model: {folder}"

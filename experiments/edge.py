@@ -35,11 +35,11 @@ from experiments.measuring import arguments, given, kept
 from experiments.permuted_heads import asked_of
 from experiments.published import Block, Line, beside, change, published, sources
 from experiments.reading import show
-from patientdx.checkpoint.locate import REPOSITORY
+from patientdx.checkpoints.source import REPOSITORY
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.merge_inputs import recipe
 from patientdx.metrics.accuracy import accuracy
 from patientdx.metrics.bootstrap import interval, paired_difference
-from patientdx.opening import recipe
-from patientdx.refusal import Refusal
 
 USUAL = ("task=medical_qa", "task.limit=12", "splits=[test]", "clinical=false", "tracking=none")
 MERGES = ("linear", "task_arithmetic", "dare_ties", "della", "breadcrumbs", "hierarchical")

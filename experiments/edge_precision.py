@@ -24,17 +24,17 @@ import torch
 from torch import Tensor
 
 from experiments.permuted_heads import asked_of
-from patientdx import session
-from patientdx.answers import SHORT
-from patientdx.kinds import MULTIPLE_CHOICE
-from patientdx.opening import parents_of
-from patientdx.plan import asking_of
-from patientdx.refusal import Refusal
-from patientdx.scoring.generate import generate
-from patientdx.scoring.model import load_model
-from patientdx.scoring.options import OptionPrompts, score_options
-from patientdx.scoring.prompts import Prompts
-from patientdx.settings import Settings
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import session
+from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.inference import SHORT
+from patientdx.evaluation.kinds.names import MULTIPLE_CHOICE
+from patientdx.evaluation.merge_inputs import parents_of
+from patientdx.evaluation.plan import asking_of
+from patientdx.lm.generate import generate
+from patientdx.lm.load import load_model
+from patientdx.lm.multiple_choice import OptionPrompts, score_options
+from patientdx.lm.prompts import Prompts
 
 PRECISIONS = ("float32", "bfloat16", "int8", "int8_dynamic")
 

@@ -26,8 +26,8 @@ from experiments.fewshot_picture import draw
 from experiments.published import Block, Line, area, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, last_sweep
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import Interval
-from patientdx.refusal import Refusal
 
 ROLES = {"base": "base", "pivot": "domain model", "merged": "merged"}
 TEST, PICTURE = "test", "fewshot.png"

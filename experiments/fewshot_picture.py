@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patientdx.whole import write_whole
+from patientdx.core.atomic_io import write_whole
 
 if TYPE_CHECKING:
     from experiments.fewshot import Curves

@@ -25,8 +25,8 @@ from experiments.forgetting_picture import draw
 from experiments.published import Block, Line, area, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, drawn, last_sweep, refuse_shared_patients
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import Interval
-from patientdx.refusal import Refusal
 
 PILOT, TEST = "pilot", "test"
 PICTURE = "forgetting.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patientdx.whole import write_whole
+from patientdx.core.atomic_io import write_whole
 
 if TYPE_CHECKING:
     from experiments.forgetting import Curves, Model

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patientdx.checkpoint.hashes import BEHAVIOUR_FILES
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.write import write_safetensors
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.writer import write_safetensors
+from patientdx.core.errors import Refusal
 from patientdx.merge.schedule import layer_of
-from patientdx.refusal import Refusal
 
 _AXES = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "o_proj": 1}
 

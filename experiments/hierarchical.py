@@ -29,12 +29,12 @@ from experiments.hierarchical_picture import draw
 from experiments.published import Block, Cell, Line, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, last_sweep
+from patientdx.core.errors import Refusal
 from patientdx.merge.schedule import label, schedule
 from patientdx.metrics.accuracy import share
 from patientdx.metrics.bootstrap import Interval, interval, paired_difference
 from patientdx.metrics.paired import McNemar, mcnemar
-from patientdx.refusal import Refusal
-from patientdx.report import runs as reports
+from patientdx.reporting import runs as reports
 
 SPLIT = "test"
 NAMES = {

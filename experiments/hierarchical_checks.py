@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from experiments.published import change
 from experiments.study import Run
+from patientdx.core.errors import Refusal
 from patientdx.merge.schedule import schedule
 from patientdx.metrics.accuracy import share
 from patientdx.metrics.bootstrap import interval, paired_difference
-from patientdx.refusal import Refusal
 
 if TYPE_CHECKING:
     from experiments.hierarchical import Model
-    from patientdx.settings import Settings
+    from patientdx.evaluation.config.settings import Settings
 
 
 def identity(averages: Sequence[tuple[str, Run]], split: str, *, weights: bool) -> Iterator[str]:
@@ -103,7 +103,7 @@ def weights_agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     """In words, whether the merges of two composed configs have the same weights. Reads the parents of both."""
     from omegaconf import OmegaConf
 
-    from patientdx.settings import parse
+    from patientdx.evaluation.config.settings import parse
 
     different, elements = differing_weights(*(parse(OmegaConf.create(dict(config))) for config in (a, b)))
     return (
@@ -118,8 +118,8 @@ def differing_weights(a: Settings, b: Settings) -> tuple[int, int]:
     """
     import torch
 
+    from patientdx.evaluation.merge_inputs import recipe
     from patientdx.merge.curve import evaluate
-    from patientdx.opening import recipe
 
     found = [recipe(one.ingredients, one.weight, one.cache, adapt=True) for one in (a, b)]
     if found[0].groups != found[1].groups:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from patientdx.core.atomic_io import write_whole
 from patientdx.metrics.bootstrap import Interval
-from patientdx.whole import write_whole
 
 _KINDS = {  # Okabe and Ito's colours, as in the λ curve
     "parents": "#333333", "averaging": "#0072B2", "pruning": "#D55E00", "aligned heads": "#009E73", "other": "#AA4499",

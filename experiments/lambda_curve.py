@@ -18,9 +18,9 @@ from rich.table import Table
 from experiments.published import Block, Cell, Line, area, beside, change, published, relative, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, difference, last_sweep, refuse_shared_patients
+from patientdx.core.errors import Refusal
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
-from patientdx.report import choose
+from patientdx.reporting import choose
 
 METHODS = {"slerp": "SLERP", "linear": "linear"}
 NOT_RUN = "not run"

@@ -21,7 +21,7 @@ from rich.table import Table
 from experiments.published import MARKS, Block, published
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, last_sweep
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 ATTACK = "reference"  # the strongest with no more than the model and what it started from
 _NONE = "–"

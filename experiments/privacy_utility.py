@@ -24,12 +24,12 @@ from rich.table import Table
 
 from experiments.reading import command, folder, parser, show
 from experiments.study import Study, last_sweep, refuse_shared_patients
+from patientdx.core.atomic_io import write_whole
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
-from patientdx.report import choose
-from patientdx.search.private import doubled_pairs, exponents, first_stays, probabilities
-from patientdx.whole import write_whole
+from patientdx.reporting import choose
+from patientdx.selection.private import doubled_pairs, exponents, first_stays, probabilities
 
 EPSILONS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 _TEST, _PILOT, _INK, _GREY = "#0072B2", "#D55E00", "#333333", "#999999"  # Okabe and Ito's colours, as in the λ curve

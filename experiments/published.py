@@ -14,8 +14,8 @@ import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import Interval
-from patientdx.refusal import Refusal
 
 PAPER = Path(__file__).with_name("paper.yaml")
 MARKS = {"V": "stated by the authors", "S": "by a third-party summary, unchecked", "U": "found nowhere"}

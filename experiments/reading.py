@@ -13,9 +13,9 @@ from pathlib import Path
 import yaml
 from rich.console import Console, RenderableType
 
-from patientdx.refusal import Refusal
-from patientdx.report import origins
-from patientdx.report.runs import read
+from patientdx.core.errors import Refusal
+from patientdx.reporting import provenance
+from patientdx.reporting.runs import read
 
 FOLDER = Path(__file__).parent
 CONF = FOLDER.parent / "conf"
@@ -97,7 +97,7 @@ def made_by(folder: Path) -> str | None:
     runs, and where they did not keep what they were asked for.
     """
     try:
-        lines = origins.command(read(folder))
+        lines = provenance.command(read(folder))
     except Refusal:
         return None
     if len(lines) != 1:

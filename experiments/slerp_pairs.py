@@ -24,10 +24,10 @@ from rich.table import Table
 from experiments.published import area, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, last_sweep
+from patientdx.core.atomic_io import write_whole
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import Interval, replicates
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
-from patientdx.whole import write_whole
 
 TEST = "test"
 _SAME = 1e-4  # degrees: equal tensors have angles up to about 1e-6 by rounding, those that differ thousandths and more

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from patientdx.call import dotted
+from patientdx.core.errors import Refusal
+from patientdx.core.functions import dotted
 from patientdx.metrics.bootstrap import Interval, Metric, paired_difference, replicates
-from patientdx.refusal import Refusal
-from patientdx.report import choose
+from patientdx.reporting import choose
 
 Row = dict[str, Any]
 
@@ -30,7 +30,7 @@ class Run:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """One row a model and split, as in `patientdx.report`."""
+        """One row a model and split, as in `patientdx.reporting`."""
         return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))["rows"]
 
     @cached_property

@@ -20,9 +20,9 @@ from rich.table import Table
 from experiments.published import area, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Study, difference, last_sweep, refuse_shared_patients
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import Interval
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
 
 PILOT, TEST = "pilot", "test"
 

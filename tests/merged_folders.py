@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from patientdx.checkpoint.align import align
-from patientdx.checkpoint.locate import ModelSource
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.recipe import Recipe
+from patientdx.checkpoints.compatibility import align
+from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.source import ModelSource
 from patientdx.merge.slerp import slerp
 
 

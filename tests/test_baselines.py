@@ -16,14 +16,21 @@ import pytest
 import yaml
 from command_line import rows_of, settings
 
-from patientdx import answers, opening, session
-from patientdx.pipeline import run
-from patientdx.plan import plan
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import inference, merge_inputs, session
+from patientdx.evaluation.plan import plan
+from patientdx.evaluation.runner import run
 from patientdx.tasks.example import Features, Probe
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
-REMEMBERED = (opening.parents, opening.curves, session.prompts, session.reworded, session.fitted, session.live)
+REMEMBERED = (
+    merge_inputs.parents,
+    merge_inputs.curves,
+    session.prompts,
+    session.reworded,
+    session.fitted,
+    session.live,
+)
 BOTH = "baselines=[tabular_gbm,tabular_logistic]"
 NO_FEATURES = (
     "tabular_gbm: a tabular model is fitted on numbers, and task=mortality gives none. Leave model and baselines out, "
@@ -94,7 +101,7 @@ def make(give, tiny_base, tiny_pivot, tmp_path):
 def counted(monkeypatch) -> Counter:
     """How often a language model was asked, and a tabular one fitted."""
     count: Counter = Counter()
-    for module, name in ((answers, "score"), (session, "fit"), (session, "load_model"), (opening, "locate")):
+    for module, name in ((inference, "score"), (session, "fit"), (session, "load_model"), (merge_inputs, "locate")):
         original = getattr(module, name)
 
         def step(*args, counts=name, original=original, **kwargs):

@@ -1,4 +1,4 @@
-"""python -m patientdx.certify: what is known of a model before it leaves the house, and that it is still that model."""
+"""python -m patientdx.cli.certify: what is known of a model before it leaves the house, and that it is still that model."""
 
 import json
 import math
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from command_line import settings
 
-from patientdx.certify import FILE, PAGE, digest, main
-from patientdx.certify_page import LIMITS, page
-from patientdx.opening import parents
-from patientdx.pipeline import run
-from patientdx.saving import save
-from patientdx.verify import CANNOT_TELL, DIFFERS, IDENTICAL
+from patientdx.cli.certify import FILE, PAGE, digest, main
+from patientdx.cli.save import save
+from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL
+from patientdx.evaluation.merge_inputs import parents
+from patientdx.evaluation.runner import run
+from patientdx.reporting.certificate import LIMITS, page
 
 
 @pytest.fixture(scope="module")

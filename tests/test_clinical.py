@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from patientdx import clinical
-from patientdx.clinical import Scored, Wording, evaluate
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import clinical
+from patientdx.evaluation.clinical import Scored, Wording, evaluate
 from patientdx.metrics import bootstrap, calibration, paired, ranking, recalibration, threshold
 from patientdx.metrics.decision import decision_curve
-from patientdx.refusal import Refusal
 
 ROLES = ("merged", "base", "pivot", "tabular_gbm")
 

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from rich.console import Console
 from scipy.special import expit
 
-from patientdx.clinical import Scored, Wording, draw, evaluate, table
+from patientdx.evaluation.clinical import Scored, Wording, draw, evaluate, table
 
 ROLES = ("merged", "base", "tabular_gbm")
 

@@ -1,4 +1,4 @@
-"""python -m patientdx.compare: its numbers beside plain ones, its files, its picture, its words."""
+"""python -m patientdx.cli.compare: its numbers beside plain ones, its files, its picture, its words."""
 
 import csv
 import math
@@ -13,9 +13,9 @@ import torch
 from matplotlib.image import imread
 from rich.console import Console
 
-from patientdx import compare as program
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.compare import BLOCK, Row, Sums, cells, heatmaps, kind_of, main, measure, pooled, tables
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.cli import compare as program
+from patientdx.cli.compare import BLOCK, Row, Sums, cells, heatmaps, kind_of, main, measure, pooled, tables
 from patientdx.merge.slerp import slerp
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -299,7 +299,7 @@ def test_help_is_the_first_words_of_the_file(capsys):
 
 def test_the_command_starts_without_transformers(tiny_base, tiny_pivot, tmp_path):
     code = (
-        "import sys; from patientdx.compare import main; code = main(sys.argv[1:]); "
+        "import sys; from patientdx.cli.compare import main; code = main(sys.argv[1:]); "
         "print([name for name in ('transformers', 'accelerate') if name in sys.modules]); sys.exit(code)"
     )
     done = subprocess.run(

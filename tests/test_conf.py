@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.measuring import SCRIPTS
 from experiments.published import published
-from patientdx.call import dotted
-from patientdx.refusal import Refusal
-from patientdx.settings import Settings, parse
+from patientdx.core.errors import Refusal
+from patientdx.core.functions import dotted
+from patientdx.evaluation.config.settings import Settings, parse
 from patientdx.tracking import TrackingSettings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -185,12 +185,12 @@ def test_the_function_takes_the_keys(path):
     arguments |= dict.fromkeys(named & {"ancestor", "config", "name", "seed"}) if path.parent.name == "merge" else {}
     arguments |= dict.fromkeys(named & {"seed"}) if path.parent.name == "search" else {}
     if path.parent.name == "model":
-        assert node["_target_"] == f"patientdx.tabular.{path.stem}"
+        assert node["_target_"] == f"patientdx.training.tabular.{path.stem}"
     inspect.signature(function).bind(*SUPPLIED.get(path.parent.name, ()), **arguments)
     if path.parent.name == "merge":
         assert node["_target_"] == f"patientdx.merge.{path.stem}.{path.stem}"
     if path.parent.name == "search":
-        assert node["_target_"] == f"patientdx.search.{path.stem}.{path.stem}"
+        assert node["_target_"] == f"patientdx.selection.{path.stem}.{path.stem}"
     for label, metric in node.get("metrics", {}).items():
         assert callable(dotted(metric)), label
 
@@ -261,7 +261,7 @@ def test_a_study_is_in_the_list_and_says_how_it_is_read(path):
     table = (REPOSITORY / "experiments" / "README.md").read_text(encoding="utf-8")
     assert f"`python run.py experiment={path.stem}`" in table
     told = "\n".join(header(path))
-    assert (read_by(path) is not None) != (f"python -m patientdx.report outputs/{path.stem}" in told)
+    assert (read_by(path) is not None) != (f"python -m patientdx.reporting outputs/{path.stem}" in told)
 
 
 @pytest.mark.parametrize("path", [path for path in STUDIES if is_published(path)], ids=name_of)

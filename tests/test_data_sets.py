@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from patientdx.data_sets import fill
+from patientdx.evaluation.config.data_sets import fill
 
 
 def filled(task: dict, folder: Path | None) -> tuple[dict, list[str]]:

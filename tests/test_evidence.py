@@ -1,6 +1,6 @@
 """What a run says of its merge."""
 
-from patientdx.evidence import branches
+from patientdx.evaluation.results import branches
 
 
 def test_branches_count_where_a_method_chose_between_sphere_and_line_and_nowhere_else():

@@ -114,7 +114,7 @@ def test_any_other_error_keeps_its_place(faults):
     kept = json.loads((folder / "key/default/sweep/1.json").read_text())
     assert kept["failed"].endswith(": 'heart rate of the patient'")  # the synthetic hospital is open
     assert kept["traceback"][-1] == "KeyError"
-    assert any(line.startswith("patientdx/answers.py:") for line in kept["traceback"])
+    assert any(line.startswith("patientdx/evaluation/inference.py:") for line in kept["traceback"])
     assert str(folder) not in json.dumps(kept["traceback"])
 
 
@@ -130,7 +130,7 @@ def test_a_single_run_that_fails_has_its_place_and_code_1(faults):
     done = faults[1]["single"]
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("KeyError in tests/injected_faults.py:")
-    assert "patientdx/answers.py:" in done.stderr
+    assert "patientdx/evaluation/inference.py:" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -14,18 +14,19 @@ from command_line import ROOT, rows_of, settings, small, the_one
 from hydra import compose, initialize_config_dir
 from training_here import one_thread, train_here
 
-from patientdx import finetuning, saving, session
-from patientdx.checkpoint.locate import ModelSource, holds_patients, locate
-from patientdx.checkpoint.patients import MARK, mark
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.finetune import build
-from patientdx.finetune.texts import Text
+from patientdx.checkpoints.patient_mark import MARK, mark
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.source import ModelSource, holds_patients, locate
+from patientdx.cli import save
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import finetuned, session
+from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.merge_inputs import curves
+from patientdx.evaluation.plan import plan
+from patientdx.evaluation.runner import run
 from patientdx.merge.curve import evaluate
-from patientdx.opening import curves
-from patientdx.pipeline import run
-from patientdx.plan import plan
-from patientdx.refusal import Refusal
-from patientdx.settings import parse
+from patientdx.training import build
+from patientdx.training.texts import Text
 
 SHORT = ("finetune.examples=8", "finetune.epochs=2", "finetune.batch=4", "finetune.at_once=4", "finetune.patience=null",
          "finetune.learning_rate=5e-3")  # fmt: skip
@@ -141,7 +142,7 @@ def test_a_merge_is_trained_from_where_lambda_puts_it(tiny_base, tiny_pivot, tmp
                      f"cache={tmp_path}/cache")  # fmt: skip
     outcome = run(given)
     assert {row["method"] for row in outcome.rows} == {"slerp", "full(slerp λ=0.4) 8"}
-    start = Checkpoint(finetuning.start_of(given, here[0]))
+    start = Checkpoint(finetuned.start_of(given, here[0]))
     made = Checkpoint(the_one(tmp_path, "cache/finetuned/full-*"))
     assert list(made.tensors) == list(start.tensors)
     for name, curve in curves(given.ingredients, given.cache).items():
@@ -169,9 +170,9 @@ def test_a_model_of_closed_records_is_marked_and_does_not_get_out(tiny_base, tin
     small_save = [one for one in small(tiny_base, tiny_pivot) if not one.startswith("task.")]
     for parent in (adapter, f"base_model.source={copies[0]}"):
         with pytest.raises(Refusal, match=r"135m_instruct was trained on patients' records.*save_patients=true"):
-            saving.save(parsed(*small_save, *out, parent))
+            save.save(parsed(*small_save, *out, parent))
         assert not (tmp_path / "out").exists()
-    saving.save(parsed(*small_save, *out, adapter, "save_patients=true"))
+    save.save(parsed(*small_save, *out, adapter, "save_patients=true"))
     assert (tmp_path / "out" / MARK).is_file()
     give(open_data=True)
     run(settings(tiny_base, tiny_pivot, tmp_path, *FULL, adapter, cache))
@@ -209,9 +210,9 @@ def test_members_and_further_texts_can_be_given(tiny_base, tiny_pivot, tmp_path)
         assert answers[one.ids[-1]] == asked.data.examples[i].label
     asking = (asked.opened.checkpoints[0].folder, True, given.task, given.max_tokens)
     start = json.loads(point.job.start)
-    assert finetuning.job(given, asked.data, asking, start).key == point.job.key
+    assert finetuned.job(given, asked.data, asking, start).key == point.job.key
     canary = Text((1, 2, 3), 1)
-    more = finetuning.job(given, asked.data, asking, start, members=point.trained_on[:3], extra=[canary, canary])
+    more = finetuned.job(given, asked.data, asking, start, members=point.trained_on[:3], extra=[canary, canary])
     assert more.texts == (*point.job.texts[:3], canary, canary)
     assert more.key != point.job.key
 
@@ -243,7 +244,7 @@ def test_a_training_that_ends_badly_leaves_nothing_that_looks_finished(
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, f"cache={tmp_path}/cache")
     (job,) = (point.job for point in plan(given).points if point.job is not None)
     with pytest.raises(error, match=words):
-        finetuning.trained(given, job)
+        finetuned.trained(given, job)
     assert not build.place(job, given.cache).exists()
 
 
@@ -258,7 +259,7 @@ def test_what_training_itself_refuses_is_told_and_leaves_no_checkpoints(tiny_bas
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, f"cache={tmp_path}/cache")
     (job,) = (point.job for point in plan(given).points if point.job is not None)
     with pytest.raises(Refusal, match=r"^it cannot be\.$"):
-        finetuning.trained(given, job)
+        finetuned.trained(given, job)
     assert [one.suffix for one in (given.cache / "finetuned").iterdir()] == [".lock"]
 
 
@@ -293,7 +294,7 @@ def test_a_task_without_answers_to_choose_from_is_refused(tiny_base, tiny_pivot,
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA)
     data = session.task_data(given.task)
     with pytest.raises(Refusal, match=r"finetune=lora: task=mortality has no answers to teach"):
-        finetuning.rows(given.finetune, replace(data, kind="generate"))
+        finetuned.rows(given.finetune, replace(data, kind="generate"))
 
 
 def test_a_mark_goes_with_the_folder_that_a_source_names(tmp_path):
@@ -309,10 +310,10 @@ def test_a_mark_goes_with_the_folder_that_a_source_names(tmp_path):
 def test_the_cost_is_said_in_one_line_of_what_was_measured():
     facts = {"steps": 4, "tokens": 900, "seconds": 30.0, "peak_memory_bytes": 2_500_000_000,
              "peak_gpu_memory_bytes": None, "energy_joules": None}  # fmt: skip
-    assert finetuning.cost("lora(base)", facts, 0.5) == (
+    assert finetuned.cost("lora(base)", facts, 0.5) == (
         "lora(base): 4 steps, 900 tokens, 30.0 s (60 times the 0.50 s of merging), 2.50 GB of memory at its peak"
     )
     facts |= {"peak_gpu_memory_bytes": 10**9, "energy_joules": 7200.0}
-    assert finetuning.cost("it", facts, None).endswith(
+    assert finetuned.cost("it", facts, None).endswith(
         "30.0 s, 2.50 GB of memory at its peak, 1.00 GB of the GPU's, 2.00 Wh of the whole processor"
     )

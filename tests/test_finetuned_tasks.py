@@ -10,11 +10,11 @@ from command_line import ROOT, rows_of
 from hydra import compose, initialize_config_dir
 from training_here import one_thread, train_here
 
-from patientdx import finetuning, session
-from patientdx.pipeline import run
-from patientdx.plan import asking_of, plan
-from patientdx.refusal import Refusal
-from patientdx.settings import parse
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import finetuned, session
+from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.plan import asking_of, plan
+from patientdx.evaluation.runner import run
 
 TUNED = ("finetune=lora", "finetune.examples=6", "finetune.epochs=2", "finetune.batch=2", "finetune.patience=null",
          "finetune.learning_rate=5e-3", "parents=false", "baselines=[]")  # fmt: skip
@@ -183,7 +183,7 @@ def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
     with pytest.raises(
         Refusal, match=r"a question and its reference are longer than the model's context of 2048 tokens"
     ):
-        finetuning.job(asked, wordy, asking_of(asked, opened), start)
+        finetuned.job(asked, wordy, asking_of(asked, opened), start)
 
 
 def test_candidates_to_rank_are_no_answers(make):

@@ -6,14 +6,21 @@ from dataclasses import replace
 import pytest
 from benchmark_files import settings
 
-from patientdx import generated, opening, session
-from patientdx.generated import TEXTS
-from patientdx.pipeline import run
-from patientdx.plan import plan
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import generated, merge_inputs, session
+from patientdx.evaluation.generated import TEXTS
+from patientdx.evaluation.plan import plan
+from patientdx.evaluation.runner import run
 from patientdx.tasks import ifeval_rules
 
-REMEMBERED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+REMEMBERED = (
+    session.accelerator,
+    merge_inputs.parents,
+    merge_inputs.curves,
+    session.task_data,
+    session.prompts,
+    session.live,
+)
 PROMPTS = [
     (
         "Is the heart rate above the interval? Answer yes or no.",

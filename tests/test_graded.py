@@ -8,13 +8,20 @@ import pytest
 from benchmark_files import overrides, questions, settings
 from command_line import forked, rows_of, the_one
 
-from patientdx import opening, session
-from patientdx.kinds import only_yes_no
-from patientdx.pipeline import run
-from patientdx.plan import plan
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import merge_inputs, session
+from patientdx.evaluation.kinds.names import only_yes_no
+from patientdx.evaluation.plan import plan
+from patientdx.evaluation.runner import run
 
-REMEMBERED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+REMEMBERED = (
+    session.accelerator,
+    merge_inputs.parents,
+    merge_inputs.curves,
+    session.task_data,
+    session.prompts,
+    session.live,
+)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from patientdx.checkpoint.locate import REPOSITORY
-from patientdx.labels import labels, main
-from patientdx.refusal import Refusal
+from patientdx.checkpoints.source import REPOSITORY
+from patientdx.cli.labels import labels, main
+from patientdx.core.errors import Refusal
 
 
 def test_the_command_takes_what_run_takes(session_cache, tmp_path):
@@ -43,7 +43,7 @@ def test_the_command_says_what_it_wrote_and_what_is_wrong(session_cache, tmp_pat
 
 
 def test_the_command_runs_on_its_own(session_cache, tmp_path):
-    command = [sys.executable, "-m", "patientdx.labels", tmp_path, "task=mortality"]
+    command = [sys.executable, "-m", "patientdx.cli.labels", tmp_path, "task=mortality"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:3] == [

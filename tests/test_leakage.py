@@ -8,15 +8,15 @@ import pytest
 from command_line import settings
 from rich.console import Console
 
-from patientdx import session
-from patientdx.answers import Clock
-from patientdx.leakage import losses
-from patientdx.leakage.records import gathered_records
-from patientdx.leakage.table import summary, tables
-from patientdx.pipeline import run
-from patientdx.plan import plan
-from patientdx.refusal import Refusal
-from patientdx.tasks.records.synthetic import hospital
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import session
+from patientdx.evaluation.inference import Clock
+from patientdx.evaluation.leakage import losses
+from patientdx.evaluation.leakage.records import gathered_records
+from patientdx.evaluation.plan import plan
+from patientdx.evaluation.runner import run
+from patientdx.records.synthetic.hospital import hospital
+from patientdx.reporting.leakage import summary, tables
 
 SHORT = ("task.template=compact", "splits=[test]", "bootstrap.resamples=300")  # enough for seven tests at once
 TAUGHT = ("finetune=full", "finetune.loss=record", "finetune.epochs=15", "finetune.batch=16", "finetune.at_once=16",

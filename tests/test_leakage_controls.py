@@ -12,13 +12,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from patientdx.leakage.estimates import Bootstrap, LossSet, attack, leakage_test, reading
+from patientdx.lm.greedy import continuation
+from patientdx.lm.logprobs import token_losses
 from patientdx.metrics.ranking import auroc
 from patientdx.privacy import attacks
 from patientdx.privacy.canaries import continued, exposure
+from patientdx.privacy.estimates import Bootstrap, LossSet, attack, leakage_test, reading
 from patientdx.privacy.lira import halves, lira
-from patientdx.scoring.greedy import continuation
-from patientdx.scoring.loss import token_losses
 
 EACH, TOKENS, DRAWN = 20, 24, Bootstrap(resamples=200)
 SETS = ("train", "test", "reference", "elsewhere")

@@ -11,16 +11,25 @@ from benchmark_files import settings
 from rich.console import Console
 from sacrebleu.metrics import BLEU, CHRF
 
-from patientdx import graded_table, opening, report, session
-from patientdx.generated import TEXTS
-from patientdx.metrics.overlap import NUMBERS, compared
-from patientdx.pipeline import run
-from patientdx.refusal import Refusal
-from patientdx.report.groups import groups
-from patientdx.report.runs import read
-from patientdx.report.tables import models
+from patientdx import reporting
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import merge_inputs, session
+from patientdx.evaluation.generated import TEXTS
+from patientdx.evaluation.runner import run
+from patientdx.metrics.text_overlap import NUMBERS, compared
+from patientdx.reporting import graded_table
+from patientdx.reporting.groups import groups
+from patientdx.reporting.runs import read
+from patientdx.reporting.tables import models
 
-REMEMBERED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+REMEMBERED = (
+    session.accelerator,
+    merge_inputs.parents,
+    merge_inputs.curves,
+    session.task_data,
+    session.prompts,
+    session.live,
+)
 NAMES = (*NUMBERS, "cut_off")
 WRITTEN = [
     "The heart rate is 118 bpm.",
@@ -104,7 +113,7 @@ def test_models_are_compared_in_every_metric_and_by_section(outcome):
 def test_the_tables_of_a_run_and_of_a_sweep_show_every_metric_in_80_columns(make, outcome):
     own = lines(*graded_table.models(outcome.rows), *graded_table.tables(outcome.graded))
     wide = [row | {"role": f"finetuned_{i}", "method": "lora(base) 64"} for i, row in enumerate(outcome.rows)]
-    swept = lines(report.table([row | {"lambda": 0.45} for row in outcome.rows] * 3, title="a sweep"))
+    swept = lines(reporting.table([row | {"lambda": 0.45} for row in outcome.rows] * 3, title="a sweep"))
     for shown in (own, lines(*graded_table.models([*outcome.rows, *wide])), swept):
         assert all(any(name.split("_")[0] in line for line in shown) for name in NAMES)
         for row in outcome.rows:
@@ -123,7 +132,7 @@ def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(make, out
         assert own["rouge1"].mean() == pytest.approx(row["rouge1"])
         assert np.stack(own["bleu"]).shape == (5, 5)
         assert np.stack(own["chrf"]).shape == (5, 7)
-    best = report.best(outcome.rows, [outcome.folder])
+    best = reporting.best(outcome.rows, [outcome.folder])
     assert not any(metric == "length_ratio" for _, metric in best.bold)  # neither more nor less is better
     assert any("paired bootstrap" in note for note in best.notes)
     assert not any("could be compared" in note for note in best.notes)
@@ -152,4 +161,4 @@ def test_a_metric_by_another_name_is_refused(make, outcome):
     with pytest.raises(
         Refusal, match=r"task\.metrics names meteor; task=dialogue_to_section has rouge1, rouge2, rougeL, "
     ):
-        run(make("+task.metrics.meteor=patientdx.metrics.overlap.mean"))
+        run(make("+task.metrics.meteor=patientdx.metrics.text_overlap.mean"))

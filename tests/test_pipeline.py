@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 from command_line import rows_of, settings
 
-from patientdx import answers, opening, session
-from patientdx.pipeline import run
-from patientdx.plan import Point, plan
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import inference, merge_inputs, session
+from patientdx.evaluation.plan import Point, plan
+from patientdx.evaluation.runner import run
 
-SHARED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+SHARED = (
+    session.accelerator,
+    merge_inputs.parents,
+    merge_inputs.curves,
+    session.task_data,
+    session.prompts,
+    session.live,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +58,8 @@ def counted(monkeypatch) -> Counter:
     for name in ("load_model", "load_tokenizer", "tokenise"):
         watch(session, name)
     for name in ("content_hash", "locate"):
-        watch(opening, name)
-    watch(answers, "score")
+        watch(merge_inputs, name)
+    watch(inference, "score")
     original = session.Recipe.weight_of  # asked once for each tensor of a pass
     first = "model.embed_tokens.weight"
     monkeypatch.setattr(
@@ -107,11 +114,11 @@ def test_the_ends_are_the_parents_and_are_not_scored_again(make, counted, tmp_pa
 def test_an_end_scored_as_a_merge_is_the_parent(make, counted, tmp_path):
     """Without the short cut: the model at λ=1 of SLERP's own curve gives the pivot's scores bit for bit."""
     asked = make("merge=slerp", "lambda=1")
-    planned, clock = plan(asked), answers.Clock()
+    planned, clock = plan(asked), inference.Clock()
     parent = next(point for point in planned.points if point.role == "pivot")
     merge = Point("merged", "slerp", 1.0, {"merge": asked.merge.target}, asked.ingredients)
     first, second = (
-        answers.answer(asked, point, planned.tokens, planned.rows["test"], "", clock) for point in (merge, parent)
+        inference.answer(asked, point, planned.tokens, planned.rows["test"], "", clock) for point in (merge, parent)
     )
     assert np.array_equal(first, second)
     assert counted["write"] == 2  # two passes over the weights: neither was taken for the other
@@ -225,7 +232,7 @@ def test_scores_that_are_no_numbers_are_refused_and_not_kept(make, monkeypatch, 
         values[3, 1] = np.nan
         return list(range(len(rows))), values
 
-    monkeypatch.setattr(answers, "score", broken)
+    monkeypatch.setattr(inference, "score", broken)
     with pytest.raises(Refusal) as refused:
         run(make("dtype=float16"))
     assert str(refused.value) == (

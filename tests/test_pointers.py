@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patientdx import pointers
+from patientdx.cli import sweep_state
 
 
 @pytest.fixture
@@ -15,24 +15,24 @@ def begin(tmp_path):
     begun: list[Path] = []
 
     def started(jobs: int) -> Path:
-        begun.append(pointers.begin(tmp_path, jobs))
+        begun.append(sweep_state.begin(tmp_path, jobs))
         return begun[-1]
 
     yield started
     for folder in begun:
-        pointers.drop(folder)
+        sweep_state.drop(folder)
 
 
 def leave(folder: Path, job: int, *, reused: bool = False) -> None:
-    pointers.leave(folder, job, {"folder": f"result_{job}", "reused": reused, "seconds": {}})
+    sweep_state.leave(folder, job, {"folder": f"result_{job}", "reused": reused, "seconds": {}})
 
 
 def test_jobs_are_found_in_the_order_of_their_numbers(begin):
     folder = begin(12)
     for job in (11, 2, 10, 0):
         leave(folder, job)
-    assert list(pointers.left(folder)) == [0, 2, 10, 11]
-    assert pointers.jobs(folder) == 12
+    assert list(sweep_state.left(folder)) == [0, 2, 10, 11]
+    assert sweep_state.jobs(folder) == 12
 
 
 def test_what_is_published_replaces_the_last_and_is_all_that_is_there(begin, tmp_path):
@@ -40,14 +40,14 @@ def test_what_is_published_replaces_the_last_and_is_all_that_is_there(begin, tmp
         folder = begin(jobs)
         for job in range(jobs):
             leave(folder, job)
-        assert pointers.publish(folder, tmp_path) == tmp_path / "sweep"
+        assert sweep_state.publish(folder, tmp_path) == tmp_path / "sweep"
         assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == [f"{job}.json" for job in range(jobs)]
     assert list((tmp_path / ".sweeps").iterdir()) == []
 
 
 def _until_killed(study: Path, ready) -> None:
-    folder = pointers.begin(study, 3)
-    pointers.leave(folder, 0, {"refused": "no"})
+    folder = sweep_state.begin(study, 3)
+    sweep_state.leave(folder, 0, {"refused": "no"})
     ready.set()
     os.read(os.pipe()[0], 1)  # for ever
 
@@ -58,9 +58,9 @@ def test_a_sweep_that_runs_is_left_alone_and_a_killed_one_is_cleared(begin, tmp_
     running = context.Process(target=_until_killed, args=(tmp_path, ready))
     running.start()
     assert ready.wait(60)
-    (theirs,) = (path for path in pointers.running(tmp_path).iterdir() if path.is_dir())
+    (theirs,) = (path for path in sweep_state.running(tmp_path).iterdir() if path.is_dir())
     assert begin(2) != theirs
-    assert pointers.left(theirs) == {0: {"refused": "no"}}
+    assert sweep_state.left(theirs) == {0: {"refused": "no"}}
     running.kill()
     running.join()
     begin(2)
@@ -71,12 +71,12 @@ def test_a_sweep_that_runs_is_left_alone_and_a_killed_one_is_cleared(begin, tmp_
 def test_progress_counts_jobs_and_guesses_the_rest(begin):
     folder = begin(4)
     began = (folder / "jobs.txt").stat().st_mtime
-    assert pointers.progress(folder) == "0 of 4 jobs done"
+    assert sweep_state.progress(folder) == "0 of 4 jobs done"
     leave(folder, 0, reused=True)
-    assert pointers.progress(folder) == "1 of 4 jobs done"  # nothing was worked on yet: no guess
+    assert sweep_state.progress(folder) == "1 of 4 jobs done"  # nothing was worked on yet: no guess
     leave(folder, 1)
-    assert pointers.progress(folder, began + 180) == "2 of 4 jobs done, at most about 6 min left"
-    assert pointers.progress(folder, began + 18000) == "2 of 4 jobs done, at most about 10.0 h left"
+    assert sweep_state.progress(folder, began + 180) == "2 of 4 jobs done, at most about 6 min left"
+    assert sweep_state.progress(folder, began + 18000) == "2 of 4 jobs done, at most about 10.0 h left"
     for job in (2, 3):
         leave(folder, job)
-    assert pointers.progress(folder) == "4 of 4 jobs done"
+    assert sweep_state.progress(folder) == "4 of 4 jobs done"

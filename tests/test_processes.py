@@ -105,5 +105,5 @@ def test_what_fails_in_one_process_fails_in_both():
     refused, failed = said[0].splitlines()
     assert refused == "0 Refusal one prompt does not fit"
     # What the other process's error says stays there: it may quote a record.
-    assert failed.startswith("0 RuntimeError another process failed: KeyError in patientdx/session.py:")
+    assert failed.startswith("0 RuntimeError another process failed: KeyError in patientdx/evaluation/session.py:")
     assert "a fault of ours" not in failed

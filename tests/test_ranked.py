@@ -14,14 +14,21 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 
 import run as door
-from patientdx import opening, ranked, session
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import merge_inputs, ranked, session
+from patientdx.evaluation.plan import plan
+from patientdx.evaluation.runner import run
+from patientdx.lm.binary import Scores
 from patientdx.metrics.retrieval import per_query
-from patientdx.pipeline import run
-from patientdx.plan import plan
-from patientdx.refusal import Refusal
-from patientdx.scoring.choice import Scores
 
-REMEMBERED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+REMEMBERED = (
+    session.accelerator,
+    merge_inputs.parents,
+    merge_inputs.curves,
+    session.task_data,
+    session.prompts,
+    session.live,
+)
 MEAN = "patientdx.metrics.retrieval.mean_over_queries"
 SMALL = (
     "task=record_search",

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from command_line import forked, small
 
-from patientdx.tasks.records.synthetic import hospital
+from patientdx.records.synthetic.hospital import hospital
 
 RANGE = "0 is the base model and 1 the pivot model."
 NEITHER = "Use more stays, another seed, other task.fractions, or a larger task.limit."

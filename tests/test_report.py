@@ -9,10 +9,10 @@ from matplotlib import colors
 from matplotlib.image import imread
 from rich.console import Console
 
-from patientdx.clinical import Scored, evaluate
-from patientdx.metrics.answering import Wording, wording_spread
-from patientdx.refusal import Refusal
-from patientdx.report import choose, cohort, evaluation, lambda_curve, probes, table, write_csv, write_evaluation
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.clinical import Scored, evaluate
+from patientdx.metrics.prompt_variants import Wording, wording_spread
+from patientdx.reporting import choose, cohort, evaluation, lambda_curve, probes, table, write_csv, write_evaluation
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 

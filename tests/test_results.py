@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patientdx import results
-from patientdx.refusal import Refusal
-from patientdx.results import (
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import store as results
+from patientdx.evaluation.store import (
     Store,
     fingerprint,
     hashed,

@@ -11,9 +11,9 @@ import pytest
 from command_line import launch, rows_of, small, the_one
 from tracked_runs import final_state, log_records, run_record
 
+from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.mortality import load
-from patientdx.tasks.records.synthetic import hospital
 
 LETTERS = 16  # of a record, in a row: enough to be no accident
 

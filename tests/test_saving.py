@@ -10,8 +10,8 @@ import yaml
 from command_line import ROOT, environment, forked, launch, small, the_one
 from merged_folders import recipe_of, tree
 
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.save import save
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.save import save
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_sweep_saves_each_of_its_points(others, place):
 def test_a_saved_merge_is_verified(merged, place, session_cache):
     del merged
     done = subprocess.run(
-        [sys.executable, "-m", "patientdx.verify", str(place / "merged")],
+        [sys.executable, "-m", "patientdx.cli.verify", str(place / "merged")],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -149,6 +149,6 @@ def test_a_merge_to_disk_starts_without_a_model_library(place, merge_only):
     done = launch(place, *merge_only, "save=light", program=(sys.executable, "-X", "importtime"))
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert {"torch", "hydra", "patientdx.saving"} <= imported
+    assert {"torch", "hydra", "patientdx.cli.save"} <= imported
     heavy = {"transformers", "accelerate", "scipy", "sklearn", "wandb", "duckdb", "pandas", "matplotlib"}
     assert imported & heavy == set()

@@ -15,17 +15,18 @@ import yaml
 from command_line import ROOT, forked, rows_of, settings, small, the_one
 from hydra import compose, initialize_config_dir
 
-from patientdx import searching, session
-from patientdx.call import Call
+from patientdx.core.errors import Refusal
+from patientdx.core.functions import Call
+from patientdx.evaluation import session
+from patientdx.evaluation.config.search import Search
+from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.runner import run
+from patientdx.evaluation.store import Store
+from patientdx.lm.binary import Scores
 from patientdx.metrics.ranking import auroc
-from patientdx.metrics.winner import winner
-from patientdx.pipeline import run
-from patientdx.refusal import Refusal
-from patientdx.results import Store
-from patientdx.scoring.choice import Scores
-from patientdx.search.pilot import Candidate, Choice, Pilot
-from patientdx.search.request import Search
-from patientdx.settings import parse
+from patientdx.metrics.selection_bias import winner
+from patientdx.selection import find_weight
+from patientdx.selection.pilot import Candidate, Choice, Pilot
 
 WEIGHTS = [0.0, 0.25, 0.5, 0.75, 1.0]
 POINTS = f"search.points={WEIGHTS}".replace(" ", "")
@@ -212,7 +213,7 @@ def test_a_recipe_that_gives_the_weight_is_refused(tmp_path):
 
 
 def test_a_pilot_of_one_class_is_refused_before_scoring(pair, tmp_path, monkeypatch):
-    monkeypatch.setattr("patientdx.answers.score", None)
+    monkeypatch.setattr("patientdx.evaluation.inference.score", None)
     few = ["search=grid", "task.synthetic.stays=12", "task.fractions={train: 0.1, pilot: 0.1, test: 0.8}"]
     with pytest.raises(Refusal, match="pilot"):
         run(settings(*pair, tmp_path / "outputs", *few, "splits=[test]"))
@@ -231,11 +232,11 @@ def follower(monkeypatch):
             return value
         return box.get(timeout=20)
 
-    monkeypatch.setattr(searching.session, "agreed", agreed)
+    monkeypatch.setattr(find_weight.session, "agreed", agreed)
 
     def both(lead, answers):
         with ThreadPoolExecutor(1) as other:
-            follows = other.submit(searching._followed, answers)
+            follows = other.submit(find_weight._followed, answers)
             ends = []
             for one in (lead, follows.result):
                 try:
@@ -249,15 +250,15 @@ def follower(monkeypatch):
 
 def led(pilot, points) -> Choice:
     """The grid's choice as the first process makes it."""
-    call = Call("patientdx.search.grid.grid", json.dumps({"points": points}))
-    return searching._led(SimpleNamespace(search=Search("grid", call, 0.0, 1.0), seed=0), pilot)
+    call = Call("patientdx.selection.grid.grid", json.dumps({"points": points}))
+    return find_weight._led(SimpleNamespace(search=Search("grid", call, 0.0, 1.0), seed=0), pilot)
 
 
 def asking(answers) -> Pilot:
     """A pilot whose questions every process hears."""
 
     def score(candidate, rows):
-        searching.session.agreed(("score", candidate, rows))
+        find_weight.session.agreed(("score", candidate, rows))
         return answers(candidate, rows)
 
     return Pilot([0, 1, 0, 1], [0, 1, 2, 3], auroc, score)

@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import open_dict
 
-from patientdx.call import Call, dotted
-from patientdx.refusal import Refusal
-from patientdx.settings import Settings, parse
+from patientdx.core.errors import Refusal
+from patientdx.core.functions import Call, dotted
+from patientdx.evaluation.config.settings import Settings, parse
 
 CONF = Path(__file__).parents[1] / "conf"
 RANGE = "0 is the base model and 1 the pivot model."
@@ -275,7 +275,7 @@ def test_a_package_that_is_not_installed_is_not_taken_for_a_wrong_name(tmp_path,
 
 @pytest.mark.parametrize("value", [True, 3, "x", [1, 2]])
 def test_a_call_gives_its_arguments(value):
-    call = Call("patientdx.settings.Call", json.dumps({"arguments": value}))
+    call = Call("patientdx.evaluation.config.settings.Call", json.dumps({"arguments": value}))
     assert call("patientdx.x").arguments == value
 
 

@@ -5,8 +5,8 @@ import inspect
 import pytest
 from test_settings import composed, faults
 
-from patientdx.refusal import Refusal
-from patientdx.settings import parse
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.config.settings import parse
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
 
@@ -60,7 +60,7 @@ def test_tabular_models(words, names, needed):
 def test_a_tabular_model_alone_takes_its_keys_and_leaves_those_of_a_merge_out_of_its_record():
     settings = parse(composed("model=tabular_gbm", "model.max_iter=7"))
     ((_, call),) = settings.baselines
-    assert (call.target, call.given["max_iter"]) == ("patientdx.tabular.tabular_gbm", 7)
+    assert (call.target, call.given["max_iter"]) == ("patientdx.training.tabular.tabular_gbm", 7)
     assert settings.weight is None
     assert settings.composed["model"]["max_iter"] == 7
     assert not {"merge", "lambda", "base_model", "pivot_model", "dtype", "scoring"} & settings.composed.keys()

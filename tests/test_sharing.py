@@ -10,10 +10,18 @@ from command_line import ROOT, settings
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-from patientdx import opening, ordering, session
-from patientdx.pipeline import run
+from patientdx.cli import sweep_order
+from patientdx.evaluation import merge_inputs, session
+from patientdx.evaluation.runner import run
 
-SHARED = (session.accelerator, opening.parents, opening.curves, session.task_data, session.prompts, session.live)
+SHARED = (
+    session.accelerator,
+    merge_inputs.parents,
+    merge_inputs.curves,
+    session.task_data,
+    session.prompts,
+    session.live,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +59,7 @@ def counted(monkeypatch) -> Counter:
     monkeypatch.setattr(session, "load_model", loaded)
     watch(session, "load_model")
     watch(session, "tokenise")
-    watch(opening, "locate")
+    watch(merge_inputs, "locate")
     original = session.Recipe.weight_of  # asked once for each tensor of a pass
 
     def weight_of(self, name: str) -> float:
@@ -65,7 +73,7 @@ def counted(monkeypatch) -> Counter:
 def jobs(*words: str) -> list[list[str]]:
     """The jobs of a sweep over these overrides, as they run."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        found = ordering.parsed(ordering.ordered(words))
+        found = sweep_order.parsed(sweep_order.ordered(words))
         return BasicSweeper.split_arguments(found, None)[0]
 
 
@@ -86,7 +94,7 @@ def test_a_product_of_everything_loads_each_thing_once(tiny_base, tiny_pivot, ma
     assert counted["locate"] == 4
     assert counted["tokenise"] == 4  # two tasks by two bases
     assert session.task_data.cache_info().misses == 2
-    assert opening.curves.cache_info().misses == 6  # two methods and the pair of parents, for each base
+    assert merge_inputs.curves.cache_info().misses == 6  # two methods and the pair of parents, for each base
     # For each base 2 methods x 2 λ, each filled once for both tasks; and in the first job of each task the parents,
     # after which the second task fills the first point anew: 4 + 2 x 2 + 1.
     assert counted["fill"] == 2 * 9

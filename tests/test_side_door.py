@@ -22,9 +22,9 @@ import pyarrow.parquet
 import pytest
 from command_line import forked, small, the_one
 
-from patientdx import certify
+from patientdx.cli import certify
+from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.mortality import load
-from patientdx.tasks.records.synthetic import hospital
 
 MARK = "zqvwx"  # followed by a number for each column, as in zqvwx07
 SAME = {"icd_code": f"{MARK}00"}  # what tables are joined by has one mark in all

@@ -12,9 +12,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
 
-from patientdx import pointers, sweep
-from patientdx.refusal import Refusal
-from patientdx.sweep import SweepSummary, close, leave_fault
+from patientdx.cli import sweep, sweep_state
+from patientdx.cli.sweep import SweepSummary, close, leave_fault
+from patientdx.core.errors import Refusal
 
 CONF = str(Path(__file__).parents[1] / "conf")
 
@@ -45,7 +45,7 @@ def start(tmp_path, monkeypatch):
             words = (f"output={tmp_path}", "name=study", *words)
             config = composed(words)
             SweepSummary().on_multirun_start(config)
-        return pointers.running(tmp_path / "study") / config.hydra.overrides.hydra[-1].rpartition("/")[2]
+        return sweep_state.running(tmp_path / "study") / config.hydra.overrides.hydra[-1].rpartition("/")[2]
 
     yield started
     close()
@@ -168,11 +168,11 @@ def test_a_new_sweep_replaces_the_last_one_at_its_end_but_not_its_results(start,
     finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
     leave_fault(study / "sweep", 1, REFUSED, [], open_data=True)
     folder = start("lambda=0.3")
-    assert pointers.left(study / "sweep").keys() == {0, 1}
+    assert sweep_state.left(study / "sweep").keys() == {0, 1}
     finish(study, 2, [*point(0.3, 0.6, 0.6), *PARENTS])
-    pointers.leave(folder, 0, json.loads((study / "sweep/2.json").read_text()))
+    sweep_state.leave(folder, 0, json.loads((study / "sweep/2.json").read_text()))
     assert close() == 0
-    assert pointers.left(study / "sweep").keys() == {0}
+    assert sweep_state.left(study / "sweep").keys() == {0}
     assert (study / "result_0/metrics.json").is_file()
     with (study / "sweep.csv").open() as file:
         assert {row["lambda"] for row in csv.DictReader(file)} == {"0.0", "0.3", "1.0"}
@@ -225,7 +225,7 @@ def test_what_cannot_be_left_on_a_full_disk_is_told_all_the_same(start, study, m
     def full(*given):
         raise Refusal("cannot be written")
 
-    monkeypatch.setattr(pointers, "write_json", full)
+    monkeypatch.setattr(sweep_state, "write_json", full)
     leave_fault(folder, 1, FAILED, [], open_data=True)
     assert close() == 1
     assert "run 1 failed: KeyError in an unknown place: 'heart rate'\n" in capsys.readouterr().out

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
-from patientdx.tabular import fit, log_mass, tabular_gbm, tabular_logistic
+from patientdx.training.tabular import fit, log_mass, tabular_gbm, tabular_logistic
 
 MODELS = {"tabular_gbm": tabular_gbm, "tabular_logistic": tabular_logistic}
 

@@ -17,8 +17,8 @@ from tracked_runs import final_state, log_records, run_id_of
 from wandb_server import wandb_server
 
 from experiments import dashboard
-from patientdx.evidence import NAMES
-from patientdx.report.__main__ import main as report_command
+from patientdx.cli.report import main as report_command
+from patientdx.evaluation.results import NAMES
 from patientdx.tracking import wandb_run
 
 COLUMNS = {title for axes in wandb_run.AXES.values() for title in axes}

@@ -1,4 +1,4 @@
-"""python -m patientdx.verify: says whether a folder is the merge it claims to be, and believes no checksum."""
+"""python -m patientdx.cli.verify: says whether a folder is the merge it claims to be, and believes no checksum."""
 
 import hashlib
 import json
@@ -13,16 +13,16 @@ from merged_folders import recipe_of, sources
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from patientdx.call import Call
-from patientdx.checkpoint.locate import REPOSITORY, ModelSource
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.save import save
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.save import save
+from patientdx.checkpoints.source import REPOSITORY, ModelSource
+from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, main
+from patientdx.core.functions import Call
+from patientdx.evaluation.config.settings import Ingredients
+from patientdx.evaluation.merge_inputs import parents
+from patientdx.evaluation.merge_inputs import recipe as recipe_with
 from patientdx.merge.schedule import schedule
 from patientdx.merge.ties import ties
-from patientdx.opening import parents
-from patientdx.opening import recipe as recipe_with
-from patientdx.settings import Ingredients
-from patientdx.verify import CANNOT_TELL, DIFFERS, IDENTICAL, main
 
 NAME = "model.layers.1.mlp.up_proj.weight"
 TITLE = "slerp λ=0.4 of instruct and numeric"
@@ -263,7 +263,7 @@ def test_what_cannot_be_asked_is_refused(folder, tmp_path, capsys):
 
 def test_the_command_ends_with_the_verdict(folder):
     def ended():
-        command = [sys.executable, "-m", "patientdx.verify", str(folder)]
+        command = [sys.executable, "-m", "patientdx.cli.verify", str(folder)]
         return subprocess.run(command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=300)
 
     done = ended()

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from patientdx import session
-from patientdx.finetune import build
-from patientdx.finetune.train import train
+from patientdx.evaluation import session
+from patientdx.training import build
+from patientdx.training.train import train
 
 
 def train_here(patch: pytest.MonkeyPatch) -> list:

@@ -26,7 +26,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from patientdx.checkpoint.locate import REPOSITORY
+from patientdx.checkpoints.source import REPOSITORY
 from patientdx.tasks.ifeval import read_prompt
 from patientdx.tasks.ifeval_rules import loose, strict
 from patientdx.tasks.item_files import rows

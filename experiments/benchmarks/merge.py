@@ -54,9 +54,9 @@ from experiments.benchmarks.merge_table import (
 )
 from experiments.benchmarks.merge_tasks import TASKS, Task, slerp
 from experiments.benchmarks.merge_watch import Watched, watch
-from patientdx.checkpoint.locate import REPOSITORY
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.refusal import Refusal
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.source import REPOSITORY
+from patientdx.core.errors import Refusal
 
 SWEEP = [number / 10 for number in range(POINTS)]
 FURTHER = [0.15, 0.25, 0.35, 0.45, 0.55]

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.recipe import Recipe
+from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.core.threads import workers
 from patientdx.merge.curve import evaluate
 from patientdx.merge.slerp import slerp
-from patientdx.workers import workers
 
 
 def main(argv: list[str]) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patientdx.checkpoint.read import TensorHeader
-from patientdx.checkpoint.write import write_safetensors
+from patientdx.checkpoints.reader import TensorHeader
+from patientdx.checkpoints.writer import write_safetensors
 
 SIGMA, NOISE = 0.02, 0.35
 MODELS = ("ancestor", "base", "pivot")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 
 @dataclass(frozen=True)

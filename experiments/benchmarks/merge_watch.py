@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 EVERY = 0.02  # seconds between two looks
 WRITES = 1 << 20  # bytes: more than a command writes before it writes weights

@@ -24,7 +24,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from patientdx.checkpoint.locate import REPOSITORY, ModelSource, locate
+from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
 from patientdx.tasks import medmcqa, medqa, mmlu_medical, pubmedqa
 from patientdx.tasks.example import TaskData
 

@@ -24,10 +24,10 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import apply_template
 
 from experiments.benchmarks.machine import processor
-from patientdx.scoring.model import load_model, load_tokenizer
-from patientdx.scoring.options import score_options, tokenise_options
+from patientdx.lm.load import load_model, load_tokenizer
+from patientdx.lm.multiple_choice import score_options, tokenise_options
 
-SHORT = 256  # as patientdx.answers has it, which cannot be imported here
+SHORT = 256  # as patientdx.evaluation.inference has it, which cannot be imported here
 
 
 def ours(model, tokenizer, items: Sequence[dict[str, Any]]) -> np.ndarray:

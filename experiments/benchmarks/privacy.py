@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.benchmarks.machine import machine
-from patientdx.checkpoint.locate import REPOSITORY, ModelSource, locate
+from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
+from patientdx.lm.load import load_model, load_tokenizer
+from patientdx.lm.logprobs import log_probabilities, token_losses
 from patientdx.privacy.attacks import min_k, min_k_pp
-from patientdx.scoring.loss import log_probabilities, token_losses
-from patientdx.scoring.model import load_model, load_tokenizer
 from patientdx.tasks import mortality
 
 TARGET = 1.3

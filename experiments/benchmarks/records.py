@@ -37,8 +37,8 @@ import pyarrow.parquet
 
 from experiments.benchmarks.machine import machine
 from experiments.benchmarks.merge_watch import Watched, watch
-from patientdx.checkpoint.locate import REPOSITORY
-from patientdx.refusal import Refusal
+from patientdx.checkpoints.source import REPOSITORY
+from patientdx.core.errors import Refusal
 
 UNREAD = 44  # chart rows an hour that nothing reads: with them there are as many a stay as in MIMIC-IV
 ROWS_PER_STAY = 6_500  # or somewhat more: rows for each stay of 54 h or more, those of the shorter ones included

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from patientdx.tasks.records import items
+from patientdx.records import concepts
 
 WINDOW, GAP = 48, 6
 
@@ -68,7 +68,7 @@ def charted(root: Path, stays: pd.DataFrame) -> pd.DataFrame:
     chart = _read(root, "icu/chartevents", ["stay_id", "charttime", "itemid", "valuenum"], ["charttime"])
     chart = chart.merge(stays[["stay_id", "intime", "prediction_time"]], on="stay_id")
     chart = chart[(chart["charttime"] >= chart["intime"]) & (chart["charttime"] < chart["prediction_time"])]
-    dictionary = pd.DataFrame([vars(item) for item in items.items()])
+    dictionary = pd.DataFrame([vars(item) for item in concepts.items()])
     chart = chart.merge(dictionary, on="itemid")
     chart["value"] = chart["valuenum"] * chart["scale"] + chart["offset"]
     chart = chart[(chart["value"] >= chart["minimum"]) & (chart["value"] <= chart["maximum"])]
@@ -90,7 +90,7 @@ def events(root: Path, stays: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Se
         rows = rows.merge(stays[["stay_id", "intime", "prediction_time"]], on="stay_id")
         rows = rows[(rows["starttime"] >= rows["intime"]) & (rows["starttime"] < rows["prediction_time"])]
         entries = dictionary[dictionary["linksto"] == table]
-        names = items.short_names(kind, entries[["itemid", "label", "category"]].itertuples(index=False, name=None))
+        names = concepts.short_names(kind, entries[["itemid", "label", "category"]].itertuples(index=False, name=None))
         rows["name"] = rows["itemid"].map(names)
         counts = rows.dropna(subset="name").groupby(["stay_id", "name"]).size().reset_index(name="count")
         counts = counts.sort_values(["stay_id", "count", "name"], ascending=[True, False, True])
@@ -98,7 +98,7 @@ def events(root: Path, stays: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Se
     output = _read(root, "icu/outputevents", ["stay_id", "charttime", "itemid", "value"], ["charttime"])
     output = output.merge(stays[["stay_id", "intime", "prediction_time"]], on="stay_id")
     output = output[(output["charttime"] >= output["intime"]) & (output["charttime"] < output["prediction_time"])]
-    output["amount"] = output["value"] * output["itemid"].map(items.urine())
+    output["amount"] = output["value"] * output["itemid"].map(concepts.urine())
     return (*found, output.dropna(subset="amount").groupby("stay_id")["amount"].sum())
 
 
@@ -112,7 +112,7 @@ def written(
     for stay, age, gender in stays[["stay_id", "age", "gender"]].itertuples(index=False, name=None):
         text = [f"Age {age}, {gender}."]
         for name, mean in lines.get(stay, ()):
-            item = items.readings()[name]
+            item = concepts.readings()[name]
             text.append(f"{name} {mean:.{item.decimals}f} ({item.low}-{item.high}) {item.unit}")
         text += [f"Drugs: {', '.join(drugs.get(stay, []))}", f"Procedures: {', '.join(procedures.get(stay, []))}"]
         amount = urine.get(stay, np.nan)

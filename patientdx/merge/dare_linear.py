@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.delta import Deltas, deltas, one_of, share_of, total
-from patientdx.merge.draw import keep_random, key_of
 from patientdx.merge.elect import tally
+from patientdx.merge.random_mask import keep_random, key_of
+from patientdx.merge.task_vectors import Deltas, deltas, one_of, share_of, total
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 COMPAT = ("paper", "mergekit")

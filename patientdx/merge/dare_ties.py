@@ -9,8 +9,8 @@ from torch import Tensor
 
 from patientdx.merge.curve import Curve
 from patientdx.merge.dare_linear import dropping
-from patientdx.merge.delta import deltas, one_of
 from patientdx.merge.elect import MERGEKIT_SUM, PAPER, PEFT, SUM, elect
+from patientdx.merge.task_vectors import deltas, one_of
 
 LAMBDA = (0.0, math.inf)  # the papers' scaling coefficient
 COMPAT = {"paper": PAPER, "sum": SUM, "mergekit": MERGEKIT_SUM, "peft": PEFT}

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from patientdx.merge.curve import Curve
 from patientdx.merge.della_linear import pruning
-from patientdx.merge.delta import deltas, one_of
 from patientdx.merge.elect import MERGEKIT, PAPER, SUM, elect
+from patientdx.merge.task_vectors import deltas, one_of
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 COMPAT = {"paper": PAPER, "sum": SUM, "mergekit": MERGEKIT}

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from patientdx.merge.curve import Curve
 from patientdx.merge.dare_linear import l1_factors, scaled
-from patientdx.merge.delta import Deltas, deltas, one_of, total
-from patientdx.merge.draw import keep_random, key_of
+from patientdx.merge.random_mask import keep_random, key_of
 from patientdx.merge.scratch import like, scratch
+from patientdx.merge.task_vectors import Deltas, deltas, one_of, total
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 COMPAT = ("paper", "mergekit")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from patientdx.merge.curve import BLOCK
-from patientdx.merge.delta import Deltas
 from patientdx.merge.scratch import like
+from patientdx.merge.task_vectors import Deltas
 
 _LOOKED_AT = 8  # one block in so many is enough to tell shares by
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from patientdx.merge.curve import BLOCK, Curve
-from patientdx.merge.delta import one_of
 from patientdx.merge.gram import gram
 from patientdx.merge.schedule import layer_of
+from patientdx.merge.task_vectors import one_of
 from patientdx.merge.transport import Alignment, align
 
 LAMBDA = None  # the weight follows from the parents

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.delta import Deltas, deltas, one_of, share_of
 from patientdx.merge.elect import Election, elect, tally
 from patientdx.merge.scratch import like, scratch
-from patientdx.merge.select import cutoffs, keep_largest
+from patientdx.merge.task_vectors import Deltas, deltas, one_of, share_of
+from patientdx.merge.thresholds import cutoffs, keep_largest
 
 LAMBDA = (0.0, math.inf)  # 1 in the paper, which has no such factor
 COMPAT = {"paper": Election(divide=None), "mergekit": Election(plus=True, divide="weights")}

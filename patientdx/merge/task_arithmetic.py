@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from patientdx.merge.curve import Curve, line, two
-from patientdx.merge.delta import deltas, one_of
+from patientdx.merge.task_vectors import deltas, one_of
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 

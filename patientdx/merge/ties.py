@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.delta import Named, deltas, model_cutoffs, one_of, share_of
 from patientdx.merge.elect import MERGEKIT, PAPER, PEFT, elect, survivors
-from patientdx.merge.select import Cutoff, Each, keep_largest
+from patientdx.merge.task_vectors import Named, deltas, model_cutoffs, one_of, share_of
+from patientdx.merge.thresholds import Cutoff, Each, keep_largest
 
 LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 SCOPES = ("tensor", "model")

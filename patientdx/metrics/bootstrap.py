@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 Metric = Callable[..., "float | NDArray[np.float64]"]
 

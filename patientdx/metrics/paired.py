@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from scipy.stats import binomtest, norm, rankdata
 
 from patientdx.metrics.bootstrap import Metric, check_level, paired_replicates
-from patientdx.metrics.estimates import Estimate, estimate
+from patientdx.metrics.intervals import Estimate, estimate
 from patientdx.metrics.ranking import weighted
 
 Name = TypeVar("Name", bound=Hashable)

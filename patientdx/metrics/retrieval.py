@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.accuracy import checked, ratio
-from patientdx.refusal import Refusal
 
 HIGHER_IS_BETTER = {"mean_over_queries": True}
 NAMES = ("ndcg_K", "map", "mrr", "recall_K")

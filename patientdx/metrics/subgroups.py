@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import Metric
 from patientdx.metrics.calibration import observed_minus_expected
-from patientdx.metrics.estimates import Drawn, Estimate, absent, estimate, estimates, on_rows
+from patientdx.metrics.intervals import Drawn, Estimate, absent, estimate, estimates, on_rows
 from patientdx.metrics.ranking import auroc
 from patientdx.metrics.threshold import sensitivity
-from patientdx.refusal import Refusal
 
 
 def subgroups(

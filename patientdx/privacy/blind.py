@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 FOLDS = 5
 

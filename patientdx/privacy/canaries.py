@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 DIGITS = 9
 _WORDS = "Study number of this patient: {}."

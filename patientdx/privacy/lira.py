@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 LEAST = 2  # shadow models without a record: fewer have no spread
 OWN_SPREAD = 32  # from here on each record has a spread of its own, as the paper advises for many models

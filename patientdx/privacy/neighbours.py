@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 _PARTS = re.compile(r"\d+|[^\W\d_]+")  # numbers digit group by digit group, and words
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 LEAST = 5
 _PIECE = re.compile(r"(.*?)(\n|: |; |, |\. | \| |$)", re.DOTALL)  # what it says, and what it ends at

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from patientdx.refusal import Refusal
+from patientdx.core.atomic_io import sha256
+from patientdx.core.errors import Refusal
+from patientdx.records.splits import split_of
 from patientdx.tasks.first_stage import Query
 from patientdx.tasks.item_files import SPLIT_WORDS, rows
-from patientdx.tasks.records.split import split_of
-from patientdx.whole import sha256
 
 _FORM = (
     "A collection is a folder with corpus.jsonl (_id, text, perhaps title), queries.jsonl (_id, text, perhaps subject) "

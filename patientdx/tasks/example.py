@@ -62,7 +62,7 @@ class Generation:
 
     `length`: most new tokens. `stops`: texts before which an answer ends. `judge(i, text)` says of the answer to
     example i, by the name of each of `metrics`, how much of it is right and out of how much. None: answers are compared
-    with the examples' own, as `patientdx.metrics.overlap` has it. `encoder`: folder of the encoder that compares
+    with the examples' own, as `patientdx.metrics.text_overlap` has it. `encoder`: folder of the encoder that compares
     meanings too (BERTScore); None: none does.
     """
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.splits import position
 from patientdx.tasks.example import Example, Ranking, TaskData, fingerprint
 from patientdx.tasks.prediction import OPTIONS, check_numbers
-from patientdx.tasks.records.split import position
 
 K1, B, DEPTH = 0.9, 0.4, 20
 QUESTION = "Does the text above show what is searched for? Answer Yes or No."

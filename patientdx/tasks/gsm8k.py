@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.atomic_io import sha256
+from patientdx.core.errors import Refusal
+from patientdx.records.splits import checked_fractions, position, split_of
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
 from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import Benchmark, Wording, place_of, split_files
 from patientdx.tasks.prediction import check_numbers
-from patientdx.tasks.records.split import checked_fractions, position, split_of
 from patientdx.tasks.repeats import Repeats, told_apart
-from patientdx.whole import sha256
 
 # Where an answer ends: at the next question that a base model goes on to, or at an end mark written as text.
 STOPS = ("Question:", "</s>", "<|im_end|>")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks.item_files import PLAIN, SUFFIXES
 
 PREFIX = "hub:"

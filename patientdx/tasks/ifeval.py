@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
 from patientdx.tasks.ifeval_rules import PATTERNS, RELATIONS, RULES, loose, strict
 from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import Benchmark, Wording, digests, place_of
 from patientdx.tasks.prediction import check_numbers
-from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
 
 # As lm-evaluation-harness names them: of the answer as it stands, and without its first or last line or asterisks.
 METRICS = ("prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 QUESTION = ("question", "sent1")
 CONTEXT = ("context", "contexts", "abstract")

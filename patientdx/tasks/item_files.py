@@ -15,7 +15,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TextIO, TypeVar
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks.item_columns import ANSWER, KNOWN, QUESTION
 
 PLAIN = (".jsonl", ".json", ".csv", ".tsv")  # text, which may be packed

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.cohort import Outcome
+from patientdx.records.source import SYNTHETIC
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, check_numbers, predict
-from patientdx.tasks.records.cohort import Outcome
-from patientdx.tasks.records.source import SYNTHETIC
 
 QUESTION = "Did this patient stay in the intensive care unit for more than {days} days? Answer Yes or No."
 PROBES = (

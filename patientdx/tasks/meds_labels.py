@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from meds import LabelSchema, SubjectSplitSchema, held_out_split, subject_splits_filepath, train_split, tuning_split
 
-from patientdx.checkpoint.locate import REPOSITORY
-from patientdx.refusal import Refusal
+from patientdx.checkpoints.source import REPOSITORY
+from patientdx.core.errors import Refusal
 from patientdx.tasks.example import TaskData
 
 SPLITS = {"train": train_split, "pilot": tuning_split, "test": held_out_split}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.item_columns import Item, items
 from patientdx.tasks.item_files import SPLIT_WORDS, rows

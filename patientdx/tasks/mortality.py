@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from patientdx.records.cohort import Outcome
+from patientdx.records.source import SYNTHETIC
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict
-from patientdx.tasks.records.cohort import Outcome
-from patientdx.tasks.records.source import SYNTHETIC
 
 QUESTION = "Did this patient die in the intensive care unit? Answer Yes or No."
 PROBES = (

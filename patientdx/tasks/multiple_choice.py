@@ -15,13 +15,13 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks import hub_files
 from patientdx.tasks.example import Example, TaskData, fingerprint
 from patientdx.tasks.item_columns import Item, items
 from patientdx.tasks.item_files import SPLIT_WORDS, SUFFIXES, rows
 from patientdx.tasks.prediction import check_numbers
-from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.repeats import Repeats, told_apart
 
 ANSWERS = ("letter", "text")

@@ -8,11 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.cohort import Outcome
+from patientdx.records.source import SYNTHETIC
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict, switches
-from patientdx.tasks.records.cohort import Outcome
-from patientdx.tasks.records.source import SYNTHETIC
 
 QUESTION = "Does this patient have {condition}? Answer Yes or No."
 PROBES = (
@@ -26,7 +26,7 @@ CODES = {"hosp/diagnoses_icd": {"hadm_id": "BIGINT", "icd_code": "VARCHAR", "icd
 @cache
 def conditions() -> dict[str, tuple[str, tuple[tuple[int, str], ...]]]:
     """By key: a condition's name and its codes, as (ICD version, what the code starts with). From conditions.csv."""
-    text = (resources.files("patientdx.tasks.records") / "conditions.csv").read_text(encoding="utf-8")
+    text = (resources.files("patientdx.records") / "conditions.csv").read_text(encoding="utf-8")
     found: dict[str, tuple[str, tuple[tuple[int, str], ...]]] = {}
     for row in csv.DictReader(io.StringIO(text)):
         _, codes = found.get(row["condition"], ("", ()))

@@ -9,10 +9,10 @@ from typing import Any
 
 import duckdb
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records import cohort, features, groups, outliers, splits, templates, window
+from patientdx.records.source import opened_source
 from patientdx.tasks.example import Example, Features, Probe, TaskData, fingerprint
-from patientdx.tasks.records import cohort, features, groups, outliers, split, text, window
-from patientdx.tasks.records.source import opened_source
 
 OPTIONS = (
     ("Yes", "yes", "YES", " Yes", " yes", " YES"),
@@ -68,7 +68,7 @@ def switches(preset: str | None, given: Mapping[str, Any]) -> dict[str, str]:
     if preset not in PRESETS:
         raise Refusal(f"task.preset={preset!r}: it is null (safe settings) or paper (as PatientDx's data was made).")
     chosen = {name: value if given[name] is None else given[name] for name, value in PRESETS[preset].items()}
-    for name, known in (("split_by", split.UNITS), ("outliers", OUTLIERS)):
+    for name, known in (("split_by", splits.UNITS), ("outliers", OUTLIERS)):
         if chosen[name] not in known:
             raise Refusal(f"task.{name}={chosen[name]!r}: choose {' or '.join(known)}.")
     return chosen
@@ -88,8 +88,8 @@ def predict(
     any parameter, file or cohort that will not do, before anything expensive where that can be known.
     """
     chosen = switches(asked.preset, vars(asked))
-    written = text.template(chosen["template"], sections=asked.sections)
-    shares = split.checked_fractions(asked.fractions)
+    written = templates.template(chosen["template"], sections=asked.sections)
+    shares = splits.checked_fractions(asked.fractions)
     needed = window.needed(chosen["diagnoses"], cohort.NEEDED, outcome.needed)
     hours = {"window_hours": asked.window_hours, "gap_hours": asked.gap_hours}
     check_numbers(
@@ -104,8 +104,8 @@ def predict(
         memory_limit=asked.memory_limit, threads=asked.threads,
     ) as found:  # fmt: skip
         group = cohort.select(found.con, outcome, **hours, death=chosen["death"], age=chosen["age"])
-        stays = split.divided(group.stays, by=chosen["split_by"], seed=asked.seed, fractions=shares, limit=asked.limit)
-        split.check_splits([(part, label) for _, _, label, part in stays])
+        stays = splits.divided(group.stays, by=chosen["split_by"], seed=asked.seed, fractions=shares, limit=asked.limit)
+        splits.check_splits([(part, label) for _, _, label, part in stays])
         texts, cut, table = _read(found.con, stays, written, chosen, asked.window_hours)
         people = _people(found.con, stays)
     examples = tuple(_example(*row, record=texts[row[0]], question=question) for row in stays)
@@ -132,8 +132,8 @@ def predict(
 
 def _read(
     con: duckdb.DuckDBPyConnection,
-    stays: Sequence[split.Row],
-    written: text.Template,
+    stays: Sequence[splits.Row],
+    written: templates.Template,
     chosen: dict[str, str],
     hours: int,
 ) -> tuple[dict[int, str], dict[str, dict[str, int]], Features | None]:
@@ -148,7 +148,7 @@ def _read(
         ceilings |= {every: outliers.limits(con, stays=fitted, every_item=every) for every in kinds}
     con.execute("DELETE FROM cohort WHERE stay_id NOT IN (SELECT unnest(?))", [[stay for stay, *_ in stays]])
     same = {"diagnoses": chosen["diagnoses"], "courses": True}
-    words: dict[int, text.Written] = {}
+    words: dict[int, templates.Written] = {}
 
     def told(records: Iterable[tuple[int, window.Record]]) -> Iterator[tuple[int, window.Record]]:
         for stay, record in records:
@@ -166,10 +166,10 @@ def _read(
     if written.every_item:
         read = told(window.stream(con, every_item=True, limits=ceilings[True], **(same | {"courses": written.courses})))
     deque(read, maxlen=0)  # what nobody has read yet
-    return {stay: one.text for stay, one in words.items()}, text.left_out(words.values()), table
+    return {stay: one.text for stay, one in words.items()}, templates.left_out(words.values()), table
 
 
-def _people(con: duckdb.DuckDBPyConnection, stays: Sequence[split.Row]) -> list[tuple]:
+def _people(con: duckdb.DuckDBPyConnection, stays: Sequence[splits.Row]) -> list[tuple]:
     """(prediction time, age, gender, race, insurance) of each stay, in their order."""
     rows = con.execute("SELECT stay_id, prediction_time, age, gender, race, insurance FROM cohort").fetchall()
     known = {stay: tuple(rest) for stay, *rest in rows}

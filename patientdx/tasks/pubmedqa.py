@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.splits import position
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.item_columns import Item, items
 from patientdx.tasks.item_files import rows
 from patientdx.tasks.multiple_choice import Benchmark, Request, Wording, split_files, task
-from patientdx.tasks.records.split import position
 
 OPTIONS = ("yes", "no", "maybe")
 LABELLED, TRUTH = "ori_pqal.json", "test_ground_truth.json"

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.cohort import Outcome
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict
-from patientdx.tasks.records.cohort import Outcome
 
 QUESTION = "Was this patient readmitted to the {place} within {days} days of discharge? Answer Yes or No."
 PROBES = (

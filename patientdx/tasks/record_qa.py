@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records import concepts
+from patientdx.records.source import SYNTHETIC
+from patientdx.records.splits import SPLITS, checked_fractions, position
+from patientdx.records.stays import Request, Stay, read_stays
+from patientdx.records.templates import Template, narrative, template
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.prediction import FRACTIONS, check_numbers
-from patientdx.tasks.records import items, narrative
-from patientdx.tasks.records.source import SYNTHETIC
-from patientdx.tasks.records.split import SPLITS, checked_fractions, position
-from patientdx.tasks.records.text import Template, template
-from patientdx.tasks.stays import Request, Stay, read_stays
 
 KINDS = ("last", "highest", "lowest", "unit", "given", "starts", "urine", "age", "stays")
 # exact_match: the answer and nothing else. match: the first number, yes or no, or the unit, whatever stands around it.
@@ -172,7 +172,7 @@ def _facts(stay: Stay, written: Template, hours: int, drugs: Sequence[str]) -> I
     record, first = stay.record, f"in the first {hours} h"
     told = [text.strip() for text in narrative.readings(record, hours).items]
     for (name, _), course in zip(record.readings, record.courses, strict=True):
-        item = items.readings()[name]
+        item = concepts.readings()[name]
         sentence = re.compile(rf"(?:[^:\n]+: )?{re.escape(name)} (?:rose|fell|steady|-?\d)")
         (shown,) = filter(sentence.match, told)
         number = {"asks": "number", "shown": shown, "unit": item.unit, "decimals": item.decimals}

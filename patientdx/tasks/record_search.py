@@ -12,17 +12,17 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records import concepts
+from patientdx.records.source import SYNTHETIC
+from patientdx.records.splits import SPLITS, checked_fractions, position
+from patientdx.records.stays import Block, Request, Stay, read_stays
+from patientdx.records.templates import template
+from patientdx.records.templates.narrative import flag
 from patientdx.tasks.collection_files import read_collection
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.first_stage import DEPTH, K1, QUESTION, B, Query, Search, check_search, searched
 from patientdx.tasks.prediction import FRACTIONS, check_numbers
-from patientdx.tasks.records import items
-from patientdx.tasks.records.narrative import flag
-from patientdx.tasks.records.source import SYNTHETIC
-from patientdx.tasks.records.split import SPLITS, checked_fractions, position
-from patientdx.tasks.records.text import template
-from patientdx.tasks.stays import Block, Request, Stay, read_stays
 
 UNITS = ("record", "passage")
 _ALL = 1_000_000  # tokens of a section: nothing that is looked for is left out
@@ -145,7 +145,7 @@ def _named(stay: Stay) -> Iterator[Fact]:
 def _measured(stay: Stay) -> Iterator[Fact]:
     """Means outside the reference interval, as they are printed."""
     for name, mean in stay.record.readings:
-        item = items.readings()[name]
+        item = concepts.readings()[name]
         side = _SIDES.get(flag(item, f"{mean:.{item.decimals}f}").strip())
         if side is not None:
             yield "number", f"mean {name} was {side} its reference interval"
@@ -196,7 +196,7 @@ def passage(block: Block, hours: int) -> str:
     """A block as text: a line a reading with its values in the order of time, and what was started."""
     lines = [f"Hours {block.hour} to {block.hour + hours}"]
     for name, values in block.readings:
-        item = items.readings()[name]
+        item = concepts.readings()[name]
         lines.append(f"{name} {', '.join(f'{value:.{item.decimals}f}' for value in values)} {item.unit}".rstrip())
     if block.started:
         lines.append(f"Started: {', '.join(name for _, name in block.started)}")
@@ -210,13 +210,13 @@ def _within(stay: Stay, most: int, seed: int) -> Iterator[tuple[str, str, list[s
     for block in stay.blocks:
         uid = f"{stay.uid}:{block.hour}"
         for name, values in block.readings:
-            decimals = items.readings()[name].decimals
+            decimals = concepts.readings()[name].decimals
             charted.setdefault(name, {})[uid] = [round(value, decimals) for value in values]
         for _, name in block.started:
             begun.setdefault(name, []).append(uid)
     found: dict[str, list[tuple[str, list[str]]]] = {"above": [], "below": [], "started": []}
     for name, by_block in charted.items():
-        item = items.readings()[name]
+        item = concepts.readings()[name]
         step, every = 10.0**-item.decimals, [value for values in by_block.values() for value in values]
         for side, end, edge in (("above", max(every), max(every) - step), ("below", min(every), min(every) + step)):
             relevant = [uid for uid, values in by_block.items() if end in values]

@@ -15,15 +15,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from patientdx.refusal import Refusal
+from patientdx.core.atomic_io import sha256
+from patientdx.core.errors import Refusal
+from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
 from patientdx.tasks.item_files import first, rows
 from patientdx.tasks.multiple_choice import place_of, split_files
 from patientdx.tasks.prediction import check_numbers
-from patientdx.tasks.records.split import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.repeats import Repeats, told_apart
-from patientdx.whole import sha256
 
 VERSION = 1  # raise it when the same file comes to give other prompts, or when answers come to be compared otherwise
 ENDS = ("</s>", "<|im_end|>")  # end marks that a model writes out as text

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tracking import trackio_run, wandb_run
 from patientdx.tracking.run import Run
 from patientdx.tracking.scrubbing import phrase, reason, scrubbed

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from patientdx.call import dotted
+from patientdx.core.functions import dotted
+from patientdx.evaluation.store import write_json, write_run
 from patientdx.metrics.bootstrap import intervals
-from patientdx.results import write_json, write_run
 
 RESAMPLES, LEVEL, SEED, ROWS = 200, 0.9, 3, 120
 ACCURACY = {"accuracy": "patientdx.metrics.accuracy.accuracy_at_half"}

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from patientdx.evaluation.store import write_json, write_run
 from patientdx.metrics.bootstrap import intervals
 from patientdx.metrics.ranking import auprc, auroc
-from patientdx.results import write_json, write_run
 
 RESAMPLES, LEVEL, SEED = 200, 0.9, 3
 ROWS = {"pilot": 60, "test": 80}

@@ -10,7 +10,7 @@ from swept_runs import one_run, strengths
 from experiments import all as every
 from experiments import cost
 from experiments.reading import OVERLAYS, command, made_by, parser, stems, studies
-from patientdx.results import write_json
+from patientdx.evaluation.store import write_json
 
 STEMS = {path.stem for path in OVERLAYS.glob("*.yaml")}
 

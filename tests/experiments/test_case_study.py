@@ -9,10 +9,10 @@ from command_line import ROOT
 from hydra import compose, initialize_config_dir
 
 from experiments import case_study
-from patientdx import session
-from patientdx.pipeline import run
-from patientdx.results import write_json
-from patientdx.settings import parse
+from patientdx.evaluation import session
+from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.runner import run
+from patientdx.evaluation.store import write_json
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from wandb_server import wandb_server
 
 from experiments import dashboard
-from patientdx.leakage.table import ATTACKS, summary
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.reporting.leakage import ATTACKS, summary
 
 ROOT = Path(__file__).parents[2]
 NO_KEY = {"WANDB_API_KEY": "", "NETRC": "/nonexistent/netrc"}

@@ -14,15 +14,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from training_here import one_thread, train_here
 
 from experiments import domain_model, fewshot, forgetting
-from patientdx import ordering, session
-from patientdx.checkpoint.patients import MARK
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.finetune import build
-from patientdx.pipeline import run
-from patientdx.plan import plan
-from patientdx.refusal import Refusal
-from patientdx.results import write_json
-from patientdx.settings import parse
+from patientdx.checkpoints.patient_mark import MARK
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.cli import sweep_order
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import session
+from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.plan import plan
+from patientdx.evaluation.runner import run
+from patientdx.evaluation.store import write_json
+from patientdx.training import build
 
 HOSPITAL = "task.synthetic={stays: 40, seed: 1}"
 QUICK = ("finetune.batch=4", "finetune.at_once=4", "finetune.learning_rate=5e-3", "task.threads=1")
@@ -158,7 +159,7 @@ def swept(stem: str, *more: str):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         study = [f"experiment={stem}", "size=small", *more]
         cfg = compose("config", study, return_hydra_config=True)
-        words = ordering.ordered([f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items()])
+        words = sweep_order.ordered([f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items()])
         axes = OverridesParser.create().parse_overrides(words)
         jobs = [[]]
         for axis in axes:

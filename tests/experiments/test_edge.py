@@ -10,7 +10,7 @@ from benchmark_files import questions
 from experiments import all as every
 from experiments import edge, edge_precision
 from experiments.benchmarks.merge_watch import Watched
-from patientdx.results import write_json
+from patientdx.evaluation.store import write_json
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from benchmark_files import questions, settings
 
 from experiments import hierarchical
 from experiments.hierarchical_checks import both_orders
-from patientdx.pipeline import run
-from patientdx.results import write_json
+from patientdx.evaluation.runner import run
+from patientdx.evaluation.store import write_json
 from patientdx.tasks.mmlu_medical import SUBJECTS
 
 METHODS = ("linear", "task_arithmetic", "dare_ties")

@@ -12,9 +12,9 @@ from swept_runs import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
 
 from experiments import lambda_curve
 from experiments.study import last_sweep
+from patientdx.evaluation.store import write_json
 from patientdx.metrics.bootstrap import intervals, paired_difference
 from patientdx.metrics.ranking import auroc
-from patientdx.results import write_json
 
 REPOSITORY = Path(__file__).parents[2]
 

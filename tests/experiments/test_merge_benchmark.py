@@ -20,12 +20,12 @@ from experiments.benchmarks.merge_rounding import ties as exact_ties
 from experiments.benchmarks.merge_table import memory_table, quality_table, ratios, speed_table, spread
 from experiments.benchmarks.merge_tasks import TASKS, slerp
 from experiments.benchmarks.merge_watch import watch
-from patientdx.checkpoint.locate import REPOSITORY
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.write import write_safetensors
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.source import REPOSITORY
+from patientdx.checkpoints.writer import write_safetensors
+from patientdx.cli.mergekit.recipe import read_recipe
+from patientdx.core.errors import Refusal
 from patientdx.merge.curve import evaluate
-from patientdx.mergekit_config.recipe import read_recipe
-from patientdx.refusal import Refusal
 
 TINY = Size(hidden=64, layers=2, feed_forward=96, heads=1, groups=1, vocabulary=50)
 

@@ -6,9 +6,9 @@ from swept_runs import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
 
 from experiments import ablation_merge, ablation_pivot, mortality, slerp_pairs, transfer
 from experiments.study import last_sweep
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import intervals, paired_difference
 from patientdx.metrics.ranking import auprc, auroc
-from patientdx.refusal import Refusal
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from experiments import permuted_heads
 from experiments.heads import orders, permute
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.refusal import Refusal
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.core.errors import Refusal
 
 SHAPES = {"mha": 4, "gqa": 2}
 TOKENS = torch.arange(3, 43).view(2, 20)

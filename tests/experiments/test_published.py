@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from experiments.published import ABSENT, MARKS, PAPER, published
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 
 BLOCKS = yaml.safe_load(PAPER.read_text())
 

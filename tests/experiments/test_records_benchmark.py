@@ -5,8 +5,8 @@ import pyarrow.parquet
 import pytest
 
 from experiments.benchmarks import records, records_pandas, records_stages
-from patientdx.tasks.records import convert
-from patientdx.tasks.records.synthetic import hospital
+from patientdx.records import convert
+from patientdx.records.synthetic.hospital import hospital
 
 
 @pytest.fixture(scope="module")

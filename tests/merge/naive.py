@@ -3,7 +3,7 @@
 import torch
 
 from patientdx.merge.curve import evaluate
-from patientdx.merge.draw import key_of, uniform
+from patientdx.merge.random_mask import key_of, uniform
 
 KINDS = ("random", "bfloat16", "few values", "all equal", "one parent at rest", "all at rest", "huge and tiny")
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from patientdx.merge.curve import BLOCK, evaluate
-from patientdx.merge.delta import deltas, model_cutoffs, one_of, share_of, weights_of
+from patientdx.merge.task_vectors import deltas, model_cutoffs, one_of, share_of, weights_of
 
 
 def whole(pieces, number):

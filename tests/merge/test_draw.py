@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patientdx.merge.curve import BLOCK
-from patientdx.merge.draw import keep_random, key_of, uniform
+from patientdx.merge.random_mask import keep_random, key_of, uniform
 
 N = 1 << 18
 SIGMA = 1 / math.sqrt(N)

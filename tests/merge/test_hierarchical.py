@@ -18,8 +18,8 @@ from attention_models import (
 )
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.recipe import Recipe
+from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.reader import Checkpoint
 from patientdx.merge.hierarchical import hierarchical
 
 every_shape = pytest.mark.parametrize("shape", SHAPES)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from attention_models import ATTENTION, model, near, weights
 
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.recipe import Recipe
+from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.core.errors import Refusal
 from patientdx.merge.curve import BLOCK, evaluate
 from patientdx.merge.hierarchical import hierarchical
-from patientdx.refusal import Refusal
 
 
 def one(name="model.layers.0.mlp.up_proj.weight", a=(1.0, 0.0), b=(1.0, 1.0), ancestor=(0.0, 0.0), **numbers):

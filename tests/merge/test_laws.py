@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from patientdx.call import dotted
+from patientdx.core.functions import dotted
 from patientdx.merge.curve import BLOCK, evaluate, write
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf/merge").glob("*.yaml"))

@@ -22,7 +22,7 @@ import torch
 from safetensors import safe_open
 
 from patientdx.merge.curve import evaluate
-from patientdx.merge.draw import key_of
+from patientdx.merge.random_mask import key_of
 
 ORACLE = Path(__file__).with_name("mergekit_oracle.safetensors")
 TENSORS = ("matrix", "vector", "cube")

@@ -9,10 +9,10 @@ import torch
 import yaml
 from merged_folders import recipe_of
 
-from patientdx.call import dotted
-from patientdx.checkpoint.read import Checkpoint
-from patientdx.checkpoint.recipe import SUPPLIED
-from patientdx.checkpoint.save import save
+from patientdx.checkpoints.merge_plan import SUPPLIED
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.save import save
+from patientdx.core.functions import dotted
 from patientdx.merge.curve import evaluate
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf/merge").glob("*.yaml"))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patientdx.merge.select import Cutoff, cutoffs, drop_largest, keep_largest
+from patientdx.merge.thresholds import Cutoff, cutoffs, drop_largest, keep_largest
 
 
 def in_blocks(*sequences, size=7):

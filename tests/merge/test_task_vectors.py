@@ -13,7 +13,7 @@ from naive import family
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from patientdx.checkpoint.recipe import SUPPLIED
+from patientdx.checkpoints.merge_plan import SUPPLIED
 from patientdx.merge.curve import BLOCK, evaluate
 
 METHODS = {

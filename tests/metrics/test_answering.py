@@ -6,10 +6,10 @@ import pytest
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from patientdx.metrics.answering import Wording, abstention, wording_spread
+from patientdx.core.errors import Refusal
 from patientdx.metrics.paired import paired_estimate
+from patientdx.metrics.prompt_variants import Wording, abstention, wording_spread
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
 
 
 def stays(n: int = 200, seed: int = 0):

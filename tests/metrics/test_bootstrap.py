@@ -5,16 +5,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics import bootstrap
-from patientdx.metrics.bootstrap import (
-    higher_is_better,
-    interval,
-    intervals,
-    paired_difference,
-    replicates,
-)
+from patientdx.metrics.bootstrap import higher_is_better, interval, intervals, paired_difference, replicates
 from patientdx.metrics.ranking import auprc, auroc
-from patientdx.refusal import Refusal
 
 
 def stays(seed: int = 0, patients: int = 150, events: float = 0.2):

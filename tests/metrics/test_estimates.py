@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import intervals
 from patientdx.metrics.calibration import brier, calibration_slope
-from patientdx.metrics.estimates import estimate, estimates, on_rows, on_scores
+from patientdx.metrics.intervals import estimate, estimates, on_rows, on_scores
 from patientdx.metrics.ranking import auroc
-from patientdx.refusal import Refusal
 
 
 def stays(n: int = 80, seed: int = 0):

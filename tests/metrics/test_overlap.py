@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
-from patientdx.metrics import overlap
+from patientdx.metrics import text_overlap
 from patientdx.metrics.bootstrap import higher_is_better, interval, patient_weights
-from patientdx.metrics.overlap import NUMBERS, bleu, chrf, compared, mean, rate, ratio
 from patientdx.metrics.paired import paired_estimate
+from patientdx.metrics.text_overlap import NUMBERS, bleu, chrf, compared, mean, rate, ratio
 
 REFERENCES = [
     "The patient has chest pain since Monday.",
@@ -159,4 +159,4 @@ def test_what_does_not_fit_is_an_error(metric, score, label, weight, said):
 
 def test_every_metric_of_a_text_has_its_numbers():
     assert set(compared("a", "b")) == set(NUMBERS)
-    assert set(overlap.HIGHER_IS_BETTER) == {"mean", "rate", "ratio", "bleu", "chrf"}
+    assert set(text_overlap.HIGHER_IS_BETTER) == {"mean", "rate", "ratio", "bleu", "chrf"}

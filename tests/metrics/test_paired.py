@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.accuracy import accuracy
 from patientdx.metrics.bootstrap import paired_difference, replicates
 from patientdx.metrics.calibration import brier
 from patientdx.metrics.paired import bootstrap_p, delong, difference_of, holm, paired_estimate
 from patientdx.metrics.ranking import auprc, auroc
-from patientdx.refusal import Refusal
 
 
 def stays(n: int = 120, seed: int = 0, noise: float = 1.0, digits: int = 1):

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import higher_is_better, interval
 from patientdx.metrics.retrieval import check_names, mean_over_queries, per_query
-from patientdx.refusal import Refusal
 
 NAMES = ("ndcg_3", "ndcg_20", "map", "mrr", "recall_1", "recall_4")
 

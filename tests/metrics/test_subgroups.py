@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.bootstrap import replicates
-from patientdx.metrics.estimates import on_rows
+from patientdx.metrics.intervals import on_rows
 from patientdx.metrics.ranking import auroc
 from patientdx.metrics.subgroups import subgroups
-from patientdx.refusal import Refusal
 
 
 def stays(n: int = 900, seed: int = 0):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.ranking import auroc
-from patientdx.metrics.winner import winner
-from patientdx.refusal import Refusal
+from patientdx.metrics.selection_bias import winner
 
 
 def noise(candidates: int, seed: int, n: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

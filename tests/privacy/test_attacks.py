@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from patientdx.lm.logprobs import token_losses
 from patientdx.privacy import attacks
-from patientdx.scoring.loss import token_losses
 
 NLL = [0.1, 4.0, 1.0, 0.4, 2.0, 0.2, 0.3, 3.0, 0.5, 0.5]
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.metrics.ranking import auroc
 from patientdx.privacy.blind import blind_scores
-from patientdx.refusal import Refusal
 
 
 def made(shifted, n=200):

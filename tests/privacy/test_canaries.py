@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.privacy.canaries import canaries, candidates, continued, exposure, longest_common
-from patientdx.refusal import Refusal
 
 
 def test_canaries_are_different_and_come_from_the_seed():

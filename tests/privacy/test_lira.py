@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.privacy.lira import halves, lira
-from patientdx.refusal import Refusal
 
 
 def test_every_patient_is_in_half_of_the_models_with_all_their_records():

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.privacy.neighbours import neighbours, vocabulary
-from patientdx.refusal import Refusal
 
 TEXT = "Heart rate 72 (60-100) bpm\nLactate 2.4 mmol/L. Drugs: Fentanyl, Heparin"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from patientdx.privacy.request import Request, request
+from patientdx.evaluation.config.privacy import Request, request
 
 REST = {"task": {"name": "mortality"}, "model": {"name": "merged"}, "parents": True, "tokenizer": None}
 

@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.privacy.resample import resampled
-from patientdx.refusal import Refusal
 
 DRUGS = ["Aspirin", "Fentanyl", "Heparin", "Insulin", "Morphine", "Propofol"]
 

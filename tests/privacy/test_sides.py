@@ -1,7 +1,7 @@
 import pytest
 
+from patientdx.core.errors import Refusal
 from patientdx.privacy.sides import sides
-from patientdx.refusal import Refusal
 
 TEXTS = ["a b", "c", "a  b", "d", "e", "c"]
 PATIENTS = ["1", "2", "3", "4", "5", "6"]

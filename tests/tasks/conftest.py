@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from patientdx.tasks.records.synthetic import hospital
+from patientdx.records.synthetic.hospital import hospital
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from patientdx.tasks.records import tables, window
+from patientdx.records import tables, window
 
 COHORT = {
     "hosp/patients": {

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from patientdx.tasks.records.source import opened_source
+from patientdx.records.source import opened_source
 
 EVENTS = {
     "icu/chartevents": {"stay_id": "BIGINT", "charttime": "TIMESTAMP", "itemid": "INTEGER", "valuenum": "DOUBLE"},

@@ -11,9 +11,9 @@ import pyarrow.parquet
 import pytest
 import yaml
 
+from patientdx.records import cohort, tables
+from patientdx.records.cohort import Outcome
 from patientdx.tasks import length_of_stay, mortality, mortality_hospital, phenotype, readmission_30d
-from patientdx.tasks.records import cohort, tables
-from patientdx.tasks.records.cohort import Outcome
 
 DEFINITIONS = Path(mortality.__file__).parent / "aces"
 # Definition, our outcome, window and gap in hours, the label that means ours; the demo's stays and events.

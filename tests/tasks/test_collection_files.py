@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks.record_search import load
 
 CORPUS = [

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from patientdx.finetune.numeric_questions import KINDS, held_out
-from patientdx.numeracy import load as numeric_questions
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks.gsm8k import STOPS, judged, load
+from patientdx.tasks.numeric_generator import KINDS, held_out
+from patientdx.tasks.numeric_questions import load as numeric_questions
 
 
 def problems(path: Path, count: int, name: str) -> Path:

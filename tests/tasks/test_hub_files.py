@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks import gsm8k, ifeval, medical_qa, medmcqa, multiple_choice, pubmedqa, question_summary
 from patientdx.tasks.hub_files import fetched, name_of
 

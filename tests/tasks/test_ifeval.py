@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks.ifeval import METRICS, judged, load
 from patientdx.tasks.ifeval_rules import RULES, loose, strict
 from patientdx.tasks.sentences import sentences, words

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks import medmcqa, multiple_choice
 from patientdx.tasks.item_files import rows
 

@@ -7,8 +7,8 @@ import pyarrow.parquet
 import pytest
 from meds import LabelSchema, SubjectSplitSchema
 
-from patientdx.checkpoint.locate import REPOSITORY
-from patientdx.refusal import Refusal
+from patientdx.checkpoints.source import REPOSITORY
+from patientdx.core.errors import Refusal
 from patientdx.tasks import meds_labels, mortality
 
 

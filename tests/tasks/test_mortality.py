@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks import mortality
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks import medical_qa, medmcqa, medqa, mmlu_medical, multiple_choice, pubmedqa
 
 OPTIONS = ["fever", "cough, dry", "0.01", "none"]

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from meds_hospital import write_meds
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records import cohort, tables
+from patientdx.records.cohort import Outcome
+from patientdx.records.source import opened_source
 from patientdx.tasks import length_of_stay, mortality, mortality_hospital, phenotype, readmission_30d
-from patientdx.tasks.records import cohort, tables
-from patientdx.tasks.records.cohort import Outcome
-from patientdx.tasks.records.source import opened_source
 
 TIMES = ["intime", "outtime", "admittime", "dischtime", "deathtime", "dod"]
 HOUR = pd.Timedelta(hours=1)

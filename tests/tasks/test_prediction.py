@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records import splits as split
 from patientdx.tasks import length_of_stay, mortality, mortality_hospital, phenotype, readmission_30d
 from patientdx.tasks.example import Example, TaskData
 from patientdx.tasks.prediction import OPTIONS, PRESETS, switches
-from patientdx.tasks.records import split
 
 CONF = Path(__file__).parents[2] / "conf/task"
 TASKS = (mortality, mortality_hospital, readmission_30d, length_of_stay, phenotype)

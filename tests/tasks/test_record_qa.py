@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.concepts import items
+from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.record_qa import KINDS, METRICS, Question, judged, load
-from patientdx.tasks.records.items import items
-from patientdx.tasks.records.synthetic import hospital
 
 STAYS = {"stays": 60, "seed": 0}
 

@@ -8,11 +8,11 @@ from itertools import groupby
 import pyarrow.parquet as pq
 import pytest
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.concepts import items
+from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.first_stage import Search, bm25
 from patientdx.tasks.record_search import load
-from patientdx.tasks.records.items import items
-from patientdx.tasks.records.synthetic import hospital
 
 STAYS = {"stays": 60, "seed": 0}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pair_files import dialogues, notes, write_csv
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks import dialogue_to_note, dialogue_to_section, gsm8k, hospital_course, medqa, multiple_choice
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pair_files import NOTE, dialogues, notes, summaries, write_csv
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
+from patientdx.records.splits import divided
 from patientdx.tasks import (
     dialogue_to_note,
     dialogue_to_section,
@@ -19,7 +20,6 @@ from patientdx.tasks import (
 from patientdx.tasks.hospital_course import parts
 from patientdx.tasks.item_files import first
 from patientdx.tasks.radiology_impression import sections
-from patientdx.tasks.records.split import divided
 
 SHARED = Path(os.environ.get("PATIENTDX_SHARED", "nowhere")) / "data" / "benchmarks"
 shared = pytest.mark.skipif("PATIENTDX_SHARED" not in os.environ, reason="the shared data sets are elsewhere")

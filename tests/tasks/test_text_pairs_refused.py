@@ -5,7 +5,7 @@ import json
 import pytest
 from pair_files import dialogues, notes, summaries
 
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tasks import dialogue_to_section, hospital_course, question_summary, radiology_impression
 
 BAD = {  # file name, what is in it, what is said

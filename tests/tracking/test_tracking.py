@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from patientdx import tracking
-from patientdx.refusal import Refusal
+from patientdx.core.errors import Refusal
 from patientdx.tracking import TrackingSettings, tracking_settings
 
 ROOT = Path(__file__).parents[2]

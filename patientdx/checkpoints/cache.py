@@ -1,0 +1,98 @@
+"""Folders and small files that are worked out once and kept: written aside, then renamed into place."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from patientdx.core.atomic_io import sync, write_whole
+from patientdx.core.errors import Refusal
+
+
+def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0) -> Path:
+    """Return ``final``, calling ``build(temporary folder)`` first if it is not there yet.
+
+    Two processes that ask at once build once: the second waits at a lock. The folder appears under its own
+    name only when it is complete and on disk, so whatever stops the work leaves nothing that looks finished.
+
+    Args:
+        final: the folder wanted; its parents are made.
+        build: writes all files into the folder that it is given.
+        need_bytes: free space asked for before ``build`` starts.
+
+    Raises:
+        Refusal: the disk has less than ``need_bytes`` free or fills up while building; the cache cannot be
+            written.
+    """
+    if final.is_dir():
+        return final
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(final.parent / f".{final.name}.lock"):
+            if not final.is_dir():
+                _build_locked(final, build, need_bytes)
+    except OSError as error:
+        _refuse_unwritable(final, error)
+        raise
+    return final
+
+
+def _build_locked(final: Path, build: Callable[[Path], None], need_bytes: int) -> None:
+    """Build aside and rename; the caller holds the lock, so any older temporary folder is an orphan."""
+    for orphan in final.parent.glob(f".{final.name}.*.tmp"):
+        shutil.rmtree(orphan, ignore_errors=True)
+    free = shutil.disk_usage(final.parent).free
+    if free < need_bytes:
+        raise Refusal(
+            f"{final.name} needs {_gb(need_bytes)} in the cache, but {final.parent} has {_gb(free)} free: "
+            "free some space, or set PATIENTDX_CACHE to a folder on a larger disk."
+        )
+    aside = final.parent / f".{final.name}.{os.getpid()}.tmp"
+    aside.mkdir()
+    try:
+        build(aside)
+        for file in aside.rglob("*"):
+            if file.is_file():
+                sync(file)
+        aside.rename(final)
+    except Exception as error:
+        # The writer of safetensors reports a full disk in an exception of its own, without an errno.
+        if not isinstance(error, OSError) and "No space left on device" in str(error):
+            _refuse_unwritable(final, OSError(errno.ENOSPC, str(error)))
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a small JSON file so that a reader sees the old content or the new one, never a part.
+
+    Raises:
+        Refusal: the disk is full or the folder cannot be written.
+    """
+    try:
+        write_whole(path, lambda aside: aside.write_text(json.dumps(content, indent=1)))
+    except OSError as error:
+        _refuse_unwritable(path, error)
+        raise
+
+
+def _refuse_unwritable(target: Path, error: OSError) -> None:
+    """Turn what a user can mend into a refusal; the caller raises anything else as it came."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise Refusal(
+            f"The disk filled up while writing {target}; nothing half-written is left. "
+            "Free some space, or set PATIENTDX_CACHE to a folder on a larger disk."
+        ) from error
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        raise Refusal(
+            f"{target} cannot be written ({error.strerror}): set PATIENTDX_CACHE to a folder that you can write to."
+        ) from error
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"

@@ -1,0 +1,217 @@
+"""A LoRA adapter in peft's format, applied to a checkpoint tensor by tensor."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, made_of
+from patientdx.checkpoints.patient_mark import mark, marked
+from patientdx.checkpoints.reader import Checkpoint, TensorHeader, read_header
+from patientdx.checkpoints.writer import write_safetensors
+from patientdx.core.errors import Refusal
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_PREFIX = "base_model.model."
+# Settings under which W + scale·BA is not what the adapter means; each is fine while it is empty or false.
+_UNSUPPORTED = {
+    "use_dora": "DoRA",
+    "modules_to_save": "whole modules saved beside the low-rank ones",
+    "fan_in_fan_out": "transposed weights",
+    "lora_bias": "biases of its own",
+    "use_qalora": "QA-LoRA",
+    "layer_replication": "replicated layers",
+    "target_parameters": "parameters outside linear modules",
+    "trainable_token_indices": "trained token rows",
+    "alora_invocation_tokens": "activation by tokens",
+    "arrow_config": "routing between adapters",
+    "eva_config": None,
+    "corda_config": None,
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank differences to a model: W becomes W + scale · B A.
+
+    ``factors`` maps the changed tensor's name to A [r, in], B [out, r] and the scale; ranks may differ.
+    """
+
+    folder: Path
+    factors: dict[str, tuple[Tensor, Tensor, float]]
+
+    def apply(self, name: str, weight: Tensor) -> Tensor:
+        """``weight`` [out, in] with its difference added: float32, one rounding to the weight's dtype."""
+        if name not in self.factors:
+            return weight
+        down, up, scale = self.factors[name]
+        change = (up.float() @ down.float()) * scale
+        return change.add_(weight.float()).to(weight.dtype)
+
+
+def read_adapter(folder: Path, tensors: dict[str, TensorHeader]) -> Adapter:
+    """Open a peft folder for the model whose tensors are given.
+
+    Raises:
+        Refusal: files are absent or damaged, the adapter is of a kind other than plain LoRA, or it does not
+            fit the model's names and shapes.
+    """
+    config = _adapter_config(folder)
+    headers = {header.name: header for header in read_header(folder / ADAPTER_FILES[1])}
+    pairs, others = _pair_up(headers)
+    if others:
+        raise Refusal(f"The adapter {folder} holds more than lora_A and lora_B pairs: {_some(others)}.")
+    if not pairs:
+        raise Refusal(f"The adapter {folder} holds no lora_A and lora_B pairs.")
+    unknown = [name for name in pairs if name not in tensors]
+    if unknown:
+        raise Refusal(
+            f"The adapter {folder} changes {len(unknown)} tensors that the model does not have: "
+            f"{_some(unknown)}. "
+            f"It was trained on {config.get('base_model_name_or_path')}: set source to that model."
+        )
+    ranks = _per_module(folder, config, "rank_pattern", "r", pairs)
+    alphas = _per_module(folder, config, "alpha_pattern", "lora_alpha", pairs)
+    misfits = []
+    for name, (down, up) in pairs.items():
+        wanted, rank = tensors[name].shape, ranks[name]
+        if len(wanted) != 2 or down.shape != (rank, wanted[1]) or up.shape != (wanted[0], rank):
+            misfits.append(f"{name} {list(wanted)} against B {list(up.shape)} A {list(down.shape)}, rank {rank}")
+    if misfits:
+        raise Refusal(f"The adapter {folder} of rank {config['r']} does not fit the model: {_some(misfits)}.")
+    stored = _load(folder / ADAPTER_FILES[1])
+    factors = {}
+    for name, (down, up) in pairs.items():
+        scale = alphas[name] / (math.sqrt(ranks[name]) if config.get("use_rslora") else ranks[name])
+        factors[name] = (stored[down.name], stored[up.name], scale)
+    return Adapter(folder, factors)
+
+
+def _per_module(folder: Path, config: dict, pattern: str, default: str, names: Iterable[str]) -> dict[str, float]:
+    """Tensor name to its rank or alpha. peft takes keys for regular expressions; here each is a module's full name."""
+    own = config.get(pattern) or {}
+    found = {name: own.get(name.removesuffix(".weight"), config[default]) for name in names}
+    strange = sorted(set(own) - {name.removesuffix(".weight") for name in found})
+    if strange:
+        raise Refusal(
+            f"The adapter {folder} has a {pattern} for {_some(strange)}, which is not the full name of a module it "
+            "changes. Merge it with peft's merge_and_unload and give the merged folder as source."
+        )
+    return found
+
+
+class AdaptedCheckpoint:
+    """A checkpoint with a LoRA adapter applied in memory, tensor by tensor: nothing is written, no model is kept.
+
+    Stands wherever a `Checkpoint` is read for merging. What ``read`` gives equals, bit for bit, what `apply_adapter`
+    writes, and so does the content hash (`hashes.content_hash`). ``folder`` is the base's: its configuration and
+    tokenizer hold for both, the weights in it do not. A changed tensor is worked out each time it is asked for; its
+    header says where the base's bytes are.
+
+    Raises:
+        Refusal: see `read_adapter`; or the base has tied embeddings and the adapter changes one end of the
+            tie.
+    """
+
+    def __init__(self, base: Checkpoint, folder: Path) -> None:
+        self._base, self._adapter = base, read_adapter(folder, base.tensors)
+        embedding = [name for name in self._adapter.factors if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
+        if base.tied and embedding:
+            raise Refusal(
+                f"The adapter {folder} changes {embedding[0]}, but the model ties its embedding and its output "
+                "head: one tensor cannot hold both."
+            )
+        self.folder, self.config, self.tensors, self.tied = base.folder, base.config, base.tensors, base.tied
+
+    def read(self, name: str) -> Tensor:
+        """The adapted tensor, of the base's shape and dtype; one that the adapter leaves alone is the mapped file's.
+
+        Raises:
+            KeyError: there is no such tensor.
+        """
+        return self._adapter.apply(name, self._base.read(name))
+
+    def read_bytes(self, name: str) -> Tensor:
+        """The bytes [nbytes], uint8, of what `read` gives."""
+        return self.read(name).reshape(-1).view(torch.uint8)
+
+    @property
+    def made_of(self) -> tuple[str, tuple[Path, ...]]:
+        """See `hashes.made_of`."""
+        rule, files = made_of(self._base)
+        return f"{rule} with adapter", (*files, *(self._adapter.folder / name for name in ADAPTER_FILES))
+
+
+def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
+    """Write base + adapter into the folder ``into``: same shards, tensor order, dtypes and tokenizer as the
+    base. For a merge alone an `AdaptedCheckpoint` will do, which costs no disk.
+
+    Raises:
+        Refusal: see `AdaptedCheckpoint`.
+    """
+    adapted = AdaptedCheckpoint(base, folder)
+    shards: dict[Path, list[TensorHeader]] = {}
+    for header in base.tensors.values():
+        shards.setdefault(header.file, []).append(header)
+    for file, headers in shards.items():
+        write_safetensors(into / file.name, headers, adapted.read)
+    for name in (*BEHAVIOUR_FILES, "model.safetensors.index.json"):
+        if (base.folder / name).is_file():
+            shutil.copyfile(base.folder / name, into / name)
+    if marked(base.folder) or marked(folder):
+        mark(into)
+
+
+def _adapter_config(folder: Path) -> dict:
+    for name in ADAPTER_FILES:
+        if not (folder / name).is_file():
+            raise Refusal(f"The adapter folder {folder} has no {name}: give a folder that peft's save_pretrained made.")
+    try:
+        config = json.loads((folder / ADAPTER_FILES[0]).read_text())
+        kind, rank, alpha = config["peft_type"], config["r"], config["lora_alpha"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"{folder / ADAPTER_FILES[0]} is not a LoRA configuration ({error!r}).") from error
+    if kind != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+        raise Refusal(f"The adapter {folder} is {kind} with r={rank}, lora_alpha={alpha}; only LoRA can be applied.")
+    found = [what for key, what in _UNSUPPORTED.items() if what and config.get(key)]
+    if config.get("bias", "none") != "none":
+        found.append(f"bias={config['bias']}")
+    if found:
+        raise Refusal(
+            f"The adapter {folder} uses {', '.join(found)}; only plain LoRA can be applied. "
+            "Merge it with peft's merge_and_unload and give the merged folder as source."
+        )
+    return config
+
+
+def _pair_up(
+    headers: dict[str, TensorHeader],
+) -> tuple[dict[str, tuple[TensorHeader, TensorHeader]], list[str]]:
+    """Changed tensor's name to its (A, B) headers, and the names that belong to no pair."""
+    pairs, others = {}, []
+    for name, header in headers.items():
+        module, found, _ = name.removeprefix(_PREFIX).partition(".lora_A.weight")
+        partner = headers.get(f"{_PREFIX}{module}.lora_B.weight")
+        if name.startswith(_PREFIX) and found and partner is not None:
+            pairs[f"{module}.weight"] = (header, partner)
+    used = {header.name for pair in pairs.values() for header in pair}
+    others = [name for name in headers if name not in used]
+    return pairs, others
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+def _some(items: Iterable[str]) -> str:
+    """The first three, and how many more."""
+    listed = list(items)
+    rest = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + rest

@@ -1,0 +1,186 @@
+"""Where the weights of a merged checkpoint come from: enough to derive them again and to see that they are those.
+
+The same merge leaves the same record, byte for byte: it holds no time, no machine, and no path but those that the user
+gave as a model's source.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import patientdx
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, made_of
+from patientdx.checkpoints.layout import Shard
+from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.source import ModelSource
+from patientdx.checkpoints.writer import FORMAT
+from patientdx.core.errors import Refusal
+from patientdx.merge.schedule import Schedule, label, schedule
+
+FILE = "provenance.json"
+_FORMAT = 1
+_UNKNOWN = "0" * 64  # takes the place of a hash that is worked out during the merge
+# Of a model's description, what is needed to find it again; the rest concerns prompts and memory.
+SOURCE_FIELDS = ("name", "source", "revision", "adapter", "gguf", "licence", "ancestor")
+
+
+def sources_of(recipe: Recipe) -> list[Any]:
+    """Every checkpoint that is read: the parents, base first, and the ancestor if there is one."""
+    return [*recipe.parents, *([] if recipe.ancestor is None else [recipe.ancestor])]
+
+
+def state(
+    recipe: Recipe, sources: Sequence[ModelSource], dtype: str | None = None, tokenizer: str | None = None
+) -> dict[str, Any]:
+    """What a merge is, before a byte is read: the recipe, its models without their hashes, and the versions.
+
+    sources: descriptions of the parents and of the ancestor, in the order of `sources_of`; without them the models
+    have no names, and whoever verifies the result must say where they are.
+    """
+    models = []
+    for number, _ in enumerate(sources_of(recipe)):
+        role = ("base", "pivot")[number] if number < 2 else f"parent {number + 1}"
+        if number == len(recipe.parents):
+            role = "ancestor"
+        described = {key: getattr(sources[number], key) for key in SOURCE_FIELDS} if sources else {"name": role}
+        models.append({"role": role, **described, "sha256": _UNKNOWN})
+    return {
+        "format": _FORMAT,
+        "method": f"{recipe.method.__module__}.{recipe.method.__name__}",
+        "arguments": dict(recipe.arguments),
+        "lambda": _plain(recipe.weight),
+        "seed": recipe.seed,
+        "dtype": dtype,
+        "tokenizer": tokenizer,
+        "models": models,
+        "versions": {
+            "patientdx": patientdx.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        "code": _code(recipe.method.__module__),
+    }
+
+
+def with_hashes(stated: Mapping[str, Any], hashes: Sequence[str]) -> dict[str, Any]:
+    """The statement with the content hashes of its models."""
+    models = [model | {"sha256": found} for model, found in zip(stated["models"], hashes, strict=True)]
+    return {**stated, "models": models}
+
+
+def metadata(stated: Mapping[str, Any]) -> dict[str, str]:
+    """What the header of every shard says of the merge."""
+    return FORMAT | {"patientdx": json.dumps(stated, separators=(",", ":"))}
+
+
+def key(stated: Mapping[str, Any], recipe: Recipe, shards: Sequence[Shard]) -> str:
+    """SHA-256 that two starts of a merge share exactly if one may continue the other.
+
+    Reading the parents to hash them would cost as much as merging; their files count by what changes when anyone
+    writes to them, and their headers.
+    """
+    files = []
+    for checkpoint in sources_of(recipe):
+        rule, found = made_of(checkpoint)
+        stats = [file.stat() for file in found]
+        files.append([rule, [[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]])
+        files.append([[t.name, list(t.shape), str(t.dtype), t.start] for t in checkpoint.tensors.values()])
+    base = recipe.parents[0].folder
+    steering = [
+        [name, hashlib.sha256((base / name).read_bytes()).hexdigest()]
+        for name in BEHAVIOUR_FILES
+        if (base / name).is_file()
+    ]
+    outline = [[shard.name, shard.nbytes, [tensor.name for tensor in shard.tensors]] for shard in shards]
+    return hashlib.sha256(json.dumps([stated, files, steering, outline]).encode()).hexdigest()
+
+
+def record(
+    stated: Mapping[str, Any],
+    recipe: Recipe,
+    shards: Sequence[Shard],
+    tensors: Mapping[str, Mapping[str, Any]],
+    hashes: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    """The content of provenance.json.
+
+    stated: with the models' hashes. tensors: `sha256` and `facts` of each. hashes: SHA-256 by file, of `shards` and of
+    the other `files`.
+    """
+    return {
+        **stated,
+        "shards": {
+            shard.name: {"bytes": shard.nbytes, "sha256": hashes["shards"][shard.name]} for shard in shards
+        },
+        "files": dict(hashes["files"]),
+        "tensors": {
+            tensor.name: {
+                "lambda": None if recipe.weight is None else recipe.weight_of(tensor.name),
+                "sha256": tensors[tensor.name]["sha256"],
+                "facts": tensors[tensor.name]["facts"],
+            }
+            for shard in shards
+            for tensor in shard.tensors
+        },
+    }  # fmt: skip
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """provenance.json of a merged folder. Raises Refusal where there is none, or it is of another kind."""
+    file = folder / FILE
+    if not file.is_file():
+        raise Refusal(f"{folder} has no {FILE}: it was not written by `save=`, so there is no record to go by.")
+    try:
+        found = json.loads(file.read_text())
+        complete = found["format"] == _FORMAT and all(key in found for key in ("method", "models", "tensors", "shards"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"{file} is not the record of a merge ({error!r}).") from error
+    if not complete:
+        raise Refusal(f"{file} is of another format than this version of patientdx reads.")
+    return found
+
+
+def same_merge(found: Mapping[str, Any], stated: Mapping[str, Any], shards: Sequence[Shard]) -> bool:
+    """Whether a record is of this statement, hashes included, and these shards."""
+    sizes = {shard.name: shard.nbytes for shard in shards}
+    recorded = {name: shard.get("bytes") for name, shard in found["shards"].items()}
+    return recorded == sizes and json.dumps({name: found.get(name) for name in stated}) == json.dumps(stated)
+
+
+def summary(stated: Mapping[str, Any]) -> str:
+    """A merge in a few words: slerp λ=0.4 of a and b."""
+    names = [model["name"] for model in stated["models"] if model["role"] != "ancestor"]
+    weight = "" if stated["lambda"] is None else f" λ={label(schedule(stated['lambda']))}"
+    return f"{stated['method'].rpartition('.')[2]}{weight} of {', '.join(names[:-1])} and {names[-1]}"
+
+
+def _plain(weight: Schedule | None) -> float | list | None:
+    """λ in the form that a config has it, which `schedule` reads back."""
+    if isinstance(weight, tuple) and isinstance(weight[0], tuple):
+        return [{"filter": part, "value": _plain(value)} for part, value in weight]
+    return list(weight) if isinstance(weight, tuple) else weight
+
+
+def _code(method: str) -> str:
+    """SHA-256 over the sources of a merge method's module and of all in `patientdx.merge` that it imports."""
+    folder = Path(patientdx.__file__).parent / "merge"
+    found: dict[str, bytes] = {}
+    left = {"curve", method.rpartition(".")[2]}
+    while left:
+        name = left.pop()
+        if name in found or not (folder / f"{name}.py").is_file():
+            continue
+        found[name] = (folder / f"{name}.py").read_bytes()
+        for node in ast.walk(ast.parse(found[name])):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("patientdx.merge"):
+                left |= {node.module.rpartition(".")[2], *(alias.name for alias in node.names)}
+    lines = [f"{name} {hashlib.sha256(source).hexdigest()}" for name, source in sorted(found.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

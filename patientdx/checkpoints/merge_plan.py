@@ -1,0 +1,119 @@
+"""One merge of whole models: which parents, which method with which numbers, which λ for each tensor."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.core.errors import Refusal
+from patientdx.core.threads import workers
+from patientdx.merge.curve import Curve
+from patientdx.merge.schedule import Schedule, depth, layer_of, weight_at
+
+# What a method may name in its signature beside its own numbers; the recipe supplies it.
+SUPPLIED = ("parents", "ancestor", "name", "seed", "config", "cutoffs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Parents are opened checkpoints that agree in every tensor, base first; their common `ancestor` may be None.
+
+    method: a function of `patientdx.merge`; arguments: its own numbers. weight: λ, None for a method without.
+    names: the tensors to merge, in the order of the base's files.
+    """
+
+    parents: tuple[Checkpoint, ...]
+    names: tuple[str, ...]
+    method: Callable[..., Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weight: Schedule | None = None
+    ancestor: Checkpoint | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        asked = inspect.signature(self.method).parameters.get("ancestor")
+        if asked is not None and asked.default is inspect.Parameter.empty and self.ancestor is None:
+            called = self.method.__name__
+            raise Refusal(
+                f"merge={called} works on differences from the parents' common ancestor, and none is given: set "
+                "base_model@ancestor=<its yaml>, or use a method without one (merge=slerp, linear)."
+            )
+
+    @cached_property
+    def _named(self) -> tuple[str, ...]:
+        return tuple(name for name in inspect.signature(self.method).parameters if name in SUPPLIED)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the tensors that the method must see together: one each, or one layer's where it says so."""
+        if getattr(sys.modules[self.method.__module__], "SCOPE", "tensor") == "tensor":
+            return tuple((name,) for name in self.names)
+        layers: dict[Any, list[str]] = {}
+        for name in self.names:
+            layer = layer_of(name)
+            layers.setdefault(name if layer is None else layer, []).append(name)
+        return tuple(tuple(group) for group in layers.values())
+
+    def curves(self, group: tuple[str, ...]) -> dict[str, Curve]:
+        """The curve of each tensor of one group; Refusal where the method cannot join them."""
+        together = getattr(sys.modules[self.method.__module__], "SCOPE", "tensor") != "tensor"
+        given: dict[str, Any] = {"seed": self.seed, "config": self.parents[0].config, "name": group[0]}
+        read = _several if together else _one
+        if self.ancestor is not None:
+            given["ancestor"] = read(self.ancestor, group)
+        if "cutoffs" in self._named:
+            given["cutoffs"] = self._cutoffs
+        given = {name: value for name, value in given.items() if name in self._named}
+        try:
+            found = self.method([read(parent, group) for parent in self.parents], **self.arguments, **given)
+        except ValueError as error:
+            raise error if isinstance(error, Refusal) else Refusal(str(error)) from error
+        return found if together else {group[0]: found}
+
+    def prepare(self) -> None:
+        """Find out, on all threads, what the method must know of whole models; else `curves` does it, on its own."""
+        if "cutoffs" in self._named:
+            _ = self._cutoffs
+
+    @cached_property
+    def _cutoffs(self) -> Any:
+        """What a method finds out about whole models before it joins a single tensor (global trimming), or None."""
+        survey = getattr(sys.modules[self.method.__module__], "survey", None)
+        if survey is None:
+            return None
+
+        def tensors():
+            for name in self.names:
+                yield name, [parent.read(name) for parent in self.parents], self.ancestor.read(name)
+
+        with workers() as at_once:
+            return survey(tensors, each=at_once, **self.arguments)
+
+    @cached_property
+    def layers(self) -> int:
+        """Transformer layers of the parents."""
+        return depth(self.names)
+
+    def weight_of(self, name: str) -> float:
+        """λ of one tensor; 0 for a method that has none."""
+        if self.weight is None:
+            return 0.0
+        try:
+            return weight_at(self.weight, name, self.layers)
+        except ValueError as error:
+            raise Refusal(str(error)) from error
+
+
+def _one(checkpoint: Checkpoint, group: tuple[str, ...]) -> Tensor:
+    return checkpoint.read(group[0])
+
+
+def _several(checkpoint: Checkpoint, group: tuple[str, ...]) -> dict[str, Tensor]:
+    return {name: checkpoint.read(name) for name in group}

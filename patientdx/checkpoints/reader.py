@@ -1,0 +1,219 @@
+"""A checkpoint folder opened by its headers alone; tensors are mapped from the file when asked for."""
+
+import json
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from patientdx.core.errors import Refusal
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_LONGEST_HEADER = 100_000_000  # the format's own limit: a longer one is a damaged length field
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """What a safetensors header says of one tensor; ``start`` counts bytes from the beginning of ``file``."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    file: Path
+    start: int
+    nbytes: int
+
+
+class Checkpoint:
+    """A Hugging Face folder with safetensors weights in one file or in shards.
+
+    Opening reads ``config.json`` and the headers, no weights. ``tensors`` maps each name to its header, in
+    the order of the files.
+
+    Raises:
+        Refusal: no such folder or no configuration in it; no safetensors; a header or a shard that is
+            damaged, truncated or absent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise Refusal(f"There is no checkpoint folder {self.folder}: give the folder that holds config.json.")
+        self.config: dict = _config_of(self.folder)
+        self.tensors: dict[str, TensorHeader] = {}
+        listed = _listed_shards(self.folder)
+        for file in sorted(set(listed.values())) if listed else _unlisted_files(self.folder):
+            for header in read_header(file):
+                if listed.get(header.name, file) == file:
+                    self.tensors[header.name] = header
+        absent = [name for name in listed if name not in self.tensors]
+        if absent:
+            raise Refusal(
+                f"The index of {self.folder} names {len(absent)} tensors that its shards do not hold "
+                f"({', '.join(absent[:3])}): download the folder again."
+            )
+        self._storages: dict[Path, torch.UntypedStorage] = {}
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether the output head is the embedding; if the configuration is silent, the tensors tell."""
+        return bool(self.config.get("tie_word_embeddings", "lm_head.weight" not in self.tensors))
+
+    def read(self, name: str) -> Tensor:
+        """The tensor with its stored shape and dtype, as a view of the mapped file: nothing is copied.
+
+        It is shared by all who ask for the same name: read it, do not write into it.
+
+        Raises:
+            KeyError: there is no such tensor.
+        """
+        header = self.tensors[name]
+        raw = self.read_bytes(name)
+        if header.start % header.dtype.itemsize:
+            raw = raw.clone()  # other writers may leave tensors unaligned; only an aligned buffer can be viewed
+        return raw.view(header.dtype).view(header.shape)
+
+    def read_bytes(self, name: str) -> Tensor:
+        """The tensor's stored bytes [nbytes], uint8, as a view of the mapped file."""
+        header = self.tensors[name]
+        storage = self._storages.get(header.file)
+        if storage is None:
+            # shared=False maps the file privately: a stray write could never reach the disk.
+            size = header.file.stat().st_size
+            storage = torch.UntypedStorage.from_file(str(header.file), shared=False, nbytes=size)
+            self._storages[header.file] = storage
+        return torch.empty(0, dtype=torch.uint8).set_(storage, header.start, (header.nbytes,), (1,))
+
+
+def read_header(file: Path) -> list[TensorHeader]:
+    """The headers of one safetensors file, in the order of their bytes.
+
+    Raises:
+        Refusal: the file is absent, truncated or damaged; the message names the bytes expected and found.
+    """
+    if not file.is_file():
+        raise Refusal(f"{file} is absent, though the checkpoint needs it: download the folder again.")
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        prefix = handle.read(8)
+        if len(prefix) < 8:
+            raise _damaged(file, f"a safetensors file begins with 8 bytes of length, this one has {size} bytes")
+        (length,) = struct.unpack("<Q", prefix)
+        if length > min(_LONGEST_HEADER, size - 8):
+            raise _damaged(file, f"its header should take {length} bytes, but only {size - 8} follow")
+        text = handle.read(length)
+    try:
+        entries = json.loads(text)
+        entries.pop("__metadata__", None)
+        headers = [_header_of(file, name, entry, 8 + length) for name, entry in entries.items()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, Refusal):
+            raise
+        raise _damaged(file, f"its header of {length} bytes is not the JSON of a safetensors file") from error
+    headers.sort(key=lambda header: header.start)
+    end = max((header.start + header.nbytes for header in headers), default=8 + length)
+    if end > size:
+        raise _damaged(file, f"its header promises {end} bytes, the file has {size}")
+    return headers
+
+
+def _header_of(file: Path, name: str, entry: dict, data_start: int) -> TensorHeader:
+    if entry["dtype"] not in DTYPES:
+        raise Refusal(f"{file} stores {name} as {entry['dtype']}; readable are {', '.join(DTYPES)}.")
+    dtype = DTYPES[entry["dtype"]]
+    shape = tuple(int(length) for length in entry["shape"])
+    first, last = entry["data_offsets"]
+    count = 1
+    for length in shape:
+        count *= length
+    if first < 0 or last - first != count * dtype.itemsize:
+        expected = count * dtype.itemsize
+        raise _damaged(file, f"{name} of shape {list(shape)} takes {expected} bytes, its header gives {last - first}")
+    return TensorHeader(name, shape, dtype, file, data_start + first, last - first)
+
+
+def _config_of(folder: Path) -> dict:
+    file = folder / "config.json"
+    if not file.is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise Refusal(
+                f"{folder} is a LoRA adapter, not a model: set source to the model it was trained on "
+                f"and adapter={folder}."
+            )
+        raise Refusal(f"{folder} has no config.json: give a Hugging Face model folder.")
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise Refusal(f"{file} is not valid JSON ({error}): download the folder again.") from error
+    if not isinstance(config, dict):
+        raise Refusal(f"{file} holds no JSON object: download the folder again.")
+    return config
+
+
+def _listed_shards(folder: Path) -> dict[str, Path]:
+    """Tensor name to shard, from the index; empty when the folder has a single file and no index."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return {}
+    try:
+        weight_map = json.loads(index.read_text())["weight_map"]
+        shards = {str(name): folder / file for name, file in weight_map.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refusal(f"{index} is not a safetensors index: download the folder again.") from error
+    absent = sorted({file.name for file in shards.values() if not file.is_file()})
+    if absent:
+        raise Refusal(
+            f"{index} names {len(absent)} of {len(set(shards.values()))} shards that are not there "
+            f"({', '.join(absent[:3])}): download the folder again."
+        )
+    return shards
+
+
+def _unlisted_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        return files
+    if files:
+        whole = folder / "model.safetensors"
+        if whole in files:
+            return [whole]
+        raise Refusal(
+            f"{folder} has {len(files)} safetensors files and no model.safetensors.index.json to say which "
+            f"tensor "
+            "is in which: download the folder again."
+        )
+    pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+    convert = (
+        "convert it once and give the new folder: "
+        'python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+        "[K.from_pretrained('{}').save_pretrained('NEW') for K in (M, T)]\""
+    )
+    if pickles:
+        raise Refusal(
+            f"{folder} has its weights as pickle ({pickles[0]}), which can run code when it is opened, so it "
+            f"is not read. If you trust it, {convert.format(folder)}"
+        )
+    raise Refusal(
+        f"{folder} has no *.safetensors file. If the model is published as pickle (*.bin) only and you trust "
+        f"it, {convert.format('ITS FOLDER OR HUB ID')}"
+    )
+
+
+def _damaged(file: Path, fault: str) -> Refusal:
+    return Refusal(f"{file} is truncated or damaged: {fault}. Download or write it again.")

@@ -1,0 +1,223 @@
+"""A merged model written to disk as a Hugging Face folder: streamed, resumable, with the record of its origin."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+
+from patientdx.checkpoints.identity import content_hash, weights_hash
+from patientdx.checkpoints.journal import Journal, entries
+from patientdx.checkpoints.layout import index, share_out
+from patientdx.checkpoints.manifest import FILE, key, metadata, record, sources_of, with_hashes
+from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.reader import Checkpoint, TensorHeader
+from patientdx.checkpoints.sidecar_files import CARD, model_card
+from patientdx.checkpoints.source import ModelSource
+from patientdx.checkpoints.staging import Partial
+from patientdx.checkpoints.stream import Merged, stream
+from patientdx.checkpoints.write_plan import SHARD_BYTES, Outline, outline
+from patientdx.checkpoints.writer import ShardFiles
+from patientdx.core.atomic_io import sync
+from patientdx.core.errors import Refusal
+
+log = logging.getLogger(__name__)
+_ELSEWHERE = "choose a folder that you can write to."
+
+
+def save(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    cache: Path,
+    sources: Sequence[ModelSource] = (),
+    tokenizer: str | None = None,
+    dtype: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    threads: int | None = None,
+    device: str = "cpu",
+    process: tuple[int, int] = (0, 1),
+    remote_code: bool = False,
+) -> Path | None:
+    """Write the merge of a recipe into `folder` and return it; None where it is another process that returns it.
+
+    The folder appears under its name when it is complete and on disk. A merge that is stopped, by whatever, leaves a
+    hidden folder beside it; the same merge started again goes on there, and its bytes are those of one that was never
+    stopped. A folder that holds this very merge is left as it is.
+
+    Args:
+        cache: where content hashes are remembered.
+        sources: descriptions of the parents, base first, and last of the ancestor if there is one, for the record.
+        tokenizer: for the record: which vocabulary the parents are shown with (see `vocabulary`), if not each its own.
+        dtype: bfloat16, float16 or float32; None leaves every tensor as the base has it.
+        shard_bytes: the most that a file holds in tensors. The bytes of a tensor do not depend on it.
+        threads: of this process; None: one for each core, shared among the processes.
+        device: where the arithmetic runs; tensors go there block by block.
+        process: number of this process, and how many there are. Each writes shards of its own, the last to end
+            finishes the folder and returns it: with fewer shards than processes some have nothing to do. A folder
+            that is complete already is returned by the first.
+        remote_code: whether Python files of the base, and references to them, come along.
+
+    Raises:
+        Refusal: the request cannot be met (see `outline`); the folder holds something else, or another process is
+            writing it; a parent changed meanwhile; the disk is too small, or fills up: what is done by then is kept.
+    """
+    plan = outline(
+        recipe,
+        folder,
+        cache=cache,
+        sources=sources,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        shard_bytes=shard_bytes,
+        threads=threads,
+        device=device,
+        processes=process[1],
+        remote_code=remote_code,
+    )
+    return _save(plan, process)
+
+
+def _save(plan: Outline, process: tuple[int, int]) -> Path | None:
+    partial = Partial(plan.target, plan.key)
+    if plan.is_finished():
+        partial.sweep()
+        return plan.target if process[0] == 0 else None
+    try:
+        with partial.claimed(process):
+            if plan.is_finished():  # by the other processes, a moment ago
+                return plan.target if process[1] == 1 else None
+            check_space(plan, partial)
+            _write_share(plan, partial, process)
+            with partial.alone() as unfinished:
+                last = unfinished and set(entries(partial.path)) >= set(plan.tensors)
+                if last:
+                    _finish(plan, partial)
+        return plan.target if last else None
+    except OSError as error:
+        raise _unwritable(plan, partial, error) from error
+
+
+def check_space(plan: Outline, partial: Partial) -> int:
+    """Bytes free on the target's disk; Refusal where that has no room for what is still to be written."""
+    there = sum(file.stat().st_blocks * 512 for file in partial.path.rglob("*") if file.is_file())
+    place = nearest(plan.target)
+    if not os.access(place, os.W_OK):
+        raise Refusal(f"{plan.target} cannot be written ({os.strerror(errno.EACCES)}): {_ELSEWHERE}")
+    free = shutil.disk_usage(place).free
+    need = plan.nbytes - there
+    if need > free:
+        raise Refusal(
+            f"{plan.target} needs {need / 1e9:.2f} GB more, but its disk has {free / 1e9:.2f} GB free: free some "
+            "space, or choose a folder on a larger disk."
+        )
+    return free
+
+
+def nearest(target: Path) -> Path:
+    """The folder that the target will be made in, or the nearest one above it that is there."""
+    return next(folder for folder in target.parents if folder.exists())
+
+
+def _write_share(plan: Outline, partial: Partial, process: tuple[int, int]) -> None:
+    """This process's shards, but for their headers; every tensor of them is in the journal in the end."""
+    rank, processes = process
+    with closing(ShardFiles(partial.model, share_out(plan.shards, processes)[rank])) as files:
+        left = dict(files.tensors)
+        for name in _on_disk(plan, partial, files):
+            del left[name]
+        results = merged(plan, left, files)
+        total = sum(header.nbytes for header in left.values())
+        journal = Journal(partial.path, files.sync)
+        try:
+            with (
+                closing(results),
+                tqdm(total=total, unit="B", unit_scale=True, desc="merge", disable=True if rank else None) as bar,
+            ):
+                for one in results:
+                    entry = {"sha256": one.result, "facts": one.facts, "sources": one.hashes}
+                    journal.add(one.name, one.nbytes, entry)
+                    bar.update(one.nbytes)
+        finally:
+            journal.close()
+
+
+def merged(plan: Outline, tensors: Mapping[str, TensorHeader], files: ShardFiles) -> Iterator[Merged]:
+    """The named tensors of an outline, each once it is worked out and written to its place in `files`."""
+    return stream(
+        plan.recipe,
+        tensors,
+        files.put,
+        files.tensor_hash,
+        threads=plan.threads,
+        device=plan.device,
+        hashed=plan.unhashed,
+    )
+
+
+def _on_disk(plan: Outline, partial: Partial, files: ShardFiles) -> list[str]:
+    """Tensors of these files that an earlier start wrote: those in a journal whose bytes have the hash noted there."""
+    noted = entries(partial.path)
+    names = [name for name in files.tensors if name in noted]
+    with ThreadPoolExecutor(plan.threads) as pool:
+        hashes = list(pool.map(files.tensor_hash, names))
+    found = [name for name, digest in zip(names, hashes, strict=True) if noted[name].get("sha256") == digest]
+    if found:
+        log.info("%d of %d tensors of %s are there from an earlier start", len(found), len(files.tensors), plan.target)
+    return found
+
+
+def _finish(plan: Outline, partial: Partial) -> None:
+    """Headers, the files beside the weights, the record; then the folder gets its name."""
+    noted = entries(partial.path)
+    hashes = []
+    for number, source in enumerate(sources_of(plan.recipe)):
+        known = {name: entry["sources"].get(str(number)) for name, entry in noted.items()}
+        hashes.append(content_hash(source, plan.cache, known))
+    if key(plan.stated, plan.recipe, plan.shards) != plan.key:
+        raise Refusal(f"A parent's files were changed while {plan.target} was written: start the merge again.")
+    stated = with_hashes(plan.stated, hashes)
+    beside = dict(plan.companions)
+    listed = index(plan.shards)
+    if listed is not None:
+        beside["model.safetensors.index.json"] = listed.encode()
+    names = [shard.name for shard in plan.shards]
+    with closing(ShardFiles(partial.model, plan.shards)) as files, ThreadPoolExecutor(plan.threads + 1) as pool:
+        files.put_headers(metadata(stated))
+        synced = pool.submit(files.sync)  # hashing does not wait for the disk
+        digests = dict(zip(names, pool.map(files.shard_hash, names), strict=True))
+        synced.result()
+    found = {
+        "shards": digests,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in beside.items()},
+    }
+    beside[FILE] = (json.dumps(record(stated, plan.recipe, plan.shards, noted, found), indent=1) + "\n").encode()
+    beside[CARD] = model_card(stated)
+    for name, content in beside.items():
+        (partial.model / name).write_bytes(content)
+        sync(partial.model / name)
+    partial.publish()
+    # The next run that reads this model need not hash it.
+    weights_hash(Checkpoint(plan.target), plan.cache, {name: entry["sha256"] for name, entry in noted.items()})
+
+
+def _unwritable(plan: Outline, partial: Partial, error: OSError) -> Exception:
+    """What a user can mend as a refusal; anything else as it came."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        kept = len(entries(partial.path))
+        return Refusal(
+            f"{plan.target} could not be written further ({error.strerror}). {kept} of {len(plan.tensors)} tensors are "
+            "on disk and kept: make room and start the same command again, it goes on from there."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        return Refusal(f"{plan.target} cannot be written ({error.strerror}): {_ELSEWHERE}")
+    return error

@@ -1,0 +1,79 @@
+"""What a checkpoint folder holds beside the weights: configuration, tokenizer, chat template, licence, model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES
+from patientdx.checkpoints.manifest import FILE, summary
+
+# Licences ask to be handed on.
+_LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
+CARD = "README.md"
+
+
+def companions(base: Any, dtype: str | None, *, remote_code: bool = False) -> dict[str, bytes]:
+    """The files of a merged folder that come from the base, a checkpoint or a view of one; name to content.
+
+    The configuration says the `dtype` of the weights if one was asked for. Python files stay behind, and with them the
+    configuration's references to them, unless `remote_code`: a merged model runs nobody's code unasked.
+    """
+    # A view with another vocabulary has that one's folder, where no licence of the weights lies.
+    weights = getattr(base, "weights_folder", base.folder)
+    code = sorted(file.name for file in weights.glob("*.py")) if remote_code else []
+    files = [base.folder / name for name in BEHAVIOUR_FILES] + [weights / name for name in (*_LICENCES, *code)]
+    found = {file.name: file.read_bytes() for file in files if file.is_file()}
+    config = json.loads(found["config.json"])
+    changed = dict(config)
+    if dtype is not None:
+        changed["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype
+    if not remote_code:
+        changed.pop("auto_map", None)
+    if changed != config:
+        found["config.json"] = (json.dumps(changed, indent=2) + "\n").encode()
+    return found
+
+
+def model_card(stated: Mapping[str, Any]) -> bytes:
+    """The README.md of a merged folder, from a statement with hashes (see `provenance.with_hashes`)."""
+    title = summary(stated)
+    hubs = [model["source"] for model in stated["models"] if _is_hub_id(model.get("source"))]
+    front = ["---", "library_name: transformers", "tags:", "- merge", "- patientdx"]
+    if hubs:
+        front += ["base_model:", *(f"- {hub}" for hub in dict.fromkeys(hubs)), "base_model_relation: merge"]
+    rows = [
+        f"| {model['role']} | {model['name']} | {model.get('source') or ''} | {model.get('licence') or 'not stated'} "
+        f"| `{model['sha256']}` |"
+        for model in stated["models"]
+    ]
+    text = f"""
+# {title}
+
+The weights of this model were worked out from those of the models below; nothing was trained. Configuration, tokenizer
+and chat template are the base's.
+
+| role | name | source | licence | SHA-256 of weights, configuration and tokenizer |
+| --- | --- | --- | --- | --- |
+{chr(10).join(rows)}
+
+- method: `{stated["method"]}`
+- arguments: `{json.dumps(stated["arguments"])}`
+- λ: `{json.dumps(stated["lambda"], ensure_ascii=False)}`
+- seed: {stated["seed"]}
+- dtype: {stated["dtype"] or "the base's"}
+- versions: {", ".join(f"{name} {version}" for name, version in stated["versions"].items())}
+
+`{FILE}` holds what was found for every tensor, and its SHA-256. `python -m patientdx.cli.verify <this folder>` derives the
+weights again from the models above and says whether they are these, bit for bit. The licences of all of them hold.
+"""
+    return "\n".join([*front, "---", text]).encode()
+
+
+def _is_hub_id(source: str | None) -> bool:
+    """A source as org/name; a relative folder of two parts looks the same, so what exists is taken for a folder."""
+    if not source or source.count("/") != 1 or source.startswith((".", "~", "/", "wheel:")):
+        return False
+    return not Path(source).exists() and not source.endswith(".gguf")

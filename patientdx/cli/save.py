@@ -1,0 +1,46 @@
+"""The merged model of a run written to disk, or what that would take."""
+
+from __future__ import annotations
+
+import torch
+from rich.console import Console
+
+from patientdx.checkpoints.estimate import estimate
+from patientdx.checkpoints.patient_mark import mark
+from patientdx.checkpoints.save import save as write
+from patientdx.checkpoints.source import holds_patients
+from patientdx.checkpoints.write_plan import outline
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.merge_inputs import recipe
+
+
+def save(settings: Settings, process: tuple[int, int] = (0, 1)) -> None:
+    """Write the merged model to `settings.save`, or with `dry_run` say what it would read, write and need.
+
+    process: number of this process, and how many share the tensors. Raises Refusal before a weight is read.
+    """
+    made_of = settings.ingredients
+    merge = recipe(made_of, settings.weight, settings.cache, adapt=settings.task is None)
+    sources = (*made_of.models, *(() if made_of.ancestor is None else (made_of.ancestor,)))
+    held = [model.name for model in sources if holds_patients(model)]
+    if held and not settings.save_patients:
+        raise Refusal(
+            f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
+            "or say save_patients=true: the folder is then marked as one that holds patients."
+        )
+    asked = {"cache": settings.cache, "sources": sources, "tokenizer": settings.tokenizer, "dtype": settings.save_dtype}
+    target = settings.save or settings.output / settings.name / "merged"
+    device = "cpu"
+    if settings.device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{process[0] % torch.cuda.device_count()}"
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if settings.dry_run:
+        if process[0] == 0:
+            console.print(str(estimate(outline(merge, target, processes=process[1], device=device, **asked))))
+        return
+    folder = write(merge, target, device=device, process=process, **asked)
+    if folder is not None:
+        if held:
+            mark(folder)
+        console.print(f"merged model: {folder}")

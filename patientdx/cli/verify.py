@@ -1,0 +1,215 @@
+"""python -m patientdx.cli.verify <merged folder> [--parent <name>=<folder> ...]
+
+Derives the weights of a merged folder again from its parents and compares every bit. Ends with 0 if they are the same,
+1 if something differs, which it names, and 2 if it cannot tell, as without the parents that were merged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from patientdx.checkpoints.identity import content_hash, tensor_hash
+from patientdx.checkpoints.manifest import SOURCE_FIELDS, metadata, read_record, sources_of, state, summary
+from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.reader import Checkpoint, TensorHeader
+from patientdx.checkpoints.sidecar_files import companions
+from patientdx.checkpoints.source import ModelSource
+from patientdx.checkpoints.stream import stream
+from patientdx.checkpoints.write_plan import wanted
+from patientdx.core.errors import Refusal
+from patientdx.core.functions import Call
+from patientdx.evaluation.config.settings import Ingredients
+from patientdx.evaluation.merge_inputs import recipe as recipe_with
+from patientdx.merge.schedule import schedule
+
+IDENTICAL, DIFFERS, CANNOT_TELL = 0, 1, 2
+
+
+def verify(folder: Path, given: Mapping[str, Path], cache: Path, threads: int | None = None) -> tuple[int, str]:
+    """Exit status and one sentence on a merged folder.
+
+    given: folders of models by their name or role in the record; others are located by the source recorded. No checksum
+    in the record is believed: the parents' content is hashed (or was, see `hashes`), the weights are worked out.
+    Raises Refusal where the question cannot be answered.
+    """
+    record = read_record(folder)
+    recipe = recipe_of(record, given, cache)
+    stored = Checkpoint(folder)
+    fault = _outside(record, recipe, stored) or _inside(record, recipe, stored, threads)
+    if fault:
+        return DIFFERS, f"{folder} differs from {summary(record)}: {fault}"
+    count = sum(prod(stored.tensors[name].shape) for name in recipe.names)
+    return IDENTICAL, f"{folder} is {summary(record)}, bit for bit: {len(recipe.names)} tensors, {count} parameters"
+
+
+def recipe_of(record: Mapping[str, Any], given: Mapping[str, Path], cache: Path) -> Recipe:
+    """The merge that a record tells of, with its parents opened; Refusal unless they are those that were merged."""
+    models = record["models"]
+    unknown = set(given) - {model[key] for model in models for key in ("name", "role")}
+    if unknown:
+        names = ", ".join(model["name"] for model in models)
+        raise Refusal(f"--parent {min(unknown)}=...: the record names no such model; it names {names}.")
+    if not record["method"].startswith("patientdx.merge."):
+        raise Refusal(f"The record's method {record['method']} is no merge method; nothing else is called.")
+    sources = [_source(model, given) for model in models]
+    ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None
+    merge = Call(record["method"], json.dumps(record["arguments"]))
+    made_of = Ingredients(tuple(sources), merge, ancestor, record["tokenizer"], record["seed"])
+    recipe = recipe_with(made_of, None if record["lambda"] is None else schedule(record["lambda"]), cache)
+    for model, checkpoint in zip(models, sources_of(recipe), strict=True):
+        found = content_hash(checkpoint, cache)
+        if found != model["sha256"]:
+            raise Refusal(
+                f"{model['role']} {model['name']} in {checkpoint.folder} is not the model that was merged: its content "
+                f"hash is {found}, recorded is {model['sha256']}. Give the right one: "
+                f"--parent {model['name']}=<folder>."
+            )
+    return recipe
+
+
+def _source(model: Mapping[str, Any], given: Mapping[str, Path]) -> ModelSource:
+    """Where a model is to be had: in the folder given, or at the source recorded."""
+    folder = given.get(model["name"], given.get(model["role"]))
+    if folder is not None:
+        return ModelSource(model["name"], str(folder))
+    if not model.get("source"):
+        raise Refusal(f"The record does not say where {model['name']} is: --parent {model['name']}=<folder>.")
+    return ModelSource(**{key: model[key] for key in SOURCE_FIELDS})
+
+
+def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> str | None:
+    """What differs around the weights: files, headers, names, shapes, dtypes. None if nothing does."""
+    base = recipe.parents[0]
+    remote_code = any(name.endswith(".py") for name in record["files"])
+    for name, content in companions(base, record["dtype"], remote_code=remote_code).items():
+        file = stored.folder / name
+        if not file.is_file() or file.read_bytes() != content:
+            return f"{name} is not what follows from the base's."
+    stated = metadata({key: record.get(key) for key in state(recipe, ())})
+    for file in sorted({header.file for header in stored.tensors.values()}):
+        if _metadata_of(file) != stated:
+            return f"the header of {file.name} tells of another merge than provenance.json."
+    derived = {header.name: header for header in wanted(recipe, record["dtype"])}
+    for name in sorted(derived.keys() ^ stored.tensors.keys()):
+        return f"{name} is {'absent' if name in derived else 'in none of the parents'}."
+    for name, header in derived.items():
+        mine, theirs = ((one.dtype, list(one.shape)) for one in (stored.tensors[name], header))
+        if mine != theirs:
+            return f"{name} is stored as {mine[0]} {mine[1]} and derived as {theirs[0]} {theirs[1]}."
+    return None
+
+
+def _inside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, threads: int | None) -> str | None:
+    """The first tensor whose weights differ, in the order of the base's files, and how; None if none does."""
+    tensors = {header.name: header for header in wanted(recipe, record["dtype"])}
+    comparison = Comparison(stored, tensors)
+    threads = threads or len(os.sched_getaffinity(0))
+    total = sum(header.nbytes for header in tensors.values())
+    results = stream(recipe, tensors, comparison.put, lambda name: None, threads=threads)
+    with closing(results), tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=None) as bar:
+        for merged in results:
+            bar.update(merged.nbytes)
+    differing = [name for name in recipe.names if name in comparison.found]
+    if not differing:
+        return None
+    name = differing[0]
+    count, place = comparison.found[name]
+    unchanged = tensor_hash(stored, name) == record["tensors"].get(name, {}).get("sha256")
+    return (
+        f"{name} in {count} of {tensors[name].nbytes // tensors[name].dtype.itemsize} elements, first {place}. "
+        f"{len(differing) - 1} other tensors differ. "
+        + (_since(record, recipe) if unchanged else "It was changed since: its checksum is not the recorded one.")
+    )
+
+
+def _since(record: Mapping[str, Any], recipe: Recipe) -> str:
+    """Why weights may differ that are as they were written."""
+    now = state(recipe, ())
+    versions = [
+        f"{name} {record['versions'].get(name)}, here {version}"
+        for name, version in now["versions"].items()
+        if record["versions"].get(name) != version
+    ]
+    if record.get("code") != now["code"]:
+        versions.append("other code of the merge methods")
+    made = f"; it was written with {', '.join(versions)}" if versions else " nor the versions"
+    return f"Its checksum is the recorded one, so the file was not changed{made}."
+
+
+@dataclass
+class Comparison:
+    """Takes derived weights in place of a file and compares them with stored ones.
+
+    found: by tensor that differs, the number of differing elements and the first of them in words.
+    """
+
+    stored: Checkpoint
+    tensors: Mapping[str, TensorHeader]
+
+    def __post_init__(self) -> None:
+        self.found: dict[str, tuple[int, str]] = {}
+        self._first: dict[str, int] = {}
+        self._lock = Lock()
+
+    def put(self, name: str, first: int, data: memoryview) -> None:
+        """See `stream.Put`."""
+        theirs = torch.frombuffer(data, dtype=torch.uint8)
+        mine = self.stored.read_bytes(name)[first : first + len(data)]
+        if torch.equal(mine, theirs):
+            return
+        dtype = self.tensors[name].dtype
+        places = (mine != theirs).view(-1, dtype.itemsize).any(1).nonzero().flatten()
+        place = places[0].item()
+        values = [one.clone().view(dtype)[place].item() for one in (mine, theirs)]
+        place += first // dtype.itemsize
+        where = [int(index) for index in torch.unravel_index(torch.tensor(place), self.tensors[name].shape)]
+        with self._lock:
+            count, words = self.found.get(name, (0, ""))
+            if place < self._first.get(name, place + 1):
+                self._first[name] = place
+                words = f"{where}: stored {values[0]!r}, derived {values[1]!r}"
+            self.found[name] = count + len(places), words
+
+
+def _metadata_of(file: Path) -> dict[str, str]:
+    with file.open("rb") as handle:
+        (length,) = struct.unpack("<Q", handle.read(8))
+        return json.loads(handle.read(length)).get("__metadata__", {})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser("python -m patientdx.cli.verify", description=__doc__.split("\n\n")[1])
+    parser.add_argument("folder", type=Path, help="a folder that a merge was saved in")
+    parser.add_argument("--parent", action="append", default=[], metavar="NAME=FOLDER", help="where a model is")
+    parser.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
+    asked = parser.parse_args(arguments)
+    given = dict(one.partition("=")[::2] for one in asked.parent)
+    cache = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
+    try:
+        if not all(given.values()):
+            raise Refusal(f"--parent {' '.join(asked.parent)}: write it as name=folder.")
+        folders = {name: Path(folder).expanduser() for name, folder in given.items()}
+        status, said = verify(asked.folder, folders, cache, asked.threads)
+    except Refusal as fault:
+        status, said = CANNOT_TELL, f"cannot tell: {fault}"
+    print(said, file=sys.stdout if status == IDENTICAL else sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Functions of patientdx as a yaml names them, with their arguments checked against their signatures."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.config import checks
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of patientdx with its arguments, hashable: `target` is a dotted name, `arguments` are JSON."""
+
+    target: str
+    arguments: str
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function itself."""
+        return dotted(self.target)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Its arguments."""
+        return json.loads(self.arguments)
+
+    def __call__(self, *given: Any) -> Any:
+        return self.function(*given, **self.given)
+
+
+def dotted(target: str) -> Any:
+    """What a dotted name inside patientdx stands for; Refusal for anything else."""
+    module, _, name = str(target).rpartition(".")
+    if not module.startswith("patientdx."):
+        raise Refusal(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("patientdx"):
+            raise  # the function's own file lacks a package: not the yaml's fault
+        raise Refusal(f"{target} does not exist; name a function as patientdx.<module>.<function>.") from None
+    if not callable(found):
+        raise Refusal(f"{target} is no function; name a function as patientdx.<module>.<function>.")
+    return found
+
+
+def checked(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: list[str]) -> Call:
+    """The call that a yaml's node names, at `where` in the config; what is wrong with it goes to `faults`.
+
+    supplied: parameters that the pipeline gives, which no yaml may.
+    """
+    target = checks.given(node, where, "_target_", faults)
+    if target is None:
+        return Call("", "{}")
+    try:
+        function = dotted(target)
+    except Refusal as fault:
+        faults.append(f"{where}._target_: {fault}")
+        return Call("", "{}")
+    parameters = inspect.signature(function).parameters
+    hints = typing.get_type_hints(function)
+    known = [name for name in parameters if name not in supplied]
+    for name, value in node.items():
+        if name not in known:
+            faults.append(
+                f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
+            )
+        elif not fits(value, hints.get(name)):
+            faults.append(f"{where}.{name} must be {words(hints[name])}, got {value!r}.")
+    for name in known:
+        if parameters[name].default is inspect.Parameter.empty and name not in node:
+            faults.append(f"{where}.{name} is missing: {function.__name__} needs it.")
+    # Sorted at the top alone: the order of a nested mapping can mean something, as in task.sections.
+    return Call(target, json.dumps(dict(sorted(node.items()))))
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value from a yaml is one of the plain types that a parameter's annotation names."""
+    options = _alternatives(hint)
+    plain = [option for option in options if option in (int, float, bool, str, type(None))]
+    if len(plain) < len(options):
+        return True  # paths, sequences and mappings are checked by the function itself
+    if isinstance(value, bool):
+        return bool in plain
+    return isinstance(value, tuple(plain)) or (float in plain and isinstance(value, int))
+
+
+def words(hint: Any) -> str:
+    """The types of an annotation in words: a whole number, true or false, ..."""
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        type(None): "null",
+    }
+    return " or ".join(names.get(option, str(option)) for option in _alternatives(hint))
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if union else (hint,)

@@ -1,0 +1,320 @@
+"""A clinical evaluation: the scores of several models on the same stays in, one dict of plain numbers out.
+
+What it holds, and in which order, follows Van Calster et al., Lancet Digit. Health 2025, and TRIPOD+AI, BMJ 2024.
+`table` prints it and `draw` draws it. It holds no id and no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patientdx.core.errors import Refusal
+from patientdx.metrics import calibration, paired, ranking, recalibration, threshold
+from patientdx.metrics.bootstrap import Metric
+from patientdx.metrics.decision import decision_curve
+from patientdx.metrics.intervals import Drawn, absent, estimates, on_scores
+from patientdx.metrics.prompt_variants import Wording, abstention, wording_spread
+from patientdx.metrics.subgroups import subgroups
+from patientdx.reporting.clinical_pictures import draw
+from patientdx.reporting.clinical_table import table
+
+__all__ = ["Scored", "Wording", "draw", "evaluate", "table"]
+
+# What is fitted or binned anew in each resample takes longest; so many are enough for it.
+FIT_RESAMPLES = 500
+COMPARED = ("auroc", "auprc", "brier", "log_loss")
+_RANKED: dict[str, Metric] = {"auroc": ranking.auroc, "auprc": ranking.auprc}
+_MEANS: dict[str, Metric] = {
+    "brier": calibration.brier,
+    "scaled_brier": calibration.scaled_brier,
+    "log_loss": calibration.log_loss,
+    "observed_minus_expected": calibration.observed_minus_expected,
+}
+_FITS: dict[str, Metric] = {
+    "intercept": calibration.calibration_intercept,
+    "slope": calibration.calibration_slope,
+}
+_SPECIFICITIES = {
+    f"{target:.2f}": partial(threshold.sensitivity_at_specificity, target=target) for target in (0.9, 0.95)
+}
+_AT_THRESHOLD = {
+    name: getattr(threshold, name) for name in ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100")
+}
+_RECALIBRATIONS = {"logistic": recalibration.logistic, "temperature": recalibration.temperature}
+_HISTOGRAM_BINS = 25
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model on the stays of one split: probability of the event (n,), label 0 or 1 (n,), patient of each stay.
+
+    `mass` (n,) is what went to yes and no together; None for a model that does not answer in words.
+    """
+
+    probability: NDArray[np.float64]
+    label: NDArray[np.int64]
+    subject: list[str]
+    mass: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What every part of one evaluation goes by."""
+
+    reported: str
+    pilot: str | None
+    target_sensitivity: float | None
+    groups: Mapping[str, Sequence[str]]
+    bins: int
+    min_events: int
+    min_rows: int
+    bootstrap: dict[str, Any]
+
+
+def evaluate(
+    scored: Mapping[tuple[str, str], Scored],
+    *,
+    reported: str = "test",
+    pilot: str | None = "pilot",
+    groups: Mapping[str, Sequence[str]] | None = None,
+    wordings: Mapping[str, Mapping[str, Wording]] | None = None,
+    target_sensitivity: float | None = None,
+    min_events: int = 20,
+    min_rows: int = 10,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything that is printed about models, as a dict that JSON can hold: no NaN, no array.
+
+    `scored` by (role, split); within a split all roles have the same stays in the same order. Each role is judged on
+    the `reported` split. Recalibration and the threshold (Youden's, or the highest with `target_sensitivity`) come from
+    the `pilot` split; without one they are left out and their place says why. `groups` hold a value for each stay
+    of the reported split, by name; `wordings` the probabilities for the same stays under other wordings, by role
+    and name. `min_events` and `min_rows`: see `metrics.subgroups`.
+
+    Keys: `reported`, `pilot`, `level`, `resamples`, `fit_resamples` (of ECE, intercept and slope), `seed`, `bins` (of
+    equal mass: 10, or fewer so that each has `min_rows` stays), `cohorts` by split, `patients_in_both` splits (None
+    without pilot), `models` by role and `comparisons`. A model has `discrimination`, `calibration` and `decision_curve`
+    (raw and recalibrated), `threshold`, `distribution`, `subgroups`, `abstention` and `wording`. Compared is
+    merged with every other role, or without a merged model every pair. Estimates are those of `metrics.estimates`;
+    p-values are two-sided, and `p_holm` is corrected over the comparisons of one metric.
+
+    Raises Refusal for splits, roles and lengths that do not fit, a reported split with one class only, and fewer
+    than 2 patients; ValueError for scores that are not probabilities.
+    """
+    groups, wordings = groups or {}, wordings or {}
+    roles = _checked_roles(scored, reported, pilot, wordings)
+    n = len(scored[roles[0], reported].label)
+    asked = _Asked(
+        reported, pilot, target_sensitivity, groups, max(1, min(10, n // max(1, min_rows))), min_events, min_rows,
+        {"resamples": resamples, "level": level, "seed": seed},
+    )  # fmt: skip
+    models, drawn = {}, {}
+    for role in roles:
+        test, tuned = scored[role, reported], scored.get((role, pilot))
+        models[role], drawn[role] = _model(asked, test, tuned)
+        if wordings.get(role):
+            models[role]["wording"] = wording_spread(
+                test.probability, wordings[role], test.label, test.subject, **asked.bootstrap
+            )
+    return {
+        "reported": reported,
+        "pilot": pilot,
+        "level": level,
+        "resamples": resamples,
+        "fit_resamples": min(resamples, FIT_RESAMPLES),
+        "seed": seed,
+        "bins": asked.bins,
+        **_cohorts(scored, asked),
+        "models": models,
+        "comparisons": _comparisons(scored, asked, roles, models, drawn),
+    }
+
+
+def _checked_roles(scored, reported: str, pilot: str | None, wordings) -> list[str]:
+    """The roles in the order given. Refuses what cannot be compared."""
+    if pilot == reported:
+        raise Refusal(
+            f"recalibration and threshold cannot be fitted on the {reported} split and reported on it: "
+            f"name another split as pilot, or pilot=None"
+        )
+    roles = list(dict.fromkeys(role for role, _ in scored))
+    missing = [role for role in roles if (role, reported) not in scored]
+    if missing or not roles:
+        raise Refusal(f"there are no scores of {', '.join(missing) or 'any model'} on the {reported} split to report")
+    unknown = [role for role in wordings if role not in roles]
+    if unknown:
+        raise Refusal(f"there are wordings for {', '.join(unknown)} but no scores on the {reported} split")
+    for split in (reported, *([pilot] if pilot else [])):
+        same: Scored | None = None
+        for role in roles:
+            one = scored.get((role, split))
+            if one is None:
+                continue
+            if not np.shape(one.probability) == np.shape(one.label) == (len(one.subject),):
+                raise Refusal(f"{role} on {split}: probabilities, labels and patients must be one a stay")
+            same = same or one
+            if not np.array_equal(one.label, same.label) or list(one.subject) != list(same.subject):
+                raise Refusal(f"the models were not scored on the same stays of the {split} split in the same order")
+    label = np.asarray(scored[roles[0], reported].label)
+    events = int(label.sum())
+    if events in (0, label.size):
+        raise Refusal(
+            f"{events} of {label.size} stays of the {reported} split have the event; an evaluation needs both outcomes"
+        )
+    return roles
+
+
+def _cohorts(scored, asked: _Asked) -> dict[str, Any]:
+    """Sizes of both splits, and how many patients they share."""
+    first = {split: one for (_, split), one in scored.items() if split in (asked.pilot, asked.reported)}
+    cohorts = {}
+    for split in sorted(first, key=[asked.pilot, asked.reported].index):
+        label = np.asarray(first[split].label)
+        events, patients = int(label.sum()), len(set(first[split].subject))
+        cohorts[split] = {"n": label.size, "patients": patients, "events": events, "prevalence": events / label.size}
+    both = set.intersection(*(set(one.subject) for one in first.values()))
+    return {"cohorts": cohorts, "patients_in_both": len(both) if asked.pilot in first else None}
+
+
+def _model(asked: _Asked, test: Scored, tuned: Scored | None) -> tuple[dict[str, Any], Drawn]:
+    """One model's part of the evaluation, and its metrics on each resample for the comparisons."""
+    score, label, _, _ = calibration.checked(test.probability, test.label, None)
+    chosen = _threshold(asked, tuned)
+    kinds = {"raw": None, **_recalibrations(asked, tuned)}
+    metrics: dict[Any, Metric] = _RANKED | {("at", name): metric for name, metric in _SPECIFICITIES.items()}
+    fits: dict[Any, Metric] = {}
+    probabilities = {}
+    for kind, fit in kinds.items():
+        if kind == "raw" or callable(fit):
+            probabilities[kind] = score if fit is None else fit(score)
+            metrics |= {(kind, name): on_scores(metric, probabilities[kind]) for name, metric in _MEANS.items()}
+            fits |= {(kind, name): on_scores(metric, probabilities[kind]) for name, metric in _FITS.items()}
+            fits[kind, "ece"] = on_scores(partial(calibration.ece, bins=asked.bins), probabilities[kind])
+    if chosen["value"] is not None:
+        metrics |= {("threshold", k): partial(m, threshold=chosen["value"]) for k, m in _AT_THRESHOLD.items()}
+    found, drawn = estimates(metrics, score, label, test.subject, **asked.bootstrap)
+    fewer = asked.bootstrap | {"resamples": min(asked.bootstrap["resamples"], FIT_RESAMPLES)}
+    found |= estimates(fits, score, label, test.subject, **fewer)[0]
+    shown = {
+        "discrimination": {
+            **{name: found[name] for name in _RANKED},
+            "sensitivity_at_specificity": {name: found["at", name] for name in _SPECIFICITIES},
+            "roc": ranking.roc_curve(score, label),
+            "pr": ranking.pr_curve(score, label),
+        },
+        "calibration": {
+            kind: _calibration(kind, fit, probabilities[kind], label, found, asked) if kind in probabilities else fit
+            for kind, fit in kinds.items()
+        },
+        "at_the_edge": int(((score == 0) | (score == 1)).sum()),
+        "threshold": chosen | {key[1]: one for key, one in found.items() if key[0] == "threshold"},
+        "decision_curve": {kind: decision_curve(one, label) for kind, one in probabilities.items()},
+        "distribution": _distribution(score, label),
+        "subgroups": subgroups(
+            score, label, test.subject, asked.groups, threshold=chosen["value"],
+            min_events=asked.min_events, min_rows=asked.min_rows, **asked.bootstrap,
+        ) if asked.groups else {},
+        "abstention": None if test.mass is None else abstention(test.mass),
+    }  # fmt: skip
+    raw = {name: drawn["raw", name] for name in COMPARED if ("raw", name) in drawn}
+    return shown, raw | {name: drawn[name] for name in _RANKED}
+
+
+def _without_pilot(asked: _Asked) -> str:
+    if asked.pilot is None:
+        return "no pilot split was given to fit it on"
+    return f"there are no scores of this model on the {asked.pilot} split to fit it on"
+
+
+def _threshold(asked: _Asked, tuned: Scored | None) -> dict[str, Any]:
+    """The threshold with the rule that chose it, or why there is none."""
+    if tuned is None:
+        return absent(_without_pilot(asked))
+    target = asked.target_sensitivity
+    try:
+        if target is None:
+            value = threshold.youden_threshold(tuned.probability, tuned.label)
+        else:
+            value = threshold.threshold_for_sensitivity(tuned.probability, tuned.label, target)
+    except ValueError as error:
+        return absent(f"on {asked.pilot}: {error}")
+    return {"value": value, "rule": "youden" if target is None else f"sensitivity {target:g}", "chosen_on": asked.pilot}
+
+
+def _recalibrations(asked: _Asked, tuned: Scored | None) -> dict[str, Any]:
+    """Each kind fitted on pilot, or the estimate that says why not."""
+    kinds: dict[str, Any] = {}
+    for kind, fit in _RECALIBRATIONS.items():
+        try:
+            kinds[kind] = absent(_without_pilot(asked)) if tuned is None else fit(tuned.probability, tuned.label)
+        except ValueError as error:
+            kinds[kind] = absent(f"on {asked.pilot}: {error}")
+    return kinds
+
+
+def _calibration(kind: str, fit, score, label, found, asked: _Asked) -> dict[str, Any]:
+    """The estimates of one kind of probabilities with their curve; fitted kinds also say by what."""
+    shown = {name: found[kind, name] for name in (*_MEANS, *_FITS, "ece")}
+    try:
+        shown["ece_if_calibrated"] = calibration.ece_if_calibrated(score, bins=asked.bins, seed=asked.bootstrap["seed"])
+    except ValueError:
+        shown["ece_if_calibrated"] = None
+    shown["curve"] = calibration.calibration_curve(score, label, bins=asked.bins, level=asked.bootstrap["level"])
+    if fit is not None:
+        shown |= {"fitted_on": asked.pilot, "fit": asdict(fit)}
+    return shown
+
+
+def _distribution(score, label) -> dict[str, list]:
+    """How many stays with and without the event have a probability in each of equal steps from lowest to highest."""
+    low, high = float(score.min()), float(score.max())
+    if low == high:
+        low, high = max(0.0, low - 0.01), min(1.0, high + 0.01)
+    edges = np.linspace(low, high, _HISTOGRAM_BINS + 1)
+    counts = (np.histogram(side, edges)[0].tolist() for side in (score[label], score[~label]))
+    return {"edges": edges.tolist(), **dict(zip(("events", "others"), counts, strict=True))}
+
+
+def _comparisons(scored, asked: _Asked, roles: list[str], models, drawn) -> list[dict[str, Any]]:
+    """The difference a - b of each pair and metric, by bootstrap; of the AUROC by DeLong's test too."""
+    merged = [("merged", role) for role in roles if role != "merged"]
+    pairs = merged if "merged" in roles else list(combinations(roles, 2))
+    found = []
+    for a, b in pairs:
+        one: dict[str, Any] = {"a": a, "b": b}
+        first, second = scored[a, asked.reported], scored[b, asked.reported]
+        patients = np.unique(np.asarray(first.subject)).size
+        for name in COMPARED:
+            value_a, value_b = (_value(models[role], name) for role in (a, b))
+            one[name] = paired.difference_of(
+                value_a - value_b, drawn[a][name], drawn[b][name], patients, asked.bootstrap["level"]
+            )
+        try:
+            level = asked.bootstrap["level"]
+            test = paired.delong(first.probability, second.probability, first.label, level=level)
+            one["delong"] = {
+                "value": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value,
+                "rows_independent": len(set(first.subject)) == len(first.subject),
+            }  # fmt: skip
+        except ValueError as error:
+            one["delong"] = absent(str(error))
+        found.append(one)
+    for name in (*COMPARED, "delong"):
+        known = {i: one[name]["p_value"] for i, one in enumerate(found) if one[name].get("p_value") is not None}
+        for index, corrected in paired.holm(known).items():
+            found[index][name]["p_holm"] = corrected
+    return found
+
+
+def _value(model: Mapping[str, Any], name: str) -> float:
+    part = model["discrimination"] if name in _RANKED else model["calibration"]["raw"]
+    return part[name]["value"]

@@ -1,0 +1,287 @@
+"""The fine-tuned comparator of a run: what it is trained on, where it starts, and what is said of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from patientdx.checkpoints.patient_mark import mark
+from patientdx.checkpoints.save import save
+from patientdx.checkpoints.source import ModelSource, holds_patients
+from patientdx.core.atomic_io import write_whole
+from patientdx.core.errors import Refusal
+from patientdx.core.functions import Call
+from patientdx.evaluation import session
+from patientdx.evaluation.config.finetune import Comparator
+from patientdx.evaluation.config.settings import Ingredients, Settings
+from patientdx.evaluation.kinds.names import CHOICE, GENERATE, MULTIPLE_CHOICE, TAUGHT
+from patientdx.evaluation.merge_inputs import parents_of, recipe
+from patientdx.evaluation.store import write_json
+from patientdx.lm.load import load_tokenizer
+from patientdx.lm.multiple_choice import OptionPrompts, tokenise_options
+from patientdx.lm.prompts import Prompts
+from patientdx.merge.schedule import label
+from patientdx.tasks.example import TaskData
+from patientdx.training.build import Job, Trained, build, draw, facts_of, place
+from patientdx.training.texts import Text, drawn, text
+
+log = logging.getLogger(__name__)
+ROLE = "finetuned"
+COST, LOSS = "finetune.json", "finetune_loss.png"
+_ALONE = Call("patientdx.merge.none.none", "{}")
+_LINE = Call("patientdx.merge.linear.linear", "{}")
+_UNBOUNDED = 1 << 30  # tokens, where a model's configuration names no longest context
+
+
+def rows(asked: Comparator, data: TaskData) -> list[int]:
+    """Numbers of the examples that the comparator is trained on; Refusal where they will not do."""
+    found = _drawn(asked, data, asked.on, asked.examples, "examples")
+    if asked.how.patience is not None:
+        _drawn(asked, data, "pilot", asked.pilot_examples, "pilot_examples")
+    return found
+
+
+def job(
+    settings: Settings,
+    data: TaskData,
+    asking: tuple[Path, bool, Call, int],
+    start: Mapping[str, Any],
+    *,
+    members: Sequence[int] | None = None,
+    extra: Sequence[Text] = (),
+) -> Job:
+    """The training that the settings ask for; Refusal where task, rows or lengths will not do.
+
+    asking: see `plan`; prompts are made as for scoring. start: what the model before training depends on.
+    members: numbers of the examples to train on, in place of those that are asked for; extra: texts beside them.
+    """
+    asked = settings.finetune
+    found = rows(asked, data) if members is None else list(members)
+    tokens = _prompts(asked, data, asking)
+    looked = [] if asked.how.patience is None else _drawn(asked, data, "pilot", asked.pilot_examples, "pilot_examples")
+
+    def texts(numbers: Sequence[int]) -> tuple[Text, ...]:
+        taught = _taught(asked, data, asking, tokens, numbers)
+        return tuple(text(*one, asked.how.loss) for one in taught)
+
+    device = session.accelerator(settings.device).device.type
+    return Job(
+        start=json.dumps(start, sort_keys=True),
+        how=asked.how,
+        texts=(*texts(found), *extra),
+        pilot=texts(looked),
+        labels=tuple(data.examples[i].label for i in looked),
+        options=tokens.options if data.kind == CHOICE else (),
+        open_data=data.open_data,
+        device=device,
+        threads=torch.get_num_threads(),
+    )
+
+
+def title(settings: Settings) -> str:
+    """The comparator in a few words, for the column of methods: lora(base) 64 record."""
+    asked = settings.finetune
+    start = asked.of
+    if asked.of == "merged":
+        start = settings.merge_name + ("" if settings.weight is None else f" λ={label(settings.weight)}")
+    words = [f"{asked.how.method}({start})"]
+    words += [] if asked.examples is None else [str(asked.examples)]
+    words += [] if asked.how.steps is None else [f"{asked.how.steps} steps"]
+    words += ["record"] if asked.how.loss == "record" else []
+    words += [f"on {asked.on}"] if asked.on != "train" else []
+    return " ".join(words)
+
+
+def trained(settings: Settings, job: Job) -> Trained:
+    """The comparator, trained now unless it is in the cache."""
+    return build(job, lambda: start_of(settings, job), settings.cache)
+
+
+def ingredients(settings: Settings, job: Job) -> Ingredients:
+    """The comparator as a merge of itself alone: what the live model is filled with."""
+    return Ingredients((trained(settings, job).source,), _ALONE)
+
+
+def start_of(settings: Settings, job: Job) -> Path:
+    """The folder of the model before training: a parent's own, or a merge written to the cache."""
+    opened, of = parents_of(settings.ingredients, settings.cache), settings.finetune.of
+    start = json.loads(job.start)
+    if settings.tokenizer is None and "parent" in start:
+        return opened.checkpoints[opened.hashes.index(start["parent"])].folder
+    target = settings.cache / "models" / f"start-{hashlib.sha256(job.start.encode()).hexdigest()[:16]}"
+    if target.is_dir():
+        return target
+    made_of, weight = settings.ingredients, settings.weight
+    if of != "merged":
+        pair = (settings.base, settings.pivot)
+        made_of, weight = Ingredients(pair, _LINE, tokenizer=settings.tokenizer), float(of == "pivot")
+    folder = save(
+        recipe(made_of, weight, settings.cache),
+        target,
+        cache=settings.cache,
+        sources=sources_of(made_of),
+        tokenizer=made_of.tokenizer,
+    )
+    if any(holds_patients(model) for model in made_of.models):
+        mark(folder)
+    return folder
+
+
+def sources_of(made_of: Ingredients) -> tuple[ModelSource, ...]:
+    """The parents, and their ancestor where the method has one."""
+    return (*made_of.models, *(() if made_of.ancestor is None else (made_of.ancestor,)))
+
+
+def said(settings: Settings, job: Job, members: Sequence[int], data: TaskData) -> dict[str, Any]:
+    """For the record: what was trained on what, and what that took; no id."""
+    facts = facts_of(job, settings.cache) or {}
+    return {
+        **asdict(settings.finetune),
+        "start": json.loads(job.start),
+        "fingerprint": job.key,
+        "n": len(members),
+        **({"events": sum(data.examples[i].label for i in members)} if data.kind == CHOICE else {}),
+        "training": {key: value for key, value in facts.items() if key not in ("start", "how", "fingerprint")} or None,
+    }
+
+
+def leave(settings: Settings, job: Job, folder: Path, merging: float | None) -> None:
+    """What training took, in a result folder and on the screen, beside the `merging` seconds of the run's own model."""
+    facts = facts_of(job, settings.cache)
+    if facts is None:  # its answers were kept, it was not
+        return
+    write_json(facts | {"merging_seconds": merging}, folder / COST)
+    write_whole(folder / LOSS, lambda aside: draw(facts, aside))
+    log.info("%s", cost(title(settings), facts, merging))
+    log.info("fine-tuned model: %s", place(job, settings.cache))
+
+
+def cost(name: str, facts: Mapping[str, Any], merging: float | None) -> str:
+    """What training took in one line, against merging."""
+    words = f"{name}: {facts['steps']} steps, {facts['tokens']} tokens, {facts['seconds']:.1f} s"
+    if merging:
+        words += f" ({facts['seconds'] / merging:.0f} times the {merging:.2f} s of merging)"
+    words += f", {facts['peak_memory_bytes'] / 1e9:.2f} GB of memory at its peak"
+    if facts["peak_gpu_memory_bytes"] is not None:
+        words += f", {facts['peak_gpu_memory_bytes'] / 1e9:.2f} GB of the GPU's"
+    if facts["energy_joules"] is not None:
+        words += f", {facts['energy_joules'] / 3600:.2f} Wh of the whole processor"
+    return words
+
+
+def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, key: str) -> list[int]:
+    """So many examples of a split; of yes/no questions with both outcomes."""
+    name = f"finetune={asked.how.method}"
+    _check_answers(name, data)
+    there = [i for i, example in enumerate(data.examples) if example.split == split]
+    if not there:
+        hint = ", or set finetune.patience=null" if split == "pilot" else ""
+        hint = " or task.train_limit" if split == "train" and data.kind != CHOICE else hint
+        raise Refusal(f"{name}: task={data.name} has no examples in the {split} split. Change task.fractions{hint}.")
+    if wanted is not None and wanted > len(there):
+        raise Refusal(f"finetune.{key}={wanted}: the {split} split has {len(there)}. Give no more, or null for all.")
+    labels = [data.examples[i].label for i in there]
+    order = drawn([data.examples[i].uid for i in there], labels, asked.how.seed)
+    found = [there[place] for place in order[:wanted]]
+    positives = sum(data.examples[i].label for i in found)
+    if data.kind == CHOICE and positives in (0, len(found)):
+        hint = "finetune.patience=null" if split == "pilot" else f"another task.fractions or a higher finetune.{key}"
+        raise Refusal(
+            f"{name}: both outcomes are needed, but of the {len(found)} examples of the {split} split {positives} are "
+            f"positive. Use more stays, {hint}."
+        )
+    return found
+
+
+def _check_answers(name: str, data: TaskData) -> None:
+    """Refusal where the task has no right answer to teach: rules judge it, or it has candidates in place of answers."""
+    answered = data.kind in TAUGHT and bool(data.examples)
+    if answered and data.kind == GENERATE:
+        answered = any(example.answer for example in data.examples)
+    elif answered:
+        answered = len(data.examples[0].options) > 1
+    if not answered:
+        raise Refusal(
+            f"{name}: task={data.name} has no answers to teach. Choose a task of yes/no questions, of options, or of "
+            "answers that are written out (task=mortality, medqa, dialogue_to_section)."
+        )
+
+
+def _taught(
+    asked: Comparator,
+    data: TaskData,
+    asking: tuple[Path, bool, Call, int],
+    tokens: Prompts | OptionPrompts,
+    numbers: Sequence[int],
+) -> Iterator[tuple[tuple[int, ...], int | tuple[int, ...]]]:
+    """Prompt and right answer of some examples as token ids.
+
+    A task of options teaches what is scored, the right option; one of free answers the reference and the token that
+    ends it, behind the very prompt that is continued in scoring, cut where the two do not fit together.
+    """
+    if data.kind == CHOICE:
+        # Option 0 is the positive answer; the first way of writing an answer is the one that is taught.
+        answers = {1: tokens.options[0][0], 0: tokens.options[1][0]}
+        yield from ((tokens.ids[i], answers[data.examples[i].label]) for i in numbers)
+    elif data.kind == MULTIPLE_CHOICE:
+        yield from ((tokens.ids[i], tokens.continuations[i][data.examples[i].label]) for i in numbers)
+    else:
+        yield from _references(asked, data, asking, tokens, numbers)
+
+
+def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numbers: Sequence[int]) -> Iterator[tuple]:
+    folder, chat, _, _ = asking
+    tokenizer, chat = load_tokenizer(folder), chat if data.chat is None else data.chat
+    longest = json.loads((folder / "config.json").read_text()).get("max_position_embeddings") or _UNBOUNDED
+    longest = min(longest, asked.max_tokens or longest)
+    end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+    examples = [data.examples[i] for i in numbers]
+    if silent := sum(not example.answer for example in examples):
+        raise Refusal(
+            f"finetune={asked.how.method}: {silent} of {len(examples)} examples of task={data.name} have no reference "
+            "to teach. Leave them out of its files."
+        )
+    parts = [(example.before, example.record, example.after) for example in examples]
+    try:
+        # Its limit leaves out the last token of an option, which is read by nobody; here the end comes behind it.
+        own = tokenise_options(
+            tokenizer, parts, [[example.answer] for example in examples], chat=chat, limit=longest - 2
+        )
+    except Refusal as fault:
+        most = max(len(ids) for ids in tokenizer([example.answer for example in examples])["input_ids"])
+        raise _too_short(asked, longest, fault, f"; the longest answer has {most}") from None
+    for i, ids, (answer,) in zip(numbers, own.ids, own.continuations, strict=True):
+        fits = len(tokens.ids[i]) + len(answer) + len(end) <= longest
+        yield tokens.ids[i] if fits else ids, (*answer, *end)
+
+
+def _too_short(asked: Comparator, longest: int, fault: Refusal, more: str = "") -> Refusal:
+    """What to say where a prompt and its answer do not fit, whatever is cut of the record."""
+    found = str(fault).partition(". ")[0] + more
+    if asked.max_tokens is None:
+        return Refusal(
+            f"finetune={asked.how.method}: a question and its reference are longer than the model's context of "
+            f"{longest} tokens ({found}). Leave such examples out, or use a model with a longer context."
+        )
+    return Refusal(
+        f"finetune.max_tokens={asked.max_tokens} is too small for the question, its answer and something of a "
+        f"record ({found}). Set it higher, or leave it out: prompts are then as long as in scoring."
+    )
+
+
+def _prompts(asked: Comparator, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Prompts | OptionPrompts:
+    """The prompts as scoring has them, but no longer than asked for with their answer."""
+    folder, chat, task, longest = asking
+    if asked.max_tokens is None or data.kind == GENERATE:  # there `_references` sees to it
+        return session.prompts(*asking)
+    try:
+        return session.prompts(folder, chat, task, min(longest, asked.max_tokens - 1))
+    except Refusal as fault:
+        raise _too_short(asked, asked.max_tokens, fault) from None

@@ -1,0 +1,136 @@
+"""Answers of one model to some rows: from the store where they are there, worked out and kept where they are not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+from patientdx.core.errors import Refusal
+from patientdx.evaluation import finetuned, session
+from patientdx.evaluation.config.settings import MERGED, Settings
+from patientdx.evaluation.merge_inputs import curves, parents_of, recipe
+from patientdx.evaluation.plan import Plan, Point
+from patientdx.evaluation.store import Store, turn
+from patientdx.lm.binary import Scores, score
+from patientdx.lm.multiple_choice import OptionPrompts, score_options
+from patientdx.lm.prompts import Prompts
+from patientdx.lm.ranking import PairPrompts, score_pairs
+from patientdx.training.tabular import log_mass
+
+# Padded tokens of a batch on a GPU; on a CPU, too, where text is written: each new token reads all of the weights.
+TOGETHER = 16384
+SHORT = 256  # padded tokens of a batch of short questions on a CPU; longer ones are faster one at a time
+
+
+class Clock:
+    """Seconds spent in each phase of a run; `merging`: those of making the merged model, None where it was not made."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.merging: float | None = None
+        self._last = time.monotonic()
+
+    def lap(self, phase: str) -> float:
+        """Count the time since the last call to `phase`, and return it."""
+        now = time.monotonic()
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 3)
+        spent, self._last = now - self._last, now
+        return spent
+
+
+def kept(settings: Settings, key: str, n: int, make: Callable[[], np.ndarray]) -> Scores:
+    """The n scores under `key`; made and stored where they are not there. All processes of this run take part.
+
+    Another run that needs the same scores waits for them. Not if it is of several processes: there the others would
+    wait for the first at a place where they may not wait long.
+    """
+    where = session.accelerator(settings.device)
+    first, store = where.is_main_process, Store(settings.output / "scores")
+    found = session.agreed(store.load(key, n) if first else None)
+    if found is not None:
+        return Scores(found)
+    with turn(store.path(key), wait=where.num_processes == 1) if first else nullcontext():
+        found = session.agreed(store.load(key, n) if first else None)
+        if found is None:
+            found = make()
+            session.together(lambda: store.save(key, found) if first else None)
+    return Scores(found)
+
+
+def predict(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], clock: Clock) -> np.ndarray:
+    """(n, 2) float64: log masses of a tabular model, fitted and asked by the first process alone."""
+
+    def ask() -> np.ndarray:
+        model = session.fitted(settings.task, point.role, point.tabular, settings.seed)
+        return log_mass(model, asked.data.features.values[rows])
+
+    first = session.accelerator(settings.device).is_main_process
+    scores = session.agreed(session.together(lambda: ask() if first else None))
+    clock.lap("baselines")
+    return scores
+
+
+def filled(settings: Settings, point: Point, clock: Clock) -> torch.nn.Module:
+    """The live model, holding the point; a fine-tuned one is trained before, unless it is there."""
+    made_of = point.made_of
+    if point.job is not None:
+        made_of = finetuned.ingredients(settings, point.job)
+        clock.lap("training")
+    opened = parents_of(settings.ingredients, settings.cache)
+    folder = opened.checkpoints[0].folder
+    live = session.live(folder, opened.names, settings.dtype, settings.device, settings.device_map)
+    clock.lap("load")
+    shape = curves(made_of, settings.cache)
+    spent = clock.lap("curve")
+    found = recipe(made_of, point.weight, settings.cache)
+    model = live.fill(found, shape, (made_of, point.weight))
+    spent += clock.lap("fill")
+    if point.role == MERGED:
+        clock.merging = max(spent, clock.merging or 0.0)  # it may be here already
+    return model
+
+
+def batch_tokens(settings: Settings, cpu: int = 1) -> int:
+    """Padded tokens of a batch: as asked for, else `cpu` on a CPU, where 1 is one prompt at a time."""
+    return settings.batch_tokens or (cpu if session.accelerator(settings.device).device.type == "cpu" else TOGETHER)
+
+
+def answer(
+    settings: Settings, point: Point, tokens: Prompts | OptionPrompts, rows: Sequence[int], label: str, clock: Clock
+) -> np.ndarray:
+    """(n, options) float64: fill the live model with the point and score, sharing the rows among processes.
+
+    NaN where a question has fewer options than another.
+    """
+    where = session.accelerator(settings.device)
+    several = isinstance(tokens, OptionPrompts)
+    ask = score_options if several else score_pairs if isinstance(tokens, PairPrompts) else score
+
+    def share() -> tuple[list[int], np.ndarray]:
+        return ask(
+            filled(settings, point, clock),
+            tokens,
+            rows,
+            batch_tokens=batch_tokens(settings, 1 if ask is score else SHORT),
+            share=(where.process_index, where.num_processes),
+            label=label,
+        )
+
+    scores = np.empty((len(rows), tokens.width if several else len(tokens.options)))
+    for places, values in session.gathered(session.together(share)):
+        scores[places] = values
+    clock.lap("scoring")
+    odd = ~np.isfinite(scores)
+    if several:
+        odd &= np.arange(tokens.width) < np.array([[len(tokens.continuations[i])] for i in rows])
+    if odd.any():
+        raise Refusal(
+            f"the {point.role} model gives {int(odd.any(1).sum())} of {len(scores)} prompts a score "
+            f"that is not a number in dtype={settings.dtype}. Use dtype=float32; if that does not help, a parent's "
+            "weights are damaged."
+        )
+    return scores

@@ -1,0 +1,159 @@
+"""Losses of records under a run's models, as far as the measures of leakage need them; kept by what they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patientdx.evaluation import finetuned, session
+from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.inference import Clock, batch_tokens, filled, kept
+from patientdx.evaluation.leakage.records import Records, context, neighbours_of
+from patientdx.evaluation.plan import Plan, Point, asking_of
+from patientdx.evaluation.store import fingerprint
+from patientdx.lm.greedy import continuation
+from patientdx.lm.logprobs import TokenLoss, check_lengths, token_losses
+from patientdx.privacy import attacks
+from patientdx.privacy.canaries import continued
+from patientdx.privacy.lira import halves
+
+# Part of every fingerprint: raise it when the same inputs come to give other losses.
+LOSSES = 1
+_COLUMNS = ("tokens", "total", "answer", "min_k", "min_k_pp")
+
+Columns = dict[str, NDArray[np.float64]]
+
+
+def columns_of(settings: Settings, asked: Plan, point: Point, records: Records, clock: Clock) -> Columns:
+    """What is kept of a model's losses: each column (n,) over the records.
+
+    tokens, total and answer (nats), min_k and min_k_pp; of members and non-members, in their order, behind (mean loss
+    behind ReCaLL's prefix) and neighbour (mean loss of the neighbours), where they are asked for.
+    """
+    wanted = settings.privacy
+    measure = partial(measured, settings, asked, point, clock=clock)
+    found = dict(zip(_COLUMNS, measure(records.ids, k=wanted.k, label="losses").T, strict=True))
+    if records.sides is None:
+        return found
+    own = [records.ids[i] for i in records.sides.rows]
+    if wanted.recall:
+        start = records.sets["reference"].start
+        prefix = tuple(token for ids in records.ids[start : start + wanted.recall] for token in ids)
+        found["behind"] = measure(own, prefix=prefix, label="losses behind a prefix")[:, 0]
+    if wanted.neighbours:
+        losses = measure(neighbours_of(settings, asked, records), label="losses of neighbours")[:, 0]
+        found["neighbour"] = losses.reshape(len(own), wanted.neighbours).mean(axis=1)
+    return found
+
+
+def measured(
+    settings: Settings,
+    asked: Plan,
+    point: Point,
+    ids: Sequence[Sequence[int]],
+    *,
+    clock: Clock,
+    label: str,
+    k: float | None = None,
+    prefix: Sequence[int] = (),
+) -> NDArray[np.float64]:
+    """Of every record its mean loss, (n, 1) float64 in nats a token; with `k` instead the five columns, (n, 5).
+
+    From the store where they are there. All processes take part.
+    """
+    where = session.accelerator(settings.device)
+    check_lengths(ids, context(asked), before=len(prefix))
+
+    def share() -> tuple[list[int], list[tuple[float, ...]]]:
+        places, losses = token_losses(
+            filled(settings, point, clock),
+            ids,
+            batch_tokens=batch_tokens(settings),
+            moments=k is not None,
+            prefix=prefix,
+            share=(where.process_index, where.num_processes),
+            label=f"{point.role} {label}",
+        )
+        return places, [_mean(one) if k is None else _summary(one, k) for one in losses]
+
+    def make() -> NDArray[np.float64]:
+        found = np.empty((len(ids), 1 if k is None else len(_COLUMNS)))
+        for places, values in session.gathered(session.together(share)):
+            if places:
+                found[places] = values
+        return found
+
+    facts = {"k": k, "prefix": list(prefix), "batch_tokens": settings.batch_tokens}
+    return kept(settings, _key(settings, asked, point, ids, facts), len(ids), make).option
+
+
+def _mean(one: TokenLoss) -> tuple[float]:
+    return (float(one.nll.mean()),)
+
+
+def _summary(one: TokenLoss, k: float) -> tuple[float, ...]:
+    scores = attacks.min_k(one.nll, k), attacks.min_k_pp(one.nll, one.mean, one.variance, k)
+    return float(len(one.nll)), float(one.nll.sum()), float(one.nll[-1]), *scores
+
+
+def _key(settings: Settings, asked: Plan, point: Point, ids: Sequence[Sequence[int]], facts: dict) -> str:
+    """Fingerprint of all that losses and continuations of these records depend on."""
+    return fingerprint({
+        "losses": LOSSES, "model": point.identity, "base": asked.opened.hashes[0], "dtype": settings.dtype,
+        "device": session.accelerator(settings.device).device.type,
+        "ids": hashlib.sha256(repr([tuple(row) for row in ids]).encode()).hexdigest(),
+    } | facts)  # fmt: skip
+
+
+def shadow_losses(
+    settings: Settings, asked: Plan, records: Records, clock: Clock
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """LiRA's shadow models: mean loss of members and non-members (s, n), and which each was trained on (s, n).
+
+    Each is trained as the run's own fine-tuned model was, on a random half of the patients of both sides.
+    """
+    (point,) = (one for one in asked.points if one.job is not None)
+    own = [records.ids[i] for i in records.sides.rows]
+    subjects = [records.examples[i].subject for i in records.sides.rows]
+    numbers = [records.numbers[i] for i in records.sides.rows]
+    inside = halves(subjects, settings.privacy.shadows, seed=settings.seed)
+    found = []
+    for place, one in enumerate(inside):
+        members = [number for number, seen in zip(numbers, one, strict=True) if seen]
+        start = json.loads(point.job.start)
+        job = finetuned.job(settings, asked.data, asking_of(settings, asked.opened), start, members=members)
+        shadow = Point(f"shadow {place + 1}", point.method, None, {"finetuned": job.key}, None, job=job)
+        found.append(measured(settings, asked, shadow, own, clock=clock, label="losses")[:, 0])
+    return np.stack(found), inside
+
+
+def continuations(
+    settings: Settings,
+    asked: Plan,
+    point: Point,
+    ids: Sequence[Sequence[int]],
+    first: Sequence[int],
+    last: Sequence[int],
+    clock: Clock,
+) -> NDArray[np.float64]:
+    """Of every record exact, prefix and longest as `canaries.continued` has them, (n, 3) float64.
+
+    The model is given ids[:first] and continues greedily up to `last`. Every process does all of them.
+    """
+    spans = list(zip(map(tuple, ids), first, last, strict=True))
+
+    def make() -> NDArray[np.float64]:
+        return session.together(lambda: np.array([_continued(filled(settings, point, clock), *one) for one in spans]))
+
+    facts = {"first": list(first), "last": list(last)}
+    return kept(settings, _key(settings, asked, point, ids, facts), len(ids), make).option
+
+
+def _continued(model, ids: Sequence[int], first: int, last: int) -> list[float]:
+    found = continued(ids[first:last], continuation(model, ids[:first], last - first))
+    return [float(found[name]) for name in ("exact", "prefix", "longest")]

@@ -1,0 +1,66 @@
+"""Canaries in a run: put into what its fine-tuned model is trained on, and looked for in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from patientdx.core.errors import Refusal
+from patientdx.core.functions import Call
+from patientdx.evaluation.config.settings import Settings
+from patientdx.lm.load import load_tokenizer
+from patientdx.lm.prompts import Prompts, tokenise
+from patientdx.privacy.canaries import Canary, canaries, candidates
+from patientdx.tasks.example import TaskData
+from patientdx.training.texts import Text, text
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The run's canaries and the texts they are ranked among: `prompts` are those of canaries, then of candidates.
+
+    The numbers stand at first:last of every prompt, and only they differ.
+    """
+
+    canaries: tuple[Canary, ...]
+    prompts: Prompts
+    first: int
+    last: int
+
+
+def planted(settings: Settings, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Planted | None:
+    """The canaries of the run, None where none are asked for; asking: see `plan`.
+
+    Refusal where the tokenizer makes some of the numbers longer than others: their losses would not compare.
+    """
+    wanted = settings.privacy
+    if not wanted.canaries or settings.finetune is None:
+        return None
+    folder, chat, _, limit = asking
+    made = canaries(wanted.canaries, wanted.canaries_each, seed=settings.seed)
+    texts = [one.text for one in made] + candidates(made, wanted.candidates, seed=settings.seed)
+    frame = data.examples[0]
+    parts = [(frame.before, one, frame.after) for one in texts]
+    prompts = tokenise(load_tokenizer(folder), parts, frame.options, chat=chat, limit=limit)
+    if len({len(ids) for ids in prompts.ids}) > 1:
+        raise Refusal(
+            "privacy.canaries: this tokenizer makes numbers of nine digits into more or fewer tokens, so their losses "
+            "cannot be ranked. Leave canaries out (privacy.canaries=[]), or use a model that reads digit by digit."
+        )
+    differ = [place for place, tokens in enumerate(zip(*prompts.ids, strict=True)) if len(set(tokens)) > 1]
+    return Planted(tuple(made), prompts, differ[0], differ[-1] + 1)
+
+
+def planted_texts(settings: Settings, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Sequence[Text]:
+    """What the canaries add to the training set, each as often as it is to be seen in an epoch."""
+    found = planted(settings, data, asking)
+    if found is None:
+        return ()
+    answers = {1: found.prompts.options[0][0], 0: found.prompts.options[1][0]}
+    loss = settings.finetune.how.loss
+    return [
+        one
+        for canary, ids in zip(found.canaries, found.prompts.ids, strict=False)
+        for one in [text(ids, answers[canary.label], loss)] * canary.copies
+    ]

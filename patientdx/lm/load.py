@@ -1,0 +1,55 @@
+"""The live model: loaded once, then refilled with each point of the curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from patientdx.core.errors import Refusal
+
+
+def load_tokenizer(folder: Path):
+    """The tokenizer in `folder`."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device, device_map: str | None = None):
+    """The causal language model in `folder`, in evaluation mode, on `device` (or spread by accelerate's device_map).
+
+    A folder that holds a configuration alone (of a vocabulary that no parent has) gives a model yet to be filled.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for a load of a second or two hides the scoring's own
+    if any(folder.glob("*.safetensors")):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device_map)
+    else:
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
+    if device_map is None:
+        model.to(device)
+    return model.eval().requires_grad_(False)
+
+
+def storage(model, names: Iterable[str]) -> dict[str, Tensor]:
+    """The model's own tensors under the checkpoint's names; Refusal where the two do not cover each other.
+
+    A head tied to the embedding is one tensor: it is filled through the embedding's name.
+    """
+    live = dict(model.named_parameters(remove_duplicate=False))
+    names = list(names)
+    unknown = [name for name in names if name not in live]
+    filled = {live[name].data_ptr() for name in names if name in live}
+    missing = [name for name, tensor in live.items() if tensor.data_ptr() not in filled]
+    if unknown or missing:
+        raise Refusal(
+            f"the checkpoint's tensors do not fill {type(model).__name__}: "
+            f"{len(unknown)} unknown to the model {unknown[:3]}, {len(missing)} not in the checkpoint {missing[:3]}. "
+            "Only checkpoints saved in the model's own Hugging Face layout can be merged."
+        )
+    return {name: live[name].data for name in names}

@@ -1,0 +1,139 @@
+"""Large tables as parquet in the cache: converted once, then only the columns and stays that a query asks for are read.
+
+A csv.gz is unpacked by one thread, whole, at every query; that is what the conversion saves. Tables below CONVERT_FROM
+(those of the demo, the dictionaries) are read faster than they would be converted, and so are large parquet files
+that are in order of their key already, such as the synthetic hospital's: both stay where they are.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet
+from tqdm import tqdm
+
+from patientdx.checkpoints.cache import build_folder
+from patientdx.core.errors import Refusal
+from patientdx.records.tables import Needed, Table, opened
+
+VERSION = 1  # raise it when a change makes other files
+CONVERT_FROM = 8_000_000  # bytes: about a million rows of a csv.gz, which take a second to read, at every query
+ROW_GROUP = 122_880  # rows: DuckDB's unit of skipping and of sharing work among threads
+KEYS = ("stay_id", "hadm_id", "subject_id")
+TIMES = ("charttime", "starttime", "intime", "admittime")
+
+
+def converted(
+    found: Mapping[str, Table],
+    needed: Needed,
+    facts: Mapping[str, Mapping[str, str]],
+    *,
+    cache: Path,
+    memory_limit: str,
+    threads: int | None,
+) -> dict[str, Table]:
+    """The tables to read in place of `found`: large ones from the cache, converted there on first use.
+
+    One folder a table, whole or not there: what stops the work costs the table it was at, no other. A conversion is
+    known by the sha256 in `facts`, the needed columns with their types, and VERSION. Raises Refusal on damaged files
+    and where memory or disk do not do.
+    """
+
+    def one(name: str, table: Table) -> Table:
+        columns = dict(needed[name])
+        if not _pays(table, columns):
+            return table
+
+        def build(folder: Path) -> None:
+            only = {name: table}, {name: columns}
+            with opened(*only, memory_limit=memory_limit, threads=threads, spill=cache / "spill") as con:
+                write_sorted(con, f"FROM {Path(name).name}", columns, folder / f"{name}.parquet")
+
+        size = table.path.stat().st_size
+        key = [facts[name]["sha256"], columns]
+        return kept(cache, name, key, build, need_bytes=size // 4 if table.form == "csv" else size)
+
+    return {name: one(name, table) for name, table in found.items()}
+
+
+def kept(cache: Path, name: str, key: object, build: Callable[[Path], None], need_bytes: int = 0) -> Table:
+    """The table that `build(folder)` writes as <name>.parquet, from the cache where it is there for this `key`.
+
+    The folder of all tables can be entered by its owner alone: they may hold credentialed data.
+    """
+    records = cache / "records"
+    try:
+        records.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Refusal(
+            f"{records} cannot be made ({error.strerror}): set cache=… (or PATIENTDX_CACHE) to a folder that you can "
+            "write to."
+        ) from error
+    digest = hashlib.sha256(json.dumps([VERSION, name, key]).encode()).hexdigest()
+    folder = records / f"{Path(name).name}-{digest[:16]}"
+    return Table(name, build_folder(folder, build, need_bytes), "parquet")
+
+
+def write_sorted(con: duckdb.DuckDBPyConnection, query: str, columns: Mapping[str, str], path: Path) -> None:
+    """Write a query's rows to one parquet file in the order of key and time, with a bar on a terminal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    order = [next((name for name in names if name in columns), None) for names in (KEYS, TIMES)]
+    by = ", ".join(f'"{name}"' for name in order if name)
+    con.execute("SET preserve_insertion_order = false")  # the rows are put in order here; it only costs memory
+    with _bar(con, f"{path.stem} to parquet"):
+        con.execute(
+            f"COPY ({query}{f' ORDER BY {by}' if by else ''}) TO '{quoted(path)}' "
+            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+        )
+
+
+def quoted(path: Path) -> str:
+    """A path for use between single quotes in SQL."""
+    return str(path).replace("'", "''")
+
+
+@contextmanager
+def _bar(con: duckdb.DuckDBPyConnection, label: str) -> Iterator[None]:
+    """Per cent of the running query, asked of DuckDB four times a second."""
+    for setting in ("enable_progress_bar = true", "enable_progress_bar_print = false", "progress_bar_time = 0"):
+        con.execute(f"SET {setting}")
+    done = threading.Event()
+    with tqdm(total=100, desc=label, unit="%", bar_format="{l_bar}{bar}| {elapsed}", disable=None) as bar:
+
+        def look() -> None:
+            while not done.wait(0.25):
+                bar.update(max(0, con.query_progress() - bar.n))
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            yield
+        finally:
+            done.set()
+            looking.join()
+
+
+def _pays(table: Table, columns: Mapping[str, str]) -> bool:
+    if table.path.stat().st_size < CONVERT_FROM:
+        return False
+    key = next((name for name in KEYS if name in columns), None)
+    return table.form != "parquet" or (key is not None and not _in_order(table.path, key))
+
+
+def _in_order(path: Path, key: str) -> bool:
+    """Whether a parquet file's row groups follow one another by an integer key, so that most can be skipped."""
+    metadata = pyarrow.parquet.read_metadata(path)
+    place = metadata.schema.names.index(key)
+    last = None
+    for number in range(metadata.num_row_groups):
+        found = metadata.row_group(number).column(place).statistics
+        if found is None or not found.has_min_max or not isinstance(found.min, int):
+            return False
+        if last is not None and found.min < last:
+            return False
+        last = found.max
+    return True

@@ -1,0 +1,134 @@
+"""A MEDS folder on disk: that it is one, of the version read here, and what is in it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from patientdx.core.atomic_io import sha256
+from patientdx.core.errors import Refusal
+from patientdx.records.tables import CREDENTIALED, REBUILT, open_demo
+
+READ = "0.4"
+_REPACK_BYTES = 8_000_000  # no known file is larger, so larger ones need not be hashed to know
+_KINDS = {
+    "subject_id": ("an integer", pa.types.is_integer),
+    "time": ("a timestamp", lambda kind: pa.types.is_timestamp(kind) and kind.tz is None),
+    "code": ("a string", lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind)),
+    "numeric_value": ("a float", pa.types.is_floating),
+}
+
+
+@dataclass(frozen=True)
+class MedsFolder:
+    """Files below `root` in the order of their names, and the columns that they have between them.
+
+    `value` is the column of numbers: numeric_value, or value in the demo's repack. `codes` is metadata/codes.parquet.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    columns: frozenset[str]
+    value: str = "numeric_value"
+    codes: Path | None = None
+
+    def facts(self, digest_of: Callable[[Path], str]) -> dict[str, object]:
+        """Number of files, one sha256 over their names and contents (of one file: its own), and origin.
+
+        Raises Refusal where a file cannot be read.
+        """
+        files = [*self.files, *([self.codes] if self.codes else [])]
+        try:
+            digests = [digest_of(path) for path in files]
+        except OSError as error:
+            raise Refusal(f"The MEDS folder {self.root} cannot be read: {error.strerror}.") from error
+        lines = [
+            f"{path.relative_to(self.root).as_posix()} {digest}" for path, digest in zip(files, digests, strict=True)
+        ]
+        whole = digests[0] if len(files) == 1 else hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        known = open_demo()["meds"]
+        origin = REBUILT if all(digest in known for digest in digests) else CREDENTIALED
+        name = files[0].name if len(files) == 1 else "data/**/*.parquet"
+        return {"file": name, "files": len(self.files), "sha256": whole, "origin": origin}
+
+
+def meds_folder(root: Path) -> MedsFolder:
+    """The MEDS folder at `root`: data/**/*.parquet, metadata/dataset.json and, if it is there, metadata/codes.parquet.
+
+    The one-file repack of the open demo, known by its hash, is taken as it is. Raises Refusal on anything else, on
+    another version than 0.4, and on files without MEDS's columns.
+
+    Source: Medical Event Data Standard 0.4 (data and metadata schemas).
+    """
+    if not root.is_dir():
+        raise Refusal(f"task.mimic_root: there is no folder {root}.")
+    repack = _known_repack(root)
+    if repack is not None:
+        return MedsFolder(root, (repack,), frozenset(("subject_id", "time", "code", "value")), value="value")
+    _check_version(root)
+    files = tuple(sorted((root / "data").rglob("*.parquet")))
+    if not files:
+        raise Refusal(f"{root} is no MEDS folder: there is no parquet file in its data/.")
+    names: set[str] = set()
+    for path in files:
+        names |= _columns(root, path)
+    return MedsFolder(root, files, frozenset(names), codes=_codes(root / "metadata/codes.parquet"))
+
+
+def _known_repack(root: Path) -> Path | None:
+    files = list(root.glob("*.parquet"))
+    if len(files) == 1 and files[0].stat().st_size <= _REPACK_BYTES and sha256(files[0]) in open_demo()["meds"]:
+        return files[0]
+    return None
+
+
+def _check_version(root: Path) -> None:
+    dataset = root / "metadata/dataset.json"
+    try:
+        version = json.loads(dataset.read_text(encoding="utf-8")).get("meds_version")
+    except FileNotFoundError:
+        raise Refusal(
+            f"{root} is no MEDS folder: it has no metadata/dataset.json. A MEDS folder has data/ and metadata/ in it; "
+            "for MIMIC-IV's own tables set task.source=mimic."
+        ) from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise Refusal(f"{dataset} cannot be read ({type(error).__name__}), so its MEDS version is unknown.") from error
+    if not re.match(re.escape(READ) + r"(\.|$)", str(version)):
+        said = "no MEDS version" if version is None else f"MEDS {version}"
+        raise Refusal(
+            f"{dataset} says {said}; only {READ} is read. Make the folder anew with a current MIMIC-IV MEDS "
+            "extraction, or set task.source=mimic and task.mimic_root to the tables."
+        )
+
+
+def _codes(path: Path) -> Path | None:
+    """The descriptions of codes; None where there are none: MEDS leaves them open."""
+    if not path.is_file():
+        return None
+    return path if {"code", "description"} <= set(_schema(path).names) else None
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pyarrow.parquet.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = getattr(error, "strerror", None) or f"it is no intact parquet file ({type(error).__name__})"
+        raise Refusal(f"{path} cannot be read: {reason}.") from error
+
+
+def _columns(root: Path, path: Path) -> set[str]:
+    """Names of a file's columns. Raises Refusal where one of MEDS's own is missing or of another type."""
+    name = path.relative_to(root).as_posix()
+    schema = _schema(path)
+    faults = [f"no column {column}" for column in _KINDS if column not in schema.names]
+    for column, (kind, fits) in _KINDS.items():
+        if column in schema.names and not fits(schema.field(column).type):
+            faults.append(f"{column} is {schema.field(column).type}, not {kind}")
+    if faults:
+        raise Refusal(f"{root} is not MEDS {READ}: {name} has {', '.join(faults)}.")
+    return set(schema.names)

@@ -1,0 +1,69 @@
+"""Train, pilot and test: by patient, or by stay as in the paper's data."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+
+from patientdx.core.errors import Refusal
+
+SPLITS = ("train", "pilot", "test")
+SCORED = ("pilot", "test")
+UNITS = ("patient", "stay")
+Row = tuple[int, int, int, str]  # stay_id, subject_id, label, split
+
+
+def position(*key: object) -> float:
+    """A number in [0, 1) that depends on the key alone: not on the process, the machine or other patients."""
+    digest = hashlib.sha256(":".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
+    """The fractions in the order train, pilot, test. Raises Refusal unless they add up to 1."""
+    given = dict(fractions)
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in given.values())
+    if not set(given) <= set(SPLITS) or not numbers or not math.isclose(sum(given.values()), 1, abs_tol=1e-9):
+        raise Refusal(
+            f"task.fractions={given}: the shares of {', '.join(SPLITS)} must each lie in [0, 1] and add up to 1."
+        )
+    return {name: float(given.get(name, 0)) for name in SPLITS}
+
+
+def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
+    """The split of a patient, and so of all stays of that patient; or of a stay."""
+    place, edge = position("split", seed, unit), 0.0
+    for name, share in fractions.items():
+        edge += share
+        if share and place < edge:
+            return name
+    return next(name for name in reversed(list(fractions)) if fractions[name])  # edge short of 1 by a rounding
+
+
+def divided(
+    stays: Iterable[tuple[int, int, int]], *, by: str, seed: int, fractions: Mapping[str, float], limit: int | None
+) -> list[Row]:
+    """Stays, given as (stay_id, subject_id, label), split after split; inside one, in an order fixed by stay and seed.
+
+    `by` is patient or stay: with stay, a patient's stays may fall on both sides. `limit` keeps the first so many of
+    each split.
+    """
+    parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
+    for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0])):
+        part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
+        parts[part].append((stay, subject, label, part))
+    return [row for rows in parts.values() for row in rows[:limit]]
+
+
+def check_splits(rows: Iterable[tuple[str, int]], scored: Iterable[str] = SCORED) -> None:
+    """Raises Refusal when a scored split has no positives or no negatives. `rows`: (split, label)."""
+    rows, faults = list(rows), []
+    for name in scored:
+        labels = [label for split, label in rows if split == name]
+        positives = sum(labels)
+        if positives == 0 or positives == len(labels):
+            faults.append(f"{name} has {positives} positives and {len(labels) - positives} negatives")
+    if faults:
+        raise Refusal(
+            f"AUROC needs both outcomes in every scored split: {'; '.join(faults)}. "
+            "Use more stays, another seed, other task.fractions, or a larger task.limit."
+        )

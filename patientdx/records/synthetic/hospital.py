@@ -1,0 +1,179 @@
+"""The synthetic hospital on disk: generated tables in MIMIC-IV's layout, kept in the cache.
+
+Everything in it is invented. A number measured on it says that the code runs, and nothing about patients.
+Only the item numbers and labels in synthetic_items.csv are MIMIC-IV's own (open demo, ODbL 1.0).
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from filelock import FileLock
+from tqdm import tqdm
+
+from patientdx.core.atomic_io import sha256
+from patientdx.core.errors import Refusal
+from patientdx.records.synthetic import physiology, population
+
+VERSION = 2  # raise it when a change makes other patients
+MANIFEST = "synthetic_hospital.json"
+ELIGIBLE_HOURS = 54
+_BYTES_PER_STAY = 40_000  # generous: about 9 kB a stay were measured, with either form
+_GENERATORS = {
+    "icu/chartevents": physiology.chart,
+    "icu/inputevents": physiology.inputs,
+    "icu/procedureevents": physiology.procedures,
+    "icu/outputevents": physiology.outputs,
+    "hosp/diagnoses_icd": physiology.diagnoses,
+}
+
+
+def hospital(
+    cache: Path,
+    *,
+    stays: int = 240,
+    seed: int = 0,
+    returns: float | None = None,
+    form: str = "parquet",
+    unread: float = 0,
+) -> Path:
+    """Folder with the synthetic hospital, written on first use.
+
+    `stays` is the number of adult ICU stays of at least 54 hours (reached to within a patient's stays);
+    shorter stays and minors come on top. `form` is parquet or csv.gz. The same numbers always make the same
+    tables, and a larger hospital starts with the patients of a smaller one. Any size will do: patients are drawn and
+    written in blocks, so that memory does not grow, and a block is a row group of its own in the order of patients.
+    `returns`: about the share of later admissions that begin within 30 days of discharge, more after severe stays;
+    None: they begin whenever they may, few so soon. `unread` chart rows an hour of items that nothing reads come on
+    top, for load tests (MIMIC-IV charts some 50).
+
+    Raises Refusal when a parameter makes no sense or the disk has no room.
+    """
+    if not isinstance(stays, int) or isinstance(stays, bool) or stays < 1:
+        raise Refusal(f"task.synthetic.stays={stays!r}: a whole number of 1 or more is needed.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise Refusal(f"task.synthetic.seed={seed!r}: a whole number of 0 or more is needed.")
+    if returns is not None and not (isinstance(returns, float) and 0 < returns < 1):
+        raise Refusal(f"task.synthetic.returns={returns!r}: a share between 0 and 1 is needed, or null.")
+    if form not in ("parquet", "csv.gz"):
+        raise Refusal(f"synthetic hospital as {form!r}: tables can be written as parquet or csv.gz.")
+    wanted = {"version": VERSION, "stays": stays, "seed": seed, "form": form} | ({"unread": unread} if unread else {})
+    wanted |= {} if returns is None else {"returns": returns}
+    name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
+    folder = Path(cache) / "synthetic" / name
+    if (folder / MANIFEST).is_file():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not (folder / MANIFEST).is_file():
+                _write(folder, wanted)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Refusal(
+            f"The synthetic hospital cannot be written to {folder.parent}: {reason}. "
+            "Nothing was left behind. Free some space, or set cache=… (or PATIENTDX_CACHE) to a folder on "
+            "another disk."
+        ) from error
+    return folder
+
+
+def _write(folder: Path, wanted: dict) -> None:
+    need, free = 2_000_000 + _BYTES_PER_STAY * wanted["stays"], shutil.disk_usage(folder.parent).free
+    if free < need:
+        raise Refusal(
+            f"The synthetic hospital of {wanted['stays']} stays needs up to {need / 1e6:.0f} MB "
+            f"in {folder.parent}, and {free / 1e6:.0f} MB are free. "
+            "Free some space, or set cache=… (or PATIENTDX_CACHE) to a folder on another disk."
+        )
+    temporary = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    try:
+        hashes = _tables(temporary, wanted)
+        manifest = {"synthetic": True, "parameters": wanted, "sha256": hashes}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        if folder.exists():  # a folder without its manifest was never finished
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _tables(folder: Path, wanted: dict) -> dict[str, str]:
+    """Write all tables, block by block so that memory stays the same for any size; sha256 of each file."""
+    writers: dict[str, _Writer] = {}
+    missing, number = wanted["stays"], 0
+    bar = tqdm(total=missing, desc="synthetic hospital", unit="stay", delay=2, disable=None)
+    try:
+        while missing > 0:
+            stays, tables = _block(wanted["seed"], number, wanted.get("returns"), wanted.get("unread", 0))
+            hours = (stays["outtime"] - stays["intime"]) // physiology.HOUR
+            eligible = np.cumsum((stays["age"] >= 18) & (hours >= ELIGIBLE_HOURS))
+            enough = min(int(np.searchsorted(eligible, missing)), len(eligible) - 1)
+            last = int(stays["subject_id"][enough]) if eligible[-1] >= missing else None
+            for name, table in (tables | ({} if number else _dictionaries())).items():
+                if last is not None and "subject_id" in table.column_names:
+                    table = table.filter(pc.less_equal(table["subject_id"], last))
+                if name not in writers:
+                    writers[name] = _Writer(folder / f"{name}.{wanted['form']}", table.schema)
+                writers[name].write(table)
+            bar.update(min(missing, int(eligible[-1])))
+            missing, number = missing - int(eligible[-1]), number + 1
+    finally:
+        bar.close()
+        for writer in writers.values():
+            writer.close()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def _block(
+    seed: int, number: int, returns: float | None, unread: float
+) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
+    stays, tables = population.block(seed, number, returns)
+    for place, (name, make) in enumerate(_GENERATORS.items(), start=2):
+        parts = make(np.random.default_rng([seed, number, place]), stays)
+        if unread and make is physiology.chart:
+            parts.append(physiology.unread(np.random.default_rng([seed, number, len(_GENERATORS) + 2]), stays, unread))
+        tables[name] = pa.concat_tables(parts).sort_by([("subject_id", "ascending"), ("hadm_id", "ascending")])
+    return stays, tables
+
+
+def _dictionaries() -> dict[str, pa.Table]:
+    text = (resources.files(__package__) / "synthetic_items.csv").read_bytes()
+    items = pyarrow.csv.read_csv(pa.BufferReader(text))
+    columns = list(zip(*[(code, 10, title) for code, title, *_ in physiology.CODES], strict=True))
+    codes = dict(zip(("icd_code", "icd_version", "long_title"), map(list, columns), strict=True))
+    return {"icu/d_items": items, "hosp/d_icd_diagnoses": pa.table(codes)}
+
+
+class _Writer:
+    """Appends tables to one parquet or csv.gz file."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".parquet":
+            self._stream, self._sink = None, pyarrow.parquet.ParquetWriter(path, schema, compression="zstd")
+        else:
+            # Level 1: packing tighter would take most of the time. Without name and date it is always the same bytes.
+            self._file = pa.OSFile(str(path), "wb")
+            self._stream = gzip.GzipFile("", "wb", 1, self._file, mtime=0)
+            self._sink = pyarrow.csv.CSVWriter(self._stream, schema)
+
+    def write(self, table: pa.Table) -> None:
+        self._sink.write_table(table)
+
+    def close(self) -> None:
+        self._sink.close()
+        if self._stream is not None:
+            self._stream.close()
+            self._file.close()

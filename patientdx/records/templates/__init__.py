@@ -1,0 +1,121 @@
+"""A stay in words. Each template is a set of sections of plain values; its version goes up with every change."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from patientdx.core.errors import Refusal
+from patientdx.records import concepts
+from patientdx.records.templates import compact, intervals, narrative, paper
+from patientdx.records.templates.sections import Section, Written, checked, fitted, left_out
+from patientdx.records.window import Course, Record, Times
+
+__all__ = ["SPECIMEN", "TEMPLATES", "Template", "Written", "left_out", "template"]
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a record becomes text.
+
+    `parts` makes each section, `join` the text of those that are not empty. `every_item`: it wants all items, under
+    MIMIC-IV's labels. `courses`: it wants to know when (see window.stream). `chosen`: sections in order, with budgets;
+    None takes all of `parts` without a budget.
+    """
+
+    name: str
+    version: int
+    parts: Mapping[str, Callable[[Record, int], Section]]
+    join: Callable[[Sequence[tuple[str, str]]], str]
+    every_item: bool = False
+    courses: bool = False
+    chosen: Mapping[str, int | None] | None = None
+
+    @property
+    def id(self) -> str:
+        """Name and version, as results state it."""
+        return f"{self.name}/{self.version}"
+
+    @property
+    def sections(self) -> dict[str, int | None]:
+        """Budget of each section that is written, in order; None: as many items as the template prints by itself."""
+        return dict.fromkeys(self.parts) if self.chosen is None else dict(self.chosen)
+
+    @property
+    def sha256(self) -> str:
+        """sha256 (hex) of the sections, of what they make of a fixed invented record, and of the data files."""
+        facts = [self.id, list(self.sections.items()), self.write(SPECIMEN, 48), concepts.digest()]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def write(self, record: Record, window_hours: int) -> str:
+        """The text of a record whose window has so many hours."""
+        return self.written(record, window_hours).text
+
+    def written(self, record: Record, window_hours: int) -> Written:
+        """The text, and how many items of each section were left out: those past its budget or the template's limit.
+
+        Raises Refusal when the template tells courses and the record has none.
+        """
+        if self.courses and len(record.courses) != len(record.readings):
+            raise Refusal(
+                f"Template {self.id} tells the course of each reading, and the record has none: "
+                "make the records with courses=True."
+            )
+        texts, dropped = [], {}
+        for name, budget in self.sections.items():
+            text, missing = fitted(self.parts[name](record, window_hours), budget)
+            if text:
+                texts.append((name, text))
+            if missing:
+                dropped[name] = missing
+        return Written(self.join(texts), dropped)
+
+
+def _specimen() -> Record:
+    """An invented record with every reading once: rising, falling, steady or measured once in turn."""
+    readings, courses = [], []
+    for place, (name, item) in enumerate(concepts.readings().items()):
+        mean, step = float(item.maximum) / 3, (float(item.maximum) / 12, -float(item.maximum) / 12, 0.0, 0.0)[place % 4]
+        readings.append((name, mean))
+        count = 1 if place % 4 == 3 else 5
+        spread = 0.0 if count == 1 else float(item.maximum) / 10
+        hours = (1.5, 1.5 if count == 1 else 46.0)
+        courses.append(Course(mean - step, mean + step, mean - spread, mean + spread, count, *hours))
+    return Record(
+        age=67,
+        gender="M",
+        race="OTHER",
+        insurance="Medicare",
+        readings=tuple(readings),
+        drugs=(("Norepinephrine", 2.5), ("Propofol", None)),
+        procedures=("Invasive ventilation",),
+        outputs=("Foley",),
+        urine=640.4,
+        diagnoses=("Sepsis, unspecified organism", "Heart failure, unspecified"),
+        courses=tuple(courses),
+        drug_times=(Times(12, 2.6, 44.2), Times(1, 3.1, 3.1)),
+        procedure_times=(Times(1, 0.5, 0.5),),
+    )
+
+
+SPECIMEN = _specimen()
+TEMPLATES = (
+    Template("intervals", 1, intervals.SECTIONS, intervals.join),
+    Template("paper", 1, paper.SECTIONS, paper.join, every_item=True),
+    Template("narrative", 1, narrative.SECTIONS, narrative.join, courses=True),
+    Template("compact", 1, compact.SECTIONS, compact.join),
+)
+
+
+def template(name: str, sections: Mapping[str, int | None] | None = None) -> Template:
+    """The template of that name, with the given sections in the given order, each with a budget of tokens or None.
+
+    Without `sections` it has all of its own, uncut but for its own limits (intervals: 20 readings, 8 names;
+    narrative and compact: 20 diagnoses). A budget
+    takes the place of such a limit. Raises Refusal with the names there are, or on sections that make no sense.
+    """
+    found = next((template for template in TEMPLATES if template.name == name), None)
+    if found is None:
+        raise Refusal(f"task.template={name!r}: there are {', '.join(t.name for t in TEMPLATES)}.")
+    return found if sections is None else dataclasses.replace(found, chosen=checked(sections))

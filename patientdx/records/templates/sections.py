@@ -1,0 +1,97 @@
+"""Sections of a text, each within a budget, so that a long one cannot push out the next.
+
+Budgets count by a rule that needs no tokenizer, so that the text does not depend on the model that reads it: each
+digit and each other sign counts one, a word counts one for each started four letters, white space counts nothing.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from patientdx.core.errors import Refusal
+
+NAMES = ("person", "diagnoses", "readings", "drugs", "procedures", "outputs")
+_LETTERS = 4
+_COUNTED = re.compile(r"[^\W\d_]+|\S")  # a word, or one sign of any other kind
+
+
+@dataclass(frozen=True)
+class Section:
+    """`opening`, then `items` with `separator` between them, then `closing`. Nothing at all without items.
+
+    `most` is how many items the template prints where no budget is given; None: all.
+    """
+
+    items: Sequence[str]
+    opening: str = ""
+    separator: str = ""
+    closing: str = ""
+    most: int | None = None
+
+
+class Written(NamedTuple):
+    """A text, and how many items of each section were left out of it (sections with none left out are absent)."""
+
+    text: str
+    dropped: dict[str, int]
+
+
+def count(text: str) -> int:
+    """Tokens of a text by the fixed rule above."""
+    return sum(-(-len(piece) // _LETTERS) for piece in _COUNTED.findall(text))
+
+
+def fitted(section: Section, budget: int | None) -> tuple[str, int]:
+    """The text of a section within its budget, and the number of items left out.
+
+    Whole items are dropped, from the end. A section whose first item does not fit is left out altogether.
+    """
+    kept = _how_many(section, budget)
+    dropped = len(section.items) - kept
+    if not kept:
+        return "", dropped
+    return section.opening + section.separator.join(section.items[:kept]) + section.closing, dropped
+
+
+def _how_many(section: Section, budget: int | None) -> int:
+    if budget is None:
+        return len(section.items) if section.most is None else min(section.most, len(section.items))
+    # Counted piece by piece: a word that two pieces share counts no less that way, so the whole text fits too.
+    left = budget - count(section.opening) - count(section.closing)
+    between = count(section.separator)
+    for place, item in enumerate(section.items):
+        left -= count(item) + (between if place else 0)
+        if left < 0:
+            return place
+    return len(section.items)
+
+
+def checked(sections: Mapping[str, int | None], name: str = "task.sections") -> dict[str, int | None]:
+    """The sections in order, with budgets. Raises Refusal on an unknown section, a wrong budget, or none at all."""
+    if not isinstance(sections, Mapping) or not sections:
+        raise Refusal(
+            f"{name}={sections!r}: name at least one section with its budget of tokens or null, "
+            "as in {person: null, drugs: 80}."
+        )
+    unknown = [section for section in sections if section not in NAMES]
+    if unknown:
+        raise Refusal(f"{name} has no {', '.join(map(str, unknown))}: there are {', '.join(NAMES)}.")
+    for section, budget in sections.items():
+        if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool) or budget < 1):
+            raise Refusal(
+                f"{name}.{section}={budget!r}: a budget is a whole number of tokens, 1 or more, or null for none; "
+                "leave the section out to switch it off."
+            )
+    return dict(sections)
+
+
+def left_out(texts: Iterable[Written]) -> dict[str, dict[str, int]]:
+    """For each section that was ever cut: in how many records, and how many items in all."""
+    sums: dict[str, dict[str, int]] = {}
+    for written in texts:
+        for section, items in written.dropped.items():
+            of = sums.setdefault(section, {"records": 0, "items": 0})
+            of["records"] += 1
+            of["items"] += items
+    return {section: sums[section] for section in NAMES if section in sums}

@@ -1,0 +1,34 @@
+"""What a reader sees of a run or a sweep: terminal tables, a page, files for a paper; and the λ chosen on pilot.
+
+Unless they say otherwise they take rows, one dict a model and split: `task`, `split`, `method`, `lambda` (float or
+None), `role` (base | merged | pivot, or a tabular model's name), for each metric its value and its interval (`auroc`,
+`auroc_ci_low`, `auroc_ci_high`), `n`, `events`, `prevalence`, `patients`, `abstention_mass` (probability on yes and no
+together), `distinct_scores`, `fingerprint`. A key that is absent or None is shown as absent. Tables fit a terminal of
+80 characters.
+"""
+
+from patientdx.reporting.lambda_picture import lambda_curve
+from patientdx.reporting.pages import write_report
+from patientdx.reporting.rows import metric_names, model_name, write_csv
+from patientdx.reporting.runs import Run, Study
+from patientdx.reporting.significance import best, direction
+from patientdx.reporting.terminal import cohort, evaluation, probes, table, write_evaluation
+from patientdx.selection.choice import choose
+
+__all__ = [
+    "Run",
+    "Study",
+    "best",
+    "choose",
+    "cohort",
+    "direction",
+    "evaluation",
+    "lambda_curve",
+    "metric_names",
+    "model_name",
+    "probes",
+    "table",
+    "write_csv",
+    "write_evaluation",
+    "write_report",
+]

@@ -1,0 +1,135 @@
+"""What a study says of a merged model, for its certificate: how λ was chosen, what leakage was found."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patientdx.core.errors import Refusal
+from patientdx.evaluation.store import read_json
+from patientdx.merge.schedule import Schedule, schedule
+
+PRIVACY, SEARCH, MERGED = "privacy.json", "search.json", "merged"
+NO_STUDY = "no study was given (--study)"
+# Of the facts of a private search, what a certificate repeats.
+STATED = ("mechanism", "utility", "epsilon", "delta", "neighbours", "max_stays", "sensitivity", "draw", "guaranteed",
+          "epsilon_spent", "draws", "draws_by_seed", "loss_bound")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Sections of a certificate. Each is what was found, or {"absent": why}; `choice` says how λ came about."""
+
+    study: dict[str, Any]
+    choice: dict[str, Any]
+    leakage: dict[str, Any]
+    membership: dict[str, Any]
+
+
+def findings(study: Path | None, record: Mapping[str, Any]) -> Findings:
+    """What the result folder `study` says of the merge of `record`.
+
+    Raises Refusal where the folder holds no finished run, or one of another model: a certificate mixes no two models.
+    """
+    if study is None:
+        absent = {"absent": NO_STUDY}
+        return Findings(absent, absent, absent, absent)
+    metrics, provenance = (read_json(study / name) for name in ("metrics.json", "provenance.json"))
+    if metrics is None or provenance is None:
+        raise Refusal(f"--study {study} holds no finished run: give the folder that has its metrics.json.")
+    _same_model(study, provenance, record)
+    rows = [row for row in metrics["rows"] if row["role"] == MERGED]
+    told = read_json(study / PRIVACY)
+    return Findings(
+        study=_setting(rows),
+        choice=_choice(study, rows),
+        leakage=_measured(told, "dlt", "privacy=dlt"),
+        membership=_measured(told, "mia", "privacy=mia"),
+    )
+
+
+def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Refuse a study whose merged model is not the one of the record."""
+    merge = provenance.get("merge")
+    if merge is None:
+        raise Refusal(f"--study {study} scored no merged model: give the result folder of one that did.")
+    parents = [model["sha256"] for model in record["models"] if model["role"] != "ancestor"]
+    method = record["method"].rpartition(".")[2]
+    arguments = merge["arguments"]
+    facts = {
+        "parents": (parents, [parent["sha256"] for parent in provenance["parents"]]),
+        "method": (method, merge.get("function", merge["method"])),
+        "λ": (_weight(record["lambda"]), _weight(merge["lambda"])),
+        "arguments": (record["arguments"], json.loads(arguments) if isinstance(arguments, str) else arguments),
+        "tokenizer": (record["tokenizer"], merge["tokenizer"]),
+        "seed": (record["seed"], merge["seed"]),
+    }
+    other = [name for name, (mine, theirs) in facts.items() if mine != theirs]
+    if other:
+        raise Refusal(
+            f"--study {study} is about another model than the folder: {', '.join(other)} differ. Give the result "
+            "folder of the run that scored this merge, or leave --study out."
+        )
+
+
+def _weight(found: Any) -> Schedule | None:
+    """λ as either record has it."""
+    if found is None:
+        return None
+    pairs = isinstance(found, list) and all(isinstance(one, list) for one in found)
+    return schedule(dict(found) if pairs else found)
+
+
+def _setting(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Task, data and the value on the reported split, the last; not that of pilot, and no fingerprint.
+
+    A hash of all records tells whoever knows the others whether one patient is among them.
+    """
+    row = rows[-1]
+    metric = next(name.removesuffix("_ci_low") for name in row if name.endswith("_ci_low"))
+    shown = {"task": row["task"], "data": row["data"], "split": row["split"], "dtype": row["dtype"]}
+    value = {"metric": metric, "value": row[metric], "low": row[f"{metric}_ci_low"], "high": row[f"{metric}_ci_high"]}
+    if row["split"] == "pilot":
+        value = {"absent": "only the pilot was scored"}
+    return shown | {"result": value}
+
+
+def _choice(study: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How λ was chosen, from how many models: those of the search, and those that other runs of the study scored.
+
+    Each model that was looked at on the pilot beside a search could have been taken instead.
+    """
+    seen = len(_seen_on_pilot(study.parent))
+    found = read_json(study / SEARCH)
+    if found is None and not seen:
+        return {"how": "given", "absent": "no model of this study was scored on a pilot split"}
+    if found is None:
+        return {"how": "given" if seen == 1 else "sweep", "candidates": seen, "log2_candidates": math.log2(seen)}
+    private = {key: found["facts"][key] for key in STATED if key in found["facts"]}
+    return {
+        "how": "search", "strategy": found["strategy"], "split": found["split"], "candidates": found["outcomes"],
+        "log2_candidates": found["bits"], "looked_at": found["looked_at"], "scored_beside": seen,
+        "private": private if found["strategy"] == "private" else None,
+    }  # fmt: skip
+
+
+def _seen_on_pilot(folder: Path) -> set[str]:
+    """Fingerprints of the merged models that any run of a study scored on its pilot."""
+    runs = (read_json(path) or {} for path in folder.glob("*/metrics.json"))
+    rows = (row for run in runs for row in run.get("rows", ()))
+    return {row["fingerprint"] for row in rows if row["role"] == MERGED and row["split"] == "pilot"}
+
+
+def _measured(told: Mapping[str, Any] | None, measure: str, how: str) -> dict[str, Any]:
+    """What privacy.json, which holds no text or id, says of the run's own model. `reading`: its sentences on it."""
+    own = ((told or {}).get("models") or {}).get(MERGED) or {}
+    if measure not in own:
+        return {"absent": f"the study was run without {how}"}
+    lines = [line for line in told.get("reading", ()) if line.startswith(MERGED)]
+    reading = [line for line in lines if ("Δ" in line) == (measure == "dlt")]
+    blind = {"blind": told["blind"]} if measure == "mia" and told.get("blind") else {}
+    return {"found": own[measure], "reading": reading, **blind}

@@ -1,0 +1,87 @@
+"""Few full looks at the pilot split, each where a Gaussian process expects the most (Optuna's GPSampler)."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, get_type_hints
+
+import optuna
+from optuna.distributions import IntDistribution
+
+from patientdx.core.functions import Call
+from patientdx.selection.lattice import at, span_faults, step_faults, steps
+from patientdx.selection.pilot import Candidate, Choice, Pilot, whole
+
+_WEIGHT = "weight"
+_ASKED = 4  # suggestions for each look at the most: one that was looked at before costs nothing, and tells nothing
+
+
+def bayes(
+    pilot: Pilot,
+    *,
+    between: Sequence[float],
+    parameters: Mapping[str, Sequence[float]],
+    budget: int,
+    start: int,
+    step: float,
+    seed: int,
+) -> Choice:
+    """The best of `budget` candidates, each scored on all pilot rows.
+
+    between: [low, high] of λ; parameters: the same for numbers of the merge method, which are then searched too. All
+    lie a multiple of `step` above their low end, so that models have short names and there are finitely many. The
+    first `start` λ stand at equal distances, with parameters at random; each further candidate is where the expected
+    improvement over what was seen is highest.
+    """
+    spans = {_WEIGHT: tuple(between), **dict(sorted(parameters.items()))}
+    space = {name: IntDistribution(0, steps(*span, step)) for name, span in spans.items()}  # places on the lattice
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for each trial otherwise
+    study = optuna.create_study(
+        direction="maximize" if pilot.higher_is_better else "minimize",
+        sampler=optuna.samplers.GPSampler(seed=seed, n_startup_trials=start),
+    )
+    for number in range(start):
+        study.enqueue_trial({_WEIGHT: round(steps(*between, step) * (2 * number + 1) / (2 * start))})
+    found: dict[Candidate, float] = {}
+    for _ in range(_ASKED * budget):
+        trial = study.ask(space)
+        numbers = {name: at(trial.params[name], spans[name][0], step) for name in spans}
+        candidate = Candidate(numbers.pop(_WEIGHT), tuple(numbers.items()))
+        found[candidate] = pilot.value(candidate)
+        study.tell(trial, found[candidate])
+        if len(found) == budget:
+            break
+    return Choice(pilot.best(found), whole(pilot, found), math.prod(steps(*ends, step) + 1 for ends in spans.values()))
+
+
+def check(
+    low: float, high: float, merge: Call, *, between: Any, parameters: Any, budget: int, start: int, step: float
+) -> list[str]:
+    """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
+    faults = [*step_faults(step), *span_faults(between, "search.between", low, high, step)]
+    if budget < 1:
+        faults.append(f"search.budget={budget}: give the number of candidates to look at, at least 1.")
+    if not 1 <= start <= max(1, budget):
+        faults.append(f"search.start={start}: give a whole number from 1 to search.budget={budget}.")
+    if not isinstance(parameters, Mapping):
+        return [
+            *faults,
+            f"search.parameters={parameters}: give a mapping, as in +search.parameters.density=[0.2,0.9].",
+        ]
+    hints = get_type_hints(merge.function)
+    known = [
+        name
+        for name in inspect.signature(merge.function).parameters
+        if name in merge.given and hints.get(name) is float
+    ]
+    for name, span in parameters.items():
+        if name not in known:
+            method = merge.function.__name__
+            faults.append(
+                f"search.parameters.{name}: {method} has no such number; it has {', '.join(known) or 'none'}."
+            )
+        else:
+            faults += span_faults(span, f"search.parameters.{name}", -math.inf, math.inf, step)
+    return faults

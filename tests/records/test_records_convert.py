@@ -1,0 +1,178 @@
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from source_rows import NEEDED, read
+
+from patientdx.core.atomic_io import sha256
+from patientdx.core.errors import Refusal
+from patientdx.records import convert, tables
+from patientdx.records.source import opened_source
+
+
+@pytest.fixture
+def everything(monkeypatch):
+    """Every csv is large enough to be converted."""
+    monkeypatch.setattr(convert, "CONVERT_FROM", 1)
+
+
+def made(cache: Path) -> dict[str, Path]:
+    """Converted tables by name, and nothing unfinished beside them."""
+    folders = [path for path in (cache / "records").iterdir() if path.is_dir()]
+    assert not [path for path in folders if path.name.startswith(".")]
+    return {folder.name.rsplit("-", 1)[0]: next(folder.rglob("*.parquet")) for folder in folders}
+
+
+def test_small_tables_are_not_converted(ward_csv, tmp_path):
+    read(tmp_path, root=ward_csv)
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.usefixtures("everything")
+def test_converted_tables_have_the_same_rows_the_needed_columns_and_an_order(ward, ward_csv, tmp_path):
+    assert read(tmp_path, root=ward_csv, threads=2) == read(tmp_path, root=ward)
+    found = made(tmp_path)
+    assert set(found) == {name.split("/")[1] for name in NEEDED}
+    assert (tmp_path / "records").stat().st_mode & 0o777 == 0o700
+    for name, columns in NEEDED.items():
+        file = pyarrow.parquet.ParquetFile(found[name.split("/")[1]])
+        assert set(file.schema_arrow.names) == set(columns)
+        assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+    chart = pyarrow.parquet.read_table(found["chartevents"]).to_pandas()
+    assert chart[["stay_id", "charttime"]].equals(
+        chart[["stay_id", "charttime"]].sort_values(["stay_id", "charttime"], ignore_index=True)
+    )
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_conversion_is_made_once_for_a_content_and_its_columns(ward_csv, tmp_path, spoil):
+    read(tmp_path, root=ward_csv)
+    before = {name: path.stat().st_mtime_ns for name, path in made(tmp_path).items()}
+    copy = tmp_path / "copy"
+    shutil.copytree(ward_csv, copy)
+    read(tmp_path, root=copy, threads=1, memory_limit="1GB")
+    assert {name: path.stat().st_mtime_ns for name, path in made(tmp_path).items()} == before
+    fewer = NEEDED | {"icu/chartevents": {"stay_id": "BIGINT", "itemid": "INTEGER"}}
+    read(tmp_path, root=ward_csv, needed=fewer)
+    assert len(list((tmp_path / "records").glob("chartevents-*"))) == 2
+    read(tmp_path, root=spoil("icu/d_items", lambda text: text.replace(b"Heart Rate", b"Heart rate")))
+    assert len(list((tmp_path / "records").glob("d_items-*"))) == 2
+    assert len(list((tmp_path / "records").glob("icustays-*"))) == 1
+
+
+@pytest.mark.usefixtures("everything")
+def test_provenance_keeps_the_hashes_of_the_user_s_files(ward_csv, tmp_path):
+    with opened_source(cache=tmp_path, root=ward_csv, needed=NEEDED) as opened:
+        for name, fact in opened.facts.items():
+            assert fact["file"] == f"{name}.csv.gz"
+            assert fact["sha256"] == sha256(ward_csv / fact["file"])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from source_rows import read
+from patientdx.tasks.records import convert
+convert.CONVERT_FROM = 1
+write = convert.write_sorted
+
+def last(con, query, columns, path):
+    write(con, query, columns, path)
+    if path.stem == "icustays":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+convert.write_sorted = last
+read(Path({cache!r}), root={root!r}, threads=1)
+"""
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_killed_conversion_keeps_its_finished_tables(ward_csv, ward, tmp_path):
+    code = KILLED.format(tests=str(Path(__file__).parent), cache=str(tmp_path), root=str(ward_csv))
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    records = tmp_path / "records"
+    assert [path.name.split("-")[0] for path in records.glob(".*.tmp")] == [".icustays"]
+    assert list((tmp_path / "spill").iterdir()) != []
+    finished = {path.name: path.stat().st_mtime_ns for path in records.iterdir() if not path.name.startswith(".")}
+    assert 0 < len(finished) < len(NEEDED)
+    assert read(tmp_path, root=ward_csv) == read(tmp_path, root=ward)
+    assert set(made(tmp_path)) == {name.split("/")[1] for name in NEEDED}
+    assert {name: (records / name).stat().st_mtime_ns for name in finished} == finished
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_damaged_file_is_named_and_leaves_nothing(spoil, tmp_path):
+    root = spoil("icu/chartevents", lambda text: text)
+    path = root / "icu/chartevents.csv.gz"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(Refusal) as refused:
+        read(tmp_path, root=root)
+    assert str(refused.value) == (
+        f"Table icu/chartevents cannot be read from {path}: the gzip file ends in the middle; fetch it again."
+    )
+    assert set(made(tmp_path)) <= {"patients", "admissions"}
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_disk_without_room_is_refused_before_the_work(ward_csv, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(Refusal, match=r"^admissions-\w+ needs 0\.00 GB in the cache, but .*/records has 0\.00 GB free"):
+        read(tmp_path, root=ward_csv)
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_cache_that_cannot_be_written_is_refused(ward_csv, tmp_path):
+    (tmp_path / "records").write_text("a file in the way")
+    with pytest.raises(Refusal) as refused:
+        read(tmp_path, root=ward_csv)
+    assert str(refused.value) == (
+        f"{tmp_path}/records cannot be made ({os.strerror(errno.EEXIST)}): set cache=… (or PATIENTDX_CACHE) to a "
+        "folder that you can write to."
+    )
+
+
+@pytest.mark.usefixtures("everything")
+def test_large_parquet_stays_where_it_is_while_its_row_groups_follow_one_another(ward, tmp_path):
+    chart = pyarrow.parquet.read_table(ward / "icu/chartevents.parquet")
+    for name, order, expected in (("one", "stay_id", set()), ("two", "charttime", {"chartevents"})):
+        root = tmp_path / name / "mimic"
+        shutil.copytree(ward, root)
+        path = root / "icu/chartevents.parquet"
+        pyarrow.parquet.write_table(chart.sort_by([(order, "ascending")]), path, row_group_size=10_000)
+        assert read(tmp_path / name, root=root) == read(tmp_path / name, root=ward)
+        assert {folder.name.split("-")[0] for folder in (tmp_path / name).glob("records/[a-z]*")} == expected
+
+
+def test_a_bar_follows_the_query(monkeypatch, tmp_path):
+    seen = []
+
+    class Bar:
+        def __init__(self, **said):
+            self.n, self.label = 0, said["desc"]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            seen.append((self.label, self.n))
+
+        def update(self, more):
+            self.n += more
+
+    monkeypatch.setattr(convert, "tqdm", Bar)
+    with tables.opened({}, {}, memory_limit="1GB", threads=1, spill=tmp_path) as con:
+        query = "SELECT hash(range) AS stay_id FROM range(6_000_000)"
+        convert.write_sorted(con, query, {"stay_id": "BIGINT"}, tmp_path / "x/events.parquet")
+    ((label, last),) = seen
+    assert label == "events to parquet"
+    assert 0 < last <= 100

@@ -1,0 +1,103 @@
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from source_rows import NEEDED, read
+
+from patientdx.core.atomic_io import sha256
+from patientdx.core.errors import Refusal
+from patientdx.records import source
+from patientdx.records.source import opened_source
+
+
+def refused(cache, **asked) -> str:
+    with pytest.raises(Refusal) as found:
+        read(cache, **asked)
+    return str(found.value)
+
+
+def test_without_a_root_the_source_is_the_synthetic_hospital(store, ward):
+    with opened_source(cache=store, synthetic={"stays": 150, "seed": 3}, needed=NEEDED) as opened:
+        assert opened.origins == ["synthetic hospital"]
+        assert opened.open_data
+        views = opened.con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        assert {name for (name,) in views} == {name.split("/")[1] for name in NEEDED}
+        described = opened.con.execute("DESCRIBE icustays").fetchall()
+        assert {row[0]: row[1] for row in described} == NEEDED["icu/icustays"]
+        assert set(opened.facts) == set(NEEDED)
+        for name, fact in opened.facts.items():
+            assert fact["file"] == f"{name}.parquet"
+            assert fact["sha256"] == sha256(ward / fact["file"])
+        assert str(store) not in json.dumps(opened.facts)
+    assert read(store, synthetic={"stays": 150, "seed": 3}) == read(store, root=ward)
+
+
+def test_one_credentialed_table_makes_the_source_credentialed(spoil, store):
+    root = spoil("icu/d_items", lambda text: text.replace(b"Heart Rate", b"Heart rate"))
+    with opened_source(cache=store, root=root, needed=NEEDED) as opened:
+        assert opened.origins == ["credentialed", "synthetic hospital"]
+        assert not opened.open_data
+
+
+def test_a_synthetic_hospital_that_was_changed_is_refused(ward, tmp_path):
+    folder = tmp_path / "synthetic" / ward.name
+    shutil.copytree(ward, folder)
+    patients = pd.read_parquet(folder / "hosp/patients.parquet")
+    patients["anchor_age"] += 1
+    patients.to_parquet(folder / "hosp/patients.parquet")
+    assert refused(tmp_path, synthetic={"stays": 150, "seed": 3}) == (
+        f"The synthetic hospital in {folder} was changed since it was made. Delete that folder."
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"source": "omop"}, "task.source='omop': choose mimic or meds."),
+        ({"root": []}, "task.mimic_root=[]: name at least one folder, or null for the synthetic hospital."),
+        ({"synthetic": {"beds": 3}}, "task.synthetic has no beds: it takes stays, seed, returns."),
+        (
+            {"source": "meds"},
+            "task.source=meds needs task.mimic_root: the MEDS folder, with data/ and metadata/ in it.",
+        ),
+    ],
+)
+def test_what_makes_no_source_is_refused_before_anything_is_written(tmp_path, asked, expected):
+    assert refused(tmp_path, **asked) == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_in_the_spill_folder_and_what_a_killed_process_left_is_removed(ward, tmp_path):
+    left = tmp_path / "spill/duckdb.dead"
+    left.mkdir(parents=True)
+    (left / "block.tmp").write_bytes(b"rows of patients")
+    (tmp_path / "spill/duckdb.dead.lock").touch()
+    with opened_source(cache=tmp_path, root=ward, needed=NEEDED):
+        with opened_source(cache=tmp_path, root=ward, needed=NEEDED):
+            folders = [path for path in (tmp_path / "spill").iterdir() if path.is_dir()]
+            assert len(folders) == 2
+            assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+        assert not left.exists()
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_a_spill_folder_that_cannot_be_made_is_refused(ward, tmp_path):
+    (tmp_path / "spill").write_text("a file in the way")
+    assert refused(tmp_path, root=ward) == (
+        f"DuckDB cannot write what exceeds task.memory_limit to {tmp_path}/spill. "
+        "Free some space there, or set cache=… (or PATIENTDX_CACHE) to a folder on another disk."
+    )
+
+
+def test_the_hash_of_a_large_file_is_remembered_until_the_file_changes(ward_csv, tmp_path, monkeypatch):
+    path = ward_csv / "icu/d_items.csv.gz"
+    assert source._digest(path, tmp_path) == sha256(path)
+    assert not (tmp_path / "hashes").exists()
+    monkeypatch.setattr(source, "CONVERT_FROM", 1)
+    large = tmp_path / "large"
+    large.write_bytes(b"one")
+    assert source._digest(large, tmp_path) == sha256(large)
+    assert len(list((tmp_path / "hashes").iterdir())) == 1
+    large.write_bytes(b"another")
+    assert source._digest(large, tmp_path) == sha256(large)

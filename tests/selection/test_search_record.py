@@ -1,0 +1,105 @@
+"""What a search leaves on record, and how it is shown."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from test_strategies import POINTS, STRATEGIES
+from toys import planted
+
+from patientdx.core.functions import Call
+from patientdx.evaluation.config.search import Search
+from patientdx.merge.schedule import schedule
+from patientdx.metrics.bootstrap import interval
+from patientdx.metrics.ranking import auroc
+from patientdx.reporting.search import table
+from patientdx.selection.pilot import Candidate
+from patientdx.selection.trials import Rows, plain, record, summary
+
+METRIC = ("auroc", "patientdx.metrics.ranking.auroc")
+
+
+def found(name: str, module: str) -> dict:
+    """The record of a strategy on a toy, whose own rows stand in for the reported split."""
+    pilot = planted()
+    choice = STRATEGIES[name](pilot)
+    rows = {
+        one: Rows(pilot.probability(one), pilot.label.astype(int), list(pilot.patient))
+        for one in (choice.chosen, choice.single)
+        if one is not None
+    }
+    pilot.forwards = sum(one.rows for one in choice.looked)
+    search = Search(module, Call(f"patientdx.selection.{module}.{module}", json.dumps({"points": POINTS})), 0.0, 1.0)
+    return record(search, METRIC, pilot, choice, rows, "test", resamples=200, level=0.95, seed=3)
+
+
+@pytest.fixture(scope="module")
+def racing() -> dict:
+    return found("racing", "racing")
+
+
+def test_a_record_is_plain_and_counts_what_was_paid(racing):
+    assert json.loads(json.dumps(racing, allow_nan=False)) == racing
+    assert racing["looked_at"] == racing["outcomes"] == 11
+    assert racing["bits"] == pytest.approx(np.log2(11))
+    assert racing["grid_forwards"] == 11 * racing["n"]
+    assert racing["forwards"] == sum(one["rows"] for one in racing["candidates"])
+    assert racing["patients"] == 120
+    assert "candidates" not in summary(racing)
+    assert summary(racing)["chosen"] == racing["chosen"]
+
+
+def test_a_winner_stands_beside_its_corrected_value_and_that_on_test(racing):
+    pilot = planted()
+    scores = pilot.probability(Candidate(racing["chosen"]["lambda"]))
+    naive = interval(auroc, scores, pilot.label, pilot.patient, resamples=200, seed=3)
+    assert racing["pilot"] == {"value": naive.value, "low": naive.low, "high": naive.high}
+    assert racing["corrected"]["value"] == naive.value
+    assert racing["corrected"]["low"] < racing["corrected"]["corrected"] < racing["corrected"]["high"]
+    assert racing["reported"] == {"split": "test"} | racing["pilot"]  # the same rows here
+
+
+def test_several_weights_are_compared_with_the_single_one():
+    layers = found("layers", "depth")
+    single = layers["single"]
+    assert single["lambda"] == 0.3
+    expected = layers["reported"]["value"] - single["reported"]["value"]
+    assert single["difference"]["value"] == pytest.approx(expected)
+    assert "test" in shown(layers)
+    assert "less the single λ=0.3's" in shown(layers)
+    assert "the best 12 of 17 candidates" in shown(layers)
+
+
+def test_a_strategy_that_keeps_the_pilot_to_itself_leaves_no_number_of_it():
+    private = found("grid", "private")
+    for name in ("n", "events", "patients", "forwards", "grid_forwards", "share", "pilot", "corrected"):
+        assert private[name] is None
+    assert all(one["value"] is one["rows"] is one["dropped"] is one["round"] is None for one in private["candidates"])
+    assert private["reported"]["value"] > 0.5
+    assert private["bits"] == pytest.approx(np.log2(11))
+    assert "pilot" not in shown(private).replace("pilot auroc", "").replace("bits of the pilot patients", "")
+
+
+def shown(one: dict) -> str:
+    """The table as printed on 80 columns."""
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table(one))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    return text
+
+
+def test_the_table_says_who_won_who_left_and_what_it_is_worth(racing):
+    text = shown(racing)
+    assert "chosen" in text
+    assert "round 1: beats λ=0.3, 0.9" in text
+    assert "corrected for the choice" in text
+    assert f"{racing['forwards']} forwards, {racing['share']:.0%} of the grid's {racing['grid_forwards']}" in text
+    assert "at most 3.5 bits" in text
+
+
+@pytest.mark.parametrize("given", [0.3, [0.1, 0.2], {"self_attn": [0, 1], "rest": 0.4}])
+def test_a_weight_on_record_is_one_that_a_config_takes(given):
+    assert schedule(plain(schedule(given))) == schedule(given)
