@@ -20,7 +20,7 @@ from rich.console import Console
 
 from patientdx.cli import sweep, sweep_state
 from patientdx.core import redaction
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import store
 from patientdx.evaluation.config.settings import Settings, parse
 
@@ -63,7 +63,7 @@ def attempt(cfg: DictConfig, job: HydraConf) -> int:
         files = task.get("path") or ("path" in task and cfg.get("data"))
         open_data = task.get("mimic_root", "somewhere") is None and not files  # a synthetic hospital
         complain(error, open_data)
-        refused = isinstance(error, Refusal)
+        refused = isinstance(error, UserError)
         if swept:
             folder = sweep.folder_of(cfg, job.runtime.output_dir)
             sweep.leave_fault(folder, job.job.num, error, job.overrides.task, open_data=open_data)
@@ -78,9 +78,9 @@ def attempt(cfg: DictConfig, job: HydraConf) -> int:
 
 def complain(error: Exception, open_data: bool) -> None:
     """Say on stderr what went wrong: for the user's own screen in full where HYDRA_FULL_ERROR=1 asks for it."""
-    if not isinstance(error, Refusal) and os.environ.get("HYDRA_FULL_ERROR") == "1":
+    if not isinstance(error, UserError) and os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
-    elif not isinstance(error, Refusal):
+    elif not isinstance(error, UserError):
         sweep.say("\n".join(redaction.trace(error)))
     sweep.say(redaction.told(error, open_data=open_data))
 
@@ -102,7 +102,7 @@ def save(settings: Settings) -> None:
     from patientdx.evaluation import session
 
     session.accelerator(settings.device)
-    session.together(lambda: saving.save(settings, (RANK, PROCESSES)))
+    session.run_on_all_ranks(lambda: saving.save(settings, (RANK, PROCESSES)))
 
 
 def score(cfg: DictConfig, settings: Settings, job: HydraConf) -> None:

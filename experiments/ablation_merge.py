@@ -18,7 +18,7 @@ from rich.table import Table
 from experiments.published import Block, Line, area, beside, change, published, relative, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Study, difference, last_sweep
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.ranking import auroc
 
 AGAINST = "slerp"
@@ -26,10 +26,10 @@ TEST = "test"
 
 
 def lines(study: Study, block: Block) -> list[Line]:
-    """The lines of one task. Refusal where SLERP or a rival to it is missing, or a λ cannot be chosen."""
+    """The lines of one task. UserError where SLERP or a rival to it is missing, or a λ cannot be chosen."""
     methods = list(dict.fromkeys(row["method"] for row in study.rows if row["role"] == "merged"))
     if AGAINST not in methods or len(methods) < 2:
-        raise Refusal(
+        raise UserError(
             f"the last sweep in {study.folder} has {', '.join(methods)}: SLERP is compared with other methods, so "
             "sweep both, as in merge=slerp,linear."
         )

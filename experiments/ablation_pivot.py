@@ -19,18 +19,18 @@ from rich.table import Table
 from experiments.published import Block, Line, area, beside, change, published, relative, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Study, difference, last_sweep
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.ranking import auroc
 
 TEST = "test"
 
 
 def lines(study: Study, block: Block) -> list[Line]:
-    """The lines of the table. Refusal for fewer than two pivots, more than one method, or a λ that cannot be chosen."""
+    """The lines of the table. UserError for fewer than two pivots, more than one method, or a λ that cannot be chosen."""
     parts = study.parts("pivot")
     methods = {row["method"] for row in study.rows if row["role"] == "merged"}
     if len(parts) < 2 or len(methods) > 1:
-        raise Refusal(
+        raise UserError(
             f"the last sweep in {study.folder} has {len(parts)} pivots and {len(methods)} merge methods: replacing the "
             "pivot takes two pivots at least and one method, as in pivot_model=a,b merge=slerp."
         )

@@ -23,7 +23,7 @@ from experiments.published import Line as PublishedLine
 from experiments.published import area, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, difference, last_sweep
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.evaluation.store import hashed
 from patientdx.metrics.ranking import auroc
@@ -52,17 +52,17 @@ class Case:
 
 
 def run_of(study: Study) -> dict[str, Run]:
-    """The one run of each task. Refusal where one is missing, or several merges would need several tables."""
+    """The one run of each task. UserError where one is missing, or several merges would need several tables."""
     parts = study.parts("task")
     missing = [task for task in SHOWN if task not in parts]
     if missing:
-        raise Refusal(
+        raise UserError(
             f"the last sweep in {study.folder} has no {' and no '.join(missing)}: a case study is of "
             f"{', '.join(SHOWN)}, as experiment=case_study sweeps them."
         )
     several = [task for task in SHOWN if len(parts[task].runs) > 1]
     if several:
-        raise Refusal(
+        raise UserError(
             f"the last sweep in {study.folder} has {len(parts[several[0]].runs)} merges for {several[0]}, and a case "
             "study shows one: give one lambda and one merge."
         )
@@ -78,7 +78,7 @@ def numbers(runs: Mapping[str, Run]) -> Table:
         rows = {row["role"]: row for row in run.rows if row["split"] == TEST}
         lacking = [role for role in ROLES if role not in rows]
         if lacking:
-            raise Refusal(f"{run.folder} has no {TEST} score of {', '.join(lacking)}: run it with parents=true.")
+            raise UserError(f"{run.folder} has no {TEST} score of {', '.join(lacking)}: run it with parents=true.")
         for metric in (name for name in SHOWN[task] if name in rows["merged"]):
             values = [area(rows[role], metric) if role in rows else _NONE for role in (*ROLES, FIRST_STAGE)]
             shown.add_row(task, metric, *values, _gain(run, metric))
@@ -97,12 +97,14 @@ def _gain(run: Run, metric: str) -> str:
 
 
 def data_of(run: Run) -> TaskData:
-    """The run's task, made again. Refusal where it is no longer what the models were asked."""
+    """The run's task, made again. UserError where it is no longer what the models were asked."""
     given = {name: value for name, value in run.config["task"].items() if name not in ("name", "kind", "metrics")}
     data = dotted(given.pop("_target_"))(**given)
     asked = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))["task"]["fingerprint"]
     if data.fingerprint != asked:
-        raise Refusal(f"the records of {run.folder.name} are not those that the models were asked about. Run it again.")
+        raise UserError(
+            f"the records of {run.folder.name} are not those that the models were asked about. Run it again."
+        )
     return data
 
 
@@ -114,10 +116,10 @@ def is_open(runs: Mapping[str, Run]) -> bool:
 def cases(runs: Mapping[str, Run], count: int) -> Iterator[Case]:
     """The first `count` patients of the test split, with every question, search and risk of theirs.
 
-    Raises Refusal where the records are not open: nothing of them is read then.
+    Raises UserError where the records are not open: nothing of them is read then.
     """
     if not is_open(runs):
-        raise Refusal("patients can be shown of open data alone, and these records are not: leave --patients out.")
+        raise UserError("patients can be shown of open data alone, and these records are not: leave --patients out.")
     data = {task: data_of(run) for task, run in runs.items()}
     answers = _answers(runs["record_qa"])
     placed, risks = _places(runs["record_search"], data["record_search"]), _risks(runs["mortality"], data["mortality"])

@@ -23,7 +23,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from experiments.reading import show, studies
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.store import read_json
 from patientdx.reporting.runs import Run, Study, read
 
@@ -187,7 +187,7 @@ def costs(output: Path) -> list[Cost]:
     """Of every study below `output` that has results."""
     found = []
     for name in (name for names in studies(output).values() for name in names):
-        with contextlib.suppress(Refusal):  # a sweep of which no run is left: its own script says so
+        with contextlib.suppress(UserError):  # a sweep of which no run is left: its own script says so
             study = read(output / name)
             found.append((study, asked(study)))
     elsewhere: dict[Key, list[float]] = {}
@@ -211,10 +211,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def contents(output: Path) -> Iterator[RenderableType]:
-    """The table and its notes; Refusal where no study has results."""
+    """The table and its notes; UserError where no study has results."""
     found = costs(output)
     if not found:
-        raise Refusal(f"no study below {output} has results. First, as in: python run.py experiment=lambda_curve")
+        raise UserError(f"no study below {output} has results. First, as in: python run.py experiment=lambda_curve")
     yield table(found)
     yield from notes(found)
 

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.kinds.names import CHOICE
 from patientdx.reporting.leakage import ATTACKS
 
@@ -41,11 +41,11 @@ def keys(stem: str, metric: str) -> list[str]:
 
 
 def metrics(task: str) -> list[str]:
-    """The names of a task's metrics. Refusal for a task that does not exist."""
+    """The names of a task's metrics. UserError for a task that does not exist."""
     found = _task(task).get("metrics")
     if not found:
         known = sorted(one.stem for one in TASKS.glob("*.yaml") if one.stem != "none")
-        raise Refusal(f"--task {task}: there is no such task to show; there are {', '.join(known)}")
+        raise UserError(f"--task {task}: there is no such task to show; there are {', '.join(known)}")
     return list(found)
 
 
@@ -210,21 +210,21 @@ def content(workspace: Any, report: Any) -> dict[str, Any]:
 
 
 def saved(workspace: Any, report: Any) -> Iterator[str]:
-    """Make one after the other at W&B; their addresses. Refusal without key, network or project."""
+    """Make one after the other at W&B; their addresses. UserError without key, network or project."""
     import wandb
 
     where = f"{workspace.entity}/{workspace.project}"
     try:
         api = wandb.Api(timeout=_SECONDS)
         if len(api.runs(where, per_page=1)) == 0:
-            raise Refusal(f"{where} holds no run yet. Send some first: {_SEND}")
+            raise UserError(f"{where} holds no run yet. Send some first: {_SEND}")
         yield workspace.save().url
         yield report.save().url
-    except Refusal:
+    except UserError:
         raise
     except (wandb.errors.Error, ValueError, OSError, RuntimeError) as error:
         said = " ".join(str(error).split())[:300]
-        raise Refusal(
+        raise UserError(
             f"W&B did not take the dashboard of {where}: {said}\nIt needs a key (wandb login, or WANDB_API_KEY), the "
             f"network, and a project that holds runs: {_SEND}\nTo see what would be made: --dry-run --json FILE"
         ) from None
@@ -235,18 +235,18 @@ _SEND = "python run.py tracking=wandb tracking.project=…, or cd <output> && wa
 
 def _place(text: str) -> tuple[str, str]:
     if not re.fullmatch(r"[^/\s]+/[^/\s\\#?%:]+", text):
-        raise Refusal(f"{text} is no project at W&B: give ENTITY/PROJECT, as in my-team/patientdx")
+        raise UserError(f"{text} is no project at W&B: give ENTITY/PROJECT, as in my-team/patientdx")
     entity, project = text.split("/")
     return entity, project
 
 
 def _needed() -> None:
-    """Refusal where wandb-workspaces is not installed. It is silent, and sends no error reports."""
+    """UserError where wandb-workspaces is not installed. It is silent, and sends no error reports."""
     os.environ |= {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
     try:
         import wandb_workspaces.workspaces  # noqa: F401
     except ImportError:
-        raise Refusal(
+        raise UserError(
             "python -m experiments.dashboard needs the package wandb-workspaces, which is not installed. Install it "
             f"with\n  pip install {REQUIREMENT}"
         ) from None
@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for url in saved(workspace, report):
                 console.print(url)
             return 0
-    except (Refusal, OSError) as fault:
+    except (UserError, OSError) as fault:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
         return 2
     for section in workspace.sections:

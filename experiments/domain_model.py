@@ -29,9 +29,9 @@ from patientdx.checkpoints.patient_mark import mark, marked
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY, holds_patients
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import contamination, finetuned, session
-from patientdx.evaluation.config.settings import Ingredients, Settings, parse
+from patientdx.evaluation.config.settings import MergeSpec, Settings, parse
 from patientdx.evaluation.merge_inputs import parents_of, recipe
 from patientdx.evaluation.plan import asking_of
 from patientdx.evaluation.store import read_json, write_json
@@ -71,9 +71,9 @@ RECORDS_SHOWN, DIALOGUES_SHOWN = 384, 192  # about what a quarter of an hour of 
 
 
 def composed(asked: argparse.Namespace) -> Settings:
-    """The settings of the training, the base in the pivot's place too; Refusal where they will not do."""
+    """The settings of the training, the base in the pivot's place too; UserError where they will not do."""
     if "finetune=none" in asked.overrides:
-        raise Refusal(_NOT_THAT)
+        raise UserError(_NOT_THAT)
     given = [*_USUAL, *(RECORDS if asked.data is None else (*DIALOGUE, f"data={asked.data}"))]
     examples = asked.examples or (RECORDS_SHOWN if asked.data is None else DIALOGUES_SHOWN)
     given += [f"output={asked.output}", f"finetune.epochs={asked.epochs}", f"finetune.examples={examples}"]
@@ -82,17 +82,17 @@ def composed(asked: argparse.Namespace) -> Settings:
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             settings = parse(compose("config", given))
     except HydraException as error:
-        raise Refusal(str(error).splitlines()[0]) from error
+        raise UserError(str(error).splitlines()[0]) from error
     if settings.finetune.of != "base" or settings.finetune.on != "train":
-        raise Refusal(_NOT_THAT)
+        raise UserError(_NOT_THAT)
     return replace(settings, pivot=settings.base)
 
 
 def training(settings: Settings) -> Job:
-    """What is to be trained. Refusal where the records are patients' and nobody said that they may be."""
-    opened, data = parents_of(settings.ingredients, settings.cache), session.task_data(settings.task)
+    """What is to be trained. UserError where the records are patients' and nobody said that they may be."""
+    opened, data = parents_of(settings.merge_spec, settings.cache), session.task_data(settings.task)
     if not settings.save_patients and (not data.open_data or holds_patients(settings.base)):
-        raise Refusal(
+        raise UserError(
             f"task={settings.task_name}: what the model would be trained on is not open, and a model can give it away. "
             "Say save_patients=true: the folder is then marked as one that holds patients."
         )
@@ -101,10 +101,10 @@ def training(settings: Settings) -> Job:
 
 def written(settings: Settings, trained: Trained, folder: Path) -> str:
     """Write the trained model into the folder as one without adapter; its content hash."""
-    made_of = Ingredients((replace(trained.source, name=STEM),), settings.merge)
+    merge_spec = MergeSpec((replace(trained.source, name=STEM),), settings.merge)
     # For the record: the base, and the training by its key, wherever on this machine it lies.
     told = replace(settings.base, name=STEM, adapter=trained.folder.name, ancestor=settings.base.name)
-    save(recipe(made_of, None, settings.cache, adapt=True), folder, cache=settings.cache, sources=(told,))
+    save(recipe(merge_spec, None, settings.cache, adapt=True), folder, cache=settings.cache, sources=(told,))
     if marked(trained.folder) or not session.task_data(settings.task).open_data:
         mark(folder)
     return content_hash(Checkpoint(folder), settings.cache)
@@ -129,10 +129,10 @@ def taught(settings: Settings) -> Iterator[Example]:
 
 
 def there(folder: Path, job: Job) -> dict[str, Any] | None:
-    """What is told of this very model, if the folder holds it. Refusal where it holds another."""
+    """What is told of this very model, if the folder holds it. UserError where it holds another."""
     told = read_json(folder / TRAINING)
     if told is not None and told["fingerprint"] != job.key:
-        raise Refusal(
+        raise UserError(
             f"{folder} holds another domain model ({told['title']}): delete it, or give this one a --name of its own "
             "and say pivot_model.source=<its folder> to the study."
         )

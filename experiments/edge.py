@@ -36,7 +36,7 @@ from experiments.permuted_heads import asked_of
 from experiments.published import Block, Line, beside, change, published, sources
 from experiments.reading import show
 from patientdx.checkpoints.source import REPOSITORY
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.merge_inputs import recipe
 from patientdx.metrics.accuracy import accuracy
 from patientdx.metrics.bootstrap import interval, paired_difference
@@ -62,7 +62,7 @@ class Merged:
 
 
 def child(arguments: Sequence[str], threads: int | None) -> Watched:
-    """A Python program of this repository, watched; Refusal with its last words where it fails."""
+    """A Python program of this repository, watched; UserError with its last words where it fails."""
     given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     search = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     return watch([sys.executable, *arguments], [], REPOSITORY, os.environ | given | {"PYTHONPATH": search})
@@ -133,7 +133,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """All that is shown, as edge.json has it; what can be refused is, before anything is merged."""
     unknown = [name for name in asked.merges if not (REPOSITORY / f"conf/merge/published/{name}.yaml").is_file()]
     if unknown:
-        raise Refusal(f"there is no conf/merge/published/{unknown[0]}.yaml; it has {', '.join(MERGES)}.")
+        raise UserError(f"there is no conf/merge/published/{unknown[0]}.yaml; it has {', '.join(MERGES)}.")
     named = any(one.startswith("task=") for one in asked.overrides)
     overrides = [*(USUAL[2:] if named else USUAL), *asked.overrides]
     models = [one for one in asked.overrides if not one.startswith(("task", "data=", "splits", "bootstrap", "dtype"))]
@@ -143,7 +143,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     rows = questions(replace(settings, pivot=settings.base, ancestor=None))[1]
     for name in asked.merges:  # what is converted once is not the merge's time
         own = asked_of(*overrides, f"merge=published/{name}")
-        recipe(own.ingredients, own.weight, own.cache, adapt=True)
+        recipe(own.merge_spec, own.weight, own.cache, adapt=True)
     with tempfile.TemporaryDirectory(dir=asked.work) as place:
         work, merges = Path(place), []
         for name in tqdm(asked.merges, desc="merges", leave=False):

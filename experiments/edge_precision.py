@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from experiments.permuted_heads import asked_of
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import session
 from patientdx.evaluation.config.settings import Settings
-from patientdx.evaluation.inference import SHORT
+from patientdx.evaluation.inference import CPU_BATCH_TOKENS
 from patientdx.evaluation.kinds.names import MULTIPLE_CHOICE
 from patientdx.evaluation.merge_inputs import parents_of
 from patientdx.evaluation.plan import asking_of
@@ -40,7 +40,7 @@ PRECISIONS = ("float32", "bfloat16", "int8", "int8_dynamic")
 
 
 def in_precision(folder: Path, precision: str) -> torch.nn.Module:
-    """The model in `folder`, on the CPU. Refusal as `check`."""
+    """The model in `folder`, on the CPU. UserError as `check`."""
     check(precision)
     eight = precision.startswith("int8")
     dtype = torch.bfloat16 if eight else getattr(torch, precision)
@@ -51,11 +51,11 @@ def in_precision(folder: Path, precision: str) -> torch.nn.Module:
 
 
 def check(precision: str) -> None:
-    """Refusal for a precision that is none, and for int8 without torchao."""
+    """UserError for a precision that is none, and for int8 without torchao."""
     if precision not in PRECISIONS:
-        raise Refusal(f"precision {precision} does not exist; it is one of {', '.join(PRECISIONS)}.")
+        raise UserError(f"precision {precision} does not exist; it is one of {', '.join(PRECISIONS)}.")
     if precision.startswith("int8") and importlib.util.find_spec("torchao") is None:
-        raise Refusal(
+        raise UserError(
             f"{precision} needs torchao, which is not installed: pip install -r requirements-int8.txt, or leave it "
             "out, as in --precisions float32,bfloat16."
         )
@@ -89,11 +89,11 @@ def sizes(model: torch.nn.Module) -> dict[str, int]:
 
 
 def questions(settings: Settings) -> tuple[OptionPrompts, list[int], list[int], list[str]]:
-    """Tokens, rows of the reported split, the right option of each and its set. Refusal for another kind of task."""
+    """Tokens, rows of the reported split, the right option of each and its set. UserError for another kind of task."""
     if settings.kind != MULTIPLE_CHOICE:
-        raise Refusal(f"task={settings.task_name} is not multiple choice: use task=medical_qa or one of its sets.")
+        raise UserError(f"task={settings.task_name} is not multiple choice: use task=medical_qa or one of its sets.")
     data = session.task_data(settings.task)
-    tokens = session.prompts(*asking_of(settings, parents_of(settings.ingredients, settings.cache)))
+    tokens = session.prompts(*asking_of(settings, parents_of(settings.merge_spec, settings.cache)))
     rows = [i for i, one in enumerate(data.examples) if one.split == settings.reported]
     sets = data.groups.get("set", (data.name,) * len(data.examples))
     return tokens, rows, [int(data.examples[i].label) for i in rows], [sets[i] for i in rows]
@@ -101,9 +101,9 @@ def questions(settings: Settings) -> tuple[OptionPrompts, list[int], list[int], 
 
 def answered(model, tokens: OptionPrompts, rows: Sequence[int]) -> tuple[list[int], float]:
     """The option that each question gets, by the sum of its log-probability, and the seconds that all took."""
-    score_options(model, tokens, rows[:1], batch_tokens=SHORT)  # what is set up once is not the speed
+    score_options(model, tokens, rows[:1], batch_tokens=CPU_BATCH_TOKENS)  # what is set up once is not the speed
     start = time.perf_counter()
-    places, values = score_options(model, tokens, rows, batch_tokens=SHORT, label="questions")
+    places, values = score_options(model, tokens, rows, batch_tokens=CPU_BATCH_TOKENS, label="questions")
     seconds = time.perf_counter() - start
     ordered = np.empty_like(values)
     ordered[places] = values

@@ -26,7 +26,7 @@ from experiments.fewshot_picture import draw
 from experiments.published import Block, Line, area, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, last_sweep
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Interval
 
 ROLES = {"base": "base", "pivot": "domain model", "merged": "merged"}
@@ -122,7 +122,7 @@ class Verdict:
 
 
 def curves(study: Study, rule: str = EPOCHS) -> Curves:
-    """The learning curves of a study. Refusal where its runs differ in more than start and number of examples."""
+    """The learning curves of a study. UserError where its runs differ in more than start and number of examples."""
     metric = next(iter(study.runs[0].config["task"]["metrics"]))
     found: dict[tuple[Start, int], Point] = {}
     same = {}
@@ -130,11 +130,11 @@ def curves(study: Study, rule: str = EPOCHS) -> Curves:
         asked = dict(run.config["finetune"])
         of, examples = asked.pop("of", None), asked.pop("examples", None)
         if of is None or examples is None:
-            raise Refusal(
+            raise UserError(
                 f"{run.folder} fine-tuned nothing on so many examples: run the study with finetune.examples=…"
             )
         if same.setdefault("finetune", asked) != asked:
-            raise Refusal(
+            raise UserError(
                 f"the last sweep in {study.folder} trained in more than one way: one table shows one. Give every other "
                 "number of conf/finetune a study of its own with name=…"
             )
@@ -145,7 +145,7 @@ def curves(study: Study, rule: str = EPOCHS) -> Curves:
         if "finetuned" in rows and of in own:
             found[own[of], examples] = Point(own[of], examples, rows["finetuned"], run, "finetuned", _steps(run))
     if not any(examples for _, examples in found):
-        raise Refusal(f"the last sweep in {study.folder} has no score of a fine-tuned model on {TEST}.")
+        raise UserError(f"the last sweep in {study.folder} has no score of a fine-tuned model on {TEST}.")
     return Curves(rule, metric, found)
 
 
@@ -161,14 +161,14 @@ def _steps(run: Run) -> int | None:
 def with_equal_steps(first: Curves, second: Study) -> Curves:
     """The second run's curves, with the first's untouched models and those that happened to have as many steps.
 
-    Refusal where the second run's models did not all have the same number of steps, or another task.
+    UserError where the second run's models did not all have the same number of steps, or another task.
     """
     own = curves(second, STEPS)
     steps = {point.steps for point in own.points.values() if point.examples}
     if len(steps) > 1 or None in steps:
-        raise Refusal(f"{second.folder} has trainings of {sorted(map(str, steps))} steps: give finetune.steps=… .")
+        raise UserError(f"{second.folder} has trainings of {sorted(map(str, steps))} steps: give finetune.steps=… .")
     if _question(own) != _question(first):
-        raise Refusal(
+        raise UserError(
             f"{second.folder} asked other rows than the first run, or other models: run both with the same task, "
             "parents and merges."
         )
@@ -184,11 +184,11 @@ def _question(found: Curves) -> set[tuple]:
 def verdicts(found: Curves) -> list[Verdict]:
     """The test of non-inferiority that the study's config asks for, of each merge: a paired bootstrap, one-sided.
 
-    Refusal where a model or the margin is missing, or runs name several.
+    UserError where a model or the margin is missing, or runs name several.
     """
     asked = [point.run.config.get("non_inferiority") for point in found.points.values()]
     if asked[0] is None or any(one != asked[0] for one in asked):
-        raise Refusal(
+        raise UserError(
             "the runs of this study name no margin, or several; a run that was there keeps its own. "
             "Ask for another (non_inferiority.margin=…) in a study of its own, with name=…"
         )
@@ -197,7 +197,7 @@ def verdicts(found: Curves) -> list[Verdict]:
     wanted = [*((start, few) for start in merges), (BASE, many)]
     absent = [f"{found.title(start)}@{examples}" for start, examples in wanted if (start, examples) not in found.points]
     if absent:
-        raise Refusal(
+        raise UserError(
             f"the study has no {' and no '.join(absent)}, which the test of non-inferiority compares. Run it with "
             "finetune.of=base,merged and those numbers of examples; or name two that it has, in a study of its own, "
             "since a run that was there keeps its test: non_inferiority.merged=… non_inferiority.base=… name=…"
@@ -259,7 +259,7 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     """The tables, the picture and the notes."""
     whole = asked.name.removesuffix(SECOND)
     if whole != asked.name and (folder(asked).with_name(whole) / "sweep").is_dir():
-        raise Refusal(f"{asked.name} is the second run of {whole} and stands in its table: --name {whole}")
+        raise UserError(f"{asked.name} is the second run of {whole} and stands in its table: --name {whole}")
     first = last_sweep(folder(asked), command(asked))
     found = [curves(first)]
     second = folder(asked).with_name(asked.steps_name or asked.name + SECOND)

@@ -25,7 +25,7 @@ from experiments.forgetting_picture import draw
 from experiments.published import Block, Line, area, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, drawn, last_sweep, refuse_shared_patients
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Interval
 
 PILOT, TEST = "pilot", "test"
@@ -140,11 +140,11 @@ class Curves:
 
 
 def curves(study: Study, domain: str | None = None) -> Curves:
-    """The study as curves. Refusal where it lacks a task, a split or a λ, or patients are in both splits."""
+    """The study as curves. UserError where it lacks a task, a split or a λ, or patients are in both splits."""
     parts, config = study.parts("task"), study.runs[0].config
     domain = domain or config.get("domain")
     if domain not in parts or len(parts) < 2:
-        raise Refusal(
+        raise UserError(
             f"the last sweep in {study.folder} asked {', '.join(parts)}; a trade-off needs the domain's task "
             f"({domain}) and another. Sweep both, as in task=dialogue_to_section,ifeval domain=dialogue_to_section."
         )
@@ -154,10 +154,10 @@ def curves(study: Study, domain: str | None = None) -> Curves:
         refuse_shared_patients(part.runs[0], PILOT, TEST)
     of = {task: sorted({_key(row) for row in part.rows if row["role"] == "merged"}) for task, part in ordered.items()}
     if len({tuple(points) for points in of.values()}) > 1:
-        raise Refusal(f"the tasks of the last sweep in {study.folder} have other models each: a table has no gaps.")
+        raise UserError(f"the tasks of the last sweep in {study.folder} have other models each: a table has no gaps.")
     points = [point for point in of[domain] if point[1] is not None]
     if len({weight for _, weight in points}) < 2:
-        raise Refusal(f"the last sweep in {study.folder} has fewer than two λ: there is no curve.")
+        raise UserError(f"the last sweep in {study.folder} has fewer than two λ: there is no curve.")
     merged = [_model(ordered, "merged", method, weight) for method, weight in points]
     methods = dict.fromkeys(method for method, _ in points)
     return Curves(

@@ -17,7 +17,7 @@ from torch import Tensor
 from patientdx.checkpoints.identity import BEHAVIOUR_FILES
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.writer import write_safetensors
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.schedule import layer_of
 
 _AXES = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "o_proj": 1}
@@ -36,11 +36,11 @@ class Order:
 
 
 def orders(config: Mapping, layers: int, seed: int) -> tuple[Order, ...]:
-    """A random order for each layer, from the seed. Refusal where there is only one query head to move."""
+    """A random order for each layer, from the seed. UserError where there is only one query head to move."""
     heads = config["num_attention_heads"]
     groups = config.get("num_key_value_heads") or heads
     if heads < 2:
-        raise Refusal("a model of one attention head has no other order of heads: give one with two or more.")
+        raise UserError("a model of one attention head has no other order of heads: give one with two or more.")
     generator, found, each = torch.Generator().manual_seed(seed), [], heads // groups
     for _ in range(layers):
         order = torch.randperm(groups, generator=generator).tolist()
@@ -53,14 +53,16 @@ def orders(config: Mapping, layers: int, seed: int) -> tuple[Order, ...]:
 def permute(source: Path, target: Path, seed: int) -> tuple[Order, ...]:
     """Write the model in `source` to the folder `target` with its heads in the orders of `seed`; returns them.
 
-    One safetensors file, and what a tokenizer and a configuration need. Refusal for an attention that is not made of
+    One safetensors file, and what a tokenizer and a configuration need. UserError for an attention that is not made of
     q_proj, k_proj, v_proj and o_proj.
     """
     opened = Checkpoint(source)
     layers = {layer for layer in map(layer_of, opened.tensors) if layer is not None}
     whole = all(any(f".{part}." in name for name in opened.tensors) for part in _AXES)
     if not whole or layers != set(range(len(layers))):
-        raise Refusal(f"{source} has no q_proj, k_proj, v_proj and o_proj in each layer, so its heads cannot be moved.")
+        raise UserError(
+            f"{source} has no q_proj, k_proj, v_proj and o_proj in each layer, so its heads cannot be moved."
+        )
     found = orders(opened.config, len(layers), seed)
     target.mkdir(parents=True)
     write_safetensors(

@@ -29,7 +29,7 @@ from experiments.hierarchical_picture import draw
 from experiments.published import Block, Cell, Line, beside, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, last_sweep
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.schedule import label, schedule
 from patientdx.metrics.accuracy import share
 from patientdx.metrics.bootstrap import Interval, interval, paired_difference
@@ -93,11 +93,11 @@ class Model:
 def models(study: Study, metric: str) -> list[Model]:
     """Parents, then the merges in the order of the sweep, those that differ by the seed alone as one.
 
-    Refusal where a metric is not there, or the runs do not belong in one table.
+    UserError where a metric is not there, or the runs do not belong in one table.
     """
     _refuse_mixtures(study)
     if any(f"{metric}_ci_low" not in row for row in study.rows):
-        raise Refusal(f"{study.folder} has no metric {metric}: give one that the task's yaml names, as --metric acc.")
+        raise UserError(f"{study.folder} has no metric {metric}: give one that the task's yaml names, as --metric acc.")
     first = study.runs[0]
     found = [Model(row["role"], row["role"], (first,), metric) for row in first.rows
              if row["role"] in ("base", "pivot") and row["split"] == SPLIT]  # fmt: skip
@@ -126,13 +126,13 @@ def _refuse_mixtures(study: Study) -> None:
             if row["role"] != "merged":
                 seen.setdefault(row["role"], set()).add(row["fingerprint"])
     if "setting" not in seen:
-        raise Refusal(f"{study.folder} has no scores on {SPLIT}: run it with splits=[{SPLIT}].")
+        raise UserError(f"{study.folder} has no scores on {SPLIT}: run it with splits=[{SPLIT}].")
     if any(len(one) > 1 for one in seen.values()):
         raise _mixture(study)
 
 
-def _mixture(study: Study) -> Refusal:
-    return Refusal(
+def _mixture(study: Study) -> UserError:
+    return UserError(
         f"the last sweep in {study.folder} asked more than one question (another task, other questions, parents, "
         "ancestor or dtype): one table shows one. Sweep methods, their numbers and seeds only, and give another "
         "setting a name=… of its own."
@@ -178,14 +178,14 @@ class Found:
 
 
 def measure(models: Sequence[Model], draws: Mapping[str, Any]) -> list[Found]:
-    """Every model against linear averaging, on the same questions and resamples; Refusal where that is not there."""
+    """Every model against linear averaging, on the same questions and resamples; UserError where that is not there."""
     linear = next((one for one in models if one.method == "linear"), None)
     if linear is None:
-        raise Refusal("the sweep has no merge=linear or merge=published/linear, which all others are set against.")
+        raise UserError("the sweep has no merge=linear or merge=published/linear, which all others are set against.")
     found = []
     for one in models:
         if not all(answers.fits(linear.answers[0], one.metric) for answers in one.answers):
-            raise Refusal(f"{one.title} did not answer the same questions as linear averaging; run the sweep again.")
+            raise UserError(f"{one.title} did not answer the same questions as linear averaging; run the sweep again.")
         mean, against, whole = one.right.mean(0), linear.right.mean(0), np.ones(one.right.shape[1])
         subject = one.answers[0].subject
         over, tests = None, ()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from experiments.published import change
 from experiments.study import Run
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.schedule import schedule
 from patientdx.metrics.accuracy import share
 from patientdx.metrics.bootstrap import interval, paired_difference
@@ -81,7 +81,7 @@ def log_probabilities_agree(a: Run, b: Run, split: str) -> str:
     """In words, whether two merged models gave every option of every question the same log-probability."""
     first, second = (_log_p(run, split) for run in (a, b))
     if first.keys() != second.keys():
-        raise Refusal(f"{a.folder.name} and {b.folder.name} did not answer the same questions; run both again.")
+        raise UserError(f"{a.folder.name} and {b.folder.name} did not answer the same questions; run both again.")
     gaps = [np.abs(first[name] - second[name]).max() for name in first]
     if not any(gaps):
         return f"the log-probabilities of all options of {len(gaps)} questions are equal, bit for bit"
@@ -112,7 +112,7 @@ def weights_agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
 
 
 def differing_weights(a: Settings, b: Settings) -> tuple[int, int]:
-    """How many weights of two merges differ, and of how many. Refusal where the merges are not of the same tensors.
+    """How many weights of two merges differ, and of how many. UserError where the merges are not of the same tensors.
 
     They are compared as they would be written, in the dtype of the base's files, a tensor or a layer at a time.
     """
@@ -121,9 +121,9 @@ def differing_weights(a: Settings, b: Settings) -> tuple[int, int]:
     from patientdx.evaluation.merge_inputs import recipe
     from patientdx.merge.curve import evaluate
 
-    found = [recipe(one.ingredients, one.weight, one.cache, adapt=True) for one in (a, b)]
+    found = [recipe(one.merge_spec, one.weight, one.cache, adapt=True) for one in (a, b)]
     if found[0].groups != found[1].groups:
-        raise Refusal(
+        raise UserError(
             "the two merges are not of the same tensors: give both the same parents, and methods of one scope."
         )
     different = elements = 0

@@ -18,7 +18,7 @@ from rich.table import Table
 from experiments.published import Block, Cell, Line, area, beside, change, published, relative, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, difference, last_sweep, refuse_shared_patients
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.ranking import auroc
 from patientdx.reporting import choose
 
@@ -31,14 +31,14 @@ CAVEAT = (
 
 
 def compare(study: Study, block: Block, *, chosen_on: str, reported_on: str) -> list[Line]:
-    """The lines of the table. Refusal where λ was chosen on the split that is reported, or a score is missing."""
+    """The lines of the table. UserError where λ was chosen on the split that is reported, or a score is missing."""
     best = {}
     for method in METHODS:
         rows = [row for row in study.rows if row["role"] == "merged" and row["method"] == method]
         if rows or chosen_on == reported_on:
             best[method] = choose(rows, "auroc", chosen_on=chosen_on, reported_on=reported_on)
     if not best:
-        raise Refusal(f"the last sweep in {study.folder} has neither merge=slerp nor merge=linear")
+        raise UserError(f"the last sweep in {study.folder} has neither merge=slerp nor merge=linear")
     refuse_shared_patients(study.runs[0], chosen_on, reported_on)
     return list(_lines(study, block.cells, best, chosen_on, reported_on))
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from experiments.published import MARKS, Block, published
 from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, last_sweep
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 ATTACK = "reference"  # the strongest with no more than the model and what it started from
 _NONE = "–"
@@ -43,7 +43,7 @@ class Model:
 
 
 def models(study: Study) -> list[Model]:
-    """Every model of the sweep once: parents, merges, fine-tunes. Refusal where a run measured no leakage."""
+    """Every model of the sweep once: parents, merges, fine-tunes. UserError where a run measured no leakage."""
     found: dict[str, Model] = {}
     for run in study.runs:
         told = _told(run)
@@ -58,11 +58,11 @@ def models(study: Study) -> list[Model]:
 def _told(run: Run) -> dict[str, Any]:
     file = run.folder / "privacy.json"
     if not file.is_file():
-        raise Refusal(f"{run.folder} has no privacy.json: run the study with privacy=all.")
+        raise UserError(f"{run.folder} has no privacy.json: run the study with privacy=all.")
     told = json.loads(file.read_text(encoding="utf-8"))
     lacking = [name for name in ("dlt", "mia") if any(name not in one for one in told["models"].values())]
     if lacking:
-        raise Refusal(f"{run.folder} lacks {' and '.join(lacking)}: run the study with privacy=all.")
+        raise UserError(f"{run.folder} lacks {' and '.join(lacking)}: run the study with privacy=all.")
     return told
 
 

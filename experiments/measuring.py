@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reading import folder, parser
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.store import read_json, write_json
 from patientdx.reporting.runs import without_paths
 
@@ -41,12 +41,12 @@ def given(known: argparse.ArgumentParser, words: Sequence[str] | None) -> argpar
 def kept(asked: argparse.Namespace, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the script shows: what it measures now and leaves in <name>/<stem>.json or, with `--read`, what it left.
 
-    `command` is in it beside what `measure` says. Refusal where there is nothing to read.
+    `command` is in it beside what `measure` says. UserError where there is nothing to read.
     """
     place, own = folder(asked) / f"{asked.stem}.json", f"python -m experiments.{asked.stem}"
     if not asked.read:
         write_json({"command": shlex.join([*own.split(), *asked.words])} | measure(), place)
     found = read_json(place)
     if found is None:
-        raise Refusal(f"there is no {place}: nothing was measured yet. First:\n  {own}")
+        raise UserError(f"there is no {place}: nothing was measured yet. First:\n  {own}")
     return found

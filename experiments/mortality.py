@@ -20,7 +20,7 @@ from rich.table import Table
 from experiments.published import Block, Line, area, beside, change, published, relative, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, last_sweep
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.ranking import auprc, auroc
 
 METRICS = {"auroc": auroc, "auprc": auprc}
@@ -32,18 +32,18 @@ TEST = "test"
 
 
 def refuse_others(study: Study, alone: Study) -> None:
-    """Refusal where models scored alone were asked other questions than the study, or in another dtype."""
+    """UserError where models scored alone were asked other questions than the study, or in another dtype."""
 
     def asked(run: Run) -> tuple:
         row = next((row for row in run.rows if row["split"] == TEST), None)
         if row is None:
-            raise Refusal(f"{run.folder} has no score on the {TEST} split.")
+            raise UserError(f"{run.folder} has no score on the {TEST} split.")
         rows = {name: rest[:2] for name, rest in run.answers(row["role"], TEST).items()}
         return row["task"], row["dtype"], rows
 
     own = asked(study.runs[0])
     if any(asked(run) != own for run in alone.runs):
-        raise Refusal(
+        raise UserError(
             f"{alone.folder} has other questions, labels or another dtype than {study.folder}: one table shows one. "
             "Give the command of conf/pair the study's own task.*, seed, data and dtype, or take the folder away."
         )
@@ -59,7 +59,7 @@ def others(study: Study, alone: Study | None) -> Iterator[tuple[str, str, Row | 
 
 
 def lines(study: Study, alone: Study | None, block: Block, metric: str) -> list[Line]:
-    """The table of one metric. Refusal where a merge's λ cannot be chosen on pilot, or a parent was not scored."""
+    """The table of one metric. UserError where a merge's λ cannot be chosen on pilot, or a parent was not scored."""
     end = "" if metric == "auroc" else f"_{metric}"
     cells = {name: block.cells[f"{name}{end}"] for name in ("base", "other", "pivot", "merged", "tabular", "finetuned")}
     gains = {name: block.cells[f"{name}{end}"] for name in ("gain", "over_finetuned")}
@@ -71,7 +71,7 @@ def lines(study: Study, alone: Study | None, block: Block, metric: str) -> list[
         found.append(Line(f"{called} ({model})", own, cells["other"] if called == BIOMEDICAL else unknown))
     chosen = {method: study.best(method) for method in MERGES if any(r["method"] == method for r in study.rows)}
     if not chosen:
-        raise Refusal(f"the last sweep in {study.folder} has neither merge=slerp nor merge=linear.")
+        raise UserError(f"the last sweep in {study.folder} has neither merge=slerp nor merge=linear.")
     for method, row in chosen.items():
         found.append(Line(f"{MERGES[method]} λ={row['lambda']:g}", area(row, metric), cells["merged"]))
     rest = _rest(study)

@@ -34,7 +34,7 @@ from experiments.measuring import arguments, given, kept
 from experiments.reading import show
 from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
 from patientdx.cli import save
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import session
 from patientdx.evaluation.config.settings import Settings, parse
 from patientdx.evaluation.inference import batch_tokens
@@ -106,13 +106,13 @@ class Line:
 
 
 def asked_of(*overrides: str) -> Settings:
-    """The settings of a run with these overrides. Refusal for one that Hydra cannot place, as for what is in it."""
+    """The settings of a run with these overrides. UserError for one that Hydra cannot place, as for what is in it."""
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         try:
             return parse(compose("config", list(overrides)))
         except HydraException as error:
             told = str(error).splitlines()[0]
-            raise Refusal(f"{told} Overrides are those of run.py, see python run.py --help.") from None
+            raise UserError(f"{told} Overrides are those of run.py, see python run.py --help.") from None
 
 
 def with_questions(overrides: Sequence[str]) -> list[str]:
@@ -123,10 +123,10 @@ def with_questions(overrides: Sequence[str]) -> list[str]:
 
 def answers(settings: Settings) -> Answers:
     """What the merge of these settings answers to the yes/no questions of its task."""
-    opened = parents_of(settings.ingredients, settings.cache)
+    opened = parents_of(settings.merge_spec, settings.cache)
     live = session.live(opened.checkpoints[0].folder, opened.names, settings.dtype, settings.device, None)
-    merge = recipe(settings.ingredients, settings.weight, settings.cache)
-    model = live.fill(merge, curves(settings.ingredients, settings.cache), (settings.ingredients, settings.weight))
+    merge = recipe(settings.merge_spec, settings.weight, settings.cache)
+    model = live.fill(merge, curves(settings.merge_spec, settings.cache), (settings.merge_spec, settings.weight))
     data, tokens = session.task_data(settings.task), session.prompts(*asking_of(settings, opened))
     rows = [i for i, one in enumerate(data.examples) if one.split == settings.reported]
     done, values = score(model, tokens, rows, batch_tokens=batch_tokens(settings), label="questions")
@@ -142,19 +142,19 @@ def undone(settings: Settings, made: Sequence[Order]) -> tuple[int, int]:
              if order.heads != tuple(sorted(order.heads))}  # fmt: skip
     found = {
         layer_of(name): curve.facts.get("permutation")
-        for name, curve in curves(settings.ingredients, settings.cache).items()
+        for name, curve in curves(settings.merge_spec, settings.cache).items()
         if name.endswith("q_proj.weight")
     }
     return sum(found[layer] == order for layer, order in back.items()), len(back)
 
 
 def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
-    """The lines of the table, first parent after first parent. Refusal for a task that does not ask yes or no."""
+    """The lines of the table, first parent after first parent. UserError for a task that does not ask yes or no."""
     given = with_questions(overrides)
     merges = {name: asked_of(*given, *more) for name, more in MERGES.items()}
     ends = merges["linear averaging"]
     if ends.kind != CHOICE:
-        raise Refusal(f"task={ends.task_name} does not ask yes or no: use task=numeric_questions or mortality.")
+        raise UserError(f"task={ends.task_name} does not ask yes or no: use task=numeric_questions or mortality.")
     ancestor = merges["hierarchical, published"].ancestor
     firsts = [ends.base]
     if ancestor == ends.base:

@@ -25,7 +25,7 @@ from rich.table import Table
 from experiments.reading import command, folder, parser, show
 from experiments.study import Study, last_sweep, refuse_shared_patients
 from patientdx.core.atomic_io import write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.ranking import auroc
 from patientdx.reporting import choose
@@ -66,17 +66,17 @@ class Curve:
 
 
 def curves(study: Study, max_stays: int) -> list[Curve]:
-    """The grid of each method of a sweep. Refusal where pilot or test scores are missing, or patients are in both."""
+    """The grid of each method of a sweep. UserError where pilot or test scores are missing, or patients are in both."""
     refuse_shared_patients(study.runs[0], "pilot", "test")
     rows = [row for row in study.rows if row["role"] == "merged" and row["lambda"] is not None]
     found = []
     for method in dict.fromkeys(row["method"] for row in rows):
         weights = tuple(sorted({row["lambda"] for row in rows if row["method"] == method}))
         if len(weights) < 2:
-            raise Refusal(f"the last sweep in {study.folder} has one λ of {method}: a choice needs two at least.")
+            raise UserError(f"the last sweep in {study.folder} has one λ of {method}: a choice needs two at least.")
         found.append(_curve(study, method, weights, max_stays))
     if not found:
-        raise Refusal(f"the last sweep in {study.folder} has no merged model with a λ.")
+        raise UserError(f"the last sweep in {study.folder} has no merged model with a λ.")
     return found
 
 
@@ -86,7 +86,7 @@ def _curve(study: Study, method: str, weights: tuple[float, ...], max_stays: int
     for split, several in answers.items():
         if not several[0] or any({k: v[:2] for k, v in one.items()} != {k: v[:2] for k, v in several[0].items()}
                                  for one in several):  # fmt: skip
-            raise Refusal(f"the runs of {study.folder} did not answer the same {split} rows: run the sweep again.")
+            raise UserError(f"the runs of {study.folder} did not answer the same {split} rows: run the sweep again.")
     patient, label, _ = zip(*answers["pilot"][0].values(), strict=True)
     counted = first_stays(patient, max_stays)
     label = np.array(label)[counted]
@@ -94,7 +94,7 @@ def _curve(study: Study, method: str, weights: tuple[float, ...], max_stays: int
     doubled = tuple(doubled_pairs(one, label) for one in score)
     events = int(label.sum())
     if events in (0, len(label)):
-        raise Refusal(f"of {len(label)} pilot stays that count {events} are events: an AUROC needs both outcomes.")
+        raise UserError(f"of {len(label)} pilot stays that count {events} are events: an AUROC needs both outcomes.")
     config = runs[0].config
     test_patient, test_label, _ = zip(*answers["test"][0].values(), strict=True)
     drawn = [
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def contents(asked: Namespace) -> Iterator[Table | str]:
     """A table and a picture for each method, and their notes."""
     if not all(0 < one < math.inf for one in asked.epsilon) or asked.max_stays < 1:
-        raise Refusal("--epsilon and --max-stays take numbers above 0.")
+        raise UserError("--epsilon and --max-stays take numbers above 0.")
     study = last_sweep(folder(asked), command(asked))
     found = curves(study, asked.max_stays)
     for curve in found:

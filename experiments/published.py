@@ -14,7 +14,7 @@ import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Interval
 
 PAPER = Path(__file__).with_name("paper.yaml")
@@ -36,9 +36,9 @@ class Cell:
 
     def __post_init__(self) -> None:
         if self.mark not in MARKS:
-            raise Refusal(f"mark {self.mark} does not exist; it is one of {', '.join(MARKS)}")
+            raise UserError(f"mark {self.mark} does not exist; it is one of {', '.join(MARKS)}")
         if (self.value is None) != (self.mark == "U") or (self.source is None) != (self.mark == "U"):
-            raise Refusal(f"a number needs a source and a mark other than U, and only a number does: {self}")
+            raise UserError(f"a number needs a source and a mark other than U, and only a number does: {self}")
 
     @property
     def text(self) -> str:
@@ -60,18 +60,18 @@ class Block:
 
 
 def published(stem: str, path: Path = PAPER) -> Block:
-    """The block of `stem`; Refusal where there is none, or a cell says too much or too little."""
+    """The block of `stem`; UserError where there is none, or a cell says too much or too little."""
     blocks = yaml.safe_load(path.read_text(encoding="utf-8"))
     if stem not in blocks:
-        raise Refusal(f"{path.name} has no block {stem}; it has {', '.join(blocks)}")
+        raise UserError(f"{path.name} has no block {stem}; it has {', '.join(blocks)}")
     block = blocks[stem]
     cells = {}
     for name, fields in block["numbers"].items():
         value = tuple(fields["value"]) if isinstance(fields["value"], list) else fields["value"]
         try:
             cells[name] = Cell(**(fields | {"value": value}))
-        except (TypeError, Refusal) as fault:
-            raise Refusal(f"{path.name}, {stem}.{name}: {fault}") from None
+        except (TypeError, UserError) as fault:
+            raise UserError(f"{path.name}, {stem}.{name}: {fault}") from None
     return Block(block["paper"], block["setting"], cells)
 
 

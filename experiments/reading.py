@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console, RenderableType
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting import provenance
 from patientdx.reporting.runs import read
 
@@ -98,7 +98,7 @@ def made_by(folder: Path) -> str | None:
     """
     try:
         lines = provenance.command(read(folder))
-    except Refusal:
+    except UserError:
         return None
     if len(lines) != 1:
         return None
@@ -130,7 +130,7 @@ def show(contents: Callable[[], Iterable[RenderableType]]) -> int:
     """Print what `contents` gives, tables and lines; 0. Where it refuses, one message instead of all of it; 2."""
     try:
         found = list(contents())
-    except Refusal as fault:
+    except UserError as fault:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
         return 2
     console = Console(highlight=False, markup=False)

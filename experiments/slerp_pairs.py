@@ -25,7 +25,7 @@ from experiments.published import area, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, last_sweep
 from patientdx.core.atomic_io import write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Interval, replicates
 from patientdx.metrics.ranking import auroc
 
@@ -50,10 +50,10 @@ class Pair:
 
 
 def pairs(study: Study) -> list[Pair]:
-    """Every pair of the sweep, the nearest first. Refusal where one was not merged both ways."""
+    """Every pair of the sweep, the nearest first. UserError where one was not merged both ways."""
     found = [_pair(part, pivot) for pivot, part in study.parts("pivot").items()]
     if len(found) < 2:
-        raise Refusal(f"the last sweep in {study.folder} has one pivot: give several, as in pivot_model=a,b.")
+        raise UserError(f"the last sweep in {study.folder} has one pivot: give several, as in pivot_model=a,b.")
     return sorted(found, key=lambda one: one.angle)
 
 
@@ -73,7 +73,7 @@ def _row(part: Study, method: str, pivot: str) -> Row:
     """The merge's row on test: at the only λ, or at the one that is best on pilot."""
     rows = [row for row in part.rows if row["role"] == "merged" and row["method"] == method]
     if not rows:
-        raise Refusal(f"{pivot} was not merged by {method} in {part.folder}: sweep merge=slerp,linear.")
+        raise UserError(f"{pivot} was not merged by {method} in {part.folder}: sweep merge=slerp,linear.")
     if len({row["lambda"] for row in rows}) > 1:
         return part.best(method)
     return next(row for row in rows if row["split"] == TEST)
@@ -102,7 +102,7 @@ def slope(found: Sequence[Pair], level: float) -> tuple[float, float, float]:
     angles = np.array([one.angle for one in found])
     centred = angles - angles.mean()
     if not centred.any():
-        raise Refusal("all pairs are equally far apart: there is no slope of gain against angle.")
+        raise UserError("all pairs are equally far apart: there is no slope of gain against angle.")
     shares = centred / (centred @ centred)
     drawn = shares @ np.array([one.resampled for one in found])
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])

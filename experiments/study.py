@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.metrics.bootstrap import Interval, Metric, paired_difference, replicates
 from patientdx.reporting import choose
@@ -100,7 +100,7 @@ class Study:
     def best(self, method: str, metric: str = "auroc", *, chosen_on: str = "pilot", reported_on: str = "test") -> Row:
         """The row on `reported_on` of the method's λ that is best on `chosen_on`.
 
-        Refusal where both are one split, a score is missing, or patients are in both.
+        UserError where both are one split, a score is missing, or patients are in both.
         """
         rows = [row for row in self.rows if row["role"] == "merged" and row["method"] == method]
         found = choose(rows, metric, chosen_on=chosen_on, reported_on=reported_on)
@@ -108,49 +108,49 @@ class Study:
         return found["row"]
 
     def row(self, role: str, split: str) -> Row:
-        """A parent's row on a split; Refusal where the study did not score it."""
+        """A parent's row on a split; UserError where the study did not score it."""
         for row in self.rows:
             if (row["role"], row["split"]) == (role, split):
                 return row
-        raise Refusal(
+        raise UserError(
             f"{self.folder} has no score of the {role} model on the {split} split: run it with parents=true "
             f"and {split} among the splits."
         )
 
     def run_of(self, method: str, weight: float) -> Run:
-        """The run of one merged model; Refusal where the study has none at that λ."""
+        """The run of one merged model; UserError where the study has none at that λ."""
         wanted = ("merged", method, weight)
         for run in self.runs:
             if any((row["role"], row["method"], row["lambda"]) == wanted for row in run.rows):
                 return run
-        raise Refusal(
+        raise UserError(
             f"{self.folder} has no {method} at λ={weight:g} for {self.rows[0]['task']}: sweep the same λ everywhere."
         )
 
 
 def last_sweep(folder: Path, command: str, by: Sequence[str] = ()) -> Study:
-    """The last sweep of the study in `folder`; `command` is what makes it, for the Refusal where there is none.
+    """The last sweep of the study in `folder`; `command` is what makes it, for the UserError where there is none.
 
     Refuses, too, a sweep whose runs asked different questions: their numbers do not belong in one table. `by` names the
     columns of rows (task, base, pivot) that tell its tables apart, see `Study.parts`.
     """
     pointers = sorted((folder / "sweep").glob("*.json"), key=lambda path: int(path.stem))
     if not pointers:
-        raise Refusal(f"{folder} holds no sweep: nothing was run yet. First:\n  {command}")
+        raise UserError(f"{folder} holds no sweep: nothing was run yet. First:\n  {command}")
     left = [json.loads(path.read_text(encoding="utf-8")) for path in pointers]
     for path, one in zip(pointers, left, strict=True):
         for became in ("refused", "failed"):
             if became in one:
                 verb = "was refused" if became == "refused" else "failed"
-                raise Refusal(
+                raise UserError(
                     f"run {path.stem} of the last sweep in {folder} {verb}, and a table has no gaps: {one[became]}"
                 )
     folders = [folder / one["folder"] for one in left if "folder" in one]
     if not folders:
-        raise Refusal(f"the last sweep in {folder} saved merges and scored none. First:\n  {command}")
+        raise UserError(f"the last sweep in {folder} saved merges and scored none. First:\n  {command}")
     gone = [one.name for one in folders if not (one / "metrics.json").is_file()]
     if gone:
-        raise Refusal(f"{folder} no longer holds {', '.join(gone)} of its last sweep. Run it again:\n  {command}")
+        raise UserError(f"{folder} no longer holds {', '.join(gone)} of its last sweep. Run it again:\n  {command}")
     study = Study(folder, tuple(Run(one) for one in dict.fromkeys(folders)))
     _refuse_mixtures(study, by)
     return study
@@ -164,7 +164,7 @@ def _refuse_mixtures(study: Study, by: Sequence[str]) -> None:
         if asked.setdefault(which, row["fingerprint"]) != row["fingerprint"]:
             place = "" if row["lambda"] is None else f" λ={row['lambda']:g}"
             model = row["role"] if row["method"] is None else f"{row['method']}{place}"
-            raise Refusal(
+            raise UserError(
                 f"the last sweep in {study.folder} scored {model} on {row['split']} in more than one setting (task, "
                 "parents, dtype or a number of the method): one table shows one. Sweep the method and λ only, and give "
                 "each other setting a study of its own with name=…"
@@ -178,7 +178,7 @@ def refuse_shared_patients(run: Run, chosen_on: str, reported_on: str, reported:
     """
     first, second = run.patients(chosen_on), (reported or run).patients(reported_on)
     if first & second:
-        raise Refusal(
+        raise UserError(
             f"{len(first & second)} of {len(second)} patients of the {reported_on} split are in the {chosen_on} split "
             "too, so λ was chosen on what it would be reported on. Run again with splits by patient."
         )
@@ -190,7 +190,7 @@ def difference(
     """The metric of model a minus that of b, each a run and a role in it, on the same rows and the same resamples.
 
     metric: a function of p(yes), or the name of any of the task's. Resamples, seed and, unless given, level are those
-    of the run of `a`. Refusal where the two did not answer the same rows.
+    of the run of `a`. UserError where the two did not answer the same rows.
     """
     name = metric if isinstance(metric, str) else None
     patient, label, (first, second) = _side_by_side((a, b), split, name)
@@ -204,7 +204,7 @@ def difference(
 def drawn(metric: str, models: Sequence[tuple[Run, str]], split: str) -> list[tuple[float, NDArray[np.float64]]]:
     """One of the task's metrics of each model, a run and a role in it, and its value on each resample, (resamples,).
 
-    Entry i of all models is of the same patients, as in `difference`. Refusal where they did not answer the same rows.
+    Entry i of all models is of the same patients, as in `difference`. UserError where they did not answer the same rows.
     """
     patient, label, scores = _side_by_side(models, split, metric)
     run, config = models[0][0], models[0][0].config
@@ -219,7 +219,7 @@ def _side_by_side(models: Sequence[tuple[Run, str]], split: str, metric: str | N
     asked = [{name: rest[:2] for name, rest in one.items()} for one in found]
     for (run, _), rows in zip(models, asked, strict=True):
         if rows != asked[0]:
-            raise Refusal(
+            raise UserError(
                 f"{models[0][0].folder.name} and {run.folder.name} did not answer the same {split} rows; run both "
                 "again."
             )

@@ -20,7 +20,7 @@ from rich.table import Table
 from experiments.published import area, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Study, difference, last_sweep, refuse_shared_patients
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Interval
 from patientdx.metrics.ranking import auroc
 
@@ -41,11 +41,11 @@ class Transferred:
 
 
 def transfers(study: Study, source: str | None = None) -> dict[str, list[Transferred]]:
-    """Every task by merge method, the one that gives λ first. Refusal where its λ was not run on another task."""
+    """Every task by merge method, the one that gives λ first. UserError where its λ was not run on another task."""
     parts = study.parts("task")
     source = next(iter(parts)) if source is None else source
     if source not in parts or len(parts) < 2:
-        raise Refusal(
+        raise UserError(
             f"the last sweep in {study.folder} is of {', '.join(parts)}: λ goes from {source} to other tasks, so "
             "sweep it and others, as in task=mortality,readmission_30d."
         )

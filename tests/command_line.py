@@ -64,7 +64,7 @@ def forked(
     *,
     models_may_load: bool = True,
     first: Sequence[str] | None = None,
-    faults: Sequence[dict | None] | None = None,
+    errors: Sequence[dict | None] | None = None,
     at_once: bool = False,
     processes: int = 1,
     page: bool = True,
@@ -76,7 +76,7 @@ def forked(
     is to happen in each, see injected_faults.py. at_once: all run at the same time. processes: so many run each command
     together, as a launcher starts them. page: whether a sweep ends with its page, which takes three seconds.
     """
-    asked = {"models_may_load": models_may_load, "first": first, "faults": faults, "page": page}
+    asked = {"models_may_load": models_may_load, "first": first, "faults": errors, "page": page}
     asked |= {"at_once": at_once, "processes": processes}
     found = _forked(folder, {"commands": commands, "killed": None} | asked)
     return [subprocess.CompletedProcess(*one) for one in found["ended"]]

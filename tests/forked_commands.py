@@ -91,11 +91,11 @@ def _ended(children: list[int]) -> int:
 
 
 def _all(
-    program: str, commands: list[list[str]], faults: list, at_once: bool, processes: int, away: Path
+    program: str, commands: list[list[str]], errors: list, at_once: bool, processes: int, away: Path
 ) -> list[tuple]:
     """(arguments, exit code, stdout, stderr) of each command, one after the other or all at once."""
     ended, running = [], []
-    for number, (arguments, fault) in enumerate(zip(commands, faults, strict=True)):
+    for number, (arguments, fault) in enumerate(zip(commands, errors, strict=True)):
         out, err = away / f"{number}.out", away / f"{number}.err"
         running.append((arguments, _begun(program, arguments, fault, out, err, processes), out, err))
         if at_once and number + 1 < len(commands):
@@ -141,8 +141,8 @@ def _answer(asked: dict[str, Any]) -> None:
         patientdx.evaluation.session.load_model = _refuse_loading
     with tempfile.TemporaryDirectory() as name:
         away = Path(name)
-        faults = asked["faults"] or [None] * len(commands)
-        found = {"ended": _all(program, commands, faults, asked["at_once"], asked["processes"], away)}
+        errors = asked["faults"] or [None] * len(commands)
+        found = {"ended": _all(program, commands, errors, asked["at_once"], asked["processes"], away)}
         if asked["killed"] is not None:
             found["killed"] = _killed(program, **asked["killed"] | {"place": Path(asked["killed"]["place"])}, away=away)
     Path(asked["answer"]).write_text(json.dumps(found))

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from command_line import rows_of, settings
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import inference, merge_inputs, session
 from patientdx.evaluation.plan import plan
 from patientdx.evaluation.runner import run
@@ -253,7 +253,7 @@ def infinite(data):
 )
 def test_what_cannot_be_done_is_refused(make, give, fields, words, said, counted):
     give(**fields)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         run(make(*words))
     assert str(refused.value) == said
     assert counted["load_model"] == counted["fit"] == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import clinical
 from patientdx.evaluation.clinical import Scored, Wording, evaluate
 from patientdx.metrics import bootstrap, calibration, paired, ranking, recalibration, threshold
@@ -243,7 +243,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("asked", "message"), REFUSED)
 def test_refusals(asked, message):
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         evaluate(**{"scored": both(n=40, roles=("base", "pivot")), "resamples": 20} | asked)
 
 

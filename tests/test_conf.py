@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.measuring import SCRIPTS
 from experiments.published import published
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.evaluation.config.settings import Settings, parse
 from patientdx.tracking import TrackingSettings
@@ -196,11 +196,11 @@ def test_the_function_takes_the_keys(path):
 
 
 def test_a_key_that_the_function_does_not_take_is_refused():
-    with pytest.raises(Refusal, match=r"merge\.density: slerp has no such parameter"):
+    with pytest.raises(UserError, match=r"merge\.density: slerp has no such parameter"):
         settings("+merge.density=0.5")
-    with pytest.raises(Refusal, match=r"os\.remove is not inside patientdx"):
+    with pytest.raises(UserError, match=r"os\.remove is not inside patientdx"):
         settings("merge._target_=os.remove")
-    with pytest.raises(Refusal, match=r"patientdx\.merge\.slerp\.slrp does not exist"):
+    with pytest.raises(UserError, match=r"patientdx\.merge\.slerp\.slrp does not exist"):
         settings("merge._target_=patientdx.merge.slerp.slrp")
 
 

@@ -6,9 +6,9 @@ from patientdx.evaluation.config.data_sets import fill
 
 
 def filled(task: dict, folder: Path | None) -> tuple[dict, list[str]]:
-    faults: list[str] = []
-    fill(task, folder, faults)
-    return task, faults
+    errors: list[str] = []
+    fill(task, folder, errors)
+    return task, errors
 
 
 def test_a_task_reads_the_folder_of_its_name(tmp_path):
@@ -30,9 +30,9 @@ def test_a_folder_of_one_data_file_stands_for_it(tmp_path):
 def test_a_task_of_several_sets_reads_each_by_its_name(tmp_path):
     for name in ("medqa", "medmcqa"):
         (tmp_path / f"{name}.jsonl").write_text("{}")
-    task, faults = filled({"name": "medical_qa", "medqa": None, "medmcqa": "mine.jsonl"}, tmp_path)
+    task, errors = filled({"name": "medical_qa", "medqa": None, "medmcqa": "mine.jsonl"}, tmp_path)
     assert task == {"name": "medical_qa", "medqa": str(tmp_path / "medqa.jsonl"), "medmcqa": "mine.jsonl"}
-    assert faults == []
+    assert errors == []
 
 
 def test_what_is_given_or_has_no_path_stays(tmp_path):

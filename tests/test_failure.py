@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from patientdx.core import redaction
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 RECORD = "Patient, 71 years: heart rate 118 bpm"
 
@@ -63,7 +63,7 @@ def test_a_trace_has_the_cause_first_and_no_place_of_this_machine():
 
 
 def test_a_refusal_is_its_message():
-    assert redaction.told(Refusal("lambda=2 is outside [0, 1]")) == "lambda=2 is outside [0, 1]"
+    assert redaction.told(UserError("lambda=2 is outside [0, 1]")) == "lambda=2 is outside [0, 1]"
 
 
 def allocate() -> None:

@@ -48,7 +48,7 @@ def test_a_sweep_killed_at_random_steps_ends_with_the_same_bits(tmp_path, argume
 
 
 @pytest.fixture(scope="module")
-def faults(tmp_path_factory, arguments) -> tuple[Path, dict]:
+def errors(tmp_path_factory, arguments) -> tuple[Path, dict]:
     """Sweeps in which something fails, each started again without the fault."""
     folder = tmp_path_factory.mktemp("faults")
     happening = {
@@ -68,21 +68,21 @@ def faults(tmp_path_factory, arguments) -> tuple[Path, dict]:
     for becomes in ("nothing", "killed", "recorded", "recorded, again"):
         commands[becomes] = [*tracked, "output=tracked"]
         wrong.append({"kind": "tracker", "becomes": becomes.partition(",")[0]})
-    ended = forked(folder, list(commands.values()), first=single(arguments, folder), faults=wrong, page=False)
+    ended = forked(folder, list(commands.values()), first=single(arguments, folder), errors=wrong, page=False)
     return folder, dict(zip(commands, ended, strict=True))
 
 
 @pytest.mark.parametrize("name", ["full disk", "memory", "gpu"])
-def test_the_same_command_does_the_rest(faults, name):
-    folder, ended = faults
+def test_the_same_command_does_the_rest(errors, name):
+    folder, ended = errors
     again = ended[f"{name}, again"]
     assert again.returncode == 0, again.stderr
     table, told = (folder / one / "default/sweep.csv" for one in (name.replace(" ", "_"), "undisturbed"))
     assert table.read_bytes() == told.read_bytes()
 
 
-def test_out_of_memory_in_one_job_leaves_the_others(faults):
-    folder, ended = faults
+def test_out_of_memory_in_one_job_leaves_the_others(errors):
+    folder, ended = errors
     said = (
         "out of memory: this machine does not hold this run. Use dtype=bfloat16, fewer jobs at a time "
         "(hydra.launcher.n_jobs=1) or a machine with more; what was finished is kept (tests/injected_faults.py:"
@@ -98,8 +98,8 @@ def test_out_of_memory_in_one_job_leaves_the_others(faults):
     assert "1 of 2 runs were found finished" in ended["memory, again"].stdout
 
 
-def test_a_gpu_that_is_full_is_said_so_and_the_next_job_runs(faults):
-    done = faults[1]["gpu"]
+def test_a_gpu_that_is_full_is_said_so_and_the_next_job_runs(errors):
+    done = errors[1]["gpu"]
     assert done.returncode == 1
     assert (
         "run 0 (lambda=0.2) failed: out of memory: the GPU does not hold this run. Lower scoring.batch_tokens"
@@ -107,8 +107,8 @@ def test_a_gpu_that_is_full_is_said_so_and_the_next_job_runs(faults):
     assert "default: 1 runs" in done.stdout
 
 
-def test_any_other_error_keeps_its_place(faults):
-    folder, ended = faults
+def test_any_other_error_keeps_its_place(errors):
+    folder, ended = errors
     assert ended["key"].returncode == 1
     assert "run 1 (lambda=0.4) failed: KeyError in tests/injected_faults.py:" in ended["key"].stdout
     kept = json.loads((folder / "key/default/sweep/1.json").read_text())
@@ -118,25 +118,25 @@ def test_any_other_error_keeps_its_place(faults):
     assert str(folder) not in json.dumps(kept["traceback"])
 
 
-def test_a_full_disk_is_said_and_costs_no_scores(faults):
-    done = faults[1]["full disk"]
+def test_a_full_disk_is_said_and_costs_no_scores(errors):
+    done = errors[1]["full disk"]
     assert done.returncode == 2
     assert "cannot be written: No space left on device. Free space or set output= to another place." in done.stderr
     assert "run 0 (lambda=0.2) was refused: " in done.stdout
     assert "run 1 (lambda=0.4) was refused: " in done.stdout
 
 
-def test_a_single_run_that_fails_has_its_place_and_code_1(faults):
-    done = faults[1]["single"]
+def test_a_single_run_that_fails_has_its_place_and_code_1(errors):
+    done = errors[1]["single"]
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("KeyError in tests/injected_faults.py:")
     assert "patientdx/evaluation/inference.py:" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_that_the_tracker_missed_is_recorded_by_the_same_command(faults):
+def test_a_run_that_the_tracker_missed_is_recorded_by_the_same_command(errors):
     """Offline for lack of a network, killed before it was called: results stand, and only the record is made up for."""
-    folder, ended = faults
+    folder, ended = errors
     assert [ended[name].returncode for name in ("nothing", "killed", "recorded", "recorded, again")] == [0, -9, 0, 0]
     for name in ("nothing", "recorded"):
         assert "written: " in ended[name].stdout

@@ -18,7 +18,7 @@ from patientdx.checkpoints.patient_mark import MARK, mark
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, holds_patients, locate
 from patientdx.cli import save
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned, session
 from patientdx.evaluation.config.settings import parse
 from patientdx.evaluation.merge_inputs import curves
@@ -145,7 +145,7 @@ def test_a_merge_is_trained_from_where_lambda_puts_it(tiny_base, tiny_pivot, tmp
     start = Checkpoint(finetuned.start_of(given, here[0]))
     made = Checkpoint(the_one(tmp_path, "cache/finetuned/full-*"))
     assert list(made.tensors) == list(start.tensors)
-    for name, curve in curves(given.ingredients, given.cache).items():
+    for name, curve in curves(given.merge_spec, given.cache).items():
         header = start.tensors[name]
         point = evaluate(curve, 0.4, torch.empty(header.shape, dtype=header.dtype))
         assert torch.equal(start.read(name), point)
@@ -169,7 +169,7 @@ def test_a_model_of_closed_records_is_marked_and_does_not_get_out(tiny_base, tin
     out = ("task=none", f"save={tmp_path}/out", cache)
     small_save = [one for one in small(tiny_base, tiny_pivot) if not one.startswith("task.")]
     for parent in (adapter, f"base_model.source={copies[0]}"):
-        with pytest.raises(Refusal, match=r"135m_instruct was trained on patients' records.*save_patients=true"):
+        with pytest.raises(UserError, match=r"135m_instruct was trained on patients' records.*save_patients=true"):
             save.save(parsed(*small_save, *out, parent))
         assert not (tmp_path / "out").exists()
     save.save(parsed(*small_save, *out, adapter, "save_patients=true"))
@@ -235,7 +235,10 @@ def test_training_is_alone_in_its_process(monkeypatch):
 
 @pytest.mark.parametrize(
     ("code", "error", "words"),
-    [(-9, Refusal, "ended from outside.*the same command goes on from there"), (1, RuntimeError, "ended with code 1")],
+    [
+        (-9, UserError, "ended from outside.*the same command goes on from there"),
+        (1, RuntimeError, "ended with code 1"),
+    ],
 )
 def test_a_training_that_ends_badly_leaves_nothing_that_looks_finished(
     tiny_base, tiny_pivot, tmp_path, monkeypatch, code, error, words
@@ -258,7 +261,7 @@ def test_what_training_itself_refuses_is_told_and_leaves_no_checkpoints(tiny_bas
     monkeypatch.setattr(build.subprocess, "run", refuse)
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, f"cache={tmp_path}/cache")
     (job,) = (point.job for point in plan(given).points if point.job is not None)
-    with pytest.raises(Refusal, match=r"^it cannot be\.$"):
+    with pytest.raises(UserError, match=r"^it cannot be\.$"):
         finetuned.trained(given, job)
     assert [one.suffix for one in (given.cache / "finetuned").iterdir()] == [".lock"]
 
@@ -286,14 +289,14 @@ def test_what_cannot_be_trained_on_is_refused_before_training(
     tiny_base, tiny_pivot, tmp_path, give, never, more, fields, words
 ):
     give(**fields)
-    with pytest.raises(Refusal, match=words):
+    with pytest.raises(UserError, match=words):
         run(settings(tiny_base, tiny_pivot, tmp_path, *LORA, *more))
 
 
 def test_a_task_without_answers_to_choose_from_is_refused(tiny_base, tiny_pivot, tmp_path):
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA)
     data = session.task_data(given.task)
-    with pytest.raises(Refusal, match=r"finetune=lora: task=mortality has no answers to teach"):
+    with pytest.raises(UserError, match=r"finetune=lora: task=mortality has no answers to teach"):
         finetuned.rows(given.finetune, replace(data, kind="generate"))
 
 

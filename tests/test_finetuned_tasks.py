@@ -10,7 +10,7 @@ from command_line import ROOT, rows_of
 from hydra import compose, initialize_config_dir
 from training_here import one_thread, train_here
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned, session
 from patientdx.evaluation.config.settings import parse
 from patientdx.evaluation.plan import asking_of, plan
@@ -130,7 +130,7 @@ def test_the_right_option_is_taught_as_it_is_scored(make, tmp_path):
     assert {"merged", "finetuned"} == {row["role"] for row in outcome.rows}
     assert json.loads((outcome.folder / "finetune.json").read_text())["train"][-1][1] > 0
     with pytest.raises(
-        Refusal, match=r"finetune\.max_tokens=40 is too small for the question, its answer and something"
+        UserError, match=r"finetune\.max_tokens=40 is too small for the question, its answer and something"
     ):
         plan(make(*words, "finetune.max_tokens=40"))
 
@@ -144,10 +144,10 @@ def test_without_train_limit_a_benchmark_has_nothing_to_teach_and_is_what_it_was
     assert old.fingerprint != new.fingerprint
     assert "train_limit" not in old.provenance["settings"]
     with pytest.raises(
-        Refusal, match=r"no examples in the train split\. Change task\.fractions or task\.train_limit\."
+        UserError, match=r"no examples in the train split\. Change task\.fractions or task\.train_limit\."
     ):
         plan(make(*words[:2]))
-    with pytest.raises(Refusal, match=r"task\.train_limit=-1: a whole number of 0 or more"):
+    with pytest.raises(UserError, match=r"task\.train_limit=-1: a whole number of 0 or more"):
         plan(make(*words[:2], "task.train_limit=-1"))
 
 
@@ -159,18 +159,22 @@ def silent(share: int):
 
 def test_what_cannot_be_taught_is_refused(make, give):
     with pytest.raises(
-        Refusal, match=r"finetune\.monitor=auroc: it is of yes/no questions, but task=record_qa_short is"
+        UserError, match=r"finetune\.monitor=auroc: it is of yes/no questions, but task=record_qa_short is"
     ):
         make(*RECORDS, "finetune.monitor=auroc")
-    with pytest.raises(Refusal, match=r"too small for the question, .* has \d+ tokens .* the longest answer has \d+\)"):
+    with pytest.raises(
+        UserError, match=r"too small for the question, .* has \d+ tokens .* the longest answer has \d+\)"
+    ):
         plan(make(*RECORDS, "finetune.max_tokens=20"))
     give(silent(1))
     with pytest.raises(
-        Refusal, match=r"finetune=lora: task=record_qa has no answers to teach\. Choose a task of yes/no"
+        UserError, match=r"finetune=lora: task=record_qa has no answers to teach\. Choose a task of yes/no"
     ):
         plan(make(*RECORDS))
     give(silent(2))
-    with pytest.raises(Refusal, match=r"finetune=lora: \d of 6 examples of task=record_qa have no reference to teach"):
+    with pytest.raises(
+        UserError, match=r"finetune=lora: \d of 6 examples of task=record_qa have no reference to teach"
+    ):
         plan(make(*RECORDS))
 
 
@@ -181,11 +185,11 @@ def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
     start = {"parent": opened.hashes[0]}
     wordy = replace(data, examples=tuple(replace(one, answer="no " * 2100) for one in data.examples))
     with pytest.raises(
-        Refusal, match=r"a question and its reference are longer than the model's context of 2048 tokens"
+        UserError, match=r"a question and its reference are longer than the model's context of 2048 tokens"
     ):
         finetuned.job(asked, wordy, asking_of(asked, opened), start)
 
 
 def test_candidates_to_rank_are_no_answers(make):
-    with pytest.raises(Refusal, match=r"finetune: it needs yes/no questions, but task=record_search is of kind rank"):
+    with pytest.raises(UserError, match=r"finetune: it needs yes/no questions, but task=record_search is of kind rank"):
         make("task=record_search")

@@ -96,7 +96,7 @@ FILE_LINES, FUNCTION_LINES = 350, 60
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def faults(root: Path) -> list[str]:
+def errors(root: Path) -> list[str]:
     """Everything in the tree below `root` that breaks a rule, one line each."""
     found = []
     for path in python_files(root):
@@ -192,7 +192,7 @@ def docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def test_the_house_keeps_its_rules():
-    assert faults(REPOSITORY) == []
+    assert errors(REPOSITORY) == []
 
 
 def test_every_floor_is_looked_at():
@@ -230,7 +230,7 @@ BAD = [  # file, its text, what must be said of it
     ("merge/a", "import pandas as pd", "imports pandas; merge takes torch, numpy, scipy and its floor-mates only"),
     (
         "merge/a",
-        "from patientdx.core.errors import Refusal",
+        "from patientdx.core.errors import UserError",
         "merge takes torch, numpy, scipy and its floor-mates only",
     ),
     ("merge/a", "import hydra.utils", "imports hydra.utils, which belongs in patientdx/cli/compare.py"),
@@ -254,7 +254,7 @@ def test_a_broken_rule_is_named(tmp_path, file, text, fault):
     path = tmp_path / "patientdx" / f"{file}.py"
     path.parent.mkdir(parents=True)
     path.write_text(DOC + text)
-    found = faults(tmp_path)
+    found = errors(tmp_path)
     assert any(one.startswith(f"patientdx/{file}.py: ") and fault in one for one in found), found
 
 
@@ -264,7 +264,7 @@ def test_length_and_names_count_everywhere(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{DOC}def it():\n{LONG}")
     said = "it has 61 lines, more than 60"
-    assert faults(tmp_path) == [
+    assert errors(tmp_path) == [
         f"experiments/a.py: {said}",
         f"run.py: {said}",
         "run.py: it has no docstring",
@@ -276,7 +276,7 @@ def test_length_and_names_count_everywhere(tmp_path):
 def test_a_module_without_docstring_is_named(tmp_path):
     (tmp_path / "patientdx" / "merge").mkdir(parents=True)
     (tmp_path / "patientdx" / "merge" / "a.py").write_text("x = 1\n")
-    assert faults(tmp_path) == ["patientdx/merge/a.py: the module has no docstring"]
+    assert errors(tmp_path) == ["patientdx/merge/a.py: the module has no docstring"]
 
 
 GOOD = {
@@ -295,4 +295,4 @@ def test_a_good_tree_has_no_fault(tmp_path):
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(DOC + text)
-    assert faults(tmp_path) == []
+    assert errors(tmp_path) == []

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from benchmark_files import settings
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import generated, merge_inputs, session
 from patientdx.evaluation.generated import TEXTS
 from patientdx.evaluation.plan import plan
@@ -117,7 +117,7 @@ def test_a_line_end_inside_an_answer_ends_no_line(make):
 
 def test_an_answer_that_leaves_no_room_for_a_question_is_refused(make):
     with pytest.raises(
-        Refusal, match=r"task\.new_tokens=2048 leaves no room for a question in the model's context of 2048"
+        UserError, match=r"task\.new_tokens=2048 leaves no room for a question in the model's context of 2048"
     ):
         plan(make("task.new_tokens=2048"))
 

@@ -8,7 +8,7 @@ import pytest
 from benchmark_files import overrides, questions, settings
 from command_line import forked, rows_of, the_one
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import merge_inputs, session
 from patientdx.evaluation.kinds.names import only_yes_no
 from patientdx.evaluation.plan import plan
@@ -116,15 +116,15 @@ def test_the_worked_examples_run_once_for_all(make):
 def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(make, outcome):
     assert outcome.clinical is None
     assert {row["role"] for row in outcome.rows} == {"merged", "base", "pivot"}
-    with pytest.raises(Refusal, match="a tabular model is fitted on numbers, and task=medqa gives none"):
+    with pytest.raises(UserError, match="a tabular model is fitted on numbers, and task=medqa gives none"):
         plan(make("baselines=[tabular_logistic]"))
-    with pytest.raises(Refusal, match="probes=true asks the question of task=medqa in other words, and it has none"):
+    with pytest.raises(UserError, match="probes=true asks the question of task=medqa in other words, and it has none"):
         plan(make("probes=true"))
 
 
 @pytest.mark.parametrize("name", ["privacy=dlt", "search=grid"])
 def test_what_needs_yes_and_no_is_refused_with_its_name(make, name):
-    with pytest.raises(Refusal, match=f"{name.partition('=')[0]}: it needs yes/no questions, but task=medqa"):
+    with pytest.raises(UserError, match=f"{name.partition('=')[0]}: it needs yes/no questions, but task=medqa"):
         make(name)
 
 
@@ -132,12 +132,12 @@ def test_a_yes_no_task_keeps_all_of_it(make):
     from dataclasses import replace
 
     given = replace(make(), kind="choice", clinical=True)
-    assert only_yes_no(given, faults := []) is given
-    assert faults == []
+    assert only_yes_no(given, errors := []) is given
+    assert errors == []
 
 
 def test_a_split_that_is_not_there_is_refused(make, folder, tmp_path):
-    with pytest.raises(Refusal, match=r"fewer than 2 questions in pilot; it has test 14\. Give files of that split"):
+    with pytest.raises(UserError, match=r"fewer than 2 questions in pilot; it has test 14\. Give files of that split"):
         plan(make(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]"))
     drawn = plan(
         make(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]", "task.fractions={pilot: 0.5, test: 0.5}")
@@ -146,12 +146,12 @@ def test_a_split_that_is_not_there_is_refused(make, folder, tmp_path):
 
 
 def test_a_kind_that_the_loader_does_not_make_is_refused(make):
-    with pytest.raises(Refusal, match=r"task\.kind=choice, but patientdx\.tasks\.medqa\.load makes a task of kind"):
+    with pytest.raises(UserError, match=r"task\.kind=choice, but patientdx\.tasks\.medqa\.load makes a task of kind"):
         plan(make("task.kind=choice"))
 
 
 def test_a_metric_by_another_name_is_refused(make):
-    with pytest.raises(Refusal, match=r"task\.metrics names f1; task=medqa has acc, acc_norm, acc_bytes, acc_tokens"):
+    with pytest.raises(UserError, match=r"task\.metrics names f1; task=medqa has acc, acc_norm, acc_bytes, acc_tokens"):
         run(make("+task.metrics.f1=patientdx.metrics.accuracy.accuracy"))
 
 
@@ -165,7 +165,7 @@ def test_a_chat_without_a_template_is_refused(make_tiny, tiny_pivot, folder, tmp
     tokenizer.save_pretrained(bare)
     given = settings(bare, tiny_pivot, tmp_path, "task=medqa", f"task.path={folder}", "task.chat=true")
     with pytest.raises(
-        Refusal, match=r"task\.chat=true asks task=medqa as a chat, but the tokenizer in \S+ has no chat"
+        UserError, match=r"task\.chat=true asks task=medqa as a chat, but the tokenizer in \S+ has no chat"
     ):
         plan(given)
 

@@ -9,7 +9,7 @@ import pytest
 
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.cli.labels import labels, main
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 def test_the_command_takes_what_run_takes(session_cache, tmp_path):
@@ -28,7 +28,7 @@ def test_the_command_takes_what_run_takes(session_cache, tmp_path):
     ],
 )
 def test_what_is_no_task_is_refused(tmp_path, overrides, expected):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         labels(tmp_path / "out", [f"cache={tmp_path}", *overrides])
     assert str(refused.value) == expected
     assert not (tmp_path / "out").exists()

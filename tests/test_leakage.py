@@ -8,9 +8,9 @@ import pytest
 from command_line import settings
 from rich.console import Console
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import session
-from patientdx.evaluation.inference import Clock
+from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.leakage import losses
 from patientdx.evaluation.leakage.records import gathered_records
 from patientdx.evaluation.plan import plan
@@ -124,7 +124,7 @@ def asked_for(base, pivot, folder, *more):
     ],
 )
 def test_records_that_will_not_do_are_refused_before_a_model_is_loaded(more, words, tiny_base, tiny_pivot, tmp_path):
-    with pytest.raises(Refusal, match=words):
+    with pytest.raises(UserError, match=words):
         gathered_records(*asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=all", *SHORT, *more))
 
 
@@ -138,7 +138,7 @@ def test_a_source_that_is_not_generated_lends_its_words_to_the_reference(
     assert found.kind == "resampled"
     assert len(fresh) == len(found.sets["test"])
     assert not {one.record for one in fresh} & {one.record for one in asked.data.examples}
-    with pytest.raises(Refusal, match="only the synthetic hospital can admit new patients"):
+    with pytest.raises(UserError, match="only the synthetic hospital can admit new patients"):
         gathered_records(*asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=dlt", ward, "privacy.reference=fresh"))
 
 
@@ -160,7 +160,7 @@ def test_each_shadow_model_is_taught_its_own_half_of_the_patients(tiny_base, tin
         return np.zeros((len(ids), 1))
 
     monkeypatch.setattr(losses, "measured", measured)
-    _, inside = losses.shadow_losses(given, asked, found, Clock())
+    _, inside = losses.shadow_losses(given, asked, found, Timer())
     own = [found.ids[i] for i in found.sides.rows]
     for job, half in zip(jobs, inside, strict=True):
         assert {text.ids for text in job.texts} == {ids for ids, seen in zip(own, half, strict=True) if seen}
@@ -168,6 +168,6 @@ def test_each_shadow_model_is_taught_its_own_half_of_the_patients(tiny_base, tin
 
 
 def test_what_is_asked_wrongly_is_told_with_the_other_faults(tiny_base, tiny_pivot, tmp_path):
-    with pytest.raises(Refusal, match=r"privacy\.k=0: Min-K% takes a percentage above 0") as told:
+    with pytest.raises(UserError, match=r"privacy\.k=0: Min-K% takes a percentage above 0") as told:
         settings(tiny_base, tiny_pivot, tmp_path, "privacy=mia", "privacy.k=0", "parents=false")
     assert "Leave parents=true" in str(told.value)

@@ -12,7 +12,7 @@ from rich.console import Console
 from sacrebleu.metrics import BLEU, CHRF
 
 from patientdx import reporting
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import merge_inputs, session
 from patientdx.evaluation.generated import TEXTS
 from patientdx.evaluation.runner import run
@@ -159,6 +159,6 @@ def test_an_encoder_adds_its_score(make, outcome, tmp_path):
 
 def test_a_metric_by_another_name_is_refused(make, outcome):
     with pytest.raises(
-        Refusal, match=r"task\.metrics names meteor; task=dialogue_to_section has rouge1, rouge2, rougeL, "
+        UserError, match=r"task\.metrics names meteor; task=dialogue_to_section has rouge1, rouge2, rougeL, "
     ):
         run(make("+task.metrics.meteor=patientdx.metrics.text_overlap.mean"))

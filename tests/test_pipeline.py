@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from command_line import rows_of, settings
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import inference, merge_inputs, session
-from patientdx.evaluation.plan import Point, plan
+from patientdx.evaluation.plan import System, plan
 from patientdx.evaluation.runner import run
 
 SHARED = (
@@ -114,9 +114,9 @@ def test_the_ends_are_the_parents_and_are_not_scored_again(make, counted, tmp_pa
 def test_an_end_scored_as_a_merge_is_the_parent(make, counted, tmp_path):
     """Without the short cut: the model at λ=1 of SLERP's own curve gives the pivot's scores bit for bit."""
     asked = make("merge=slerp", "lambda=1")
-    planned, clock = plan(asked), inference.Clock()
+    planned, clock = plan(asked), inference.Timer()
     parent = next(point for point in planned.points if point.role == "pivot")
-    merge = Point("merged", "slerp", 1.0, {"merge": asked.merge.target}, asked.ingredients)
+    merge = System("merged", "slerp", 1.0, {"merge": asked.merge.target}, asked.merge_spec)
     first, second = (
         inference.answer(asked, point, planned.tokens, planned.rows["test"], "", clock) for point in (merge, parent)
     )
@@ -233,7 +233,7 @@ def test_scores_that_are_no_numbers_are_refused_and_not_kept(make, monkeypatch, 
         return list(range(len(rows))), values
 
     monkeypatch.setattr(inference, "score", broken)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         run(make("dtype=float16"))
     assert str(refused.value) == (
         "the merged model gives 1 of 23 prompts a score that is not a number in dtype=float16. Use dtype=float32; if "
@@ -250,7 +250,7 @@ def test_a_full_disk_ends_in_a_refusal(make, monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(Refusal, match=r"cannot be written: No space left on device\. Free space or set output="):
+    with pytest.raises(UserError, match=r"cannot be written: No space left on device\. Free space or set output="):
         run(make("parents=false"))
     assert list((tmp_path / "outputs/scores").iterdir()) == []
 

@@ -67,14 +67,14 @@ def test_a_refusal_ends_both_and_is_said_once(place, tiny_base, tiny_pivot):
 ASYMMETRIC = """
 import sys
 from patientdx import session
-from patientdx.refusal import Refusal
+from patientdx.refusal import UserError
 rank = session.accelerator("auto").process_index
 assert session.agreed(rank) == 0
 assert session.gathered(rank) == [0, 1]
 assert session.together(lambda: rank) == rank
 def refused():
     if rank == 1:
-        raise Refusal("one prompt does not fit")
+        raise UserError("one prompt does not fit")
 def broken():
     if rank == 1:
         raise KeyError("a fault of ours")
@@ -101,9 +101,9 @@ def test_what_fails_in_one_process_fails_in_both():
         for rank in (0, 1)
     ]
     said = [process.communicate(timeout=600)[0] for process in started]
-    assert said[1] == "1 Refusal one prompt does not fit\n1 KeyError 'a fault of ours'\n"
+    assert said[1] == "1 UserError one prompt does not fit\n1 KeyError 'a fault of ours'\n"
     refused, failed = said[0].splitlines()
-    assert refused == "0 Refusal one prompt does not fit"
+    assert refused == "0 UserError one prompt does not fit"
     # What the other process's error says stays there: it may quote a record.
     assert failed.startswith("0 RuntimeError another process failed: KeyError in patientdx/evaluation/session.py:")
     assert "a fault of ours" not in failed

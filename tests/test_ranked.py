@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 
 import run as door
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import merge_inputs, ranked, session
 from patientdx.evaluation.plan import plan
 from patientdx.evaluation.runner import run
@@ -157,21 +157,21 @@ def test_ids_of_closed_data_are_hashed_with_a_secret(make, outcome, monkeypatch)
     ],
 )  # fmt: skip
 def test_a_metric_that_a_ranking_does_not_have_is_refused_before_a_model_is_asked(make, word, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         plan(make(word))
 
 
 def test_a_split_without_queries_is_refused(make):
-    with pytest.raises(Refusal, match="fewer than 2 questions in pilot"):
+    with pytest.raises(UserError, match="fewer than 2 questions in pilot"):
         plan(make("splits=[pilot,test]", "task.fractions={train: 0, pilot: 0, test: 1}"))
-    with pytest.raises(Refusal, match=r"task\.metrics names nothing: a ranking has ndcg_K"):
+    with pytest.raises(UserError, match=r"task\.metrics names nothing: a ranking has ndcg_K"):
         plan(make(*(f"~task.metrics.{name}" for name in METRICS)))
 
 
 def test_what_needs_one_question_a_row_is_refused(make):
-    with pytest.raises(Refusal, match="privacy: it needs yes/no questions, but task=record_search is of kind rank"):
+    with pytest.raises(UserError, match="privacy: it needs yes/no questions, but task=record_search is of kind rank"):
         make("privacy=dlt")
-    with pytest.raises(Refusal, match="tabular_gbm: a tabular model is fitted on numbers"):
+    with pytest.raises(UserError, match="tabular_gbm: a tabular model is fitted on numbers"):
         plan(make("baselines=[tabular_gbm]"))
 
 

@@ -9,7 +9,7 @@ from matplotlib import colors
 from matplotlib.image import imread
 from rich.console import Console
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.clinical import Scored, evaluate
 from patientdx.metrics.prompt_variants import Wording, wording_spread
 from patientdx.reporting import choose, cohort, evaluation, lambda_curve, probes, table, write_csv, write_evaluation
@@ -283,11 +283,11 @@ def test_what_stands_where_in_the_picture(monkeypatch, tmp_path):
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
-    with pytest.raises(Refusal, match="no point with a λ and a value of brier to draw"):
+    with pytest.raises(UserError, match="no point with a λ and a value of brier to draw"):
         lambda_curve(sweep(0.4), tmp_path / "curve.png", metric="brier")
-    with pytest.raises(Refusal, match="these rows hold icu, mortality: name one of them"):
+    with pytest.raises(UserError, match="these rows hold icu, mortality: name one of them"):
         lambda_curve([*sweep(0.4), row("merged", 0.4, 0.7, task="icu")], tmp_path / "curve.png")
-    with pytest.raises(Refusal, match="for the task icu to draw"):
+    with pytest.raises(UserError, match="for the task icu to draw"):
         lambda_curve(sweep(0.4), tmp_path / "curve.png", task="icu")
     assert list(tmp_path.iterdir()) == []
 
@@ -346,5 +346,5 @@ def test_choose_gives_ties_to_the_smaller_lambda():
     ],
 )
 def test_choose_refuses(rows, asked, message):
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         choose(rows, **asked)

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import store as results
 from patientdx.evaluation.store import (
     Store,
@@ -164,7 +164,9 @@ def test_metrics_are_written_last(tmp_path, monkeypatch):
 )
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, attempt):
     (tmp_path / "file").touch()
-    with pytest.raises(Refusal, match=r"cannot be written: (Not a directory|File exists)\. Free space or set output="):
+    with pytest.raises(
+        UserError, match=r"cannot be written: (Not a directory|File exists)\. Free space or set output="
+    ):
         attempt(tmp_path / "file" / "below")
 
 

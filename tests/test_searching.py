@@ -15,7 +15,7 @@ import yaml
 from command_line import ROOT, forked, rows_of, settings, small, the_one
 from hydra import compose, initialize_config_dir
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import session
 from patientdx.evaluation.config.search import Search
@@ -76,8 +76,8 @@ def study(pair, tmp_path_factory) -> Path:
         *((torn, {"kind": "kill", "below": "torn/scores", "at": at}, -9) for at in (9, 25)),
         (torn, None, 0),
     ]  # fmt: skip
-    commands, faults, codes = zip(*asked, strict=True)
-    done = forked(folder, commands, first=command("first", "first", "lambda=0.5"), faults=faults, page=False)
+    commands, errors, codes = zip(*asked, strict=True)
+    done = forked(folder, commands, first=command("first", "first", "lambda=0.5"), errors=errors, page=False)
     assert [one.returncode for one in done] == list(codes), [one.stderr for one in done]
     assert ["found finished" in one.stdout for one in done] == [False] * 6 + [True] * 2 + [False] * 3
     return folder
@@ -190,7 +190,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("words", "said"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
 def test_a_search_that_cannot_be_is_refused_before_anything_is_read(words, said):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(Refusal) as refused:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(UserError) as refused:
         parse(compose("config", words), overrides=words)
     assert said in str(refused.value)
 
@@ -207,7 +207,7 @@ def test_a_recipe_that_gives_the_weight_is_refused(tmp_path):
     }
     path.write_text(yaml.safe_dump(recipe))
     words = ["search=grid", f"mergekit_config={path}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(Refusal) as refused:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(UserError) as refused:
         parse(compose("config", words), overrides=words)
     assert "search=grid finds λ, and a mergekit recipe gives it" in str(refused.value)
 
@@ -215,7 +215,7 @@ def test_a_recipe_that_gives_the_weight_is_refused(tmp_path):
 def test_a_pilot_of_one_class_is_refused_before_scoring(pair, tmp_path, monkeypatch):
     monkeypatch.setattr("patientdx.evaluation.inference.score", None)
     few = ["search=grid", "task.synthetic.stays=12", "task.fractions={train: 0.1, pilot: 0.1, test: 0.8}"]
-    with pytest.raises(Refusal, match="pilot"):
+    with pytest.raises(UserError, match="pilot"):
         run(settings(*pair, tmp_path / "outputs", *few, "splits=[test]"))
     assert not list(tmp_path.glob("outputs/scores/*.parquet"))
 
@@ -226,13 +226,13 @@ def follower(monkeypatch):
     box: queue.Queue = queue.Queue()
     leader = threading.get_ident()
 
-    def agreed(value):
+    def broadcast(value):
         if threading.get_ident() == leader:
             box.put(value)
             return value
         return box.get(timeout=20)
 
-    monkeypatch.setattr(find_weight.session, "agreed", agreed)
+    monkeypatch.setattr(find_weight.session, "agreed", broadcast)
 
     def both(lead, answers):
         with ThreadPoolExecutor(1) as other:
@@ -258,7 +258,7 @@ def asking(answers) -> Pilot:
     """A pilot whose questions every process hears."""
 
     def score(candidate, rows):
-        find_weight.session.agreed(("score", candidate, rows))
+        find_weight.session.broadcast(("score", candidate, rows))
         return answers(candidate, rows)
 
     return Pilot([0, 1, 0, 1], [0, 1, 2, 3], auroc, score)
@@ -279,7 +279,7 @@ def test_every_process_answers_what_the_first_asks_and_hears_its_choice(follower
 
 def test_a_search_that_fails_in_the_first_process_ends_in_all(follower):
     def answers(candidate, rows):
-        raise Refusal("no model today")
+        raise UserError("no model today")
 
     first, second = follower(lambda: led(asking(answers), [0.0, 1.0]), answers)
     assert str(first) == str(second) == "no model today"
@@ -289,4 +289,4 @@ def test_a_search_that_fails_in_the_first_process_ends_in_all(follower):
 
     first, second = follower(lambda: led(asking(broken), [0.0, 1.0]), lambda candidate, rows: rows)
     assert isinstance(first, KeyError)
-    assert isinstance(second, Refusal)
+    assert isinstance(second, UserError)

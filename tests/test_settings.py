@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import open_dict
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
 from patientdx.evaluation.config.settings import Settings, parse
 
@@ -38,9 +38,9 @@ def changed(key: str, value):
     return cfg
 
 
-def faults(cfg) -> list[str]:
+def errors(cfg) -> list[str]:
     """The lines of the refusal, without their count, which is checked here."""
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         parse(cfg)
     head, *lines = str(refused.value).split("\n")
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
@@ -200,7 +200,7 @@ def test_no_merge_has_no_lambda():
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_each_fault_in_its_own_words(overrides, fault):
-    assert faults(composed(*overrides)) == [fault]
+    assert errors(composed(*overrides)) == [fault]
 
 
 @pytest.mark.parametrize(
@@ -211,16 +211,16 @@ def test_what_a_yaml_must_say(key, value):
     said = [f"{key} is missing."]
     if key == "base_model.name" and value is None:
         said = ["base_model.name must be a word, got None."]
-    assert faults(changed(key, value)) == said
+    assert errors(changed(key, value)) == said
 
 
 def test_a_parameter_without_default_must_be_given():
-    [fault] = faults(changed("task.cache", MISSING))
+    [fault] = errors(changed("task.cache", MISSING))
     assert fault == "task.cache is missing: load needs it."
 
 
 def test_an_unknown_key_of_a_task_names_those_there_are():
-    [fault] = faults(changed("task.windows", 3))
+    [fault] = errors(changed("task.windows", 3))
     assert fault.startswith("task.windows: load has no such parameter; it takes ")
     assert "window_hours" in fault
 
@@ -228,7 +228,7 @@ def test_an_unknown_key_of_a_task_names_those_there_are():
 @pytest.mark.parametrize("overrides", [["~merge"], ["~task", "~base_model"]])
 def test_a_group_taken_away(overrides):
     names = sorted(one[1:] for one in overrides)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         parse(composed(*overrides))
     assert str(refused.value) == f"this configuration has no {', '.join(names)}: choose one, as in merge=slerp."
 
@@ -237,7 +237,7 @@ def test_several_faults_are_listed_together():
     cfg = composed(
         "lambda=2", "dtype=int4", "splits=[x]", "+merge.gamma=1", "seed=-3", "bootstrap.level=2", "+base_model.quant=q4"
     )
-    assert sorted(fault.split(":")[0].split("=")[0].split(" ")[0] for fault in faults(cfg)) == [
+    assert sorted(fault.split(":")[0].split("=")[0].split(" ")[0] for fault in errors(cfg)) == [
         "base_model",
         "bootstrap.level",
         "dtype",
@@ -249,14 +249,14 @@ def test_several_faults_are_listed_together():
 
 
 def test_a_fault_that_a_task_takes_over_is_told_once():
-    assert faults(composed("seed=0.5")) == ["seed=0.5: give a whole number of at least 0."]
+    assert errors(composed("seed=0.5")) == ["seed=0.5: give a whole number of at least 0."]
     own = "task.seed must be a whole number, got 0.25."
-    assert faults(composed("task.seed=0.25")) == [own]
-    assert faults(composed("seed=0.5", "task.seed=0.25")) == ["seed=0.5: give a whole number of at least 0.", own]
+    assert errors(composed("task.seed=0.25")) == [own]
+    assert errors(composed("seed=0.5", "task.seed=0.25")) == ["seed=0.5: give a whole number of at least 0.", own]
 
 
 def test_an_interpolation_that_leads_nowhere():
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         parse(changed("task.question", "${nowhere}"))
     assert str(refused.value) == "this configuration cannot be resolved: Interpolation key 'nowhere' not found"
 
@@ -300,7 +300,7 @@ def test_lambda_by_depth_and_by_filter():
     assert parse(composed("lambda=[0,0.5,1]")).weight == (0.0, 0.5, 1.0)
     found = parse(composed("lambda={self_attn:[0,1],rest:0.4}"))
     assert found.weight == (("self_attn", (0.0, 1.0)), ("*", 0.4))
-    assert hash(found.ingredients) == hash(parse(composed("lambda=0.1")).ingredients)
+    assert hash(found.merge_spec) == hash(parse(composed("lambda=0.1")).merge_spec)
 
 
 def test_a_merge_alone_has_no_task():

@@ -3,9 +3,9 @@
 import inspect
 
 import pytest
-from test_settings import composed, faults
+from test_settings import composed, errors
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.config.settings import parse
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
@@ -22,7 +22,7 @@ TABULAR = ("tabular_gbm", "tabular_logistic")
 def test_the_ancestor_is_the_one_that_all_parents_name(base, pivot, ancestor):
     cfg = composed("merge=ties", f"base_model={base}", f"pivot_model={pivot}")
     if ancestor is None:
-        assert "they name no common one" in faults(cfg)[0]
+        assert "they name no common one" in errors(cfg)[0]
     else:
         assert parse(cfg).ancestor.name == ancestor
     assert parse(composed(f"base_model={base}", f"pivot_model={pivot}")).ancestor is None  # slerp asks for none
@@ -78,7 +78,7 @@ def test_a_baseline_is_what_its_yaml_says(name):
 
 def test_a_pair_that_a_study_puts_others_in_place_of_is_refused():
     config = composed("experiment=fewshot", "pair=patientdx_7b")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         parse(config, overrides=["experiment=fewshot", "pair=patientdx_7b"])
     for group, wanted, there in (
         ("base_model", "mistral_7b_instruct_v0_1", "smollm2_135m_numeric"),

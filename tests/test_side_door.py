@@ -158,8 +158,8 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
         "a sweep that fails": ["-m", *of_whole, *bad_base, "name=quoted_sweep", "lambda=0.2,0.6"],
         "a crash while scoring": [*of_whole, "name=crashed", "lambda=0.9", "parents=false"],
     }
-    faults = [{"kind": "score", "at": 1, "error": "key"} if "crash" in name else None for name in runs]
-    done = forked(house.work, list(runs.values()), faults=faults)
+    errors = [{"kind": "score", "at": 1, "error": "key"} if "crash" in name else None for name in runs]
+    done = forked(house.work, list(runs.values()), errors=errors)
     for name, one in zip(runs, done, strict=True):
         assert (one.returncode == 0) == (name in WHOLE), (name, one.stderr)
     study = the_one(house.work, "outputs/full/mortality_*")

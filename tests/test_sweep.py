@@ -14,7 +14,7 @@ from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_pag
 
 from patientdx.cli import sweep, sweep_state
 from patientdx.cli.sweep import SweepSummary, close, leave_fault
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 CONF = str(Path(__file__).parents[1] / "conf")
 
@@ -110,7 +110,7 @@ def test_a_sweep_of_tabular_models_alone_has_a_table_and_no_picture(study):
     assert not list(study.glob("*.png"))
 
 
-REFUSED, FAILED = Refusal("lambda=1.5 is outside [0, 1]"), KeyError("heart rate")
+REFUSED, FAILED = UserError("lambda=1.5 is outside [0, 1]"), KeyError("heart rate")
 
 
 @pytest.mark.parametrize(("errors", "code"), [([], 0), ([FAILED], 1), ([REFUSED], 2), ([FAILED, REFUSED], 2)])
@@ -223,7 +223,7 @@ def test_what_cannot_be_left_on_a_full_disk_is_told_all_the_same(start, study, m
     finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS], folder=folder)
 
     def full(*given):
-        raise Refusal("cannot be written")
+        raise UserError("cannot be written")
 
     monkeypatch.setattr(sweep_state, "write_json", full)
     leave_fault(folder, 1, FAILED, [], open_data=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.ranking import auroc
 from patientdx.training.tabular import fit, log_mass, tabular_gbm, tabular_logistic
 
@@ -85,7 +85,7 @@ def test_units_do_not_matter(name):
 
 
 def test_a_fit_without_end_is_refused():
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         fit(tabular_logistic(max_iter=1), *rows(), name="tabular_logistic")
     assert str(refused.value) == (
         "tabular_logistic came to no end on 600 rows of 4 features. Set max_iter higher or C lower in "

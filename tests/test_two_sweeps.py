@@ -25,7 +25,7 @@ def ended(place, tiny_base, tiny_pivot) -> list[subprocess.CompletedProcess]:
         assert done.returncode == 0, done.stderr
     together = [[*arguments, words, "output=together"] for words in (ONE, OTHER, ONE)]
     note = {"kind": "note_scoring", "into": str(place / "scored")}
-    return forked(place, together, first=first, faults=[note] * 3, at_once=True, page=False)
+    return forked(place, together, first=first, errors=[note] * 3, at_once=True, page=False)
 
 
 def shown(done: subprocess.CompletedProcess) -> set[str]:

@@ -18,7 +18,7 @@ from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, main
 from patientdx.core.functions import Call
-from patientdx.evaluation.config.settings import Ingredients
+from patientdx.evaluation.config.settings import MergeSpec
 from patientdx.evaluation.merge_inputs import parents
 from patientdx.evaluation.merge_inputs import recipe as recipe_with
 from patientdx.merge.schedule import schedule
@@ -238,8 +238,8 @@ def test_an_ancestor_and_whole_model_trimming_are_derived_again(tiny_base, make_
 def test_a_common_vocabulary_is_made_again(tiny_base, make_tiny, tmp_path, capsys, tokenizer):
     other = make_tiny(seed=5, extra_tokens=("<extra>",), vocab_size=421)
     described = sources(instruct=tiny_base, numeric=other)
-    made_of = Ingredients(tuple(described), Call("patientdx.merge.linear.linear", "{}"), tokenizer=tokenizer)
-    recipe = recipe_with(made_of, 0.5, tmp_path / "cache")
+    merge_spec = MergeSpec(tuple(described), Call("patientdx.merge.linear.linear", "{}"), tokenizer=tokenizer)
+    recipe = recipe_with(merge_spec, 0.5, tmp_path / "cache")
     folder = save(recipe, tmp_path / "merged", cache=tmp_path / "cache", sources=described, tokenizer=tokenizer)
     assert said(capsys, folder)[0] == IDENTICAL
 

@@ -56,7 +56,7 @@ from experiments.benchmarks.merge_tasks import TASKS, Task, slerp
 from experiments.benchmarks.merge_watch import Watched, watch
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import REPOSITORY
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 SWEEP = [number / 10 for number in range(POINTS)]
 FURTHER = [0.15, 0.25, 0.35, 0.45, 0.55]
@@ -159,10 +159,10 @@ def _check_environment(python: Path) -> None:
     try:
         found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Refusal(f"{python} is no python with mergekit in it. Make one: {recipe}") from error
+        raise UserError(f"{python} is no python with mergekit in it. Make one: {recipe}") from error
     here = torch.__version__.split("+")[0]
     if found[0] != "0.1.5" or found[1].split("+")[0] != here:
-        raise Refusal(f"{python} has mergekit {found[0]} and torch {found[1]}; this compares with 0.1.5 on {here}.")
+        raise UserError(f"{python} has mergekit {found[0]} and torch {found[1]}; this compares with 0.1.5 on {here}.")
 
 
 def _runs(asked: argparse.Namespace) -> int:
@@ -267,5 +267,5 @@ def _write_csv(rows: list[dict[str, Any]], file: Path) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Refusal as refusal:
+    except UserError as refusal:
         raise SystemExit(str(refusal)) from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def misrounded(found: Tensor, exact: Exact) -> Count:
     what terms that cancel leave of them.
     """
     if found.shape != exact.value.shape:
-        raise Refusal(f"a merged tensor of shape {list(found.shape)} should have {list(exact.value.shape)}")
+        raise UserError(f"a merged tensor of shape {list(found.shape)} should have {list(exact.value.shape)}")
     rounded = exact.value.to(found.dtype)
     nearest = (rounded.double() - exact.value).abs()
     noise = 1e-14 * exact.value.abs().max() if found.numel() else 0.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 EVERY = 0.02  # seconds between two looks
 WRITES = 1 << 20  # bytes: more than a command writes before it writes weights
@@ -36,7 +36,7 @@ class Watched:
 
 
 def watch(command: Sequence[str | Path], inputs: Sequence[Path], cwd: Path, env: Mapping[str, str]) -> Watched:
-    """Run a command to its end; Refusal with its last words where it fails. Linux only (/proc)."""
+    """Run a command to its end; UserError with its last words where it fails. Linux only (/proc)."""
     seen: dict[str, float] = {"peak": 0}
     started = time.perf_counter()
     with subprocess.Popen(
@@ -61,7 +61,7 @@ def watch(command: Sequence[str | Path], inputs: Sequence[Path], cwd: Path, env:
             done.set()
             looking.join()
     if child.returncode != 0:
-        raise Refusal(f"{' '.join(map(str, command))}\nended with {child.returncode}:\n{output[-2000:]}")
+        raise UserError(f"{' '.join(map(str, command))}\nended with {child.returncode}:\n{output[-2000:]}")
     return Watched(
         wall, used.ru_utime + used.ru_stime, int(seen["peak"]), seen.get("opened"), seen.get("wrote"), output
     )

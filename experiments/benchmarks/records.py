@@ -38,7 +38,7 @@ import pyarrow.parquet
 from experiments.benchmarks.machine import machine
 from experiments.benchmarks.merge_watch import Watched, watch
 from patientdx.checkpoints.source import REPOSITORY
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 UNREAD = 44  # chart rows an hour that nothing reads: with them there are as many a stay as in MIMIC-IV
 ROWS_PER_STAY = 6_500  # or somewhat more: rows for each stay of 54 h or more, those of the shorter ones included
@@ -177,5 +177,5 @@ def growth(rows: list[dict[str, Any]]) -> list[str]:
 if __name__ == "__main__":
     try:
         main()
-    except Refusal as refusal:
+    except UserError as refusal:
         raise SystemExit(str(refusal)) from None

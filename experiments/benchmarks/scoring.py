@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.prompts import Prompts, tokenise
 from patientdx.tasks import mortality
@@ -91,10 +91,10 @@ def _check_environment(python: Path) -> None:
     try:
         found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Refusal(f"{python} is no python with lm-eval in it. Make one: {recipe}") from error
+        raise UserError(f"{python} is no python with lm-eval in it. Make one: {recipe}") from error
     here = [version("torch"), version("transformers")]
     if [name.split("+")[0] for name in found[:2]] != [name.split("+")[0] for name in here]:
-        raise Refusal(f"{python} has torch and transformers {found[:2]}, but this environment has {here}.")
+        raise UserError(f"{python} has torch and transformers {found[:2]}, but this environment has {here}.")
 
 
 def _prompt_sets(n: int, cache: Path) -> tuple[dict[str, Prompts], Path]:
@@ -107,7 +107,7 @@ def _prompt_sets(n: int, cache: Path) -> tuple[dict[str, Prompts], Path]:
     task = mortality.load(cache=cache)
     tests = [example for example in task.examples if example.split == "test"][:n]
     if len(tests) < n:
-        raise Refusal(f"--prompts {n}: the test split has {len(tests)} stays.")
+        raise UserError(f"--prompts {n}: the test split has {len(tests)} stays.")
     shown = next(example for example in task.examples if example.split == "train")
     sets = {
         "mortality": [(example.before, example.record, example.after) for example in tests],
@@ -222,5 +222,5 @@ def _show(report: dict[str, Any], asked: argparse.Namespace) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Refusal as refusal:
+    except UserError as refusal:
         raise SystemExit(str(refusal)) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from patientdx.core.atomic_io import sync, write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0) -> Path:
@@ -25,7 +25,7 @@ def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0
         need_bytes: free space asked for before ``build`` starts.
 
     Raises:
-        Refusal: the disk has less than ``need_bytes`` free or fills up while building; the cache cannot be
+        UserError: the disk has less than ``need_bytes`` free or fills up while building; the cache cannot be
             written.
     """
     if final.is_dir():
@@ -47,7 +47,7 @@ def _build_locked(final: Path, build: Callable[[Path], None], need_bytes: int) -
         shutil.rmtree(orphan, ignore_errors=True)
     free = shutil.disk_usage(final.parent).free
     if free < need_bytes:
-        raise Refusal(
+        raise UserError(
             f"{final.name} needs {_gb(need_bytes)} in the cache, but {final.parent} has {_gb(free)} free: "
             "free some space, or set PATIENTDX_CACHE to a folder on a larger disk."
         )
@@ -72,7 +72,7 @@ def write_json(path: Path, content: dict) -> None:
     """Write a small JSON file so that a reader sees the old content or the new one, never a part.
 
     Raises:
-        Refusal: the disk is full or the folder cannot be written.
+        UserError: the disk is full or the folder cannot be written.
     """
     try:
         write_whole(path, lambda aside: aside.write_text(json.dumps(content, indent=1)))
@@ -84,12 +84,12 @@ def write_json(path: Path, content: dict) -> None:
 def _refuse_unwritable(target: Path, error: OSError) -> None:
     """Turn what a user can mend into a refusal; the caller raises anything else as it came."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise Refusal(
+        raise UserError(
             f"The disk filled up while writing {target}; nothing half-written is left. "
             "Free some space, or set PATIENTDX_CACHE to a folder on a larger disk."
         ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        raise Refusal(
+        raise UserError(
             f"{target} cannot be written ({error.strerror}): set PATIENTDX_CACHE to a folder that you can write to."
         ) from error
 

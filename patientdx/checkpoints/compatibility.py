@@ -9,7 +9,7 @@ import torch
 
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.tokenizer_files import read_tokens, some
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 # Llama 3 and 3.1 name some of their never trained tokens differently; such rows mean nothing in either model.
 _PLACEHOLDER = re.compile(r"<\|reserved_special_token_\d+\|>|<?\[?unused\d+\]?>?")
@@ -31,23 +31,23 @@ def align(parents: Sequence[Checkpoint], names: Sequence[str]) -> tuple[str, ...
         names: what messages call them, one each.
 
     Raises:
-        Refusal: architecture, tensors, shapes or vocabularies differ; one message lists every kind of
+        UserError: architecture, tensors, shapes or vocabularies differ; one message lists every kind of
             difference.
     """
     tensors = [_merged_names(parent) for parent in parents]
-    faults = [fault for parent, name in zip(parents, names, strict=True) for fault in _head_faults(parent, name)]
+    errors = [fault for parent, name in zip(parents, names, strict=True) for fault in _head_faults(parent, name)]
     speech = len({parent.config.get("vocab_size") for parent in parents}) > 1
     for other in range(1, len(parents)):
         pair, called = (parents[0], parents[other]), (names[0], names[other])
-        faults += _config_faults(pair, called)
-        faults += _name_faults((tensors[0], tensors[other]), called)
-        faults += _shape_faults(pair, tensors[0], called)
+        errors += _config_faults(pair, called)
+        errors += _name_faults((tensors[0], tensors[other]), called)
+        errors += _shape_faults(pair, tensors[0], called)
         tokens = _token_faults(pair, called)
-        faults, speech = faults + tokens, speech or bool(tokens)
-    if faults:
-        raise Refusal(
+        errors, speech = errors + tokens, speech or bool(tokens)
+    if errors:
+        raise UserError(
             f"{' and '.join(names)} cannot be merged tensor by tensor:\n- "
-            + "\n- ".join(faults)
+            + "\n- ".join(errors)
             + "\nChoose parents of one family and size, with the same tokenizer and best a common ancestor."
             + (" Different vocabularies are brought to one by tokenizer=base, pivot or union." if speech else "")
         )
@@ -81,7 +81,7 @@ def _head_faults(parent: Checkpoint, name: str) -> list[str]:
 
 
 def _config_faults(pair: tuple[Checkpoint, Checkpoint], called: tuple[str, str]) -> list[str]:
-    faults = []
+    errors = []
     for key in (
         "model_type",
         "architectures",
@@ -93,20 +93,20 @@ def _config_faults(pair: tuple[Checkpoint, Checkpoint], called: tuple[str, str])
         first, second = (parent.config.get(key) for parent in pair)
         # Older configurations leave out what follows from the rest (head_dim); silence is no difference.
         if first is not None and second is not None and first != second:
-            faults.append(f"{key}: {_plain(first)} in {called[0]}, {_plain(second)} in {called[1]}")
+            errors.append(f"{key}: {_plain(first)} in {called[0]}, {_plain(second)} in {called[1]}")
     if pair[0].tied != pair[1].tied:
         tied, own = called if pair[0].tied else called[::-1]
-        faults.append(f"output head: {tied} shares its embedding, {own} has a head of its own")
-    return faults
+        errors.append(f"output head: {tied} shares its embedding, {own} has a head of its own")
+    return errors
 
 
 def _name_faults(tensors: tuple[dict[str, None], dict[str, None]], called: tuple[str, str]) -> list[str]:
-    faults = []
+    errors = []
     for mine, theirs, name in ((tensors[0], tensors[1], called[0]), (tensors[1], tensors[0], called[1])):
         alone = [tensor for tensor in mine if tensor not in theirs]
         if alone:
-            faults.append(f"{_count(len(alone), 'tensor')} only in {name}: {some(alone)}")
-    return faults
+            errors.append(f"{_count(len(alone), 'tensor')} only in {name}: {some(alone)}")
+    return errors
 
 
 def _shape_faults(pair: tuple[Checkpoint, Checkpoint], tensors: Iterable[str], called: tuple[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ from patientdx.checkpoints.layout import lay_out
 from patientdx.checkpoints.manifest import sources_of, summary
 from patientdx.checkpoints.save import check_space, merged, nearest
 from patientdx.checkpoints.staging import Partial
-from patientdx.checkpoints.write_plan import Outline
+from patientdx.checkpoints.write_plan import WritePlan
 from patientdx.checkpoints.writer import FORMAT, ShardFiles
 from patientdx.merge.curve import BLOCK
 
@@ -32,7 +32,7 @@ class Estimate:
     from what they follow, or why they do not. finished: the folder holds this very merge already.
     """
 
-    plan: Outline
+    plan: WritePlan
     parameters: int
     reads: int
     writes: int
@@ -63,10 +63,10 @@ class Estimate:
         return "\n".join(f"{name:<11}{text}" for name, text in rows.items())
 
 
-def estimate(plan: Outline) -> Estimate:
+def estimate(plan: WritePlan) -> Estimate:
     """What a merge takes that was laid out by `outline.outline`. Nothing stays written.
 
-    Raises Refusal for all that `save.save` would refuse before it begins.
+    Raises UserError for all that `save.save` would refuse before it begins.
     """
     recipe = plan.recipe
     finished = plan.is_finished()
@@ -86,7 +86,7 @@ def estimate(plan: Outline) -> Estimate:
     )
 
 
-def _foretold(plan: Outline) -> tuple[float | None, str]:
+def _foretold(plan: WritePlan) -> tuple[float | None, str]:
     """Seconds for all, from the time that one tensor for each thread takes, and how that was found."""
     recipe = plan.recipe
     method = recipe.method.__name__
@@ -103,14 +103,14 @@ def _foretold(plan: Outline) -> tuple[float | None, str]:
     return seconds, f"{_gb(nbytes)} took {took:.2f} s with {plan.threads} threads, checksums and disk included"
 
 
-def _some(plan: Outline) -> list[str]:
+def _some(plan: WritePlan) -> list[str]:
     """Names of the largest groups that are small enough to try, one for each thread."""
     sizes = {group: sum(plan.tensors[name].nbytes for name in group) for group in plan.recipe.groups}
     small = sorted((group for group in sizes if sizes[group] <= TRIED), key=lambda group: -sizes[group])
     return [name for group in small[: plan.threads] for name in group]
 
 
-def _try(plan: Outline, names: Sequence[str]) -> None:
+def _try(plan: WritePlan, names: Sequence[str]) -> None:
     """Merge the named tensors into a folder beside the target, as `save` would, and delete them."""
     tensors = {name: plan.tensors[name] for name in names}
     with tempfile.TemporaryDirectory(dir=nearest(plan.target)) as away:

@@ -4,7 +4,7 @@ import logging
 import struct
 from pathlib import Path
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 # What llama.cpp splits into single digits before the merges. transformers reads the merges and the added
 # tokens from the file but not this split, so runs of blanks before a number would come out as other tokens
@@ -25,7 +25,7 @@ def convert_gguf(file: Path, into: Path) -> None:
     stored a second time.
 
     Raises:
-        Refusal: the file is no GGUF file, its architecture cannot be read, or it is damaged.
+        UserError: the file is no GGUF file, its architecture cannot be read, or it is damaged.
     """
     _check_magic(file)
     log.info("converting %s to safetensors: once, some 20 seconds for 135 million parameters", file.name)
@@ -44,7 +44,7 @@ def convert_gguf(file: Path, into: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
     except (OSError, ValueError, RuntimeError, LookupError, struct.error) as error:
         reason = str(error).strip().split("\n")[0]
-        raise Refusal(f"{file} cannot be read as a GGUF model, is it whole? ({reason})") from error
+        raise UserError(f"{file} cannot be read as a GGUF model, is it whole? ({reason})") from error
     _restore_digit_split(file, tokenizer)
     model.save_pretrained(into)
     tokenizer.save_pretrained(into)
@@ -68,4 +68,4 @@ def _check_magic(file: Path) -> None:
     with file.open("rb") as handle:
         magic = handle.read(4)
     if magic != b"GGUF":
-        raise Refusal(f"{file} is not a GGUF file: it begins with {magic!r} instead of b'GGUF'.")
+        raise UserError(f"{file} is not a GGUF file: it begins with {magic!r} instead of b'GGUF'.")

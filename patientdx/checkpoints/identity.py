@@ -39,13 +39,13 @@ def weights_hash(checkpoint: Checkpoint, cache: Path, known: Mapping[str, str] |
     embedding in another order) has the hash of the folder that it stands for.
     known: `tensor_hash` of tensors that were read anyway; the others are read now, unless the result is remembered.
     """
-    rule, files = made_of(checkpoint)
+    rule, files = merge_spec(checkpoint)
     return _remembered(rule, files, cache, lambda: _weights_digest(checkpoint, known or {}))
 
 
 def is_remembered(checkpoint: Checkpoint, cache: Path) -> bool:
     """Whether `weights_hash` would read no weights."""
-    rule, files = made_of(checkpoint)
+    rule, files = merge_spec(checkpoint)
     return _recalled(*_memory(rule, files, cache)) is not None
 
 
@@ -54,14 +54,14 @@ def tensor_hash(checkpoint: Checkpoint, name: str) -> str:
     return hashlib.sha256(memoryview(checkpoint.read_bytes(name).numpy())).hexdigest()
 
 
-def made_of(checkpoint: Checkpoint) -> tuple[str, tuple[Path, ...]]:
+def merge_spec(checkpoint: Checkpoint) -> tuple[str, tuple[Path, ...]]:
     """How the weights come about, and every file that they depend on: by these a hash is remembered.
 
     A view of other checkpoints says so itself: its tensors are worked out, and the files of its headers are not all.
     """
     if isinstance(checkpoint, Checkpoint):
         return "weights", tuple(sorted({header.file for header in checkpoint.tensors.values()}))
-    return checkpoint.made_of
+    return checkpoint.merge_spec
 
 
 def content_hash(checkpoint: Checkpoint, cache: Path, known: Mapping[str, str] | None = None) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patientdx.checkpoints.identity import BEHAVIOUR_FILES, made_of
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, merge_spec
 from patientdx.checkpoints.patient_mark import mark, marked
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader, read_header
 from patientdx.checkpoints.writer import write_safetensors
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _PREFIX = "base_model.model."
@@ -58,19 +58,19 @@ def read_adapter(folder: Path, tensors: dict[str, TensorHeader]) -> Adapter:
     """Open a peft folder for the model whose tensors are given.
 
     Raises:
-        Refusal: files are absent or damaged, the adapter is of a kind other than plain LoRA, or it does not
+        UserError: files are absent or damaged, the adapter is of a kind other than plain LoRA, or it does not
             fit the model's names and shapes.
     """
     config = _adapter_config(folder)
     headers = {header.name: header for header in read_header(folder / ADAPTER_FILES[1])}
     pairs, others = _pair_up(headers)
     if others:
-        raise Refusal(f"The adapter {folder} holds more than lora_A and lora_B pairs: {_some(others)}.")
+        raise UserError(f"The adapter {folder} holds more than lora_A and lora_B pairs: {_some(others)}.")
     if not pairs:
-        raise Refusal(f"The adapter {folder} holds no lora_A and lora_B pairs.")
+        raise UserError(f"The adapter {folder} holds no lora_A and lora_B pairs.")
     unknown = [name for name in pairs if name not in tensors]
     if unknown:
-        raise Refusal(
+        raise UserError(
             f"The adapter {folder} changes {len(unknown)} tensors that the model does not have: "
             f"{_some(unknown)}. "
             f"It was trained on {config.get('base_model_name_or_path')}: set source to that model."
@@ -83,7 +83,7 @@ def read_adapter(folder: Path, tensors: dict[str, TensorHeader]) -> Adapter:
         if len(wanted) != 2 or down.shape != (rank, wanted[1]) or up.shape != (wanted[0], rank):
             misfits.append(f"{name} {list(wanted)} against B {list(up.shape)} A {list(down.shape)}, rank {rank}")
     if misfits:
-        raise Refusal(f"The adapter {folder} of rank {config['r']} does not fit the model: {_some(misfits)}.")
+        raise UserError(f"The adapter {folder} of rank {config['r']} does not fit the model: {_some(misfits)}.")
     stored = _load(folder / ADAPTER_FILES[1])
     factors = {}
     for name, (down, up) in pairs.items():
@@ -98,7 +98,7 @@ def _per_module(folder: Path, config: dict, pattern: str, default: str, names: I
     found = {name: own.get(name.removesuffix(".weight"), config[default]) for name in names}
     strange = sorted(set(own) - {name.removesuffix(".weight") for name in found})
     if strange:
-        raise Refusal(
+        raise UserError(
             f"The adapter {folder} has a {pattern} for {_some(strange)}, which is not the full name of a module it "
             "changes. Merge it with peft's merge_and_unload and give the merged folder as source."
         )
@@ -114,7 +114,7 @@ class AdaptedCheckpoint:
     header says where the base's bytes are.
 
     Raises:
-        Refusal: see `read_adapter`; or the base has tied embeddings and the adapter changes one end of the
+        UserError: see `read_adapter`; or the base has tied embeddings and the adapter changes one end of the
             tie.
     """
 
@@ -122,7 +122,7 @@ class AdaptedCheckpoint:
         self._base, self._adapter = base, read_adapter(folder, base.tensors)
         embedding = [name for name in self._adapter.factors if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
         if base.tied and embedding:
-            raise Refusal(
+            raise UserError(
                 f"The adapter {folder} changes {embedding[0]}, but the model ties its embedding and its output "
                 "head: one tensor cannot hold both."
             )
@@ -141,9 +141,9 @@ class AdaptedCheckpoint:
         return self.read(name).reshape(-1).view(torch.uint8)
 
     @property
-    def made_of(self) -> tuple[str, tuple[Path, ...]]:
+    def merge_spec(self) -> tuple[str, tuple[Path, ...]]:
         """See `hashes.made_of`."""
-        rule, files = made_of(self._base)
+        rule, files = merge_spec(self._base)
         return f"{rule} with adapter", (*files, *(self._adapter.folder / name for name in ADAPTER_FILES))
 
 
@@ -152,7 +152,7 @@ def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
     base. For a merge alone an `AdaptedCheckpoint` will do, which costs no disk.
 
     Raises:
-        Refusal: see `AdaptedCheckpoint`.
+        UserError: see `AdaptedCheckpoint`.
     """
     adapted = AdaptedCheckpoint(base, folder)
     shards: dict[Path, list[TensorHeader]] = {}
@@ -170,19 +170,21 @@ def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
 def _adapter_config(folder: Path) -> dict:
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
-            raise Refusal(f"The adapter folder {folder} has no {name}: give a folder that peft's save_pretrained made.")
+            raise UserError(
+                f"The adapter folder {folder} has no {name}: give a folder that peft's save_pretrained made."
+            )
     try:
         config = json.loads((folder / ADAPTER_FILES[0]).read_text())
         kind, rank, alpha = config["peft_type"], config["r"], config["lora_alpha"]
     except (ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{folder / ADAPTER_FILES[0]} is not a LoRA configuration ({error!r}).") from error
+        raise UserError(f"{folder / ADAPTER_FILES[0]} is not a LoRA configuration ({error!r}).") from error
     if kind != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise Refusal(f"The adapter {folder} is {kind} with r={rank}, lora_alpha={alpha}; only LoRA can be applied.")
+        raise UserError(f"The adapter {folder} is {kind} with r={rank}, lora_alpha={alpha}; only LoRA can be applied.")
     found = [what for key, what in _UNSUPPORTED.items() if what and config.get(key)]
     if config.get("bias", "none") != "none":
         found.append(f"bias={config['bias']}")
     if found:
-        raise Refusal(
+        raise UserError(
             f"The adapter {folder} uses {', '.join(found)}; only plain LoRA can be applied. "
             "Merge it with peft's merge_and_unload and give the merged folder as source."
         )

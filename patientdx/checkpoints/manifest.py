@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 import patientdx
-from patientdx.checkpoints.identity import BEHAVIOUR_FILES, made_of
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, merge_spec
 from patientdx.checkpoints.layout import Shard
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.source import ModelSource
 from patientdx.checkpoints.writer import FORMAT
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.schedule import Schedule, label, schedule
 
 FILE = "provenance.json"
@@ -89,7 +89,7 @@ def key(stated: Mapping[str, Any], recipe: Recipe, shards: Sequence[Shard]) -> s
     """
     files = []
     for checkpoint in sources_of(recipe):
-        rule, found = made_of(checkpoint)
+        rule, found = merge_spec(checkpoint)
         stats = [file.stat() for file in found]
         files.append([rule, [[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]])
         files.append([[t.name, list(t.shape), str(t.dtype), t.start] for t in checkpoint.tensors.values()])
@@ -134,17 +134,17 @@ def record(
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """provenance.json of a merged folder. Raises Refusal where there is none, or it is of another kind."""
+    """provenance.json of a merged folder. Raises UserError where there is none, or it is of another kind."""
     file = folder / FILE
     if not file.is_file():
-        raise Refusal(f"{folder} has no {FILE}: it was not written by `save=`, so there is no record to go by.")
+        raise UserError(f"{folder} has no {FILE}: it was not written by `save=`, so there is no record to go by.")
     try:
         found = json.loads(file.read_text())
         complete = found["format"] == _FORMAT and all(key in found for key in ("method", "models", "tensors", "shards"))
     except (ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{file} is not the record of a merge ({error!r}).") from error
+        raise UserError(f"{file} is not the record of a merge ({error!r}).") from error
     if not complete:
-        raise Refusal(f"{file} is of another format than this version of patientdx reads.")
+        raise UserError(f"{file} is of another format than this version of patientdx reads.")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
 from patientdx.merge.curve import Curve
 from patientdx.merge.schedule import Schedule, depth, layer_of, weight_at
@@ -41,7 +41,7 @@ class Recipe:
         asked = inspect.signature(self.method).parameters.get("ancestor")
         if asked is not None and asked.default is inspect.Parameter.empty and self.ancestor is None:
             called = self.method.__name__
-            raise Refusal(
+            raise UserError(
                 f"merge={called} works on differences from the parents' common ancestor, and none is given: set "
                 "base_model@ancestor=<its yaml>, or use a method without one (merge=slerp, linear)."
             )
@@ -62,7 +62,7 @@ class Recipe:
         return tuple(tuple(group) for group in layers.values())
 
     def curves(self, group: tuple[str, ...]) -> dict[str, Curve]:
-        """The curve of each tensor of one group; Refusal where the method cannot join them."""
+        """The curve of each tensor of one group; UserError where the method cannot join them."""
         together = getattr(sys.modules[self.method.__module__], "SCOPE", "tensor") != "tensor"
         given: dict[str, Any] = {"seed": self.seed, "config": self.parents[0].config, "name": group[0]}
         read = _several if together else _one
@@ -74,7 +74,7 @@ class Recipe:
         try:
             found = self.method([read(parent, group) for parent in self.parents], **self.arguments, **given)
         except ValueError as error:
-            raise error if isinstance(error, Refusal) else Refusal(str(error)) from error
+            raise error if isinstance(error, UserError) else UserError(str(error)) from error
         return found if together else {group[0]: found}
 
     def prepare(self) -> None:
@@ -85,8 +85,8 @@ class Recipe:
     @cached_property
     def _cutoffs(self) -> Any:
         """What a method finds out about whole models before it joins a single tensor (global trimming), or None."""
-        survey = getattr(sys.modules[self.method.__module__], "survey", None)
-        if survey is None:
+        fit_global_thresholds = getattr(sys.modules[self.method.__module__], "survey", None)
+        if fit_global_thresholds is None:
             return None
 
         def tensors():
@@ -94,7 +94,7 @@ class Recipe:
                 yield name, [parent.read(name) for parent in self.parents], self.ancestor.read(name)
 
         with workers() as at_once:
-            return survey(tensors, each=at_once, **self.arguments)
+            return fit_global_thresholds(tensors, each=at_once, **self.arguments)
 
     @cached_property
     def layers(self) -> int:
@@ -108,7 +108,7 @@ class Recipe:
         try:
             return weight_at(self.weight, name, self.layers)
         except ValueError as error:
-            raise Refusal(str(error)) from error
+            raise UserError(str(error)) from error
 
 
 def _one(checkpoint: Checkpoint, group: tuple[str, ...]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 DTYPES = {
     "F64": torch.float64,
@@ -47,14 +47,14 @@ class Checkpoint:
     the order of the files.
 
     Raises:
-        Refusal: no such folder or no configuration in it; no safetensors; a header or a shard that is
+        UserError: no such folder or no configuration in it; no safetensors; a header or a shard that is
             damaged, truncated or absent.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise Refusal(f"There is no checkpoint folder {self.folder}: give the folder that holds config.json.")
+            raise UserError(f"There is no checkpoint folder {self.folder}: give the folder that holds config.json.")
         self.config: dict = _config_of(self.folder)
         self.tensors: dict[str, TensorHeader] = {}
         listed = _listed_shards(self.folder)
@@ -64,7 +64,7 @@ class Checkpoint:
                     self.tensors[header.name] = header
         absent = [name for name in listed if name not in self.tensors]
         if absent:
-            raise Refusal(
+            raise UserError(
                 f"The index of {self.folder} names {len(absent)} tensors that its shards do not hold "
                 f"({', '.join(absent[:3])}): download the folder again."
             )
@@ -105,10 +105,10 @@ def read_header(file: Path) -> list[TensorHeader]:
     """The headers of one safetensors file, in the order of their bytes.
 
     Raises:
-        Refusal: the file is absent, truncated or damaged; the message names the bytes expected and found.
+        UserError: the file is absent, truncated or damaged; the message names the bytes expected and found.
     """
     if not file.is_file():
-        raise Refusal(f"{file} is absent, though the checkpoint needs it: download the folder again.")
+        raise UserError(f"{file} is absent, though the checkpoint needs it: download the folder again.")
     size = file.stat().st_size
     with file.open("rb") as handle:
         prefix = handle.read(8)
@@ -123,7 +123,7 @@ def read_header(file: Path) -> list[TensorHeader]:
         entries.pop("__metadata__", None)
         headers = [_header_of(file, name, entry, 8 + length) for name, entry in entries.items()]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, Refusal):
+        if isinstance(error, UserError):
             raise
         raise _damaged(file, f"its header of {length} bytes is not the JSON of a safetensors file") from error
     headers.sort(key=lambda header: header.start)
@@ -135,7 +135,7 @@ def read_header(file: Path) -> list[TensorHeader]:
 
 def _header_of(file: Path, name: str, entry: dict, data_start: int) -> TensorHeader:
     if entry["dtype"] not in DTYPES:
-        raise Refusal(f"{file} stores {name} as {entry['dtype']}; readable are {', '.join(DTYPES)}.")
+        raise UserError(f"{file} stores {name} as {entry['dtype']}; readable are {', '.join(DTYPES)}.")
     dtype = DTYPES[entry["dtype"]]
     shape = tuple(int(length) for length in entry["shape"])
     first, last = entry["data_offsets"]
@@ -152,17 +152,17 @@ def _config_of(folder: Path) -> dict:
     file = folder / "config.json"
     if not file.is_file():
         if (folder / "adapter_config.json").is_file():
-            raise Refusal(
+            raise UserError(
                 f"{folder} is a LoRA adapter, not a model: set source to the model it was trained on "
                 f"and adapter={folder}."
             )
-        raise Refusal(f"{folder} has no config.json: give a Hugging Face model folder.")
+        raise UserError(f"{folder} has no config.json: give a Hugging Face model folder.")
     try:
         config = json.loads(file.read_text())
     except ValueError as error:
-        raise Refusal(f"{file} is not valid JSON ({error}): download the folder again.") from error
+        raise UserError(f"{file} is not valid JSON ({error}): download the folder again.") from error
     if not isinstance(config, dict):
-        raise Refusal(f"{file} holds no JSON object: download the folder again.")
+        raise UserError(f"{file} holds no JSON object: download the folder again.")
     return config
 
 
@@ -175,10 +175,10 @@ def _listed_shards(folder: Path) -> dict[str, Path]:
         weight_map = json.loads(index.read_text())["weight_map"]
         shards = {str(name): folder / file for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refusal(f"{index} is not a safetensors index: download the folder again.") from error
+        raise UserError(f"{index} is not a safetensors index: download the folder again.") from error
     absent = sorted({file.name for file in shards.values() if not file.is_file()})
     if absent:
-        raise Refusal(
+        raise UserError(
             f"{index} names {len(absent)} of {len(set(shards.values()))} shards that are not there "
             f"({', '.join(absent[:3])}): download the folder again."
         )
@@ -193,7 +193,7 @@ def _unlisted_files(folder: Path) -> list[Path]:
         whole = folder / "model.safetensors"
         if whole in files:
             return [whole]
-        raise Refusal(
+        raise UserError(
             f"{folder} has {len(files)} safetensors files and no model.safetensors.index.json to say which "
             f"tensor "
             "is in which: download the folder again."
@@ -205,15 +205,15 @@ def _unlisted_files(folder: Path) -> list[Path]:
         "[K.from_pretrained('{}').save_pretrained('NEW') for K in (M, T)]\""
     )
     if pickles:
-        raise Refusal(
+        raise UserError(
             f"{folder} has its weights as pickle ({pickles[0]}), which can run code when it is opened, so it "
             f"is not read. If you trust it, {convert.format(folder)}"
         )
-    raise Refusal(
+    raise UserError(
         f"{folder} has no *.safetensors file. If the model is published as pickle (*.bin) only and you trust "
         f"it, {convert.format('ITS FOLDER OR HUB ID')}"
     )
 
 
-def _damaged(file: Path, fault: str) -> Refusal:
-    return Refusal(f"{file} is truncated or damaged: {fault}. Download or write it again.")
+def _damaged(file: Path, fault: str) -> UserError:
+    return UserError(f"{file} is truncated or damaged: {fault}. Download or write it again.")

@@ -25,10 +25,10 @@ from patientdx.checkpoints.sidecar_files import CARD, model_card
 from patientdx.checkpoints.source import ModelSource
 from patientdx.checkpoints.staging import Partial
 from patientdx.checkpoints.stream import Merged, stream
-from patientdx.checkpoints.write_plan import SHARD_BYTES, Outline, outline
+from patientdx.checkpoints.write_plan import SHARD_BYTES, WritePlan, outline
 from patientdx.checkpoints.writer import ShardFiles
 from patientdx.core.atomic_io import sync
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 log = logging.getLogger(__name__)
 _ELSEWHERE = "choose a folder that you can write to."
@@ -68,7 +68,7 @@ def save(
         remote_code: whether Python files of the base, and references to them, come along.
 
     Raises:
-        Refusal: the request cannot be met (see `outline`); the folder holds something else, or another process is
+        UserError: the request cannot be met (see `outline`); the folder holds something else, or another process is
             writing it; a parent changed meanwhile; the disk is too small, or fills up: what is done by then is kept.
     """
     plan = outline(
@@ -87,7 +87,7 @@ def save(
     return _save(plan, process)
 
 
-def _save(plan: Outline, process: tuple[int, int]) -> Path | None:
+def _save(plan: WritePlan, process: tuple[int, int]) -> Path | None:
     partial = Partial(plan.target, plan.key)
     if plan.is_finished():
         partial.sweep()
@@ -107,16 +107,16 @@ def _save(plan: Outline, process: tuple[int, int]) -> Path | None:
         raise _unwritable(plan, partial, error) from error
 
 
-def check_space(plan: Outline, partial: Partial) -> int:
-    """Bytes free on the target's disk; Refusal where that has no room for what is still to be written."""
+def check_space(plan: WritePlan, partial: Partial) -> int:
+    """Bytes free on the target's disk; UserError where that has no room for what is still to be written."""
     there = sum(file.stat().st_blocks * 512 for file in partial.path.rglob("*") if file.is_file())
     place = nearest(plan.target)
     if not os.access(place, os.W_OK):
-        raise Refusal(f"{plan.target} cannot be written ({os.strerror(errno.EACCES)}): {_ELSEWHERE}")
+        raise UserError(f"{plan.target} cannot be written ({os.strerror(errno.EACCES)}): {_ELSEWHERE}")
     free = shutil.disk_usage(place).free
     need = plan.nbytes - there
     if need > free:
-        raise Refusal(
+        raise UserError(
             f"{plan.target} needs {need / 1e9:.2f} GB more, but its disk has {free / 1e9:.2f} GB free: free some "
             "space, or choose a folder on a larger disk."
         )
@@ -128,7 +128,7 @@ def nearest(target: Path) -> Path:
     return next(folder for folder in target.parents if folder.exists())
 
 
-def _write_share(plan: Outline, partial: Partial, process: tuple[int, int]) -> None:
+def _write_share(plan: WritePlan, partial: Partial, process: tuple[int, int]) -> None:
     """This process's shards, but for their headers; every tensor of them is in the journal in the end."""
     rank, processes = process
     with closing(ShardFiles(partial.model, share_out(plan.shards, processes)[rank])) as files:
@@ -151,7 +151,7 @@ def _write_share(plan: Outline, partial: Partial, process: tuple[int, int]) -> N
             journal.close()
 
 
-def merged(plan: Outline, tensors: Mapping[str, TensorHeader], files: ShardFiles) -> Iterator[Merged]:
+def merged(plan: WritePlan, tensors: Mapping[str, TensorHeader], files: ShardFiles) -> Iterator[Merged]:
     """The named tensors of an outline, each once it is worked out and written to its place in `files`."""
     return stream(
         plan.recipe,
@@ -164,7 +164,7 @@ def merged(plan: Outline, tensors: Mapping[str, TensorHeader], files: ShardFiles
     )
 
 
-def _on_disk(plan: Outline, partial: Partial, files: ShardFiles) -> list[str]:
+def _on_disk(plan: WritePlan, partial: Partial, files: ShardFiles) -> list[str]:
     """Tensors of these files that an earlier start wrote: those in a journal whose bytes have the hash noted there."""
     noted = entries(partial.path)
     names = [name for name in files.tensors if name in noted]
@@ -176,7 +176,7 @@ def _on_disk(plan: Outline, partial: Partial, files: ShardFiles) -> list[str]:
     return found
 
 
-def _finish(plan: Outline, partial: Partial) -> None:
+def _finish(plan: WritePlan, partial: Partial) -> None:
     """Headers, the files beside the weights, the record; then the folder gets its name."""
     noted = entries(partial.path)
     hashes = []
@@ -184,9 +184,9 @@ def _finish(plan: Outline, partial: Partial) -> None:
         known = {name: entry["sources"].get(str(number)) for name, entry in noted.items()}
         hashes.append(content_hash(source, plan.cache, known))
     if key(plan.stated, plan.recipe, plan.shards) != plan.key:
-        raise Refusal(f"A parent's files were changed while {plan.target} was written: start the merge again.")
+        raise UserError(f"A parent's files were changed while {plan.target} was written: start the merge again.")
     stated = with_hashes(plan.stated, hashes)
-    beside = dict(plan.companions)
+    beside = dict(plan.sidecar_files)
     listed = index(plan.shards)
     if listed is not None:
         beside["model.safetensors.index.json"] = listed.encode()
@@ -210,14 +210,14 @@ def _finish(plan: Outline, partial: Partial) -> None:
     weights_hash(Checkpoint(plan.target), plan.cache, {name: entry["sha256"] for name, entry in noted.items()})
 
 
-def _unwritable(plan: Outline, partial: Partial, error: OSError) -> Exception:
+def _unwritable(plan: WritePlan, partial: Partial, error: OSError) -> Exception:
     """What a user can mend as a refusal; anything else as it came."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         kept = len(entries(partial.path))
-        return Refusal(
+        return UserError(
             f"{plan.target} could not be written further ({error.strerror}). {kept} of {len(plan.tensors)} tensors are "
             "on disk and kept: make room and start the same command again, it goes on from there."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        return Refusal(f"{plan.target} cannot be written ({error.strerror}): {_ELSEWHERE}")
+        return UserError(f"{plan.target} cannot be written ({error.strerror}): {_ELSEWHERE}")
     return error

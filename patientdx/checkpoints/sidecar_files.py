@@ -15,7 +15,7 @@ _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "US
 CARD = "README.md"
 
 
-def companions(base: Any, dtype: str | None, *, remote_code: bool = False) -> dict[str, bytes]:
+def sidecar_files(base: Any, dtype: str | None, *, remote_code: bool = False) -> dict[str, bytes]:
     """The files of a merged folder that come from the base, a checkpoint or a view of one; name to content.
 
     The configuration says the `dtype` of the weights if one was asked for. Python files stay behind, and with them the

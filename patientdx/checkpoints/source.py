@@ -13,7 +13,7 @@ from patientdx.checkpoints.identity import content_hash, file_hash, folder_hash
 from patientdx.checkpoints.lora import ADAPTER_FILES, AdaptedCheckpoint, apply_adapter
 from patientdx.checkpoints.patient_mark import marked
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 REPOSITORY = Path(patientdx.__file__).resolve().parent.parent
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -60,13 +60,13 @@ def locate(model: ModelSource, cache: Path) -> Path:
     is used in place.
 
     Raises:
-        Refusal: the source is not there and cannot be fetched, is not a model, or does not fit its adapter;
+        UserError: the source is not there and cannot be fetched, is not a model, or does not fit its adapter;
             the cache cannot take the result.
     """
     if model.adapter is not None:
         return _with_adapter(model, cache)
     if model.source is None:
-        raise Refusal(
+        raise UserError(
             f"{model.name} has no public weights: set base_model.source=<folder> "
             "(or pivot_model.source=<folder>) to your copy."
         )
@@ -74,7 +74,7 @@ def locate(model: ModelSource, cache: Path) -> Path:
     if place.is_dir() and model.gguf is not None:
         place = place / model.gguf
         if not place.is_file():
-            raise Refusal(f"{model.name}: there is no file {model.gguf} in {place.parent}.")
+            raise UserError(f"{model.name}: there is no file {model.gguf} in {place.parent}.")
     if place.suffix != ".gguf":
         return Checkpoint(place).folder
     final = cache / "models" / f"{model.name}-{_short(f'gguf {CONVERSION} {file_hash(place, cache)}')}"
@@ -93,7 +93,7 @@ def holds_patients(model: ModelSource) -> bool:
 def adapted(model: ModelSource, cache: Path) -> Checkpoint | AdaptedCheckpoint:
     """The checkpoint of ``model``, opened; a LoRA adapter is applied as tensors are read, and nothing is written.
 
-    Its content hash is that of the folder that ``locate`` would make. Raises Refusal as ``locate`` does.
+    Its content hash is that of the folder that ``locate`` would make. Raises UserError as ``locate`` does.
     """
     if model.adapter is None:
         return Checkpoint(locate(model, cache))
@@ -116,7 +116,7 @@ def _parts(model: ModelSource, cache: Path) -> tuple[Checkpoint, Path]:
     if absent and model.made_by is not None:
         raise _not_made(model, str(adapter))
     if absent:
-        raise Refusal(f"{model.name}: the adapter folder {adapter} has no {' and no '.join(absent)}.")
+        raise UserError(f"{model.name}: the adapter folder {adapter} has no {' and no '.join(absent)}.")
     # Without the adapter this is the ancestor's own folder, so it goes by the ancestor's name in the cache.
     return Checkpoint(locate(replace(model, name=model.ancestor or model.name, adapter=None), cache)), adapter
 
@@ -137,14 +137,14 @@ def _place_of(model: ModelSource) -> Path:
         raise _not_made(model, source)
     if _HUB_ID.fullmatch(source):
         return _hub_snapshot(model)
-    raise Refusal(
+    raise UserError(
         f"{model.name}: there is nothing at {source}. A source is a folder, a .gguf file, "
         "a hub id (org/name), or wheel:<distribution>/<file inside>."
     )
 
 
-def _not_made(model: ModelSource, place: str) -> Refusal:
-    return Refusal(f"{model.name} is made on your machine, and is not at {place} yet. First: {model.made_by}")
+def _not_made(model: ModelSource, place: str) -> UserError:
+    return UserError(f"{model.name} is made on your machine, and is not at {place} yet. First: {model.made_by}")
 
 
 def _file_in_wheel(model: ModelSource, place: str) -> Path:
@@ -154,13 +154,13 @@ def _file_in_wheel(model: ModelSource, place: str) -> Path:
     try:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:
-        raise Refusal(f"{model.name} comes in the wheel {name}, which is not installed: {hint}") from error
+        raise UserError(f"{model.name} comes in the wheel {name}, which is not installed: {hint}") from error
     for entry in distribution.files or ():
         if entry.as_posix() == inside:
             file = Path(distribution.locate_file(entry))
             if file.is_file():
                 return file
-    raise Refusal(f"{model.name}: the installed wheel {name} {distribution.version} has no file {inside}: {hint}")
+    raise UserError(f"{model.name}: the installed wheel {name} {distribution.version} has no file {inside}: {hint}")
 
 
 def _hub_snapshot(model: ModelSource) -> Path:
@@ -180,13 +180,13 @@ def _hub_snapshot(model: ModelSource) -> Path:
         )
         return Path(folder)
     except GatedRepoError as error:
-        raise Refusal(
+        raise UserError(
             f"{model.name}: {model.source} asks for consent to its licence ({model.licence}): "
             "accept it on the model's page, log in with `hf auth login`, and run again."
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         revision = f" --revision {model.revision}" if model.revision else ""
-        raise Refusal(
+        raise UserError(
             f"{model.name}: {model.source} is not in the hub cache of this machine and cannot be fetched "
             f"({error.strerror or type(error).__name__}). "
             f"With a connection run `hf download {model.source}{revision}`, or set its source to a folder "

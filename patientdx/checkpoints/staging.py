@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from patientdx.core.atomic_io import sync
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Partial:
         """Make the folder, or take up what is there, and keep every other merge from the target for as long.
 
         The processes of one merge claim it together. Where a merge of another kind was broken off, its remains are
-        deleted; so is this one's folder in the end if nothing in it can be gone on with. Raises Refusal where another
+        deleted; so is this one's folder in the end if nothing in it can be gone on with. Raises UserError where another
         process is writing a merge to the target at this moment.
         """
         rank, processes = process
@@ -105,8 +105,8 @@ class Partial:
             finally:
                 os.close(handle)
 
-    def _taken(self) -> Refusal:
-        return Refusal(
+    def _taken(self) -> UserError:
+        return UserError(
             f"Another process is writing a merge to {self.target} at this moment: wait for its end, or choose another "
             "folder."
         )

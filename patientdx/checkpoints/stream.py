@@ -24,7 +24,7 @@ from patientdx.checkpoints.manifest import sources_of
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.writer import raw
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.curve import BLOCK, Curve, evaluate
 
 Put = Callable[[str, int, memoryview], None]
@@ -62,7 +62,7 @@ def stream(
     of one tensor too. after: called once all bytes of a tensor were taken. hashed: numbers of the sources (see
     `sources_of`) whose tensors are hashed on the way, while they are in memory.
     The bytes do not depend on `threads`, on the order, or on what else is worked out. Arithmetic runs on `device`.
-    Raises Refusal where the method cannot join the tensors, or a result does not fit float16.
+    Raises UserError where the method cannot join the tensors, or a result does not fit float16.
     """
     recipe.prepare()
     work = _Pass(recipe, tensors, put, after, threads, torch.device(device), hashed)
@@ -182,7 +182,7 @@ class _Pass:
             stop = min(start + step, span[1])
             out = evaluate(curve, weight, there[: stop - start], span=(start, stop))
             if header.dtype == torch.float16 and not torch.isfinite(out).all():
-                raise Refusal(
+                raise UserError(
                     f"{header.name} has values beyond float16's largest, 65504, or parents that are not numbers: "
                     "choose dtype=bfloat16 or dtype=float32."
                 )

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 # How text is cut, written and put together again: all of it must agree before two vocabularies can share one file.
 _RULES = ("normalizer", "pre_tokenizer", "decoder")
@@ -38,13 +38,13 @@ class Tokens:
 
 
 def read_tokens(folder: Path) -> Tokens:
-    """The tokens of the tokenizer in a folder; Refusal where its tokenizer.json is damaged."""
+    """The tokens of the tokenizer in a folder; UserError where its tokenizer.json is damaged."""
     file = folder / "tokenizer.json"
     if file.is_file():
         try:
             return _tokens(folder, json.loads(file.read_text()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Refusal(f"{file} is not a tokenizer of the tokenizers library: download it again.") from error
+            raise UserError(f"{file} is not a tokenizer of the tokenizers library: download it again.") from error
     if (folder / "tokenizer.model").is_file():
         from transformers import AutoTokenizer
 
@@ -73,23 +73,23 @@ def union(parents: Sequence[Tokens], names: Sequence[str]) -> Tokens:
     tokens) is the first parent's.
 
     Raises:
-        Refusal: a parent has no tokenizer.json; they cut text by different rules; or their vocabularies differ and
+        UserError: a parent has no tokenizer.json; they cut text by different rules; or their vocabularies differ and
             are not both byte-pair ones: scores of unigram pieces say nothing beside another model's.
     """
     for name, tokens in zip(names, parents, strict=True):
         if tokens.content is None:
-            raise Refusal(
+            raise UserError(
                 f"tokenizer=union writes one tokenizer.json, and {name} has none: write it with "
                 "AutoTokenizer.from_pretrained(...).save_pretrained(...), or set tokenizer=base or tokenizer=pivot."
             )
     first, alike = parents[0].content, True
     for name, tokens in zip(names[1:], parents[1:], strict=True):
         same = _model(tokens.content) == _model(first)
-        faults = list(_obstacles(first, tokens.content, same))
-        if faults:
-            raise Refusal(
+        errors = list(_obstacles(first, tokens.content, same))
+        if errors:
+            raise UserError(
                 f"tokenizer=union cannot put the tokens of {names[0]} and {name} into one tokenizer: "
-                f"{'; '.join(faults)}. Set tokenizer=base or tokenizer=pivot."
+                f"{'; '.join(errors)}. Set tokenizer=base or tokenizer=pivot."
             )
         alike &= same
     return _tokens(parents[0].folder, _joined(parents, alike))
@@ -165,7 +165,7 @@ def _check_ids(content: dict, ids: dict[str, int]) -> None:
         f"{token!r} from {index} to {found.get(token)}" for token, index in ids.items() if found.get(token) != index
     ]
     if moved:
-        raise Refusal(
+        raise UserError(
             f"tokenizer=union cannot keep the ids of this kind of tokenizer: {some(moved)}. "
             "Set tokenizer=base or tokenizer=pivot."
         )

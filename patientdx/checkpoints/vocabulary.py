@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from patientdx.checkpoints.cache import build_folder
-from patientdx.checkpoints.identity import BEHAVIOUR_FILES, made_of
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, merge_spec
 from patientdx.checkpoints.lora import AdaptedCheckpoint
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.tokenizer_files import Tokens, read_tokens, union
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 ORDERS = ("base", "pivot", "union")
 # Tensors with one row for each token: embedding, output head and its bias, in the names of the common architectures.
@@ -57,7 +57,7 @@ class Vocabulary:
     def view(self, checkpoint: Source, name: str) -> VocabularyView:
         """`checkpoint`, one of the parents or their ancestor, with its rows in this vocabulary.
 
-        name: what messages call it. Raises Refusal where it has no tokenizer and as many rows as no parent, or no
+        name: what messages call it. Raises UserError where it has no tokenizer and as many rows as no parent, or no
         embedding of a known name.
         """
         for owner, _, rows in self.owners:
@@ -119,9 +119,9 @@ class VocabularyView:
         return self.read(name).reshape(-1).view(torch.uint8)
 
     @property
-    def made_of(self) -> tuple[str, tuple[Path, ...]]:
+    def merge_spec(self) -> tuple[str, tuple[Path, ...]]:
         """See `hashes.made_of`; other parents' files count because they may give rows."""
-        parts = [made_of(self._source), *(made_of(owner) for owner, _, _ in self._vocabulary.owners)]
+        parts = [merge_spec(self._source), *(merge_spec(owner) for owner, _, _ in self._vocabulary.owners)]
         index = [self._own, *(rows for _, _, rows in self._vocabulary.owners)]
         order = hashlib.sha256(b"".join(rows.numpy().tobytes() for rows in index)).hexdigest()
         files = dict.fromkeys(file for _, of in parts for file in of)
@@ -140,17 +140,17 @@ def common_vocabulary(parents: Sequence[Source], names: Sequence[str], tokenizer
         cache: the files are written to ``<cache>/vocabularies/<tokenizer>-<hash of them>``, once.
 
     Raises:
-        Refusal: `tokenizer` is none of these; a parent has no tokenizer and fits none, or no embedding of a known
+        UserError: `tokenizer` is none of these; a parent has no tokenizer and fits none, or no embedding of a known
             name; the tokenizers cannot be joined.
     """
     if tokenizer not in ORDERS:
-        raise Refusal(f"tokenizer={tokenizer} is not one of {', '.join(ORDERS)}.")
+        raise UserError(f"tokenizer={tokenizer} is not one of {', '.join(ORDERS)}.")
     for parent, name in zip(parents, names, strict=True):
         _check_rows(parent, name)
     known = [read_tokens(parent.folder) for parent in parents]
     lenders = [(parent, tokens) for parent, tokens in zip(parents, known, strict=True) if tokens.by_id]
     if not lenders:
-        raise Refusal(
+        raise UserError(
             f"tokenizer={tokenizer}: none of {', '.join(names)} has a tokenizer.json, so that nothing says which rows "
             "mean the same token: put each model's tokenizer files into its folder."
         )
@@ -175,7 +175,7 @@ def _borrowed(checkpoint: Source, name: str, lenders: Sequence[tuple[Source, Tok
     for lender, tokens in lenders:
         if _rows(lender) == rows:
             return tokens
-    raise Refusal(
+    raise UserError(
         f"{name} has no tokenizer.json, and no other parent has its number of token rows, {rows}, so that nothing says "
         "what they mean: put its tokenizer files into its folder."
     )
@@ -233,13 +233,13 @@ def _rows(checkpoint: Source) -> int:
 def _check_rows(checkpoint: Source, name: str) -> None:
     found = {tensor: checkpoint.tensors[tensor].shape for tensor in _by_token(checkpoint)}
     if not found:
-        raise Refusal(
+        raise UserError(
             f"{name} has no tensor that ends in {', '.join(_BY_TOKEN)}: its vocabulary cannot be changed. Choose "
             "parents with the same tokenizer and leave tokenizer out."
         )
     if len({shape[0] for shape in found.values()}) > 1:
         sizes = ", ".join(f"{tensor} {list(shape)}" for tensor, shape in found.items())
-        raise Refusal(f"{name} has not as many rows in its embedding as in its output head ({sizes}): it is damaged.")
+        raise UserError(f"{name} has not as many rows in its embedding as in its output head ({sizes}): it is damaged.")
 
 
 def _resized(header: TensorHeader, rows: int) -> TensorHeader:

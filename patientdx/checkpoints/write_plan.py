@@ -28,9 +28,9 @@ from patientdx.checkpoints.manifest import (
 )
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import TensorHeader
-from patientdx.checkpoints.sidecar_files import companions
+from patientdx.checkpoints.sidecar_files import sidecar_files
 from patientdx.checkpoints.source import ModelSource
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 SHARD_BYTES = 2_000_000_000  # several even at 1 billion parameters: their checksums are taken at the same time
 DTYPES = ("bfloat16", "float16", "float32")
@@ -38,7 +38,7 @@ _MERGED = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
-class Outline:
+class WritePlan:
     """What will be written: a `recipe` into the folder `target`, as `shards`.
 
     stated: see `provenance.state`. cache: where content hashes are remembered. threads: of one process.
@@ -59,9 +59,9 @@ class Outline:
         return key(self.stated, self.recipe, self.shards)
 
     @cached_property
-    def companions(self) -> dict[str, bytes]:
+    def sidecar_files(self) -> dict[str, bytes]:
         """The files beside the weights, name to content (see `folder.companions`)."""
-        return companions(self.recipe.parents[0], self.stated["dtype"], remote_code=self.remote_code)
+        return sidecar_files(self.recipe.parents[0], self.stated["dtype"], remote_code=self.remote_code)
 
     @property
     def tensors(self) -> dict[str, TensorHeader]:
@@ -71,7 +71,7 @@ class Outline:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole folder but for its small text files."""
-        return sum(shard.nbytes for shard in self.shards) + sum(map(len, self.companions.values()))
+        return sum(shard.nbytes for shard in self.shards) + sum(map(len, self.sidecar_files.values()))
 
     @property
     def unhashed(self) -> list[int]:
@@ -82,16 +82,16 @@ class Outline:
     def is_finished(self) -> bool:
         """Whether the target holds this very merge already.
 
-        Raises Refusal where it holds anything else. Parents that were not hashed yet are hashed for this.
+        Raises UserError where it holds anything else. Parents that were not hashed yet are hashed for this.
         """
         if not self.target.exists() or (self.target.is_dir() and not any(self.target.iterdir())):
             return False
         if not (self.target / FILE).is_file():
-            raise Refusal(f"{self.target} exists and is no merge that was written here: choose another folder.")
+            raise UserError(f"{self.target} exists and is no merge that was written here: choose another folder.")
         found = read_record(self.target)
         hashes = [content_hash(source, self.cache) for source in sources_of(self.recipe)]
         if not same_merge(found, with_hashes(self.stated, hashes), self.shards):
-            raise Refusal(
+            raise UserError(
                 f"{self.target} holds another merge ({summary(found)}, other versions or other shards count as other "
                 "too): choose another folder, or delete this one."
             )
@@ -111,22 +111,22 @@ def outline(
     device: str = "cpu",
     processes: int = 1,
     remote_code: bool = False,
-) -> Outline:
+) -> WritePlan:
     """Lay out the merge (see `save.save` for the arguments); reads no weights and writes nothing.
 
-    Raises Refusal for a λ or a dtype that cannot be, and for parents whose weights are no plain numbers.
+    Raises UserError for a λ or a dtype that cannot be, and for parents whose weights are no plain numbers.
     """
     if dtype is not None and dtype not in DTYPES:
-        raise Refusal(f"dtype={dtype} cannot be written: choose {', '.join(DTYPES)}, or none for the base's own.")
+        raise UserError(f"dtype={dtype} cannot be written: choose {', '.join(DTYPES)}, or none for the base's own.")
     if shard_bytes < 1:
-        raise Refusal(f"shard_bytes={shard_bytes} holds no tensor: give the bytes of one file, as 5000000000.")
+        raise UserError(f"shard_bytes={shard_bytes} holds no tensor: give the bytes of one file, as 5000000000.")
     _check_weights(recipe)
     for number, source in enumerate(sources_of(recipe)):
         _check_numbers(recipe, source, sources[number].name if sources else str(source.folder))
     stated = state(recipe, sources, dtype=dtype, tokenizer=tokenizer)
     shards = lay_out(wanted(recipe, dtype), shard_bytes, metadata(stated))
     threads = threads or max(1, len(os.sched_getaffinity(0)) // processes)
-    return Outline(recipe, Path(folder).absolute(), stated, shards, cache, threads, device, remote_code)
+    return WritePlan(recipe, Path(folder).absolute(), stated, shards, cache, threads, device, remote_code)
 
 
 def wanted(recipe: Recipe, dtype: str | None) -> list[TensorHeader]:
@@ -145,15 +145,15 @@ def _check_weights(recipe: Recipe) -> None:
     allowed = getattr(sys.modules[recipe.method.__module__], "LAMBDA", None)
     if allowed is None:
         if recipe.weight is not None:
-            raise Refusal(f"lambda={recipe.weight}: merge={method} has no λ. Leave lambda out.")
+            raise UserError(f"lambda={recipe.weight}: merge={method} has no λ. Leave lambda out.")
         return
     low, high = allowed
     if recipe.weight is None:
-        raise Refusal(f"merge={method} needs a λ: give lambda=<a number from {low:g} to {high:g}>.")
+        raise UserError(f"merge={method} needs a λ: give lambda=<a number from {low:g} to {high:g}>.")
     for name in recipe.names:
         weight = recipe.weight_of(name)
         if not low <= weight <= high:
-            raise Refusal(f"lambda={weight:g} of {name} is outside [{low:g}, {high:g}] of merge={method}.")
+            raise UserError(f"lambda={weight:g} of {name} is outside [{low:g}, {high:g}] of merge={method}.")
 
 
 def _check_numbers(recipe: Recipe, source: Any, called: str) -> None:
@@ -161,14 +161,14 @@ def _check_numbers(recipe: Recipe, source: Any, called: str) -> None:
     kind = source.config.get("quantization_config")
     if kind:
         method = kind.get("quant_method", "unknown") if isinstance(kind, dict) else "unknown"
-        raise Refusal(
+        raise UserError(
             f"{called} is quantised ({method}), and quantised weights cannot be merged: give the model that it was "
             "made from, in bfloat16, float16 or float32."
         )
     for name in recipe.names:
         dtype = source.tensors[name].dtype
         if dtype.is_floating_point and dtype not in _MERGED:
-            raise Refusal(
+            raise UserError(
                 f"{called} stores {name} as {str(dtype).removeprefix('torch.')}, which cannot be merged: give a copy "
                 "in bfloat16, float16 or float32."
             )

@@ -22,7 +22,7 @@ from patientdx.checkpoints.manifest import read_record, summary
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, verify
 from patientdx.core.atomic_io import sha256, write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting import certificate as certify_page
 from patientdx.reporting.certificate_study import Findings, findings
 
@@ -41,7 +41,7 @@ def certificate(
 
     study: the result folder of the run that scored this very model; what was not looked at is said to be absent.
     given, cache, threads: see `verify`. It holds no time, no path of a machine, nothing of a single patient, and
-    nothing of a pilot from which λ was drawn privately. Raises Refusal where the folder has no record, or the study is
+    nothing of a pilot from which λ was drawn privately. Raises UserError where the folder has no record, or the study is
     about another model.
     """
     record = read_record(folder)
@@ -111,7 +111,7 @@ def write(content: Mapping[str, Any], place: Path) -> tuple[Path, Path]:
         try:
             write_whole(place / name, lambda aside, written=written: aside.write_text(written, encoding="utf-8"))
         except OSError as error:
-            raise Refusal(
+            raise UserError(
                 f"{place / name} cannot be written: {error.strerror}. Name a folder with --output."
             ) from error
     return place / FILE, place / PAGE
@@ -121,7 +121,7 @@ def _proof(folder: Path, given: Mapping[str, Path], cache: Path, threads: int | 
     """What `verify` finds, in words that name no place of this machine."""
     try:
         status, said = verify(folder, given, cache, threads)
-    except Refusal as fault:
+    except UserError as fault:
         status, said = CANNOT_TELL, str(fault)
     for place in (folder.resolve(), folder.absolute(), folder):
         said = said.replace(str(place), "the folder")
@@ -164,13 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             given = dict(one.partition("=")[::2] for one in asked.parent)
             if not all(given.values()):
-                raise Refusal(f"--parent {' '.join(asked.parent)}: write it as name=folder.")
+                raise UserError(f"--parent {' '.join(asked.parent)}: write it as name=folder.")
             folders = {name: Path(folder).expanduser() for name, folder in given.items()}
             content = certificate(asked.folder, asked.study, folders, cache, asked.threads)
             status = next(key for key, word in STATUS.items() if word == content["proof"]["status"])
             written = write(content, asked.output or asked.folder)
             said = "\n".join([content["proof"]["words"], *(f"written: {file}" for file in written)])
-    except Refusal as fault:
+    except UserError as fault:
         status, said = CANNOT_TELL, f"cannot tell: {fault}"
     print(said, file=sys.stdout if status == IDENTICAL else sys.stderr)
     return status

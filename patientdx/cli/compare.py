@@ -26,7 +26,7 @@ from tqdm import tqdm
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.core.atomic_io import write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.config.settings import parse
 from patientdx.evaluation.merge_inputs import parents
 from patientdx.evaluation.store import make_writable
@@ -128,7 +128,7 @@ def cells(rows: Sequence[Row]) -> dict[tuple[int | None, str], Sums]:
     return {at: pooled(row.sums for row in rows if (row.layer, row.kind) == at) for at in ordered}
 
 
-def survey(opened: Sequence[Checkpoint], names: Sequence[str]) -> Iterator[Row]:
+def fit_global_thresholds(opened: Sequence[Checkpoint], names: Sequence[str]) -> Iterator[Row]:
     """Each tensor of base, pivot and, if it is there, their ancestor; a bar on a terminal says how far it is."""
     size = sum(checkpoint.tensors[name].nbytes for checkpoint in opened for name in names)
     with tqdm(total=size, unit="B", unit_scale=True, disable=None, leave=False, desc="compare") as bar:
@@ -291,24 +291,26 @@ def _label(axes, title: str, down: Sequence[str], across: Sequence[int]) -> None
 def compare(overrides: Sequence[str]) -> tuple[list[Row], Path, str]:
     """Measure the models that the overrides choose and write both files: rows, their folder, what signs are of.
 
-    Raises Refusal for overrides that do not compose, models that do not fit, and a folder that cannot be written.
+    Raises UserError for overrides that do not compose, models that do not fit, and a folder that cannot be written.
     """
     try:
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             cfg = compose("config", list(overrides))
     except HydraException as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
     settings = parse(cfg)
     ancestor, node = settings.ancestor, settings.composed.get("ancestor")
     if ancestor is None and node is not None:  # given, though the merge method asks for none
         unknown = sorted(node.keys() - ModelSource.__dataclass_fields__.keys())
         if unknown:
-            raise Refusal(f"ancestor has no key {', '.join(unknown)}: give a yaml of conf/base_model.")
+            raise UserError(f"ancestor has no key {', '.join(unknown)}: give a yaml of conf/base_model.")
         ancestor = ModelSource(**node)
     folder = settings.output / "compare" / f"{settings.base.name}_{settings.pivot.name}"
     make_writable(folder)
     opened = parents((settings.base, settings.pivot), settings.cache, ancestor, settings.tokenizer)
-    rows = list(survey([*opened.checkpoints, *([opened.ancestor] if opened.ancestor else [])], opened.names))
+    rows = list(
+        fit_global_thresholds([*opened.checkpoints, *([opened.ancestor] if opened.ancestor else [])], opened.names)
+    )
     write_rows(rows, folder / "tensors.csv")
     heatmaps(rows, folder / "heatmap.png", f"{settings.base.name}  →  {settings.pivot.name}")
     signs = "the weights" if ancestor is None else f"the changes since {ancestor.name}"
@@ -322,7 +324,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         rows, folder, signs = compare(arguments)
-    except Refusal as fault:
+    except UserError as fault:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
         return 2
     for table in tables(rows, folder.name, signs):

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from patientdx.checkpoints.source import REPOSITORY
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.config.settings import parse
 from patientdx.tasks.meds_labels import write
 
@@ -28,17 +28,17 @@ from patientdx.tasks.meds_labels import write
 def labels(folder: Path, overrides: Sequence[str]) -> list[str]:
     """Writes the files of the task that the overrides choose; what there is to say of it, line by line.
 
-    Raises Refusal for overrides that do not compose or choose no task, for a task that will not do, and for a folder
+    Raises UserError for overrides that do not compose or choose no task, for a task that will not do, and for a folder
     that cannot or must not be written to.
     """
     try:
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             cfg = compose("config", list(overrides))
     except HydraException as error:
-        raise Refusal(str(error).splitlines()[0]) from error
+        raise UserError(str(error).splitlines()[0]) from error
     task = parse(cfg).task
     if task is None:
-        raise Refusal("task=none has no labels: choose another task.")
+        raise UserError("task=none has no labels: choose another task.")
     data = task()
     paths = write(data, folder)
     terms = "open" if data.open_data else "credentialed: keep these files where the tables themselves may be kept"
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     try:
         said = labels(Path(arguments[0]), arguments[1:])
-    except Refusal as fault:
+    except UserError as fault:
         print(fault, file=sys.stderr)
         return 2
     print("\n".join(said))

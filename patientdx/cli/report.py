@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting import angles, answering, export, leakage_sheets, provenance, searches, tables
 from patientdx.reporting.groups import Group, groups
 from patientdx.reporting.pages import write_report
@@ -43,7 +43,7 @@ _TABLES: dict[str, Callable[[Group], Sheet | list[Sheet] | None]] = {
 
 
 def sheets(study: Study, name: str) -> list[Sheet]:
-    """The tables of that name, one a group; Refusal where the study has none."""
+    """The tables of that name, one a group; UserError where the study has none."""
     if name == "runs":
         return [provenance.runs(study)]
     found: list[Sheet] = []
@@ -52,7 +52,7 @@ def sheets(study: Study, name: str) -> list[Sheet]:
         found += made if isinstance(made, list) else [made] if made is not None else []
     if not found:
         known = ", ".join([*_TABLES, "runs"])
-        raise Refusal(
+        raise UserError(
             f"{study.name} has nothing for --table {name}: its runs did not write what the table is made of. Tables "
             f"are {known}; several of them need runs with clinical=true."
         )
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = sheets(read(asked.folder), asked.table)
             form = {"latex": export.latex, "markdown": export.markdown}.get(asked.format)
             said = export.csv(found) if form is None else "\n".join(map(form, found))
-    except (Refusal, OSError) as fault:
+    except (UserError, OSError) as fault:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
         return 2
     sys.stdout.write(said)

@@ -10,7 +10,7 @@ from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save as write
 from patientdx.checkpoints.source import holds_patients
 from patientdx.checkpoints.write_plan import outline
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.config.settings import Settings
 from patientdx.evaluation.merge_inputs import recipe
 
@@ -18,14 +18,14 @@ from patientdx.evaluation.merge_inputs import recipe
 def save(settings: Settings, process: tuple[int, int] = (0, 1)) -> None:
     """Write the merged model to `settings.save`, or with `dry_run` say what it would read, write and need.
 
-    process: number of this process, and how many share the tensors. Raises Refusal before a weight is read.
+    process: number of this process, and how many share the tensors. Raises UserError before a weight is read.
     """
-    made_of = settings.ingredients
-    merge = recipe(made_of, settings.weight, settings.cache, adapt=settings.task is None)
-    sources = (*made_of.models, *(() if made_of.ancestor is None else (made_of.ancestor,)))
+    merge_spec = settings.merge_spec
+    merge = recipe(merge_spec, settings.weight, settings.cache, adapt=settings.task is None)
+    sources = (*merge_spec.models, *(() if merge_spec.ancestor is None else (merge_spec.ancestor,)))
     held = [model.name for model in sources if holds_patients(model)]
     if held and not settings.save_patients:
-        raise Refusal(
+        raise UserError(
             f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
             "or say save_patients=true: the folder is then marked as one that holds patients."
         )

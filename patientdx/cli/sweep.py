@@ -22,11 +22,11 @@ from rich.console import Console
 from patientdx import reporting
 from patientdx.cli import sweep_order, sweep_state
 from patientdx.core import redaction
-from patientdx.core.errors import Refusal
-from patientdx.evaluation.store import make_writable, turn, write_json
+from patientdx.core.errors import UserError
+from patientdx.evaluation.store import exclusive_lock, make_writable, write_json
 from patientdx.reporting.lambda_picture import title_of
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _NOTHING: Mapping[str, bool | None] = MappingProxyType({})
 _PICTURES = 4  # metrics of a task that are drawn, the first ones; all of them are in the tables
 _SILENT = "its process ended without a word: killed, or out of memory"
@@ -65,13 +65,13 @@ def leave_fault(folder: Path, job: int, error: Exception, overrides: Sequence[st
     """Say what became of job number `job`: refused, or failed, and why. Where the disk is full it is kept in memory."""
     if not leads():
         return
-    kind = "refused" if isinstance(error, Refusal) else "failed"
+    kind = "refused" if isinstance(error, UserError) else "failed"
     content: dict[str, Any] = {kind: redaction.told(error, open_data=open_data), "overrides": list(overrides)}
     if kind == "failed":
         content["traceback"] = redaction.trace(error)
     try:
         sweep_state.leave(folder, job, content)
-    except Refusal:
+    except UserError:
         _unsaid[job] = content
 
 
@@ -112,10 +112,10 @@ class SweepSummary(Callback):
 
 @contextlib.contextmanager
 def _ends() -> Iterator[None]:
-    """A Refusal ends the program: code 2, and one message."""
+    """A UserError ends the program: code 2, and one message."""
     try:
         yield
-    except Refusal as fault:
+    except UserError as fault:
         say(str(fault))
         sys.exit(2)
 
@@ -133,7 +133,7 @@ def _arrange(config: DictConfig) -> None:
     found = sweep_order.ordered([*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *given])
     swept = sorted({"name", "output"} & sweep_order.choices(found).keys())
     if swept:
-        raise Refusal(
+        raise UserError(
             f"{swept[0]} takes several values in one sweep, but a sweep is one study and has one table: give one "
             f"{swept[0]}, and start a sweep for each other. Studies below one output= share their scores."
         )
@@ -157,14 +157,16 @@ def close() -> int:
     for job in range(one.jobs):
         if job not in left:
             left[job] = {"failed": _SILENT}
-            with contextlib.suppress(Refusal):
+            with contextlib.suppress(UserError):
                 sweep_state.leave(one.folder, job, left[job])
     try:
-        with turn(one.study / sweep_state.PUBLISHED):  # what is shown and written for the study is of one sweep
+        with exclusive_lock(
+            one.study / sweep_state.PUBLISHED
+        ):  # what is shown and written for the study is of one sweep
             sweep_state.publish(one.folder, one.study)
             if summarise(one.study, left):
                 _report(one.study)
-    except (Refusal, OSError) as fault:
+    except (UserError, OSError) as fault:
         say(redaction.told(fault))
         return 2
     return 2 if any("refused" in one for one in left.values()) else int(any("failed" in one for one in left.values()))
@@ -207,7 +209,7 @@ def _better(run: reporting.Run, metric: str) -> bool | None:
     """Whether more of it is better; None, so that nothing is chosen, where neither is or the metric does not say."""
     try:
         return reporting.direction(run, metric)
-    except Refusal:
+    except UserError:
         return None
 
 
@@ -328,5 +330,5 @@ def chosen(rows: list[dict[str, Any]], metric: str, higher: bool | None = True) 
         return None
     try:
         return reporting.choose(rows, metric, higher_is_better=higher)
-    except Refusal:
+    except UserError:
         return None

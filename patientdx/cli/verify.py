@@ -26,13 +26,13 @@ from patientdx.checkpoints.identity import content_hash, tensor_hash
 from patientdx.checkpoints.manifest import SOURCE_FIELDS, metadata, read_record, sources_of, state, summary
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
-from patientdx.checkpoints.sidecar_files import companions
+from patientdx.checkpoints.sidecar_files import sidecar_files
 from patientdx.checkpoints.source import ModelSource
 from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import wanted
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.evaluation.config.settings import Ingredients
+from patientdx.evaluation.config.settings import MergeSpec
 from patientdx.evaluation.merge_inputs import recipe as recipe_with
 from patientdx.merge.schedule import schedule
 
@@ -44,7 +44,7 @@ def verify(folder: Path, given: Mapping[str, Path], cache: Path, threads: int | 
 
     given: folders of models by their name or role in the record; others are located by the source recorded. No checksum
     in the record is believed: the parents' content is hashed (or was, see `hashes`), the weights are worked out.
-    Raises Refusal where the question cannot be answered.
+    Raises UserError where the question cannot be answered.
     """
     record = read_record(folder)
     recipe = recipe_of(record, given, cache)
@@ -57,23 +57,23 @@ def verify(folder: Path, given: Mapping[str, Path], cache: Path, threads: int | 
 
 
 def recipe_of(record: Mapping[str, Any], given: Mapping[str, Path], cache: Path) -> Recipe:
-    """The merge that a record tells of, with its parents opened; Refusal unless they are those that were merged."""
+    """The merge that a record tells of, with its parents opened; UserError unless they are those that were merged."""
     models = record["models"]
     unknown = set(given) - {model[key] for model in models for key in ("name", "role")}
     if unknown:
         names = ", ".join(model["name"] for model in models)
-        raise Refusal(f"--parent {min(unknown)}=...: the record names no such model; it names {names}.")
+        raise UserError(f"--parent {min(unknown)}=...: the record names no such model; it names {names}.")
     if not record["method"].startswith("patientdx.merge."):
-        raise Refusal(f"The record's method {record['method']} is no merge method; nothing else is called.")
+        raise UserError(f"The record's method {record['method']} is no merge method; nothing else is called.")
     sources = [_source(model, given) for model in models]
     ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None
     merge = Call(record["method"], json.dumps(record["arguments"]))
-    made_of = Ingredients(tuple(sources), merge, ancestor, record["tokenizer"], record["seed"])
-    recipe = recipe_with(made_of, None if record["lambda"] is None else schedule(record["lambda"]), cache)
+    merge_spec = MergeSpec(tuple(sources), merge, ancestor, record["tokenizer"], record["seed"])
+    recipe = recipe_with(merge_spec, None if record["lambda"] is None else schedule(record["lambda"]), cache)
     for model, checkpoint in zip(models, sources_of(recipe), strict=True):
         found = content_hash(checkpoint, cache)
         if found != model["sha256"]:
-            raise Refusal(
+            raise UserError(
                 f"{model['role']} {model['name']} in {checkpoint.folder} is not the model that was merged: its content "
                 f"hash is {found}, recorded is {model['sha256']}. Give the right one: "
                 f"--parent {model['name']}=<folder>."
@@ -87,7 +87,7 @@ def _source(model: Mapping[str, Any], given: Mapping[str, Path]) -> ModelSource:
     if folder is not None:
         return ModelSource(model["name"], str(folder))
     if not model.get("source"):
-        raise Refusal(f"The record does not say where {model['name']} is: --parent {model['name']}=<folder>.")
+        raise UserError(f"The record does not say where {model['name']} is: --parent {model['name']}=<folder>.")
     return ModelSource(**{key: model[key] for key in SOURCE_FIELDS})
 
 
@@ -95,7 +95,7 @@ def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> s
     """What differs around the weights: files, headers, names, shapes, dtypes. None if nothing does."""
     base = recipe.parents[0]
     remote_code = any(name.endswith(".py") for name in record["files"])
-    for name, content in companions(base, record["dtype"], remote_code=remote_code).items():
+    for name, content in sidecar_files(base, record["dtype"], remote_code=remote_code).items():
         file = stored.folder / name
         if not file.is_file() or file.read_bytes() != content:
             return f"{name} is not what follows from the base's."
@@ -202,10 +202,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cache = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
     try:
         if not all(given.values()):
-            raise Refusal(f"--parent {' '.join(asked.parent)}: write it as name=folder.")
+            raise UserError(f"--parent {' '.join(asked.parent)}: write it as name=folder.")
         folders = {name: Path(folder).expanduser() for name, folder in given.items()}
         status, said = verify(asked.folder, folders, cache, asked.threads)
-    except Refusal as fault:
+    except UserError as fault:
         status, said = CANNOT_TELL, f"cannot tell: {fault}"
     print(said, file=sys.stdout if status == IDENTICAL else sys.stderr)
     return status

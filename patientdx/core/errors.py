@@ -1,5 +1,5 @@
 """The one exception a user is meant to read."""
 
 
-class Refusal(ValueError):
+class UserError(ValueError):
     """A request that cannot be met. The message says what was asked, why it cannot be, and what can."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.config import checks
 
 
@@ -37,47 +37,47 @@ class Call:
 
 
 def dotted(target: str) -> Any:
-    """What a dotted name inside patientdx stands for; Refusal for anything else."""
+    """What a dotted name inside patientdx stands for; UserError for anything else."""
     module, _, name = str(target).rpartition(".")
     if not module.startswith("patientdx."):
-        raise Refusal(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
+        raise UserError(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("patientdx"):
             raise  # the function's own file lacks a package: not the yaml's fault
-        raise Refusal(f"{target} does not exist; name a function as patientdx.<module>.<function>.") from None
+        raise UserError(f"{target} does not exist; name a function as patientdx.<module>.<function>.") from None
     if not callable(found):
-        raise Refusal(f"{target} is no function; name a function as patientdx.<module>.<function>.")
+        raise UserError(f"{target} is no function; name a function as patientdx.<module>.<function>.")
     return found
 
 
-def checked(node: dict[str, Any], where: str, supplied: tuple[str, ...], faults: list[str]) -> Call:
+def checked(node: dict[str, Any], where: str, supplied: tuple[str, ...], errors: list[str]) -> Call:
     """The call that a yaml's node names, at `where` in the config; what is wrong with it goes to `faults`.
 
     supplied: parameters that the pipeline gives, which no yaml may.
     """
-    target = checks.given(node, where, "_target_", faults)
+    target = checks.given(node, where, "_target_", errors)
     if target is None:
         return Call("", "{}")
     try:
         function = dotted(target)
-    except Refusal as fault:
-        faults.append(f"{where}._target_: {fault}")
+    except UserError as fault:
+        errors.append(f"{where}._target_: {fault}")
         return Call("", "{}")
     parameters = inspect.signature(function).parameters
     hints = typing.get_type_hints(function)
     known = [name for name in parameters if name not in supplied]
     for name, value in node.items():
         if name not in known:
-            faults.append(
+            errors.append(
                 f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
             )
         elif not fits(value, hints.get(name)):
-            faults.append(f"{where}.{name} must be {words(hints[name])}, got {value!r}.")
+            errors.append(f"{where}.{name} must be {words(hints[name])}, got {value!r}.")
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in node:
-            faults.append(f"{where}.{name} is missing: {function.__name__} needs it.")
+            errors.append(f"{where}.{name} is missing: {function.__name__} needs it.")
     # Sorted at the top alone: the order of a nested mapping can mean something, as in task.sections.
     return Call(target, json.dumps(dict(sorted(node.items()))))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
-_REPOSITORY = Path(__file__).resolve().parents[1]
+_REPOSITORY = Path(__file__).resolve().parents[2]
 _LONGEST = 300  # characters of a message
 # Whatever these packages raise, they were handed numbers: none of them sees a text.
 _WITHOUT_TEXT = ("torch", "accelerate", "safetensors")
@@ -25,12 +25,12 @@ _MACHINE_FULL = (
 
 
 def told(error: BaseException, *, open_data: bool = False) -> str:
-    """One line on an error: of a Refusal its message, of any other its class, its place and what it says.
+    """One line on an error: of a UserError its message, of any other its class, its place and what it says.
 
     Messages of other packages may quote a record. Unless the data are open, only those are told that cannot: of the
     operating system, and of packages that see numbers alone.
     """
-    if isinstance(error, Refusal):
+    if isinstance(error, UserError):
         return str(error)
     for one in _chain(error):
         if isinstance(one, torch.OutOfMemoryError):

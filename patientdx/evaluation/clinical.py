@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics import calibration, paired, ranking, recalibration, threshold
 from patientdx.metrics.bootstrap import Metric
 from patientdx.metrics.decision import decision_curve
@@ -107,7 +107,7 @@ def evaluate(
     merged with every other role, or without a merged model every pair. Estimates are those of `metrics.estimates`;
     p-values are two-sided, and `p_holm` is corrected over the comparisons of one metric.
 
-    Raises Refusal for splits, roles and lengths that do not fit, a reported split with one class only, and fewer
+    Raises UserError for splits, roles and lengths that do not fit, a reported split with one class only, and fewer
     than 2 patients; ValueError for scores that are not probabilities.
     """
     groups, wordings = groups or {}, wordings or {}
@@ -142,17 +142,17 @@ def evaluate(
 def _checked_roles(scored, reported: str, pilot: str | None, wordings) -> list[str]:
     """The roles in the order given. Refuses what cannot be compared."""
     if pilot == reported:
-        raise Refusal(
+        raise UserError(
             f"recalibration and threshold cannot be fitted on the {reported} split and reported on it: "
             f"name another split as pilot, or pilot=None"
         )
     roles = list(dict.fromkeys(role for role, _ in scored))
     missing = [role for role in roles if (role, reported) not in scored]
     if missing or not roles:
-        raise Refusal(f"there are no scores of {', '.join(missing) or 'any model'} on the {reported} split to report")
+        raise UserError(f"there are no scores of {', '.join(missing) or 'any model'} on the {reported} split to report")
     unknown = [role for role in wordings if role not in roles]
     if unknown:
-        raise Refusal(f"there are wordings for {', '.join(unknown)} but no scores on the {reported} split")
+        raise UserError(f"there are wordings for {', '.join(unknown)} but no scores on the {reported} split")
     for split in (reported, *([pilot] if pilot else [])):
         same: Scored | None = None
         for role in roles:
@@ -160,14 +160,14 @@ def _checked_roles(scored, reported: str, pilot: str | None, wordings) -> list[s
             if one is None:
                 continue
             if not np.shape(one.probability) == np.shape(one.label) == (len(one.subject),):
-                raise Refusal(f"{role} on {split}: probabilities, labels and patients must be one a stay")
+                raise UserError(f"{role} on {split}: probabilities, labels and patients must be one a stay")
             same = same or one
             if not np.array_equal(one.label, same.label) or list(one.subject) != list(same.subject):
-                raise Refusal(f"the models were not scored on the same stays of the {split} split in the same order")
+                raise UserError(f"the models were not scored on the same stays of the {split} split in the same order")
     label = np.asarray(scored[roles[0], reported].label)
     events = int(label.sum())
     if events in (0, label.size):
-        raise Refusal(
+        raise UserError(
             f"{events} of {label.size} stays of the {reported} split have the event; an evaluation needs both outcomes"
         )
     return roles

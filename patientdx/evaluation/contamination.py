@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.store import read_json, write_json
 from patientdx.tasks.example import Example, TaskData
 
@@ -28,7 +28,7 @@ def leave(folder: Path, taught: Iterable[Example]) -> None:
 
 
 def refuse(parents: Iterable[tuple[str, Path]], data: TaskData, splits: Iterable[str]) -> None:
-    """Refusal where one of the parents, each a name and a folder, was taught what one of the splits asks."""
+    """UserError where one of the parents, each a name and a folder, was taught what one of the splits asks."""
     for name, folder in parents:
         told = read_json(folder / SEEN)
         if told is None:
@@ -37,7 +37,7 @@ def refuse(parents: Iterable[tuple[str, Path]], data: TaskData, splits: Iterable
         for split in splits:
             asked = [digest(example) for example in data.examples if example.split == split]
             if known := sum(one in taught for one in asked):
-                raise Refusal(
+                raise UserError(
                     f"{name} was trained on {known} of the {len(asked)} questions of task={data.name} that the {split} "
                     "split asks, so its score would be of what it was taught. Take the seed, task.fractions and files "
                     f"of its training ({folder / 'training.json'}), another hospital, or another model."

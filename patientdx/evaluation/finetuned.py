@@ -16,11 +16,11 @@ from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import ModelSource, holds_patients
 from patientdx.core.atomic_io import write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import session
 from patientdx.evaluation.config.finetune import Comparator
-from patientdx.evaluation.config.settings import Ingredients, Settings
+from patientdx.evaluation.config.settings import MergeSpec, Settings
 from patientdx.evaluation.kinds.names import CHOICE, GENERATE, MULTIPLE_CHOICE, TAUGHT
 from patientdx.evaluation.merge_inputs import parents_of, recipe
 from patientdx.evaluation.store import write_json
@@ -41,7 +41,7 @@ _UNBOUNDED = 1 << 30  # tokens, where a model's configuration names no longest c
 
 
 def rows(asked: Comparator, data: TaskData) -> list[int]:
-    """Numbers of the examples that the comparator is trained on; Refusal where they will not do."""
+    """Numbers of the examples that the comparator is trained on; UserError where they will not do."""
     found = _drawn(asked, data, asked.on, asked.examples, "examples")
     if asked.how.patience is not None:
         _drawn(asked, data, "pilot", asked.pilot_examples, "pilot_examples")
@@ -57,7 +57,7 @@ def job(
     members: Sequence[int] | None = None,
     extra: Sequence[Text] = (),
 ) -> Job:
-    """The training that the settings ask for; Refusal where task, rows or lengths will not do.
+    """The training that the settings ask for; UserError where task, rows or lengths will not do.
 
     asking: see `plan`; prompts are made as for scoring. start: what the model before training depends on.
     members: numbers of the examples to train on, in place of those that are asked for; extra: texts beside them.
@@ -104,39 +104,39 @@ def trained(settings: Settings, job: Job) -> Trained:
     return build(job, lambda: start_of(settings, job), settings.cache)
 
 
-def ingredients(settings: Settings, job: Job) -> Ingredients:
+def merge_spec(settings: Settings, job: Job) -> MergeSpec:
     """The comparator as a merge of itself alone: what the live model is filled with."""
-    return Ingredients((trained(settings, job).source,), _ALONE)
+    return MergeSpec((trained(settings, job).source,), _ALONE)
 
 
 def start_of(settings: Settings, job: Job) -> Path:
     """The folder of the model before training: a parent's own, or a merge written to the cache."""
-    opened, of = parents_of(settings.ingredients, settings.cache), settings.finetune.of
+    opened, of = parents_of(settings.merge_spec, settings.cache), settings.finetune.of
     start = json.loads(job.start)
     if settings.tokenizer is None and "parent" in start:
         return opened.checkpoints[opened.hashes.index(start["parent"])].folder
     target = settings.cache / "models" / f"start-{hashlib.sha256(job.start.encode()).hexdigest()[:16]}"
     if target.is_dir():
         return target
-    made_of, weight = settings.ingredients, settings.weight
+    merge_spec, weight = settings.merge_spec, settings.weight
     if of != "merged":
         pair = (settings.base, settings.pivot)
-        made_of, weight = Ingredients(pair, _LINE, tokenizer=settings.tokenizer), float(of == "pivot")
+        merge_spec, weight = MergeSpec(pair, _LINE, tokenizer=settings.tokenizer), float(of == "pivot")
     folder = save(
-        recipe(made_of, weight, settings.cache),
+        recipe(merge_spec, weight, settings.cache),
         target,
         cache=settings.cache,
-        sources=sources_of(made_of),
-        tokenizer=made_of.tokenizer,
+        sources=sources_of(merge_spec),
+        tokenizer=merge_spec.tokenizer,
     )
-    if any(holds_patients(model) for model in made_of.models):
+    if any(holds_patients(model) for model in merge_spec.models):
         mark(folder)
     return folder
 
 
-def sources_of(made_of: Ingredients) -> tuple[ModelSource, ...]:
+def sources_of(merge_spec: MergeSpec) -> tuple[ModelSource, ...]:
     """The parents, and their ancestor where the method has one."""
-    return (*made_of.models, *(() if made_of.ancestor is None else (made_of.ancestor,)))
+    return (*merge_spec.models, *(() if merge_spec.ancestor is None else (merge_spec.ancestor,)))
 
 
 def said(settings: Settings, job: Job, members: Sequence[int], data: TaskData) -> dict[str, Any]:
@@ -184,16 +184,16 @@ def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, ke
     if not there:
         hint = ", or set finetune.patience=null" if split == "pilot" else ""
         hint = " or task.train_limit" if split == "train" and data.kind != CHOICE else hint
-        raise Refusal(f"{name}: task={data.name} has no examples in the {split} split. Change task.fractions{hint}.")
+        raise UserError(f"{name}: task={data.name} has no examples in the {split} split. Change task.fractions{hint}.")
     if wanted is not None and wanted > len(there):
-        raise Refusal(f"finetune.{key}={wanted}: the {split} split has {len(there)}. Give no more, or null for all.")
+        raise UserError(f"finetune.{key}={wanted}: the {split} split has {len(there)}. Give no more, or null for all.")
     labels = [data.examples[i].label for i in there]
     order = drawn([data.examples[i].uid for i in there], labels, asked.how.seed)
     found = [there[place] for place in order[:wanted]]
     positives = sum(data.examples[i].label for i in found)
     if data.kind == CHOICE and positives in (0, len(found)):
         hint = "finetune.patience=null" if split == "pilot" else f"another task.fractions or a higher finetune.{key}"
-        raise Refusal(
+        raise UserError(
             f"{name}: both outcomes are needed, but of the {len(found)} examples of the {split} split {positives} are "
             f"positive. Use more stays, {hint}."
         )
@@ -201,14 +201,14 @@ def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, ke
 
 
 def _check_answers(name: str, data: TaskData) -> None:
-    """Refusal where the task has no right answer to teach: rules judge it, or it has candidates in place of answers."""
+    """UserError where the task has no right answer to teach: rules judge it, or it has candidates in place of answers."""
     answered = data.kind in TAUGHT and bool(data.examples)
     if answered and data.kind == GENERATE:
         answered = any(example.answer for example in data.examples)
     elif answered:
         answered = len(data.examples[0].options) > 1
     if not answered:
-        raise Refusal(
+        raise UserError(
             f"{name}: task={data.name} has no answers to teach. Choose a task of yes/no questions, of options, or of "
             "answers that are written out (task=mortality, medqa, dialogue_to_section)."
         )
@@ -244,7 +244,7 @@ def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numb
     end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
     examples = [data.examples[i] for i in numbers]
     if silent := sum(not example.answer for example in examples):
-        raise Refusal(
+        raise UserError(
             f"finetune={asked.how.method}: {silent} of {len(examples)} examples of task={data.name} have no reference "
             "to teach. Leave them out of its files."
         )
@@ -254,7 +254,7 @@ def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numb
         own = tokenise_options(
             tokenizer, parts, [[example.answer] for example in examples], chat=chat, limit=longest - 2
         )
-    except Refusal as fault:
+    except UserError as fault:
         most = max(len(ids) for ids in tokenizer([example.answer for example in examples])["input_ids"])
         raise _too_short(asked, longest, fault, f"; the longest answer has {most}") from None
     for i, ids, (answer,) in zip(numbers, own.ids, own.continuations, strict=True):
@@ -262,15 +262,15 @@ def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numb
         yield tokens.ids[i] if fits else ids, (*answer, *end)
 
 
-def _too_short(asked: Comparator, longest: int, fault: Refusal, more: str = "") -> Refusal:
+def _too_short(asked: Comparator, longest: int, fault: UserError, more: str = "") -> UserError:
     """What to say where a prompt and its answer do not fit, whatever is cut of the record."""
     found = str(fault).partition(". ")[0] + more
     if asked.max_tokens is None:
-        return Refusal(
+        return UserError(
             f"finetune={asked.how.method}: a question and its reference are longer than the model's context of "
             f"{longest} tokens ({found}). Leave such examples out, or use a model with a longer context."
         )
-    return Refusal(
+    return UserError(
         f"finetune.max_tokens={asked.max_tokens} is too small for the question, its answer and something of a "
         f"record ({found}). Set it higher, or leave it out: prompts are then as long as in scoring."
     )
@@ -283,5 +283,5 @@ def _prompts(asked: Comparator, data: TaskData, asking: tuple[Path, bool, Call, 
         return session.prompts(*asking)
     try:
         return session.prompts(folder, chat, task, min(longest, asked.max_tokens - 1))
-    except Refusal as fault:
+    except UserError as fault:
         raise _too_short(asked, asked.max_tokens, fault) from None

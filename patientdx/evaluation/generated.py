@@ -14,12 +14,12 @@ import numpy as np
 from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import holds_patients
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned, session
 from patientdx.evaluation.config.settings import Settings
-from patientdx.evaluation.inference import TOGETHER, Clock, batch_tokens, filled
+from patientdx.evaluation.inference import GPU_BATCH_TOKENS, Timer, batch_tokens, filled
 from patientdx.evaluation.merge_inputs import recipe
-from patientdx.evaluation.plan import Plan, Point
+from patientdx.evaluation.plan import Plan, System
 from patientdx.evaluation.store import write_text
 from patientdx.lm import vllm
 from patientdx.lm.bertscore import bertscore, load_encoder
@@ -46,7 +46,7 @@ def numbers(data: TaskData) -> dict[str, int]:
     return judging(data)[1] | ({} if data.generation.encoder is None else {BERTSCORE: 2})
 
 
-def answers(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], key: str, clock: Clock) -> np.ndarray:
+def answers(settings: Settings, asked: Plan, point: System, rows: Sequence[int], key: str, clock: Timer) -> np.ndarray:
     """(n, k + 2) float64: the k `numbers` of each answer, then its tokens, and 1 where it ended before it was cut off.
 
     All processes say and judge their share. The texts of an open task are left beside the scores, by the same `key`.
@@ -55,7 +55,7 @@ def answers(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], 
     judge, widths = judging(asked.data)
     by_vllm = settings.generator == vllm.NAME
     if by_vllm and where.num_processes > 1:
-        raise Refusal(f"generator=vllm fills a GPU by itself, but {where.num_processes} processes run. Start one.")
+        raise UserError(f"generator=vllm fills a GPU by itself, but {where.num_processes} processes run. Start one.")
     tokenizer = load_tokenizer(asked.opened.checkpoints[0].folder)
     # An encoder that cannot be loaded is known before a model has said anything.
     encoder = None if how.encoder is None else load_encoder(how.encoder, where.device)
@@ -77,7 +77,7 @@ def answers(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], 
                 rows,
                 length=how.length,
                 ends=end_tokens(model, tokenizer),
-                batch_tokens=batch_tokens(settings, TOGETHER),
+                batch_tokens=batch_tokens(settings, GPU_BATCH_TOKENS),
                 stopped=stopped if how.stops else None,
                 share=(where.process_index, where.num_processes),
                 label=point.role,
@@ -95,29 +95,29 @@ def answers(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], 
         return places, list(zip(said, judged, strict=True))
 
     scores, said = np.empty((len(rows), sum(numbers(asked.data).values()) + 2)), [""] * len(rows)
-    for places, found in session.gathered(session.together(share)):
+    for places, found in session.all_gather(session.run_on_all_ranks(share)):
         for place, (text, values) in zip(places, found, strict=True):
             said[place], scores[place] = text, values
     if asked.data.open_data:
         lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in said)
-        session.together(lambda: write_text(lines, _kept(settings, key)) if where.is_main_process else None)
+        session.run_on_all_ranks(lambda: write_text(lines, _kept(settings, key)) if where.is_main_process else None)
     clock.lap("scoring")
     return scores
 
 
 @contextmanager
-def _written(settings: Settings, point: Point, clock: Clock) -> Iterator[Path]:
+def _written(settings: Settings, point: System, clock: Timer) -> Iterator[Path]:
     """The point as a folder of the cache, gone again at the end."""
-    made_of = point.made_of
+    merge_spec = point.merge_spec
     if point.job is not None:
-        made_of = finetuned.ingredients(settings, point.job)
+        merge_spec = finetuned.merge_spec(settings, point.job)
         clock.lap("training")
     with TemporaryDirectory(dir=settings.cache, prefix="vllm-") as place:
         target = Path(place) / "model"
-        sources = finetuned.sources_of(made_of)
-        merge = recipe(made_of, point.weight, settings.cache)
-        save(merge, target, cache=settings.cache, sources=sources, tokenizer=made_of.tokenizer, dtype=settings.dtype)
-        if any(holds_patients(model) for model in made_of.models):
+        sources = finetuned.sources_of(merge_spec)
+        merge = recipe(merge_spec, point.weight, settings.cache)
+        save(merge, target, cache=settings.cache, sources=sources, tokenizer=merge_spec.tokenizer, dtype=settings.dtype)
+        if any(holds_patients(model) for model in merge_spec.models):
             mark(target)
         clock.lap("save")
         yield target

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.evaluation.config.settings import Settings
 from patientdx.evaluation.generated import BERTSCORE, numbers
@@ -32,14 +32,14 @@ Marks = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 def marks(settings: Settings, asked: Plan, found: Found, role: str, split: str) -> Marks:
     """For each of the task's metrics what one model answered, (n,) or (n, k), and what is right, (n,), as it takes it.
 
-    Raises Refusal for a metric by a name that tasks of this kind do not have.
+    Raises UserError for a metric by a name that tasks of this kind do not have.
     """
     scores, rows = found[role, split].option, asked.rows[split]
     known = _chosen(asked, scores, rows) if asked.data.kind == MULTIPLE_CHOICE else _judged(asked, scores)
     names = [name for name, _ in _named(settings, asked)]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise Refusal(
+        raise UserError(
             f"task.metrics names {', '.join(unknown) or 'nothing'}; task={settings.task_name} has {', '.join(known)}."
         )
     return {name: known[name] for name in names}

@@ -9,12 +9,12 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned, session
 from patientdx.evaluation.config.settings import MERGED, Settings
 from patientdx.evaluation.merge_inputs import curves, parents_of, recipe
-from patientdx.evaluation.plan import Plan, Point
-from patientdx.evaluation.store import Store, turn
+from patientdx.evaluation.plan import Plan, System
+from patientdx.evaluation.store import Store, exclusive_lock
 from patientdx.lm.binary import Scores, score
 from patientdx.lm.multiple_choice import OptionPrompts, score_options
 from patientdx.lm.prompts import Prompts
@@ -22,11 +22,11 @@ from patientdx.lm.ranking import PairPrompts, score_pairs
 from patientdx.training.tabular import log_mass
 
 # Padded tokens of a batch on a GPU; on a CPU, too, where text is written: each new token reads all of the weights.
-TOGETHER = 16384
-SHORT = 256  # padded tokens of a batch of short questions on a CPU; longer ones are faster one at a time
+GPU_BATCH_TOKENS = 16384
+CPU_BATCH_TOKENS = 256  # padded tokens of a batch of short questions on a CPU; longer ones are faster one at a time
 
 
-class Clock:
+class Timer:
     """Seconds spent in each phase of a run; `merging`: those of making the merged model, None where it was not made."""
 
     def __init__(self) -> None:
@@ -50,18 +50,18 @@ def kept(settings: Settings, key: str, n: int, make: Callable[[], np.ndarray]) -
     """
     where = session.accelerator(settings.device)
     first, store = where.is_main_process, Store(settings.output / "scores")
-    found = session.agreed(store.load(key, n) if first else None)
+    found = session.broadcast(store.load(key, n) if first else None)
     if found is not None:
         return Scores(found)
-    with turn(store.path(key), wait=where.num_processes == 1) if first else nullcontext():
-        found = session.agreed(store.load(key, n) if first else None)
+    with exclusive_lock(store.path(key), wait=where.num_processes == 1) if first else nullcontext():
+        found = session.broadcast(store.load(key, n) if first else None)
         if found is None:
             found = make()
-            session.together(lambda: store.save(key, found) if first else None)
+            session.run_on_all_ranks(lambda: store.save(key, found) if first else None)
     return Scores(found)
 
 
-def predict(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], clock: Clock) -> np.ndarray:
+def predict(settings: Settings, asked: Plan, point: System, rows: Sequence[int], clock: Timer) -> np.ndarray:
     """(n, 2) float64: log masses of a tabular model, fitted and asked by the first process alone."""
 
     def ask() -> np.ndarray:
@@ -69,25 +69,25 @@ def predict(settings: Settings, asked: Plan, point: Point, rows: Sequence[int], 
         return log_mass(model, asked.data.features.values[rows])
 
     first = session.accelerator(settings.device).is_main_process
-    scores = session.agreed(session.together(lambda: ask() if first else None))
+    scores = session.broadcast(session.run_on_all_ranks(lambda: ask() if first else None))
     clock.lap("baselines")
     return scores
 
 
-def filled(settings: Settings, point: Point, clock: Clock) -> torch.nn.Module:
+def filled(settings: Settings, point: System, clock: Timer) -> torch.nn.Module:
     """The live model, holding the point; a fine-tuned one is trained before, unless it is there."""
-    made_of = point.made_of
+    merge_spec = point.merge_spec
     if point.job is not None:
-        made_of = finetuned.ingredients(settings, point.job)
+        merge_spec = finetuned.merge_spec(settings, point.job)
         clock.lap("training")
-    opened = parents_of(settings.ingredients, settings.cache)
+    opened = parents_of(settings.merge_spec, settings.cache)
     folder = opened.checkpoints[0].folder
     live = session.live(folder, opened.names, settings.dtype, settings.device, settings.device_map)
     clock.lap("load")
-    shape = curves(made_of, settings.cache)
+    shape = curves(merge_spec, settings.cache)
     spent = clock.lap("curve")
-    found = recipe(made_of, point.weight, settings.cache)
-    model = live.fill(found, shape, (made_of, point.weight))
+    found = recipe(merge_spec, point.weight, settings.cache)
+    model = live.fill(found, shape, (merge_spec, point.weight))
     spent += clock.lap("fill")
     if point.role == MERGED:
         clock.merging = max(spent, clock.merging or 0.0)  # it may be here already
@@ -96,11 +96,13 @@ def filled(settings: Settings, point: Point, clock: Clock) -> torch.nn.Module:
 
 def batch_tokens(settings: Settings, cpu: int = 1) -> int:
     """Padded tokens of a batch: as asked for, else `cpu` on a CPU, where 1 is one prompt at a time."""
-    return settings.batch_tokens or (cpu if session.accelerator(settings.device).device.type == "cpu" else TOGETHER)
+    return settings.batch_tokens or (
+        cpu if session.accelerator(settings.device).device.type == "cpu" else GPU_BATCH_TOKENS
+    )
 
 
 def answer(
-    settings: Settings, point: Point, tokens: Prompts | OptionPrompts, rows: Sequence[int], label: str, clock: Clock
+    settings: Settings, point: System, tokens: Prompts | OptionPrompts, rows: Sequence[int], label: str, clock: Timer
 ) -> np.ndarray:
     """(n, options) float64: fill the live model with the point and score, sharing the rows among processes.
 
@@ -115,20 +117,20 @@ def answer(
             filled(settings, point, clock),
             tokens,
             rows,
-            batch_tokens=batch_tokens(settings, 1 if ask is score else SHORT),
+            batch_tokens=batch_tokens(settings, 1 if ask is score else CPU_BATCH_TOKENS),
             share=(where.process_index, where.num_processes),
             label=label,
         )
 
     scores = np.empty((len(rows), tokens.width if several else len(tokens.options)))
-    for places, values in session.gathered(session.together(share)):
+    for places, values in session.all_gather(session.run_on_all_ranks(share)):
         scores[places] = values
     clock.lap("scoring")
     odd = ~np.isfinite(scores)
     if several:
         odd &= np.arange(tokens.width) < np.array([[len(tokens.continuations[i])] for i in rows])
     if odd.any():
-        raise Refusal(
+        raise UserError(
             f"the {point.role} model gives {int(odd.any(1).sum())} of {len(scores)} prompts a score "
             f"that is not a number in dtype={settings.dtype}. Use dtype=float32; if that does not help, a parent's "
             "weights are damaged."

@@ -15,9 +15,9 @@ from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, adapted, locate
 from patientdx.checkpoints.vocabulary import common_vocabulary
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
-from patientdx.evaluation.config.settings import Ingredients
+from patientdx.evaluation.config.settings import MergeSpec
 from patientdx.merge.curve import Curve
 from patientdx.merge.schedule import Schedule, depth
 
@@ -48,7 +48,7 @@ def parents(
     tokenizer: str | None = None,
     adapt: bool = False,
 ) -> Parents:
-    """Locate and open the parents; Refusal unless every tensor and the vocabulary agree.
+    """Locate and open the parents; UserError unless every tensor and the vocabulary agree.
 
     tokenizer: base, pivot or union bring their vocabularies to one.
     adapt: apply LoRA adapters as tensors are read, instead of opening an adapted copy on disk. It costs a model's
@@ -65,29 +65,35 @@ def parents(
     return Parents(opened[: len(models)], tuple(names), origin, cache)
 
 
-def parents_of(made_of: Ingredients, cache: Path, *, adapt: bool = False) -> Parents:
+def parents_of(merge_spec: MergeSpec, cache: Path, *, adapt: bool = False) -> Parents:
     """The parents of a merge, opened once for all merges that have the same; see `parents`."""
-    return parents(made_of.models, cache, made_of.ancestor, made_of.tokenizer, adapt)
+    return parents(merge_spec.models, cache, merge_spec.ancestor, merge_spec.tokenizer, adapt)
 
 
-def recipe(made_of: Ingredients, weight: Schedule | None, cache: Path, *, adapt: bool = False) -> Recipe:
-    """The merge of the parents at λ = `weight`; Refusal where the method lacks something. adapt: see `parents`."""
-    found = parents_of(made_of, cache, adapt=adapt)
-    merge = made_of.merge
-    if made_of.layers not in (None, depth(found.names)):
-        raise Refusal(
-            f"the mergekit recipe is for models of {made_of.layers} layers, but {made_of.models[0].name} has "
+def recipe(merge_spec: MergeSpec, weight: Schedule | None, cache: Path, *, adapt: bool = False) -> Recipe:
+    """The merge of the parents at λ = `weight`; UserError where the method lacks something. adapt: see `parents`."""
+    found = parents_of(merge_spec, cache, adapt=adapt)
+    merge = merge_spec.merge
+    if merge_spec.layers not in (None, depth(found.names)):
+        raise UserError(
+            f"the mergekit recipe is for models of {merge_spec.layers} layers, but {merge_spec.models[0].name} has "
             f"{depth(found.names)}: give the parents that it was written for."
         )
     return Recipe(
-        found.checkpoints, found.names, merge.function, merge.given, weight, ancestor=found.ancestor, seed=made_of.seed
+        found.checkpoints,
+        found.names,
+        merge.function,
+        merge.given,
+        weight,
+        ancestor=found.ancestor,
+        seed=merge_spec.seed,
     )
 
 
 @lru_cache(maxsize=4)
-def curves(made_of: Ingredients, cache: Path) -> dict[str, Curve]:
+def curves(merge_spec: MergeSpec, cache: Path) -> dict[str, Curve]:
     """One curve for each tensor, over the memory-mapped parents, for every λ."""
-    found = recipe(made_of, None, cache)
+    found = recipe(merge_spec, None, cache)
     found.prepare()
     with workers() as at_once:
         return {name: curve for group in at_once(found.curves, found.groups) for name, curve in group.items()}

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from patientdx.checkpoints.identity import content_hash
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import contamination, finetuned, session
-from patientdx.evaluation.config.settings import MERGED, Ingredients, Settings
+from patientdx.evaluation.config.settings import MERGED, MergeSpec, Settings
 from patientdx.evaluation.kinds.names import CHOICE, GENERATE, RANK
 from patientdx.evaluation.leakage.planted import planted_texts
 from patientdx.evaluation.merge_inputs import Parents, parents_of
@@ -34,7 +34,7 @@ SCORING = 2
 
 # The same for the answers to questions that are not yes/no, and for those that are written out.
 ANSWERS = 1
-SAID = 2
+GENERATION_VERSION = 2
 
 # The same for tabular models, and for what clinical.json holds.
 TABULAR = 1
@@ -45,7 +45,7 @@ _LINE = Call("patientdx.merge.linear.linear", "{}")
 
 
 @dataclass(frozen=True)
-class Point:
+class System:
     """One model of a run: `method` is None for a parent; `identity` is what its answers depend on.
 
     made_of: what its weights are made of; `weight` the λ. tabular: what makes a tabular model, which has neither.
@@ -56,7 +56,7 @@ class Point:
     method: str | None
     weight: Schedule | None
     identity: dict[str, Any]
-    made_of: Ingredients | None
+    merge_spec: MergeSpec | None
     tabular: Call | None = None
     job: Job | None = None
     trained_on: tuple[int, ...] = ()
@@ -81,7 +81,7 @@ class Plan:
     opened: Parents | None
     data: TaskData
     tokens: Prompts | None
-    points: tuple[Point, ...]
+    points: tuple[System, ...]
     rows: dict[str, list[int]]
     keys: dict[tuple[str, str], str]
     key: str
@@ -89,14 +89,14 @@ class Plan:
 
 
 def plan(settings: Settings) -> Plan:
-    """The run of these settings; Refusal where parents, task or prompts will not do. Reads no weights but hashes."""
-    opened = parents_of(settings.ingredients, settings.cache) if settings.model == MERGED else None
+    """The run of these settings; UserError where parents, task or prompts will not do. Reads no weights but hashes."""
+    opened = parents_of(settings.merge_spec, settings.cache) if settings.model == MERGED else None
     data = session.task_data(settings.task)
     _check_rows(settings, data)
     rows = {name: [i for i, e in enumerate(data.examples) if e.split == name] for name in settings.splits}
     tokens, points, keys, wordings = None, (), {}, ()
     if opened is not None:
-        names = [model.name for model in settings.ingredients.models]
+        names = [model.name for model in settings.merge_spec.models]
         folders = [one.folder for one in opened.checkpoints]
         contamination.refuse(zip(names, folders, strict=True), data, settings.splits)
         tokens = session.prompts(*asking_of(settings, opened))
@@ -117,7 +117,7 @@ def plan(settings: Settings) -> Plan:
          "task": settings.task_name, "data": data.fingerprint, "metrics": settings.metrics,
          "resamples": settings.resamples, "level": settings.level, "clinical": clinical,
          "wordings": [wording.key for wording in wordings],
-         "parents": [] if opened is None else [model.name for model in settings.ingredients.models]}
+         "parents": [] if opened is None else [model.name for model in settings.merge_spec.models]}
         | _searched(settings)
         # Which split is reported is the order's last word; in their own order it says nothing new.
         | ({} if list(settings.splits) == sorted(settings.splits, key=SPLITS.index) else {"splits": settings.splits})
@@ -126,9 +126,9 @@ def plan(settings: Settings) -> Plan:
 
 
 def _check_rows(settings: Settings, data: TaskData) -> None:
-    """Refusal where a split to score lacks an outcome; of other tasks than yes/no ones, where it lacks rows."""
+    """UserError where a split to score lacks an outcome; of other tasks than yes/no ones, where it lacks rows."""
     if data.kind != settings.kind:
-        raise Refusal(f"task.kind={settings.kind}, but {settings.task.target} makes a task of kind {data.kind}.")
+        raise UserError(f"task.kind={settings.kind}, but {settings.task.target} makes a task of kind {data.kind}.")
     if data.kind == CHOICE:
         check_splits([(example.split, example.label) for example in data.examples], settings.splits)
         return
@@ -141,7 +141,7 @@ def _check_rows(settings: Settings, data: TaskData) -> None:
     few = [split for split in settings.splits if count[split] < 2]
     if few:
         there = ", ".join(f"{split} {n}" for split, n in count.items()) or "none"
-        raise Refusal(
+        raise UserError(
             f"task={settings.task_name} has fewer than 2 questions in {', '.join(few)}; it has {there}. Give files of "
             "that split, a share for it in task.fractions, or other splits, as in splits=[test]."
         )
@@ -166,10 +166,10 @@ def asking_of(settings: Settings, opened: Parents) -> tuple[Path, bool, Call, in
     return opened.checkpoints[0].folder, speaker.chat_template, settings.task, settings.max_tokens
 
 
-def _wordings(settings: Settings, point: Point, opened: Parents, data: TaskData) -> Iterator[Wording]:
+def _wordings(settings: Settings, point: System, opened: Parents, data: TaskData) -> Iterator[Wording]:
     """The reported split in every other wording of the task, where they are wanted."""
     if settings.probes and not data.probes:
-        raise Refusal(
+        raise UserError(
             f"probes=true asks the question of task={settings.task_name} in other words, and it has none. Leave probes "
             "out, or use a task that has."
         )
@@ -179,25 +179,25 @@ def _wordings(settings: Settings, point: Point, opened: Parents, data: TaskData)
         yield Wording(probe, tokens, fingerprint(asked))
 
 
-def _baselines(settings: Settings, data: TaskData) -> Iterator[Point]:
+def _baselines(settings: Settings, data: TaskData) -> Iterator[System]:
     """The tabular models to fit. Where nobody asked for them they are left out if there is nothing to fit them on."""
     names = ", ".join(name for name, _ in settings.baselines)
     if not names or (not settings.needs_features and (data.features is None or not _unseen(settings))):
         return
     if data.features is None:
-        raise Refusal(
+        raise UserError(
             f"{names}: a tabular model is fitted on numbers, and task={settings.task_name} gives none. Leave model and "
             "baselines out, or use a task that has features."
         )
     if not _unseen(settings):
-        raise Refusal(
+        raise UserError(
             f"{names}: a tabular model is fitted on train, so its scores there say nothing about it. Give another "
             "split, as in splits=[test]."
         )
     train = session.train_rows(data)
     positives = sum(data.examples[i].label for i in train)
     if positives in (0, len(train)):
-        raise Refusal(
+        raise UserError(
             f"{names}: a tabular model needs both outcomes in the train split, which has {positives} positives and "
             f"{len(train) - positives} negatives. Use more stays, another seed or other task.fractions, or do without: "
             "baselines=[]."
@@ -205,13 +205,13 @@ def _baselines(settings: Settings, data: TaskData) -> Iterator[Point]:
     infinite = np.isinf(data.features.values).any(axis=0)
     if infinite.any():
         found = ", ".join(np.array(data.features.names)[infinite])
-        raise Refusal(f"{names}: these features of task={settings.task_name} hold infinite values: {found}.")
+        raise UserError(f"{names}: these features of task={settings.task_name} hold infinite values: {found}.")
     contamination = _digest(data, train)
     for name, call in settings.baselines:
         identity = {"tabular": TABULAR, "model": call.target, "arguments": call.arguments, "train": contamination}
         if "seed" in inspect.signature(call.function).parameters:
             identity["seed"] = settings.seed
-        yield Point(name, name, None, identity, None, call)
+        yield System(name, name, None, identity, None, call)
 
 
 def _unseen(settings: Settings) -> tuple[str, ...]:
@@ -228,18 +228,18 @@ def _digest(data: TaskData, rows: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def _points(settings: Settings, opened: Parents) -> tuple[Point, ...]:
+def _points(settings: Settings, opened: Parents) -> tuple[System, ...]:
     """The models to score. An end of the curve is its parent: it has the parent's identity, and its scores."""
-    made_of = settings.ingredients
+    merge_spec = settings.merge_spec
     base, pivot = ({"parent": content} for content in opened.hashes[:2])
-    points = [Point("merged", settings.merge_name, settings.weight, _identity(settings, opened), made_of)]
+    points = [System("merged", settings.merge_name, settings.weight, _identity(settings, opened), merge_spec)]
     if settings.parents:
-        pair = Ingredients((settings.base, settings.pivot), _LINE, tokenizer=made_of.tokenizer)
-        points += [Point("base", None, 0.0, base, pair), Point("pivot", None, 1.0, pivot, pair)]
+        pair = MergeSpec((settings.base, settings.pivot), _LINE, tokenizer=merge_spec.tokenizer)
+        points += [System("base", None, 0.0, base, pair), System("pivot", None, 1.0, pivot, pair)]
     return tuple(points)
 
 
-def _finetuned(settings: Settings, opened: Parents, data: TaskData) -> Iterator[Point]:
+def _finetuned(settings: Settings, opened: Parents, data: TaskData) -> Iterator[System]:
     """The fine-tuned model, where one is asked for. λ is among what it depends on if it starts from the merge."""
     if settings.finetune is None:
         return
@@ -249,7 +249,7 @@ def _finetuned(settings: Settings, opened: Parents, data: TaskData) -> Iterator[
     job = finetuned.job(settings, data, asking, start, extra=planted_texts(settings, data, asking))
     members = tuple(finetuned.rows(settings.finetune, data))
     title = finetuned.title(settings)
-    yield Point(finetuned.ROLE, title, None, {"finetuned": job.key}, None, job=job, trained_on=members)
+    yield System(finetuned.ROLE, title, None, {"finetuned": job.key}, None, job=job, trained_on=members)
 
 
 def _identity(settings: Settings, opened: Parents) -> dict[str, Any]:
@@ -270,9 +270,9 @@ def _identity(settings: Settings, opened: Parents) -> dict[str, Any]:
     return found
 
 
-def _question(settings: Settings, point: Point, opened: Parents, data, tokens, split: str) -> dict[str, Any]:
+def _question(settings: Settings, point: System, opened: Parents, data, tokens, split: str) -> dict[str, Any]:
     """All that the scores of one model on one split depend on. The base lends architecture and tokenizer to all."""
-    version = SAID if data.kind == GENERATE else ANSWERS
+    version = GENERATION_VERSION if data.kind == GENERATE else ANSWERS
     return {
         "scoring": SCORING,
         "model": point.identity,

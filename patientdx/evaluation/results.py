@@ -14,7 +14,7 @@ from patientdx.core.functions import dotted
 from patientdx.evaluation import clinical, finetuned
 from patientdx.evaluation.config.settings import Settings
 from patientdx.evaluation.merge_inputs import curves
-from patientdx.evaluation.plan import SCORING, TABULAR, Plan, Point
+from patientdx.evaluation.plan import SCORING, TABULAR, Plan, System
 from patientdx.evaluation.store import hashed
 from patientdx.lm.binary import Scores
 from patientdx.merge.schedule import label
@@ -64,7 +64,7 @@ def _metrics(settings: Settings, score: np.ndarray, labels: np.ndarray, subjects
     return row
 
 
-def placed(point: Point) -> dict[str, Any]:
+def placed(point: System) -> dict[str, Any]:
     """Method and λ of a model. Several λ in one model are no place on an axis: they go with the method's name."""
     if point.weight is None or isinstance(point.weight, float):
         return {"method": point.method, "lambda": point.weight}
@@ -192,8 +192,8 @@ def provenance(settings: Settings, asked: Plan, seconds: Mapping[str, float], pr
 
 def _merged_from(settings: Settings, asked: Plan, processes: int) -> dict[str, Any]:
     """Parents, merge and prompts."""
-    models, tokens = settings.ingredients.models, asked.tokens
-    shape = curves(settings.ingredients, settings.cache)
+    models, tokens = settings.merge_spec.models, asked.tokens
+    shape = curves(settings.merge_spec, settings.cache)
     tensors = {name: dict(curve.facts) for name, curve in shape.items() if curve.facts}
     return {
         "parents": [

@@ -9,7 +9,7 @@ from typing import Any
 
 from patientdx.evaluation import finetuned, generated, graded, ranked, results, session
 from patientdx.evaluation.config.settings import MERGED, Settings
-from patientdx.evaluation.inference import Clock, answer, kept, predict
+from patientdx.evaluation.inference import Timer, answer, kept, predict
 from patientdx.evaluation.kinds.names import CHOICE, GENERATE, RANK
 from patientdx.evaluation.leakage import run as leakage
 from patientdx.evaluation.merge_inputs import parents_of
@@ -18,10 +18,10 @@ from patientdx.evaluation.results import Found, evaluation, headline, probed, pr
 from patientdx.evaluation.store import (
     CLINICAL,
     TRACKED,
+    exclusive_lock,
     make_writable,
     read_json,
     read_run,
-    turn,
     write_json,
     write_run,
 )
@@ -58,17 +58,17 @@ def run(settings: Settings) -> Outcome:
     """Score the merged model (and its parents) on the task, and write one result folder below <output>/<name>.
 
     In several processes each scores its share of the prompts, the first one alone reads and writes results, and all
-    return the same outcome. Raises Refusal, in every process, for whatever the user can mend.
+    return the same outcome. Raises UserError, in every process, for whatever the user can mend.
     """
-    clock = Clock()
+    clock = Timer()
     first = session.accelerator(settings.device).is_main_process
     tracker = tracking_settings(settings.tracking)
-    asked = session.together(lambda: _prepare(settings, clock))
+    asked = session.run_on_all_ranks(lambda: _prepare(settings, clock))
     if settings.search is not None:
         settings = find_weight.search(settings, clock)
-        asked = session.together(lambda: plan(settings))
+        asked = session.run_on_all_ranks(lambda: plan(settings))
     folder = settings.output / settings.name / folder_name(settings, asked.key)
-    known = session.agreed(_known(settings, asked, folder, clock) if first else None)
+    known = session.broadcast(_known(settings, asked, folder, clock) if first else None)
     if known is not None:
         return known
     # What a run may refuse comes before its answers.
@@ -77,26 +77,28 @@ def run(settings: Settings) -> Outcome:
     reworded = _reworded(settings, asked, clock)
     found = _answers(settings, asked, clock)
     finish = _finish if first else lambda *others: None
-    return session.agreed(session.together(lambda: finish(settings, tracker, asked, found, reworded, leaked, clock)))
+    return session.broadcast(
+        session.run_on_all_ranks(lambda: finish(settings, tracker, asked, found, reworded, leaked, clock))
+    )
 
 
 def check(settings: Settings) -> None:
-    """Raise, in every process, the Refusal with which `run` would begin: for work that comes before it."""
+    """Raise, in every process, the UserError with which `run` would begin: for work that comes before it."""
     tracking_settings(settings.tracking)
-    session.together(lambda: _prepare(settings, Clock()))
+    session.run_on_all_ranks(lambda: _prepare(settings, Timer()))
 
 
-def _prepare(settings: Settings, clock: Clock) -> Plan:
+def _prepare(settings: Settings, clock: Timer) -> Plan:
     make_writable(settings.output / settings.name)  # a full disk is known before a model is asked
     if settings.model == MERGED:
-        parents_of(settings.ingredients, settings.cache)
+        parents_of(settings.merge_spec, settings.cache)
         clock.lap("parents")
     asked = plan(settings)
     clock.lap("task")
     return asked
 
 
-def _known(settings: Settings, asked: Plan, folder: Path, clock: Clock) -> Outcome | None:
+def _known(settings: Settings, asked: Plan, folder: Path, clock: Timer) -> Outcome | None:
     """The outcome of a run that is there already, and that the tracker knows of: a kill may fall between the two."""
     metrics, mode = read_run(folder, asked.key), settings.tracking["mode"]
     if mode != "none" and (read_json(folder / TRACKED) or {}).get("mode") != mode:
@@ -115,7 +117,7 @@ def _known(settings: Settings, asked: Plan, folder: Path, clock: Clock) -> Outco
     return Outcome(rows, folder, True, clock.seconds, cohort, probes, clinical, leaked, found, compared)
 
 
-def _reworded(settings: Settings, asked: Plan, clock: Clock) -> dict[str, Scores]:
+def _reworded(settings: Settings, asked: Plan, clock: Timer) -> dict[str, Scores]:
     """The run's own model on the reported split, asked in other words, by the probe's name; from the store or kept."""
     found = {}
     for wording in asked.wordings:
@@ -125,7 +127,7 @@ def _reworded(settings: Settings, asked: Plan, clock: Clock) -> dict[str, Scores
     return found
 
 
-def _answers(settings: Settings, asked: Plan, clock: Clock) -> Found:
+def _answers(settings: Settings, asked: Plan, clock: Timer) -> Found:
     """Scores by (role, split): from the store where they are there, worked out and kept where they are not."""
     found = {}
     for point in asked.points:
@@ -150,11 +152,11 @@ def _finish(
     found: Found,
     reworded: dict[str, Scores],
     leaked: dict[str, Any] | None,
-    clock: Clock,
+    clock: Timer,
 ) -> Outcome:
     """Metrics, the result folder and the tracker's record: the part of the first process alone."""
     folder = settings.output / settings.name / folder_name(settings, asked.key)
-    with turn(folder / "metrics.json"):
+    with exclusive_lock(folder / "metrics.json"):
         # Another sweep may have finished the very same run meanwhile.
         known = _known(settings, asked, folder, clock)
         return known or _write(settings, tracker, asked, found, reworded, leaked, clock)
@@ -167,7 +169,7 @@ def _write(
     found: Found,
     reworded: dict[str, Scores],
     leaked: dict[str, Any] | None,
-    clock: Clock,
+    clock: Timer,
 ) -> Outcome:
     told = {CHOICE: results, RANK: ranked}.get(asked.data.kind, graded)
     rows, probes = told.measure(settings, asked, found), probed(settings, asked, found, reworded)

@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from patientdx.checkpoints.merge_plan import Recipe
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.core.redaction import told
 from patientdx.core.threads import workers
@@ -43,22 +43,22 @@ def accelerator(device: str) -> Accelerator:
     return Accelerator(cpu=device == "cpu" or not torch.accelerator.is_available())
 
 
-def agreed(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """The first process's value, in every process."""
     box = [value]
     broadcast_object_list(box)
     return box[0]
 
 
-def gathered(value: Any) -> list[Any]:
+def all_gather(value: Any) -> list[Any]:
     """Every process's value, in the order of the processes, in every process."""
     return gather_object([value])
 
 
-def together(step: Callable[[], Any]) -> Any:
+def run_on_all_ranks(step: Callable[[], Any]) -> Any:
     """What `step` returns in this process, once it has ended in all.
 
-    Where it fails in one process it fails in all, so that none waits for another for ever: a Refusal is one
+    Where it fails in one process it fails in all, so that none waits for another for ever: a UserError is one
     everywhere, and any other error is a RuntimeError in the others, which says what arose without its data.
     """
     value, error = None, None
@@ -66,11 +66,11 @@ def together(step: Callable[[], Any]) -> Any:
         value = step()
     except Exception as fault:
         error = fault
-    faults = gathered(None if error is None else (isinstance(error, Refusal), told(error)))
+    errors = all_gather(None if error is None else (isinstance(error, UserError), told(error)))
     if error is not None:
         raise error
-    for refused, words in filter(None, faults):
-        raise Refusal(words) if refused else RuntimeError(f"another process failed: {words}")
+    for refused, words in filter(None, errors):
+        raise UserError(words) if refused else RuntimeError(f"another process failed: {words}")
     return value
 
 
@@ -91,7 +91,7 @@ def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts | 
     parts = [(example.before, example.record, example.after) for example in data.examples]
     chat = chat if data.chat is None else data.chat
     if data.chat and not tokenizer.chat_template:
-        raise Refusal(
+        raise UserError(
             f"task.chat=true asks task={data.name} as a chat, but the tokenizer in {folder} has no chat template. "
             "Leave task.chat out, or use a model whose tokenizer has one."
         )
@@ -101,7 +101,7 @@ def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts | 
     if data.kind == GENERATE:
         room = _limit(folder, max_tokens + data.generation.length) - data.generation.length
         if room < 1:
-            raise Refusal(
+            raise UserError(
                 f"task.new_tokens={data.generation.length} leaves no room for a question in the model's context of "
                 f"{room + data.generation.length} tokens. Use fewer."
             )

@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from patientdx.core.atomic_io import write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting.rows import csv_text
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Store:
 
 
 @contextmanager
-def turn(path: Path, *, wait: bool = True) -> Iterator[None]:
+def exclusive_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     """While the block runs, no other process is in such a block for the same `path`, which it is about to make.
 
     Look again inside: another process may just have made it. The lock is a file beside `path`, dropped by the system
@@ -164,7 +164,7 @@ def _secret(cache: Path) -> bytes:
 
 
 def make_writable(folder: Path) -> None:
-    """Make the folder that results go to; Refusal where nothing can be written there."""
+    """Make the folder that results go to; UserError where nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -174,8 +174,8 @@ def make_writable(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> Refusal:
-    return Refusal(f"{path} cannot be written: {error.strerror}. Free space or set output= to another place.")
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written: {error.strerror}. Free space or set output= to another place.")
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -12,16 +12,16 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 Past = Sequence[tuple[Tensor, Tensor]]  # keys and values of one row, layer by layer
 
 
 def check_head(model) -> None:
-    """Refusal for a model whose head is more than a product: scorers work that out themselves, for some rows only."""
+    """UserError for a model whose head is more than a product: scorers work that out themselves, for some rows only."""
     odd = [k for k in ("final_logit_softcapping", "logit_scale", "logits_scaling") if getattr(model.config, k, None)]
     if odd:
-        raise Refusal(
+        raise UserError(
             f"{model.config.model_type} changes its logits after the head ({', '.join(odd)}), which scoring does not "
             "reproduce. Use a model of the Llama or Mistral family."
         )
@@ -35,7 +35,7 @@ def prefix_of(model, ids: Sequence[int]) -> Past:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def behind(past: Past | None, rows: int, *, wanted: bool = False) -> DynamicCache | None:
+def expand_prefix_cache(past: Past | None, rows: int, *, wanted: bool = False) -> DynamicCache | None:
     """A cache that begins with `past` for each of `rows`; None where there is no past, and none is `wanted`."""
     if past is None and not wanted:
         return None
@@ -70,12 +70,12 @@ def last(hidden_BLD: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
     return hidden_BLD[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
 
 
-def halved(
+def with_oom_backoff(
     batch: Sequence, work: Callable, called: Callable[..., str], shorter: str = "Set scoring.max_tokens lower,"
 ) -> Iterator:
     """What `work` finds of a batch, worked out in as many pieces as memory asks for.
 
-    Refusal where one alone does not fit: `called` gives its name, `shorter` how the user makes it smaller.
+    UserError where one alone does not fit: `called` gives its name, `shorter` how the user makes it smaller.
     """
     waiting = [batch]
     while waiting:
@@ -90,7 +90,7 @@ def halved(
         if found is not None:
             yield from found
         elif len(piece) == 1:
-            raise Refusal(
+            raise UserError(
                 f"one {called(piece[0])} does not fit into memory ({fault}). {shorter} dtype=bfloat16, or use a larger "
                 "device."
             )

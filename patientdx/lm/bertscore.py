@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 TEXTS = 16  # run together
 
@@ -33,7 +33,7 @@ class Encoder:
 
 @lru_cache(maxsize=1)
 def load_encoder(folder: str, device: torch.device) -> Encoder:
-    """The encoder in a folder, in evaluation mode. Refusal where transformers cannot load it."""
+    """The encoder in a folder, in evaluation mode. UserError where transformers cannot load it."""
     from transformers import AutoModel, AutoTokenizer
 
     place = Path(folder).expanduser()
@@ -42,7 +42,7 @@ def load_encoder(folder: str, device: torch.device) -> Encoder:
         model = AutoModel.from_pretrained(place, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = next(iter(str(error).splitlines()), "")[:200]
-        raise Refusal(f"task.bertscore={folder} cannot be loaded as an encoder: {reason}") from None
+        raise UserError(f"task.bertscore={folder} cannot be loaded as an encoder: {reason}") from None
     # RoBERTa's positions begin behind its padding index; a tokenizer without a limit of its own says a huge number.
     positions = getattr(model.config, "max_position_embeddings", None) or 512
     positions -= 2 if model.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from patientdx.core.threads import workers
-from patientdx.lm.batching import behind, check_head, halved, hidden, last, padded, prefix_of
+from patientdx.lm.batching import check_head, expand_prefix_cache, hidden, last, padded, prefix_of, with_oom_backoff
 from patientdx.lm.prefix_attention import after_prefix
 from patientdx.lm.prompts import Prompts
 
@@ -73,7 +73,7 @@ def score(
     """Log mass on each option at the first answer position of the prompts `rows`.
 
     The last real position's hidden state goes through the head in float32 (bfloat16 logits would leave a handful of
-    distinct margins). On running out of memory a batch is halved; Refusal where one prompt alone does not fit.
+    distinct margins). On running out of memory a batch is halved; UserError where one prompt alone does not fit.
     share: (rank, processes); this call scores every processes-th batch of the one plan.
     Returns the positions in `rows` scored here and their log masses, float64 (n, N).
     """
@@ -136,6 +136,6 @@ def fitting(model, ids, batch: list[int], prefix: int, past) -> list[tuple[list[
 
     def read(piece: list[int]) -> list[tuple[list[int], Tensor]]:
         rows = [ids[i][prefix:] for i in piece]
-        return [(piece, last(hidden(model, padded(rows), prefix, behind(past, len(rows))), rows))]
+        return [(piece, last(hidden(model, padded(rows), prefix, expand_prefix_cache(past, len(rows))), rows))]
 
-    return list(halved(batch, read, lambda i: f"prompt of {len(ids[i])} tokens"))
+    return list(with_oom_backoff(batch, read, lambda i: f"prompt of {len(ids[i])} tokens"))

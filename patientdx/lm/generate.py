@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers.cache_utils import DynamicCache
 
-from patientdx.core.errors import Refusal
-from patientdx.lm.batching import behind, check_head, halved, hidden, last, padded, prefix_of
+from patientdx.core.errors import UserError
+from patientdx.lm.batching import check_head, expand_prefix_cache, hidden, last, padded, prefix_of, with_oom_backoff
 from patientdx.lm.binary import plan
 from patientdx.lm.multiple_choice import called
 from patientdx.lm.prefix_attention import after_prefix
@@ -51,7 +51,7 @@ def generate(
     Prompts of like length make a batch, of which a row leaves once it has ended; batches are those of the whole task,
     so that neither the number of processes nor the order changes an answer. Batching does change last bits, and with
     them the choice between two tokens that are equally likely but for rounding. The head's product is in float32.
-    batch_tokens counts padded tokens with the new ones. On running out of memory a batch is halved; Refusal where one
+    batch_tokens counts padded tokens with the new ones. On running out of memory a batch is halved; UserError where one
     prompt alone does not fit. share: (rank, processes), as in `patientdx.lm.binary.score`.
     Returns the positions in `rows` continued here and their continuations.
     """
@@ -73,7 +73,7 @@ def generate(
         past = prefix_of(model, ids[0][:prefix]) if prefix and mine else None
         work = partial(_continued, model, logits, ids, prefix, past, length, frozenset(ends), stopped)
         for batch in mine:
-            for place, one in halved(batch, work, called, _SHORTER):
+            for place, one in with_oom_backoff(batch, work, called, _SHORTER):
                 places.append(place)
                 found.append(one)
                 bar.update()
@@ -118,15 +118,15 @@ def _continued(model, logits, ids, prefix: int, past, length: int, ends, stopped
 
 def _read(model, rows: Sequence[Sequence[int]], prefix: int, past) -> tuple[Tensor, DynamicCache]:
     """Hidden state (B, D) of each row's last token behind the common prefix, and the keys and values of all."""
-    cache = behind(past, len(rows), wanted=True)
+    cache = expand_prefix_cache(past, len(rows), wanted=True)
     return last(hidden(model, padded(rows), prefix, cache), rows), cache
 
 
 def _likeliest(logits_BV: Tensor) -> Tensor:
-    """The id of each row's largest logit, the smallest id where several are; Refusal where that is no number."""
+    """The id of each row's largest logit, the smallest id where several are; UserError where that is no number."""
     largest_B1 = logits_BV.amax(-1, keepdim=True)
     if not bool(torch.isfinite(largest_B1).all()):
-        raise Refusal(
+        raise UserError(
             "the model gives a next token a score that is not a number. Use dtype=float32; if that does not help, a "
             "parent's weights are damaged."
         )

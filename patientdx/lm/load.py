@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 def load_tokenizer(folder: Path):
@@ -37,7 +37,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device, device
 
 
 def storage(model, names: Iterable[str]) -> dict[str, Tensor]:
-    """The model's own tensors under the checkpoint's names; Refusal where the two do not cover each other.
+    """The model's own tensors under the checkpoint's names; UserError where the two do not cover each other.
 
     A head tied to the embedding is one tensor: it is filled through the embedding's name.
     """
@@ -47,7 +47,7 @@ def storage(model, names: Iterable[str]) -> dict[str, Tensor]:
     filled = {live[name].data_ptr() for name in names if name in live}
     missing = [name for name, tensor in live.items() if tensor.data_ptr() not in filled]
     if unknown or missing:
-        raise Refusal(
+        raise UserError(
             f"the checkpoint's tensors do not fill {type(model).__name__}: "
             f"{len(unknown)} unknown to the model {unknown[:3]}, {len(missing)} not in the checkpoint {missing[:3]}. "
             "Only checkpoints saved in the model's own Hugging Face layout can be merged."

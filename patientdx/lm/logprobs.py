@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
-from patientdx.lm.batching import behind, check_head, halved, hidden, padded, prefix_of
+from patientdx.lm.batching import check_head, expand_prefix_cache, hidden, padded, prefix_of, with_oom_backoff
 from patientdx.lm.binary import plan
 from patientdx.lm.prefix_attention import after_prefix
 
@@ -38,22 +38,22 @@ class TokenLoss:
 
 
 def check_lengths(ids: Sequence[Sequence[int]], context: int | None, *, before: int = 0) -> None:
-    """Refusal for a record that has no token to predict, or that is longer than the model's context.
+    """UserError for a record that has no token to predict, or that is longer than the model's context.
 
     before: tokens of a prefix that stands in front of each.
     """
     short = sum(len(row) < 2 for row in ids)
     if short:
-        raise Refusal(
+        raise UserError(
             f"{short} of {len(ids)} records have fewer than 2 tokens, so no token has a loss. Leave them out, or give "
             "the task's text more sections."
         )
     longest = max((len(row) for row in ids), default=0) + before
     if context is not None and longest > context:
-        behind = f" behind a prefix of {before}" if before else ""
+        after_prefix = f" behind a prefix of {before}" if before else ""
         without = ", do without the prefix (privacy.recall=0)" if before else ""
-        raise Refusal(
-            f"a record of {longest - before} tokens{behind} is longer than the model's context of {context}, and the "
+        raise UserError(
+            f"a record of {longest - before} tokens{after_prefix} is longer than the model's context of {context}, and the "
             "loss of a record that is cut is not the record's. Shorten the text (task.template=compact, "
             f"task.sections){without}, or use a model with a longer context."
         )
@@ -76,7 +76,7 @@ def token_losses(
     log-probabilities is ever held, and memory does not grow with V. With `moments` the same pass gives mean and
     variance of log p under p. On running out of memory a batch is halved.
     share: (rank, processes); this call takes every processes-th batch of the one plan.
-    Returns the positions in `ids` measured here and their losses. Refusal for records that are too short or too long,
+    Returns the positions in `ids` measured here and their losses. UserError for records that are too short or too long,
     one that alone does not fit into memory, and a model whose losses are not numbers.
     """
     check_head(model)
@@ -91,7 +91,7 @@ def token_losses(
             bar.update(len(pieces))
     odd = sum(not np.isfinite(one.nll).all() for _, one in found)
     if odd:
-        raise Refusal(
+        raise UserError(
             f"{odd} of {len(found)} records have losses that are not numbers. Use dtype=float32; if that does not "
             "help, the model's weights are damaged."
         )
@@ -106,12 +106,12 @@ def _fitting(model, ids, batch: list[int], before: int, past, moments: bool) -> 
         losses = _losses(model, [ids[i] for i in piece], before, past, moments)
         return list(zip(piece, losses, strict=True))
 
-    return list(halved(batch, measured, lambda i: f"record of {len(ids[i])} tokens", _SHORTER))
+    return list(with_oom_backoff(batch, measured, lambda i: f"record of {len(ids[i])} tokens", _SHORTER))
 
 
 def _losses(model, rows: Sequence[Sequence[int]], before: int, past, moments: bool) -> list[TokenLoss]:
     ids_BL = padded(rows)
-    hidden_BLD = hidden(model, ids_BL, before, behind(past, len(rows)))
+    hidden_BLD = hidden(model, ids_BL, before, expand_prefix_cache(past, len(rows)))
     counts = [len(row) - 1 for row in rows]
     hidden_ND = torch.cat([hidden_BLD[b, :count] for b, count in enumerate(counts)])
     target_N = torch.cat([ids_BL[b, 1 : count + 1] for b, count in enumerate(counts)])

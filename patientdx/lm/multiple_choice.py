@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
-from patientdx.lm.batching import behind, check_head, halved, hidden, padded, prefix_of
+from patientdx.lm.batching import check_head, expand_prefix_cache, hidden, padded, prefix_of, with_oom_backoff
 from patientdx.lm.binary import plan
 from patientdx.lm.logprobs import log_probabilities
 from patientdx.lm.prefix_attention import after_prefix
@@ -88,7 +88,7 @@ def tokenise_options(
     An option follows the question after a blank, or without one where a chat opens its answer; its tokens are those
     that the question and the option together have after the question's own, as in lm-evaluation-harness 0.4.13. Only
     `record` is shortened, from its end, so that the longest option fits too. Questions with the same `before` are a
-    family. Refusal where a chat is asked for and there is no template, where an option has no token of its own, and
+    family. UserError where a chat is asked for and there is no template, where an option has no token of its own, and
     where a question is too long without its record.
     """
     check_template(tokenizer, chat)
@@ -107,7 +107,7 @@ def tokenise_options(
         own = tuple(tuple(next(wholes)[len(row) :]) for _ in range(count))
         if not all(own):
             empty = next(text for text, tokens in zip(options[place], own, strict=True) if not tokens)
-            raise Refusal(
+            raise UserError(
                 f"the option {empty!r} of question {place + 1} has no token of its own behind the question. "
                 "Mend the option, or use task.answer=letter."
             )
@@ -139,7 +139,7 @@ def score_options(
     """Log-probability of every option of the questions `rows`, the sum over its tokens, in nats.
 
     A family's common prefix runs once, a question once, and an option only as far as its second last token. The hidden
-    states go through the head in float32. On running out of memory a batch is halved; Refusal where one question alone
+    states go through the head in float32. On running out of memory a batch is halved; UserError where one question alone
     does not fit. share: (rank, processes), as in `patientdx.lm.binary.score`.
     Returns the positions in `rows` scored here and their sums, float64 (n, prompts.width), NaN where a question has
     fewer options.
@@ -180,7 +180,7 @@ def _all_read(model, prompts: OptionPrompts, rows: Sequence[int], mine, at_once:
             for batch in own
         ]
         work = partial(_read, model, before, past)
-        for found in at_once(lambda batch, work=work: list(halved(batch, work, called)), asked):
+        for found in at_once(lambda batch, work=work: list(with_oom_backoff(batch, work, called)), asked):
             yield from found
 
 
@@ -201,7 +201,7 @@ def _read(model, before: int, past, batch) -> list[_Read]:
     """Of each question: its place, the hidden states (R, D) that predict its options' tokens, and those options."""
     rows = [row for _, row, _ in batch]
     more = any(len(option) > 1 for _, _, options in batch for option in options)
-    cache = behind(past, len(rows), wanted=more)
+    cache = expand_prefix_cache(past, len(rows), wanted=more)
     hidden_BLD = hidden(model, padded(rows), before, cache)
     found = []
     for b, (place, row, options) in enumerate(batch):
@@ -211,7 +211,7 @@ def _read(model, before: int, past, batch) -> list[_Read]:
         if tails:
             end = before + len(row)
             own = [(layer.keys[b : b + 1, :, :end], layer.values[b : b + 1, :, :end]) for layer in cache.layers]
-            after = iter(hidden(model, padded(tails), end, behind(own, len(tails))))
+            after = iter(hidden(model, padded(tails), end, expand_prefix_cache(own, len(tails))))
         parts = [
             torch.cat([last_1D, next(after)[: len(option) - 1]]) if len(option) > 1 else last_1D for option in options
         ]

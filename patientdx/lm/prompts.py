@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def tokenise(
 ) -> Prompts:
     """Token ids of prompts given as (before, record, after); only `record` is shortened, from its end.
 
-    chat: render through the tokenizer's chat template, with its opening of the answer; Refusal where it has none.
-    limit: most tokens of a prompt; Refusal where a prompt without its record is longer than that.
+    chat: render through the tokenizer's chat template, with its opening of the answer; UserError where it has none.
+    limit: most tokens of a prompt; UserError where a prompt without its record is longer than that.
     """
     check_template(tokenizer, chat)
     ids, cut = [], 0
@@ -69,9 +69,9 @@ def tokenise(
 
 
 def check_template(tokenizer, chat: bool) -> None:
-    """Refusal where a chat is asked for and the tokenizer has no chat template."""
+    """UserError where a chat is asked for and the tokenizer has no chat template."""
     if chat and not tokenizer.chat_template:
-        raise Refusal(
+        raise UserError(
             f"the model is marked chat_template: true, but the tokenizer in {tokenizer.name_or_path} has no chat "
             "template. "
             "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
@@ -90,7 +90,7 @@ def _render(tokenizer, text: str, chat: bool) -> list[int]:
 def shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: int, answer: int = 0) -> list[int]:
     """Token ids of the prompt with so much of the record's end left out that `limit` holds them.
 
-    Refusal where that cannot be; it says how many tokens of `answer` had to be left room for beside them.
+    UserError where that cannot be; it says how many tokens of `answer` had to be left room for beside them.
     """
     # Tokens at the cut may join differently, so the cut is repeated until the whole prompt fits.
     ends = [
@@ -102,7 +102,7 @@ def shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: 
         if keep <= 1:
             least = len(_render(tokenizer, before + after, chat))
             beside = f" and its answer {answer}" if answer else ""
-            raise Refusal(
+            raise UserError(
                 f"a prompt has {least} tokens without its record{beside}, but {limit + answer} are the most that it "
                 "may have. Set scoring.max_tokens higher, ask for fewer worked examples (task.shots) or new tokens "
                 "(task.new_tokens), or use a model with a longer context."
@@ -114,18 +114,18 @@ def shorten(tokenizer, before: str, record: str, after: str, chat: bool, limit: 
 
 
 def answer_tokens(tokenizer, options: Sequence[Sequence[str]]) -> tuple[tuple[int, ...], ...]:
-    """For each option the ids of those of its variants that are a single token; Refusal where one has none."""
+    """For each option the ids of those of its variants that are a single token; UserError where one has none."""
     found = tuple(tuple(_single(tokenizer, variants)) for variants in options)
     for ids, variants in zip(found, options, strict=True):
         if not ids:
-            raise Refusal(
+            raise UserError(
                 f"none of the answers {list(variants)} is a single token of this tokenizer, so the first token cannot "
                 "tell the options apart. Give the task options that are one token each."
             )
     shared = sorted(token for token, count in Counter(chain(*found)).items() if count > 1)
     if shared:
         words = [tokenizer.decode([token]) for token in shared]
-        raise Refusal(
+        raise UserError(
             f"the options {[list(v) for v in options]} share the answers {words}: nothing would tell them apart. "
             "Give each option answers of its own."
         )

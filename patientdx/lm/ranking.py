@@ -83,7 +83,7 @@ def score_pairs(
     """Log mass on each option at the first answer position of the prompts `rows`, as `choice.score` has it.
 
     A document that several prompts of the task share runs once; `batch_tokens` counts what comes behind it. Batches
-    are those of the whole task, whatever the number of processes. On running out of memory a batch is halved; Refusal
+    are those of the whole task, whatever the number of processes. On running out of memory a batch is halved; UserError
     where one prompt alone does not fit. share: (rank, processes).
     Returns the positions in `rows` scored here and their log masses, float64 (n, N).
     """

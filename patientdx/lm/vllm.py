@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NAME = "vllm"
 
 
-def faults(generator: str | None) -> list[str]:
+def errors(generator: str | None) -> list[str]:
     """Why vLLM cannot generate here, where it is asked to: it is not installed, or there is no GPU."""
     if generator != NAME:
         return []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.elect import survivors
+from patientdx.merge.elect import sparsity
 from patientdx.merge.task_vectors import Deltas, Named, deltas, model_cutoffs, one_of, share_of, total
 from patientdx.merge.thresholds import Cutoff, Each, drop_largest, keep_largest
 
@@ -46,10 +46,10 @@ def breadcrumbs(
         mask(moved, start)
         return total(moved, found.weights)
 
-    return found.curve(join, survivors(found, mask))
+    return found.curve(join, sparsity(found, mask))
 
 
-def survey(
+def fit_global_thresholds(
     tensors: Callable[[], Iterable[Named]],
     *,
     density: float = 0.9,

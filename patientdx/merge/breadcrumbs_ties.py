@@ -10,7 +10,7 @@ from torch import Tensor
 from patientdx.merge import breadcrumbs
 from patientdx.merge.breadcrumbs import Found, masking
 from patientdx.merge.curve import Curve
-from patientdx.merge.elect import MERGEKIT_SUM, PAPER, elect, survivors
+from patientdx.merge.elect import MERGEKIT_SUM, PAPER, elect, sparsity
 from patientdx.merge.task_vectors import Named, deltas, one_of
 from patientdx.merge.thresholds import Each
 
@@ -46,10 +46,10 @@ def breadcrumbs_ties(
         mask(moved, start)
         return elect(moved, found.weights, COMPAT[compat])
 
-    return found.curve(join, survivors(found, mask))
+    return found.curve(join, sparsity(found, mask))
 
 
-def survey(
+def fit_global_thresholds(
     tensors: Callable[[], Iterable[Named]],
     *,
     density: float = 0.9,
@@ -60,4 +60,6 @@ def survey(
     each: Each = map,
 ) -> Found | None:
     """As breadcrumbs.survey; `compat` changes nothing here."""
-    return breadcrumbs.survey(tensors, density=density, gamma=gamma, weights=weights, trim=trim, each=each)
+    return breadcrumbs.fit_global_thresholds(
+        tensors, density=density, gamma=gamma, weights=weights, trim=trim, each=each
+    )

@@ -17,7 +17,7 @@ from patientdx.merge.scratch import BLOCK, scratch
 
 
 @dataclass(frozen=True)
-class Worked:
+class ComputedTerm:
     """A term that is not stored but worked out as it is needed, a block at a time: a trimmed task vector, say.
 
     sources: stored tensors of one shape, any floating dtype; never written to.
@@ -40,7 +40,7 @@ class Curve:
     by_row: blocks hold whole rows (elements along the last axis), because a term or its shares need them whole.
     """
 
-    terms: tuple[Tensor | Worked, ...]
+    terms: tuple[Tensor | ComputedTerm, ...]
     shares: Callable[[float], tuple[float | Tensor, ...]]
     facts: Mapping[str, float | str] = field(default_factory=dict)
     by_row: bool = False
@@ -59,19 +59,23 @@ def evaluate(curve: Curve, weight: float, out: Tensor, *, span: tuple[int, int] 
     `out` must be contiguous, of the terms' shape (or the span's length), and share no memory with them (ValueError);
     it may lie on another device than the terms.
     """
-    stored = tuple(chain.from_iterable(t.sources if isinstance(t, Worked) else (t,) for t in curve.terms))
+    stored = tuple(chain.from_iterable(t.sources if isinstance(t, ComputedTerm) else (t,) for t in curve.terms))
     _check_out(stored, out, span)
     first, last = span or (0, out.numel())
     row = max(1, stored[0].shape[-1] if stored[0].ndim else 1)
     flat = [
-        (share, tuple(source.reshape(-1) for source in (term.sources if isinstance(term, Worked) else (term,))), term)
+        (
+            share,
+            tuple(source.reshape(-1) for source in (term.sources if isinstance(term, ComputedTerm) else (term,))),
+            term,
+        )
         for share, term in zip(curve.shares(weight), curve.terms, strict=True)
         if not _is(share, 0.0)
     ]
     target = out.view(-1)
     if not flat:
         return out.zero_()
-    if len(flat) == 1 and _is(flat[0][0], 1.0) and not isinstance(flat[0][2], Worked):
+    if len(flat) == 1 and _is(flat[0][0], 1.0) and not isinstance(flat[0][2], ComputedTerm):
         target.copy_(flat[0][1][0][first:last])
         return out
     exact = torch.float32 if out.device.type == "mps" else torch.float64
@@ -89,9 +93,9 @@ def evaluate(curve: Curve, weight: float, out: Tensor, *, span: tuple[int, int] 
     return out
 
 
-def _piece(term: Tensor | Worked, sources: Sequence[Tensor], start: int, stop: int, weight: float, room: Tensor):
+def _piece(term: Tensor | ComputedTerm, sources: Sequence[Tensor], start: int, stop: int, weight: float, room: Tensor):
     """Elements start .. stop of a term, written to `room` (stop - start,)."""
-    if not isinstance(term, Worked):
+    if not isinstance(term, ComputedTerm):
         return room.copy_(sources[0][start:stop])
     rooms = [scratch(f"source {i}", stop - start, room.dtype, room.device) for i in range(len(sources))]
     pieces = [one.copy_(source[start:stop]) for one, source in zip(rooms, sources, strict=True)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.elect import tally
+from patientdx.merge.elect import count_conflicts
 from patientdx.merge.random_mask import keep_random, key_of
 from patientdx.merge.task_vectors import Deltas, deltas, one_of, share_of, total
 
@@ -93,7 +93,7 @@ def l1_factors(
         drop(moved, start)
         for p, x in enumerate(moved):
             rest[p] += _l1(x)
-            kept[p] += tally([x])[0][0]
+            kept[p] += count_conflicts([x])[0][0]
     factors = [before / after if after > 0 else 1.0 for before, after in zip(whole, rest, strict=True)]
     facts = {f"factor_{number}": factor for number, factor in zip(found.numbers, factors, strict=True)}
     count = max(1, found.ancestor.numel())

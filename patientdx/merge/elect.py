@@ -65,7 +65,7 @@ def elect(moved: Sequence[Tensor], weights: Sequence[float], how: Election) -> T
     return moved[0].mul_(sign)
 
 
-def survivors(found: Deltas, thin: Callable[[Sequence[Tensor], int], None]) -> dict[str, float]:
+def sparsity(found: Deltas, thin: Callable[[Sequence[Tensor], int], None]) -> dict[str, float]:
     """What `thin` leaves of the task vectors, as shares of the elements: `kept_<number>` for each parent, not 0 there;
     `conflicts`, where two parents pull to opposite sides. thin: (task vectors, start) -> None, in place; it is given
     them as float32. Of a tensor of more than 2 Mi elements one block of 256 Ki in eight is looked at.
@@ -74,7 +74,7 @@ def survivors(found: Deltas, thin: Callable[[Sequence[Tensor], int], None]) -> d
     for start, moved in found.rounded(_LOOKED_AT if found.ancestor.numel() > _LOOKED_AT * BLOCK else 1):
         count += len(moved[0]) if moved else 0
         thin(moved, start)
-        here, against = tally(moved)
+        here, against = count_conflicts(moved)
         kept = [so_far + n for so_far, n in zip(kept, here, strict=True)]
         opposed += against
     count = max(1, count)
@@ -82,7 +82,7 @@ def survivors(found: Deltas, thin: Callable[[Sequence[Tensor], int], None]) -> d
     return shares | {"conflicts": opposed / count}
 
 
-def tally(moved: Sequence[Tensor]) -> tuple[list[int], int]:
+def count_conflicts(moved: Sequence[Tensor]) -> tuple[list[int], int]:
     """How many elements of each task vector are not 0, and on how many two of them have opposite signs.
 
     moved: float64 or float32 (n,) each, n below 2^24, overwritten.

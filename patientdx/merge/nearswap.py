@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from patientdx.merge.curve import Curve, Worked, two
+from patientdx.merge.curve import ComputedTerm, Curve, two
 
 LAMBDA = (0.0, math.inf)  # λ is a distance, in units of the weights; 0 is the base
 
@@ -29,4 +29,4 @@ def nearswap(parents: Sequence[Tensor]) -> Curve:
         # Where it is near the pivot itself is taken: base + (pivot - base) is not always it.
         return torch.where(away.abs() <= weight, pivot, base.add_(away.sign(), alpha=weight))
 
-    return Curve((a, Worked((a, b), step)), lambda weight: (1.0, 0.0) if weight == 0 else (0.0, 1.0))
+    return Curve((a, ComputedTerm((a, b), step)), lambda weight: (1.0, 0.0) if weight == 0 else (0.0, 1.0))

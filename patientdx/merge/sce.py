@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.elect import Election, elect, tally
+from patientdx.merge.elect import Election, count_conflicts, elect
 from patientdx.merge.scratch import like, scratch
 from patientdx.merge.task_vectors import Deltas, deltas, one_of, share_of
 from patientdx.merge.thresholds import cutoffs, keep_largest
@@ -48,7 +48,7 @@ def sce(parents: Sequence[Tensor], *, ancestor: Tensor, density: float = 0.1, co
     for start, moved in found.blocks():
         select(moved, start)
         energy = [so_far + torch.dot(x, x).item() for so_far, x in zip(energy, moved, strict=True)]
-        opposed += tally(moved)[1]
+        opposed += count_conflicts(moved)[1]
     whole = sum(energy)
     weights = [own / whole if whole > 0 else 1.0 / len(energy) for own in energy]
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from patientdx.merge.curve import BLOCK, Curve, Worked
+from patientdx.merge.curve import BLOCK, ComputedTerm, Curve
 from patientdx.merge.scratch import scratch
 from patientdx.merge.thresholds import Cutoff, Each, cutoffs
 
@@ -100,7 +100,7 @@ class Deltas:
                 origin[here].copy_(joined)
             return origin
 
-        joined = Worked((self.ancestor, *self.parents), block)
+        joined = ComputedTerm((self.ancestor, *self.parents), block)
         return Curve((self.ancestor, joined), lambda weight: (1.0, weight), facts, by_row=by_row)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.elect import MERGEKIT, PAPER, PEFT, elect, survivors
+from patientdx.merge.elect import MERGEKIT, PAPER, PEFT, elect, sparsity
 from patientdx.merge.task_vectors import Named, deltas, model_cutoffs, one_of, share_of
 from patientdx.merge.thresholds import Cutoff, Each, keep_largest
 
@@ -57,10 +57,10 @@ def ties(
         thin(moved, start)
         return elect(moved, found.weights, COMPAT[compat])
 
-    return found.curve(join, survivors(found, thin))
+    return found.curve(join, sparsity(found, thin))
 
 
-def survey(
+def fit_global_thresholds(
     tensors: Callable[[], Iterable[Named]],
     *,
     density: float = 0.2,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 Metric = Callable[..., "float | NDArray[np.float64]"]
 
@@ -58,7 +58,7 @@ def interval(
 
     `score` (n,), or (n, k) for a metric that takes k numbers a row, and `label` (n,) as in `patientdx.metrics.ranking`;
     `subject` (n,) is one id per row, of a type that can be sorted. A resample that lacks a class has no value: it is
-    dropped and counted. Raises ValueError as the metric does, and Refusal for settings or sizes that give no interval.
+    dropped and counted. Raises ValueError as the metric does, and UserError for settings or sizes that give no interval.
     """
     return intervals({"": metric}, score, label, subject, resamples=resamples, level=level, seed=seed)[""]
 
@@ -137,7 +137,7 @@ def replicates(
     Entry i of every metric, and of every model given the same seed and rows, comes from the same patients.
     """
     if resamples < 1:
-        raise Refusal(f"resamples={resamples} was asked for; a bootstrap needs at least 1")
+        raise UserError(f"resamples={resamples} was asked for; a bootstrap needs at least 1")
     if not np.asarray(score).shape[:1] == np.asarray(label).shape == np.asarray(subject).shape:
         raise ValueError("score, label and subject must be of one shape (n,); score alone may be (n, k)")
     drawn = {name: np.empty(resamples) for name in metrics}
@@ -146,7 +146,7 @@ def replicates(
         for name, metric in metrics.items():
             value = np.asarray(metric(score, label, weight))
             if value.shape != (len(weight),):
-                raise Refusal(
+                raise UserError(
                     f"the metric {getattr(metric, '__name__', metric)} gave shape {value.shape} for weights "
                     f"{weight.shape}; a metric must return one per resample (see patientdx.metrics.ranking)"
                 )
@@ -158,11 +158,11 @@ def replicates(
 def higher_is_better(metric: Metric) -> bool | None:
     """The metric's direction, from `HIGHER_IS_BETTER` in its own module: None where neither more nor less is better.
 
-    Raises Refusal if that is silent.
+    Raises UserError if that is silent.
     """
     directions = getattr(sys.modules[metric.__module__], "HIGHER_IS_BETTER", {})
     if metric.__name__ not in directions:
-        raise Refusal(
+        raise UserError(
             f"{metric.__module__}.{metric.__name__} does not say whether higher is better; "
             f"add it to HIGHER_IS_BETTER in its module"
         )
@@ -174,7 +174,7 @@ def patient_weights(subject: ArrayLike, resamples: int, seed: int) -> Iterator[N
     _, patient = np.unique(np.asarray(subject), return_inverse=True)
     patients = int(patient.max()) + 1 if patient.size else 0
     if patients < 2:
-        raise Refusal(f"a bootstrap by patient needs at least 2 patients; there are {patients}")
+        raise UserError(f"a bootstrap by patient needs at least 2 patients; there are {patients}")
     one_row_each = patients == patient.size and np.array_equal(patient, np.arange(patients))
     random = np.random.default_rng(seed)
     block = max(1, _BLOCK // patient.size)
@@ -190,7 +190,7 @@ def patient_weights(subject: ArrayLike, resamples: int, seed: int) -> Iterator[N
 def _percentiles(value, drawn, label, subject, level) -> Interval:
     usable = drawn[~np.isnan(drawn)]
     if not usable.size:
-        raise Refusal(f"none of {drawn.size} resamples held both classes: too few patients for an interval")
+        raise UserError(f"none of {drawn.size} resamples held both classes: too few patients for an interval")
     low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
     return Interval(
         value=float(value),
@@ -206,6 +206,6 @@ def _percentiles(value, drawn, label, subject, level) -> Interval:
 
 
 def check_level(level: float) -> None:
-    """Refusal for a level of an interval that is none."""
+    """UserError for a level of an interval that is none."""
     if not 0 < level < 1:
-        raise Refusal(f"level={level} was asked for; an interval's level lies between 0 and 1, such as 0.95")
+        raise UserError(f"level={level} was asked for; an interval's level lies between 0 and 1, such as 0.95")

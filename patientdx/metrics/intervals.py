@@ -32,7 +32,7 @@ def estimates(
     """An estimate of each metric, and the metric on each resample (resamples,) for those that have a value.
 
     Arguments as in `bootstrap.intervals`. A metric that raises ValueError on the rows themselves is not
-    estimable, with its words as the reason. Raises Refusal for settings or sizes that give no interval.
+    estimable, with its words as the reason. Raises UserError for settings or sizes that give no interval.
     """
     check_level(level)
     score, label = np.asarray(score, dtype=np.float64), np.asarray(label)

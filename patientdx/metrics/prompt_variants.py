@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, rankdata
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Metric
 from patientdx.metrics.calibration import checked
 from patientdx.metrics.intervals import absent, estimates, on_scores
@@ -70,7 +70,7 @@ def wording_spread(
       `not_reversed` (or `not_kept`) is the share of pairs of rows, of those the question orders, that the wording
       orders otherwise or ties; chance is one half.
 
-    Intervals by patient bootstrap. Raises ValueError as calibration metrics do, and Refusal for wordings of another
+    Intervals by patient bootstrap. Raises ValueError as calibration metrics do, and UserError for wordings of another
     length.
     """
     question, label, _, _ = checked(question, label, None)
@@ -78,7 +78,7 @@ def wording_spread(
     for name, wording in wordings.items():
         probability = np.asarray(wording.probability, dtype=np.float64)
         if probability.shape != question.shape:
-            raise Refusal(f"the wording {name} has {probability.size} scores for {question.size} rows")
+            raise UserError(f"the wording {name} has {probability.size} scores for {question.size} rows")
         checked(probability, label, None)
         # Order is all that counts, and 1 - p would round small p to one value.
         turned[name] = -probability if wording.reverses else probability

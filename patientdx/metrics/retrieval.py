@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.accuracy import checked, ratio
 
 HIGHER_IS_BETTER = {"mean_over_queries": True}
@@ -34,17 +34,17 @@ def mean_over_queries(
 
 
 def check_names(names: Sequence[str], depth: int) -> None:
-    """Refusal for no names, one that is none of `NAMES`, or a K beyond 1 to `depth`, the length of the lists."""
+    """UserError for no names, one that is none of `NAMES`, or a K beyond 1 to `depth`, the length of the lists."""
     if not names:
-        raise Refusal(f"task.metrics names nothing: a ranking has {', '.join(NAMES)}.")
+        raise UserError(f"task.metrics names nothing: a ranking has {', '.join(NAMES)}.")
     for name in names:
         found = re.fullmatch(r"map|mrr|(?:ndcg|recall)_(\d+)", name)
         if found is None:
-            raise Refusal(
+            raise UserError(
                 f"task.metrics.{name}: a ranking has {', '.join(NAMES)}, with a whole number for K, as in ndcg_10."
             )
         if found[1] is not None and not 1 <= int(found[1]) <= depth:
-            raise Refusal(
+            raise UserError(
                 f"task.metrics.{name}: the lists are {depth} candidates long (task.depth), so K is 1 to {depth}."
             )
 

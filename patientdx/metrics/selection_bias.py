@@ -37,7 +37,7 @@ def winner(
     in units of the metric), `stability` (share of resamples that choose the same), `selected` (that share for every
     candidate; of those that choose at all), `resamples` used and `dropped` (patients of one class only, drawn or left
     out: nothing to choose or to judge by). Without a usable resample the
-    estimates are None and `reason` says why. Raises ValueError and Refusal as `bootstrap.interval` does.
+    estimates are None and `reason` says why. Raises ValueError and UserError as `bootstrap.interval` does.
     """
     check_level(level)
     scores, label = np.asarray(scores, dtype=np.float64), np.asarray(label)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Metric
 from patientdx.metrics.calibration import observed_minus_expected
 from patientdx.metrics.intervals import Drawn, Estimate, absent, estimate, estimates, on_rows
@@ -41,7 +41,7 @@ def subgroups(
     `gaps`, by metric: `value` with interval, and `highest` and `lowest`, the cells. The two were picked for being
     furthest apart out of k; the interval's level is raised for all k (k - 1) / 2 `pairs` (Bonferroni).
 
-    Scores are probabilities (n,). Raises Refusal for a grouping of another length and for fewer than 2 patients.
+    Scores are probabilities (n,). Raises UserError for a grouping of another length and for fewer than 2 patients.
     """
     score, label = np.asarray(score, dtype=np.float64), np.asarray(label).astype(bool)
     metrics: dict[str, Metric] = {"auroc": auroc, "observed_minus_expected": observed_minus_expected}
@@ -50,7 +50,7 @@ def subgroups(
     cells, asked = {}, {}
     for name in groups:
         if len(groups[name]) != label.size:
-            raise Refusal(
+            raise UserError(
                 f"the grouping {name} has {len(groups[name])} values for {label.size} rows; it needs one a row"
             )
         cells[name] = _cells(np.asarray(groups[name], dtype=str), label, min_events, min_rows)

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 FOLDS = 5
 
@@ -32,7 +32,7 @@ def blind_scores(
     bag_of_words: logistic regression on which words and numbers a text holds. length: on its number of tokens
     and its square. Both are fitted on four fifths of the patients and score the last fifth, in turn. Scores are ranks
     within a fold, from 0 to 1: the fits of other folds have other offsets, which pooled scores would mistake for
-    membership. tokens, member (n,). Refusal where a side has too few patients for the folds.
+    membership. tokens, member (n,). UserError where a side has too few patients for the folds.
     """
     member, subject = np.asarray(member).astype(int), np.asarray(subject)
     check_patients(member, subject)
@@ -53,11 +53,11 @@ def blind_scores(
 
 
 def check_patients(member: ArrayLike, subject: Sequence[str]) -> None:
-    """Refusal where a side, member (n,) of 0 and 1, has fewer patients than the cross-validation has parts."""
+    """UserError where a side, member (n,) of 0 and 1, has fewer patients than the cross-validation has parts."""
     member, subject = np.asarray(member).astype(int), np.asarray(subject)
     fewest = min(len(set(subject[member == side])) for side in (0, 1))
     if fewest < FOLDS:
-        raise Refusal(
+        raise UserError(
             f"the blind baseline is cross-validated by patient in {FOLDS} parts, and one side has {fewest} patients. "
             "Use more records (task.synthetic.stays, task.limit, finetune.examples)."
         )

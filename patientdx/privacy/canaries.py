@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 DIGITS = 9
 _WORDS = "Study number of this patient: {}."
@@ -30,11 +30,11 @@ class Canary:
 def canaries(copies: Sequence[int], each: int, *, seed: int = 0) -> list[Canary]:
     """`each` canaries for every number of copies, all different. The digits come from the seed alone.
 
-    Refusal for a number of copies below 1 and for no canary at all.
+    UserError for a number of copies below 1 and for no canary at all.
     """
     wrong = [number for number in copies if isinstance(number, bool) or not isinstance(number, int) or number < 1]
     if wrong or each < 1:
-        raise Refusal(
+        raise UserError(
             f"privacy.canaries={list(copies)}, {each} of each: numbers of copies are whole and at least 1, as in "
             "privacy.canaries=[1,4,16]; [] for none."
         )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 LEAST = 2  # shadow models without a record: fewer have no spread
 OWN_SPREAD = 32  # from here on each record has a spread of its own, as the paper advises for many models
@@ -22,11 +22,11 @@ def halves(subjects: Sequence[str], shadows: int, *, seed: int = 0) -> NDArray[n
 
     Every patient is in half of the models (of an odd number one fewer or more), and all their records go together.
     Patients are paired, and a pair shares every model out between them, so that all models see as many patients. The
-    draw depends on the patients and the seed, not on the order of the records. Refusal for fewer than 4 models, of
+    draw depends on the patients and the seed, not on the order of the records. UserError for fewer than 4 models, of
     which 2 are without each record.
     """
     if shadows < 2 * LEAST:
-        raise Refusal(
+        raise UserError(
             f"privacy.shadows={shadows}: LiRA needs at least {2 * LEAST} shadow models, or 0 to leave it out."
         )
     random, dealt = np.random.default_rng(seed), {}
@@ -48,7 +48,7 @@ def lira(confidence: ArrayLike, shadows: ArrayLike, inside: ArrayLike) -> NDArra
     without = np.where(np.asarray(inside, dtype=bool), np.nan, shadows)
     count = (~np.isnan(without)).sum(axis=0)
     if count.min() < LEAST:
-        raise Refusal(
+        raise UserError(
             f"a record has {count.min()} shadow models that were trained without it; LiRA needs {LEAST} or more. "
             "Set privacy.shadows higher."
         )

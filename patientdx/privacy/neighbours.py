@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 _PARTS = re.compile(r"\d+|[^\W\d_]+")  # numbers digit group by digit group, and words
 
@@ -29,14 +29,16 @@ def neighbours(text: str, words: dict[str, int], count: int, *, share: float = 0
     """`count` neighbours of a text, in each of which `share` of its words and numbers, at least one, are others.
 
     A group of digits keeps its length, and a first digit that is not 0 stays so; a word is drawn from `words` by how
-    often it stands there. The draw depends on the seed and the text alone. Refusal for a share outside (0, 1] and for a
+    often it stands there. The draw depends on the seed and the text alone. UserError for a share outside (0, 1] and for a
     text without words.
     """
     if not 0 < share <= 1:
-        raise Refusal(f"a neighbour with {share:g} of its words exchanged: give a share above 0, up to 1.")
+        raise UserError(f"a neighbour with {share:g} of its words exchanged: give a share above 0, up to 1.")
     places = [found.span() for found in _PARTS.finditer(text)]
     if not places:
-        raise Refusal("a record without words or numbers has no neighbours. Leave it out, or set privacy.neighbours=0.")
+        raise UserError(
+            "a record without words or numbers has no neighbours. Leave it out, or set privacy.neighbours=0."
+        )
     names, weight = list(words), np.array(list(words.values()), dtype=np.float64)
     random = np.random.default_rng([seed, *text.encode()])
     exchanged = max(1, round(share * len(places)))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 LEAST = 5
 _PIECE = re.compile(r"(.*?)(\n|: |; |, |\. | \| |$)", re.DOTALL)  # what it says, and what it ends at
@@ -32,7 +32,7 @@ Piece = tuple[str, list[str], str]  # shape, its numbers, what it ends at
 def resampled(texts: Sequence[str], count: int, *, seed: int = 0) -> list[str]:
     """`count` fresh texts in the manner of `texts`; none of them is one of `texts`.
 
-    The draws depend on the seed and on which texts there are, not on their order. Refusal where the texts do not fall
+    The draws depend on the seed and on which texts there are, not on their order. UserError where the texts do not fall
     apart into shapes that several records share, as for a template that puts a record on one line.
     """
     donors = [
@@ -57,14 +57,14 @@ def resampled(texts: Sequence[str], count: int, *, seed: int = 0) -> list[str]:
         raise _no_pieces(len(texts))
     if len(found) == count:
         return found
-    raise Refusal(
+    raise UserError(
         f"the {len(texts)} records are so alike that no fresh ones can be made of them. Use more records, or "
         "privacy.reference=fresh on a generated source."
     )
 
 
-def _no_pieces(records: int) -> Refusal:
-    return Refusal(
+def _no_pieces(records: int) -> UserError:
+    return UserError(
         f"{records} records do not fall apart into pieces that at least {LEAST} of them share, so no fresh ones can be "
         "made in their manner. Use task.template=intervals or paper, more records, or privacy.reference=fresh on a "
         "generated source."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,22 @@ def sides(texts: Sequence[str], subjects: Sequence[str], members: Sequence[int],
     """The records of both sides without those whose text, white space aside, stands on both.
 
     texts, subjects (n,) of all records; members and others are row numbers, to come from one random split by patient.
-    Refusal where a side is empty or becomes so, both are the same, or a patient stands on both.
+    UserError where a side is empty or becomes so, both are the same, or a patient stands on both.
     """
     if not len(members) or not len(others):
         empty = "members" if not len(members) else "non-members"
-        raise Refusal(
+        raise UserError(
             f"membership inference found no {empty}: it compares records that the model was trained on with others of "
             "the same kind. Give both train and the reported split a share of the patients (task.fractions)."
         )
     if set(members) == set(others):
-        raise Refusal(
+        raise UserError(
             f"members and non-members are the same {len(set(members))} records, so no attack can tell them apart. "
             "Report another split than the one that the model was trained on: splits=[test]."
         )
     shared = {subjects[i] for i in members} & {subjects[i] for i in others}
     if shared:
-        raise Refusal(
+        raise UserError(
             f"{len(shared)} patients have records among members and non-members: what tells the sides apart must be "
             "membership alone. Split by patient: task.split_by=patient."
         )
@@ -51,7 +51,7 @@ def sides(texts: Sequence[str], subjects: Sequence[str], members: Sequence[int],
     inside = [i for i in members if words[i] not in double]
     outside = [i for i in others if words[i] not in double]
     if not inside or not outside:
-        raise Refusal(
+        raise UserError(
             f"every record of one side stands on the other too, word for word ({len(double)} texts). Give the text "
             "more detail (task.template=narrative, task.sections), or use another split."
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 NEEDED = {
     "hosp/patients": {
@@ -71,13 +71,13 @@ def select(
     day of ICU admission is then missed. A patient dead before ICU admission is left out under either rule.
 
     Leaves a table `cohort` in the connection: stay_id, subject_id, hadm_id, intime, outtime, admittime, dischtime,
-    prediction_time (intime + window), age (years), gender, race, insurance, label. Raises Refusal on another `death` or
+    prediction_time (intime + window), age (years), gender, race, insurance, label. Raises UserError on another `death` or
     `age` and on an empty cohort. That an id of patients, admissions and stays occurs once is for the source to see to.
     """
     for key, value, known in (("death", death, DEATHS), ("age", age, AGES)):
         if value not in known:
             dated = "a death is dated by" if key == "death" else "an age is that at"
-            raise Refusal(f"task.{key}={value!r}: {dated} {' or '.join(known)}.")
+            raise UserError(f"task.{key}={value!r}: {dated} {' or '.join(known)}.")
     steps = _steps(outcome, window_hours=window_hours, gap_hours=gap_hours, death=death)
     met = ", ".join(f"coalesce({condition}, false) AS met_{place}" for place, (_, condition) in enumerate(steps))
     con.execute(
@@ -95,7 +95,7 @@ def select(
     attrition = _attrition(con, [name for name, _ in steps])
     if not attrition[-1]["stays"]:
         left = ", ".join(f"{row['step']}: {row['stays']}" for row in attrition)
-        raise Refusal(f"No ICU stay is left in the cohort ({left}). Shorten task.window_hours or task.gap_hours.")
+        raise UserError(f"No ICU stay is left in the cohort ({left}). Shorten task.window_hours or task.gap_hours.")
     columns = (
         "stay_id, subject_id, hadm_id, intime, outtime, admittime, dischtime, prediction_time, "
         "age, gender, race, insurance, label"

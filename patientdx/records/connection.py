@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 from filelock import FileLock, Timeout
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def connected(*, memory_limit: str, threads: int | None, spill: Path) -> Iterato
     """An empty DuckDB database in memory, closed at the end.
 
     What does not fit in `memory_limit` (such as "2GB") goes to a folder inside `spill` that is gone afterwards.
-    Raises Refusal on limits that DuckDB does not know, and where memory or disk do not do for a query inside the block.
+    Raises UserError on limits that DuckDB does not know, and where memory or disk do not do for a query inside the block.
     """
     with _spill_folder(spill) as folder:
         settings = {
@@ -29,16 +29,16 @@ def connected(*, memory_limit: str, threads: int | None, spill: Path) -> Iterato
         try:
             con = duckdb.connect(":memory:", config=settings)
         except duckdb.Error as error:
-            raise Refusal(
+            raise UserError(
                 f"task.memory_limit={memory_limit!r}, task.threads={threads!r}: DuckDB takes a size such as "
                 "2GB and a whole number of threads, 1 or more."
             ) from error
         try:
             yield con
         except duckdb.OutOfMemoryException:
-            raise Refusal(f"task.memory_limit={memory_limit} is too little for these tables; raise it.") from None
+            raise UserError(f"task.memory_limit={memory_limit} is too little for these tables; raise it.") from None
         except duckdb.IOException:
-            raise Refusal(_no_spill(spill)) from None
+            raise UserError(_no_spill(spill)) from None
         finally:
             con.close()
 
@@ -54,7 +54,7 @@ def _spill_folder(spill: Path) -> Iterator[Path]:
         lock.acquire()
         folder.mkdir(mode=0o700)
     except OSError as error:
-        raise Refusal(_no_spill(spill)) from error
+        raise UserError(_no_spill(spill)) from error
     try:
         yield folder
     finally:

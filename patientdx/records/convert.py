@@ -17,7 +17,7 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from patientdx.checkpoints.cache import build_folder
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.tables import Needed, Table, opened
 
 VERSION = 1  # raise it when a change makes other files
@@ -39,7 +39,7 @@ def converted(
     """The tables to read in place of `found`: large ones from the cache, converted there on first use.
 
     One folder a table, whole or not there: what stops the work costs the table it was at, no other. A conversion is
-    known by the sha256 in `facts`, the needed columns with their types, and VERSION. Raises Refusal on damaged files
+    known by the sha256 in `facts`, the needed columns with their types, and VERSION. Raises UserError on damaged files
     and where memory or disk do not do.
     """
 
@@ -69,7 +69,7 @@ def kept(cache: Path, name: str, key: object, build: Callable[[Path], None], nee
     try:
         records.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise Refusal(
+        raise UserError(
             f"{records} cannot be made ({error.strerror}): set cache=… (or PATIENTDX_CACHE) to a folder that you can "
             "write to."
         ) from error

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import concepts
 from patientdx.records.window import Record
 from patientdx.tasks.example import Features
@@ -26,7 +26,7 @@ def table(
     stays in `fit_on` has (stay_ids, as a rule those of train; None: all). float64, NaN where nothing was read.
     `records` are those of `window.stream(con, courses=True)`; none of them is held.
 
-    Raises Refusal when the records were made otherwise, or when no record is in `fit_on`.
+    Raises UserError when the records were made otherwise, or when no record is in `fit_on`.
     """
     stays: list[int] = []
     numbers: list[np.ndarray] = []
@@ -39,7 +39,7 @@ def table(
         held.append(tuple(known.setdefault(one, len(known)) for one in names))
     chosen = range(len(stays)) if fit_on is None else _places(stays, set(fit_on))
     if not chosen:
-        raise Refusal("Features need at least one record among the stays that they are fitted on.")
+        raise UserError("Features need at least one record among the stays that they are fitted on.")
     counts = Counter(code for row in chosen for code in held[row])
     least = common * len(chosen) - 1e-9
     named = sorted((KINDS.index(kind), name, code) for (kind, name), code in known.items() if counts[code] >= least)
@@ -69,7 +69,7 @@ def _numbers(record: Record) -> list[float]:
         name in concepts.readings() for name, _ in record.readings
     )
     if not known:
-        raise Refusal("Features need records with the readings of items.csv and their courses: courses=True alone.")
+        raise UserError("Features need records with the readings of items.csv and their courses: courses=True alone.")
     nan = float("nan")
     urine = nan if record.urine is None else record.urine
     row = [record.age, _MALE.get(record.gender or "", nan), urine, len(record.drugs), len(record.procedures)]

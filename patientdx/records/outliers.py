@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import duckdb
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import window
 
 
@@ -22,15 +22,15 @@ def limits(
     of train; None takes the whole cohort, as the pipeline does, so that test values have a say in what is cut from
     train. Only what the window and the possible range of items.csv let through is counted.
 
-    Raises Refusal on a percentile that is no whole number from 1 to 100, and when no stay is left to fit on.
+    Raises UserError on a percentile that is no whole number from 1 to 100, and when no stay is left to fit on.
     """
     if not isinstance(percentile, int) or isinstance(percentile, bool) or not 1 <= percentile <= 100:
-        raise Refusal(f"percentile={percentile!r}: a whole number from 1 to 100 is needed.")
+        raise UserError(f"percentile={percentile!r}: a whole number from 1 to 100 is needed.")
     window.name_items(con, every_item=every_item)
     everyone = [row[0] for row in con.execute("SELECT stay_id FROM cohort ORDER BY stay_id").fetchall()]
     fitted = everyone if stays is None else sorted(set(stays) & set(everyone))
     if not fitted:
-        raise Refusal("Outlier limits need at least one stay of the cohort to be fitted on.")
+        raise UserError("Outlier limits need at least one stay of the cohort to be fitted on.")
     con.execute("CREATE OR REPLACE TEMP TABLE fitted AS SELECT unnest(?) AS stay_id", [fitted])
     # Counted by value first: readings are rounded, so there are few values, and no item's values need sorting at once.
     rows = con.execute(

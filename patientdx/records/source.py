@@ -11,7 +11,7 @@ import duckdb
 
 from patientdx.checkpoints.identity import file_hash
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import tables
 from patientdx.records.convert import CONVERT_FROM, converted
 from patientdx.records.meds.folder import meds_folder
@@ -58,25 +58,27 @@ def opened_source(
     has a table wins; None takes the synthetic hospital, generated in `cache` on first use. `source="meds"`: the first
     root is a MEDS 0.4 folder made from MIMIC-IV; further ones may have the dictionaries that MEDS lacks.
 
-    Large tables are read from parquet in `cache`, made on first use (see `convert`; from MEDS all are). Raises Refusal
+    Large tables are read from parquet in `cache`, made on first use (see `convert`; from MEDS all are). Raises UserError
     on anything wrong with parameters, files or memory; DuckDB's errors inside the block become Refusals without
     DuckDB's words, which may quote a patient's row.
     """
     cache = Path(cache).expanduser()
     if source not in SOURCES:
-        raise Refusal(f"task.source={source!r}: choose {' or '.join(SOURCES)}.")
+        raise UserError(f"task.source={source!r}: choose {' or '.join(SOURCES)}.")
     limits = {"memory_limit": memory_limit, "threads": threads}
     roots = _roots(root)
     if source == "meds":
         if not roots:
-            raise Refusal("task.source=meds needs task.mimic_root: the MEDS folder, with data/ and metadata/ in it.")
+            raise UserError("task.source=meds needs task.mimic_root: the MEDS folder, with data/ and metadata/ in it.")
         found, facts = _from_meds(roots, needed, cache, limits)
     else:
         folders = roots or [_synthetic(cache, synthetic)]
         found = tables.find(folders, needed)
         facts = tables.provenance(found, lambda path: _digest(path, cache))
         if not roots and {fact["origin"] for fact in facts.values()} != {tables.SYNTHETIC}:
-            raise Refusal(f"The synthetic hospital in {folders[0]} was changed since it was made. Delete that folder.")
+            raise UserError(
+                f"The synthetic hospital in {folders[0]} was changed since it was made. Delete that folder."
+            )
         found = converted(found, needed, facts, cache=cache, **limits)
     with tables.opened(found, needed, spill=cache / "spill", **limits) as con:
         _check_keys(con, needed)
@@ -92,7 +94,7 @@ def _roots(root: Sequence[str] | str | None) -> list[Path]:
         return []
     roots = [root] if isinstance(root, str | Path) else list(root)
     if not roots:
-        raise Refusal("task.mimic_root=[]: name at least one folder, or null for the synthetic hospital.")
+        raise UserError("task.mimic_root=[]: name at least one folder, or null for the synthetic hospital.")
     return [Path(folder).expanduser() for folder in roots]
 
 
@@ -100,7 +102,7 @@ def _synthetic(cache: Path, wanted: Mapping[str, float | None]) -> Path:
     known = (*SYNTHETIC, "returns")
     unknown = sorted(set(wanted) - set(known))
     if unknown:
-        raise Refusal(f"task.synthetic has no {', '.join(unknown)}: it takes {', '.join(known)}.")
+        raise UserError(f"task.synthetic has no {', '.join(unknown)}: it takes {', '.join(known)}.")
     return hospital(cache, **(dict(SYNTHETIC) | dict(wanted)))
 
 
@@ -123,7 +125,7 @@ def _from_meds(
 
 
 def _check_keys(con: duckdb.DuckDBPyConnection, needed: tables.Needed) -> None:
-    """Raises Refusal where a row of patients, admissions, stays or items has no id, or one that occurs before."""
+    """Raises UserError where a row of patients, admissions, stays or items has no id, or one that occurs before."""
     for name, key in _UNIQUE.items():
         if key not in needed.get(name, ()):
             continue
@@ -131,6 +133,6 @@ def _check_keys(con: duckdb.DuckDBPyConnection, needed: tables.Needed) -> None:
         counts = f"count(*) - count({key}), count({key}) - count(DISTINCT {key})"
         without, again = con.execute(f"SELECT {counts} FROM {table}").fetchall()[0]
         if without:
-            raise Refusal(f"Table {table} has {without} rows without {key}; each must have one.")
+            raise UserError(f"Table {table} has {without} rows without {key}; each must have one.")
         if again:
-            raise Refusal(f"Table {table} has {again} rows whose {key} occurs before; each must occur once.")
+            raise UserError(f"Table {table} has {again} rows whose {key} occurs before; each must occur once.")

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 SPLITS = ("train", "pilot", "test")
 SCORED = ("pilot", "test")
@@ -19,11 +19,11 @@ def position(*key: object) -> float:
 
 
 def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    """The fractions in the order train, pilot, test. Raises Refusal unless they add up to 1."""
+    """The fractions in the order train, pilot, test. Raises UserError unless they add up to 1."""
     given = dict(fractions)
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in given.values())
     if not set(given) <= set(SPLITS) or not numbers or not math.isclose(sum(given.values()), 1, abs_tol=1e-9):
-        raise Refusal(
+        raise UserError(
             f"task.fractions={given}: the shares of {', '.join(SPLITS)} must each lie in [0, 1] and add up to 1."
         )
     return {name: float(given.get(name, 0)) for name in SPLITS}
@@ -55,15 +55,15 @@ def divided(
 
 
 def check_splits(rows: Iterable[tuple[str, int]], scored: Iterable[str] = SCORED) -> None:
-    """Raises Refusal when a scored split has no positives or no negatives. `rows`: (split, label)."""
-    rows, faults = list(rows), []
+    """Raises UserError when a scored split has no positives or no negatives. `rows`: (split, label)."""
+    rows, errors = list(rows), []
     for name in scored:
         labels = [label for split, label in rows if split == name]
         positives = sum(labels)
         if positives == 0 or positives == len(labels):
-            faults.append(f"{name} has {positives} positives and {len(labels) - positives} negatives")
-    if faults:
-        raise Refusal(
-            f"AUROC needs both outcomes in every scored split: {'; '.join(faults)}. "
+            errors.append(f"{name} has {positives} positives and {len(labels) - positives} negatives")
+    if errors:
+        raise UserError(
+            f"AUROC needs both outcomes in every scored split: {'; '.join(errors)}. "
             "Use more stays, another seed, other task.fractions, or a larger task.limit."
         )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import cohort, splits, window
 from patientdx.records.source import opened_source
 from patientdx.tasks.prediction import check_numbers
@@ -66,7 +66,7 @@ class Stays:
 def read_stays(asked: Request, *, block_hours: int | None = None) -> Stays:
     """Adult ICU stays of at least `window_hours`, with their records, courses and times; split by patient.
 
-    block_hours: also cut each window into blocks so long, else `blocks` is empty. Raises Refusal on any parameter, file
+    block_hours: also cut each window into blocks so long, else `blocks` is empty. Raises UserError on any parameter, file
     or cohort that will not do.
     """
     shares = splits.checked_fractions(asked.fractions)
@@ -74,7 +74,7 @@ def read_stays(asked: Request, *, block_hours: int | None = None) -> Stays:
     if block_hours is not None:
         check_numbers(block_hours=(block_hours, 1))
         if block_hours >= asked.window_hours:
-            raise Refusal(f"task.block_hours={block_hours}: a passage is shorter than task.window_hours.")
+            raise UserError(f"task.block_hours={block_hours}: a passage is shorter than task.window_hours.")
     with opened_source(
         cache=Path(asked.cache), source=asked.source, root=asked.mimic_root, synthetic=asked.synthetic,
         needed=window.needed("none", cohort.NEEDED), memory_limit=asked.memory_limit, threads=asked.threads,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.connection import connected
 from patientdx.records.synthetic.hospital import MANIFEST
 
@@ -55,24 +55,24 @@ class Table:
 def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]:
     """Where each needed table lies; the first root that has it wins.
 
-    `needed` maps a table to its columns and their DuckDB types. Raises Refusal listing every missing root,
+    `needed` maps a table to its columns and their DuckDB types. Raises UserError listing every missing root,
     table and column at once, or the first file that cannot be read.
     """
     folders = [Path(root).expanduser() for root in roots]
-    faults = [f"no folder {folder}" for folder in folders if not folder.is_dir()]
+    errors = [f"no folder {folder}" for folder in folders if not folder.is_dir()]
     found: dict[str, Table] = {}
     for name, columns in needed.items():
         table = locate(folders, name)
         if table is None:
-            faults.append(f"no table {name}")
+            errors.append(f"no table {name}")
             continue
         present = set(_columns(table))
-        faults += [f"no column {column} in {name}" for column in columns if column not in present]
+        errors += [f"no column {column} in {name}" for column in columns if column not in present]
         found[name] = table
-    if faults:
-        raise Refusal(
-            f"MIMIC-IV tables are incomplete: {', '.join(faults)}. "
-            f"Looked for <table>.{{{','.join(FORMS)}}} in {', '.join(map(str, folders))}. "
+    if errors:
+        raise UserError(
+            f"MIMIC-IV tables are incomplete: {', '.join(errors)}. "
+            f"Trial for <table>.{{{','.join(FORMS)}}} in {', '.join(map(str, folders))}. "
             "Add a root that has them to task.mimic_root, or set task.mimic_root=null for "
             "the synthetic hospital."
         )
@@ -80,7 +80,7 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
 
 
 def locate(folders: Sequence[Path], name: str) -> Table | None:
-    """The first file of a table; None where no folder has it. Raises Refusal where a folder may not be looked into."""
+    """The first file of a table; None where no folder has it. Raises UserError where a folder may not be looked into."""
     for folder in folders:
         for form in FORMS:
             table = Table(name, folder, form)
@@ -112,8 +112,8 @@ def _columns(table: Table) -> list[str]:
         raise _unreadable(table, error) from error
 
 
-def _unreadable(table: Table, error: Exception) -> Refusal:
-    """A Refusal that names the file and the kind of damage; never a value of the table."""
+def _unreadable(table: Table, error: Exception) -> UserError:
+    """A UserError that names the file and the kind of damage; never a value of the table."""
     text = str(error)
     if isinstance(error, EOFError) and table.form == "csv":
         reason = "its last line has no end, so it was cut; fetch it again, or end that line if it is whole"
@@ -123,7 +123,7 @@ def _unreadable(table: Table, error: Exception) -> Refusal:
         reason = "no permission to read it"
     else:
         reason = f"it is no intact {table.form} file ({type(error).__name__})"
-    return Refusal(f"Table {table.name} cannot be read from {table.path}: {reason}.")
+    return UserError(f"Table {table.name} cannot be read from {table.path}: {reason}.")
 
 
 def _content_sha256(table: Table) -> str | None:
@@ -195,7 +195,7 @@ def opened(
 
     A view has the needed columns only, cast to the needed types. What does not fit in `memory_limit` (such as
     "2GB") goes to a folder inside `spill` that is gone afterwards. Errors of DuckDB inside the block that
-    concern a table's file come out as Refusal, without DuckDB's own words, which may quote a patient's row.
+    concern a table's file come out as UserError, without DuckDB's own words, which may quote a patient's row.
     """
     with connected(memory_limit=memory_limit, threads=threads, spill=spill) as con:
         try:
@@ -211,23 +211,23 @@ def opened(
 
 def _explained(
     error: duckdb.Error, con: duckdb.DuckDBPyConnection, found: Mapping[str, Table], needed: Needed
-) -> Refusal | None:
+) -> UserError | None:
     """What is wrong with a table's file, if that is what the error is about."""
     if isinstance(error, duckdb.ConversionException):
-        faults = []
+        errors = []
         for name, table in found.items():
             try:
-                faults.append(_mistyped(con, table, needed[name]))
+                errors.append(_mistyped(con, table, needed[name]))
             except duckdb.Error as damage:  # a table that is broken besides: its error may quote a row too
                 return _unreadable(table, damage)
-        return Refusal(f"MIMIC-IV tables: {', '.join(filter(None, faults)) or 'a value has another type'}.")
+        return UserError(f"MIMIC-IV tables: {', '.join(filter(None, errors)) or 'a value has another type'}.")
     if type(error) is duckdb.Error or "gzip stream" in str(error):  # damage, of which DuckDB does not say where
         return _damage(con, found, needed)
     table = next((table for table in found.values() if str(table.path) in str(error)), None)
     return None if table is None else _unreadable(table, error)
 
 
-def _damage(con: duckdb.DuckDBPyConnection, found: Mapping[str, Table], needed: Needed) -> Refusal | None:
+def _damage(con: duckdb.DuckDBPyConnection, found: Mapping[str, Table], needed: Needed) -> UserError | None:
     """Read all that is needed of every table to find the one that is damaged."""
     for name, table in found.items():
         columns = ", ".join(f'bit_xor(hash("{column}"))' for column in needed[name])

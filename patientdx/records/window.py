@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import concepts
 
 DIAGNOSES = ("none", "prior", "discharge")
@@ -92,10 +92,10 @@ class Record:
 def needed(diagnoses: str, *beside: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Tables and columns (with DuckDB types) that `records` reads, united with those `beside` it.
 
-    Raises Refusal on another `diagnoses`.
+    Raises UserError on another `diagnoses`.
     """
     if diagnoses not in DIAGNOSES:
-        raise Refusal(f"task.diagnoses={diagnoses!r}: choose {', '.join(DIAGNOSES[:-1])} or {DIAGNOSES[-1]}.")
+        raise UserError(f"task.diagnoses={diagnoses!r}: choose {', '.join(DIAGNOSES[:-1])} or {DIAGNOSES[-1]}.")
     own = _EVENTS | {"none": {}, "prior": _CODES | _EARLIER, "discharge": _CODES}[diagnoses]
     found: dict[str, dict[str, str]] = {}
     for tables in (*beside, own):

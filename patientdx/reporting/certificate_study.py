@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.store import read_json
 from patientdx.merge.schedule import Schedule, schedule
 
@@ -33,14 +33,14 @@ class Findings:
 def findings(study: Path | None, record: Mapping[str, Any]) -> Findings:
     """What the result folder `study` says of the merge of `record`.
 
-    Raises Refusal where the folder holds no finished run, or one of another model: a certificate mixes no two models.
+    Raises UserError where the folder holds no finished run, or one of another model: a certificate mixes no two models.
     """
     if study is None:
         absent = {"absent": NO_STUDY}
         return Findings(absent, absent, absent, absent)
     metrics, provenance = (read_json(study / name) for name in ("metrics.json", "provenance.json"))
     if metrics is None or provenance is None:
-        raise Refusal(f"--study {study} holds no finished run: give the folder that has its metrics.json.")
+        raise UserError(f"--study {study} holds no finished run: give the folder that has its metrics.json.")
     _same_model(study, provenance, record)
     rows = [row for row in metrics["rows"] if row["role"] == MERGED]
     told = read_json(study / PRIVACY)
@@ -56,7 +56,7 @@ def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str,
     """Refuse a study whose merged model is not the one of the record."""
     merge = provenance.get("merge")
     if merge is None:
-        raise Refusal(f"--study {study} scored no merged model: give the result folder of one that did.")
+        raise UserError(f"--study {study} scored no merged model: give the result folder of one that did.")
     parents = [model["sha256"] for model in record["models"] if model["role"] != "ancestor"]
     method = record["method"].rpartition(".")[2]
     arguments = merge["arguments"]
@@ -70,7 +70,7 @@ def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str,
     }
     other = [name for name, (mine, theirs) in facts.items() if mine != theirs]
     if other:
-        raise Refusal(
+        raise UserError(
             f"--study {study} is about another model than the folder: {', '.join(other)} differ. Give the result "
             "folder of the run that scored this merge, or leave --study out."
         )

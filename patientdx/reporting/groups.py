@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting.lambda_picture import Row, number
 from patientdx.reporting.rows import metric_names, model_name
 from patientdx.reporting.runs import Run, Study
@@ -122,7 +122,7 @@ class Group:
             return None
         try:
             made = choose(rows, metric, chosen_on=PILOT, reported_on=self.reported, higher_is_better=higher)
-        except Refusal:
+        except UserError:
             return None
         row = made["row"]
         pilot = [one for one in rows if one["split"] == PILOT and number(one[metric]) is not None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.atomic_io import write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ def lambda_curve(
 
     Intervals are bars. The parents stand at both ends with markers of their own, also for merged models at 0
     and 1. A dashed line is chance (0.5 for AUROC; for AUPRC the prevalence, of the test rows unless given), a
-    dotted one the λ `chosen` on pilot. Rows without a single λ are left out. Raises Refusal for rows
+    dotted one the λ `chosen` on pilot. Rows without a single λ are left out. Raises UserError for rows
     of several tasks when `task` names none, and when nothing is left to draw.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -69,11 +69,11 @@ def _rows_to_draw(points: Sequence[Row], metric: str, task: str | None) -> list[
     rows = [row for row in points if _place(row) is not None and number(row.get(metric)) is not None]
     tasks = sorted({str(row.get("task")) for row in rows})
     if task is None and len(tasks) > 1:
-        raise Refusal(f"a λ curve shows one task; these rows hold {', '.join(tasks)}: name one of them")
+        raise UserError(f"a λ curve shows one task; these rows hold {', '.join(tasks)}: name one of them")
     rows = [row for row in rows if task in (None, row.get("task"))]
     if not rows:
         of_task = f" for the task {task}" if task else ""
-        raise Refusal(f"there is no point with a λ and a value of {metric}{of_task} to draw")
+        raise UserError(f"there is no point with a λ and a value of {metric}{of_task} to draw")
     return rows
 
 

@@ -43,7 +43,7 @@ class Part:
 def write_report(folder: Path) -> Path:
     """Write report.html into the folder of a study or of one run, whole or not at all; returns its path.
 
-    It is made of what `runs.read` finds there, and the same files give the same bytes. Raises Refusal where no run is
+    It is made of what `runs.read` finds there, and the same files give the same bytes. Raises UserError where no run is
     finished, and OSError where the page cannot be written.
     """
     folder = Path(folder).expanduser()

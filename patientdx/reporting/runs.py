@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting.lambda_picture import Row
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Study:
 def read(folder: Path) -> Study:
     """The last sweep in a study's folder, every finished run where no sweep ended there, or the run of that folder.
 
-    Raises Refusal where no finished run is found.
+    Raises UserError where no finished run is found.
     """
     folder = Path(folder).expanduser()
     if (folder / "metrics.json").exists():
@@ -201,7 +201,7 @@ def read(folder: Path) -> Study:
     jobs = int(asked.read_text(encoding="utf-8")) if asked.exists() else 0
     unfinished += [(job, "it left no word: its process died") for job in range(jobs) if job not in left]
     if not finished:
-        raise Refusal(
+        raise UserError(
             f"{folder} holds no finished run: a report needs metrics.json in it (one run) or in folders below it (a "
             "study). Run one first, as in: python run.py name=mine; its folder is then outputs/mine."
         )

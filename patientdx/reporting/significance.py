@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting.lambda_picture import Row, number
 from patientdx.reporting.rows import metric_names
 from patientdx.reporting.runs import Answers, Run
@@ -120,7 +120,7 @@ def _leaders(rows: Sequence[Row], metric: str, where: Mapping) -> tuple[list[str
                        resamples=resamples, seed=settings["seed"])[metric]
             for these in models.values()
         ]  # fmt: skip
-    except (Refusal, ValueError):  # too few patients, or a metric of other scores than these
+    except (UserError, ValueError):  # too few patients, or a metric of other scores than these
         return [], None
     values = [these[0][metric] for these in models.values()]
     lead = int(np.argmax(values) if higher_is_better(function) else np.argmin(values))

@@ -60,14 +60,14 @@ def check(
     low: float, high: float, merge: Call, *, between: Any, parameters: Any, budget: int, start: int, step: float
 ) -> list[str]:
     """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
-    faults = [*step_faults(step), *span_faults(between, "search.between", low, high, step)]
+    errors = [*step_faults(step), *span_faults(between, "search.between", low, high, step)]
     if budget < 1:
-        faults.append(f"search.budget={budget}: give the number of candidates to look at, at least 1.")
+        errors.append(f"search.budget={budget}: give the number of candidates to look at, at least 1.")
     if not 1 <= start <= max(1, budget):
-        faults.append(f"search.start={start}: give a whole number from 1 to search.budget={budget}.")
+        errors.append(f"search.start={start}: give a whole number from 1 to search.budget={budget}.")
     if not isinstance(parameters, Mapping):
         return [
-            *faults,
+            *errors,
             f"search.parameters={parameters}: give a mapping, as in +search.parameters.density=[0.2,0.9].",
         ]
     hints = get_type_hints(merge.function)
@@ -79,9 +79,9 @@ def check(
     for name, span in parameters.items():
         if name not in known:
             method = merge.function.__name__
-            faults.append(
+            errors.append(
                 f"search.parameters.{name}: {method} has no such number; it has {', '.join(known) or 'none'}."
             )
         else:
-            faults += span_faults(span, f"search.parameters.{name}", -math.inf, math.inf, step)
-    return faults
+            errors += span_faults(span, f"search.parameters.{name}", -math.inf, math.inf, step)
+    return errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting.lambda_picture import Row, number
 
 
@@ -21,16 +21,16 @@ def choose(
 
     Ties go to the smaller λ, then to the method (and `variant`) first by name. Returns `lambda`, `method`, `metric`,
     `chosen_on`, `value` (on that split), `reported_on` and `row` (of the same model on that other split).
-    Raises Refusal where the choice would be made on the split that is reported, or where rows are missing.
+    Raises UserError where the choice would be made on the split that is reported, or where rows are missing.
     """
     if chosen_on == reported_on:
-        raise Refusal(
+        raise UserError(
             f"λ cannot be chosen on the {chosen_on} split and reported on it, since the best of several "
             f"noisy numbers is too good: choose on pilot and report on test"
         )
     tasks = sorted({str(row.get("task")) for row in rows})
     if len(tasks) > 1:
-        raise Refusal(f"λ is chosen for one task at a time; these rows hold {', '.join(tasks)}")
+        raise UserError(f"λ is chosen for one task at a time; these rows hold {', '.join(tasks)}")
     merged = [row for row in rows if row.get("role") == "merged" and number(row.get("lambda")) is not None]
     sign = -1 if higher_is_better else 1
     ranked = sorted(
@@ -38,7 +38,7 @@ def choose(
         key=lambda row: (sign * row[metric], row["lambda"], str(row.get("method")), str(row.get("variant"))),
     )
     if not ranked:
-        raise Refusal(f"no merged model with a λ has a value of {metric} on the {chosen_on} split to choose by")
+        raise UserError(f"no merged model with a λ has a value of {metric} on the {chosen_on} split to choose by")
     best = ranked[0]
     reported = [
         row
@@ -47,7 +47,7 @@ def choose(
         and all(row.get(key) == best.get(key) for key in ("lambda", "method", "variant"))
     ]
     if not reported:
-        raise Refusal(f"λ={best['lambda']:g} was chosen on {chosen_on} but has no result on the {reported_on} split")
+        raise UserError(f"λ={best['lambda']:g} was chosen on {chosen_on} but has no result on the {reported_on} split")
     return {
         "lambda": best["lambda"],
         "method": best.get("method"),

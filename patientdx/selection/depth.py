@@ -82,23 +82,23 @@ def check(
     step: float,
 ) -> list[str]:
     """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
-    faults = [*point_faults(points, low, high), *step_faults(step)]
-    faults += span_faults(between, "search.between", low, high, step)
+    errors = [*point_faults(points, low, high), *step_faults(step)]
+    errors += span_faults(between, "search.between", low, high, step)
     if by not in PARTS:
-        faults.append(f"search.by={by}: it is one of {', '.join(PARTS)}.")
+        errors.append(f"search.by={by}: it is one of {', '.join(PARTS)}.")
     if by == "layers" and layers < 2:
-        faults.append(f"search.layers={layers}: give a whole number of at least 2; for a single λ use search=grid.")
+        errors.append(f"search.layers={layers}: give a whole number of at least 2; for a single λ use search=grid.")
     plain = isinstance(kinds, Sequence) and not isinstance(kinds, str) and all(isinstance(one, str) for one in kinds)
     if by == "kinds" and (not plain or not kinds or len(set(kinds)) < len(kinds) or {"", "*", "rest"} & set(kinds)):
-        faults.append(
+        errors.append(
             f"search.kinds={kinds}: give a list of different parts of tensor names, as in [self_attn,mlp]; the rest of "
             "the tensors has a λ of its own."
         )
     if budget < 1:
-        faults.append(f"search.budget={budget}: give the number of candidates beside the grid, at least 1.")
+        errors.append(f"search.budget={budget}: give the number of candidates beside the grid, at least 1.")
     if not 0 < sigma < np.inf:
-        faults.append(f"search.sigma={sigma}: give a number above 0.")
-    return faults
+        errors.append(f"search.sigma={sigma}: give a number above 0.")
+    return errors
 
 
 def _schedule(by: str, kinds: Sequence[str], numbers: Sequence[float]) -> Schedule:

@@ -30,7 +30,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Looked:
+class Trial:
     """What was seen of one candidate: its `value` on the rows scored, how many those are, why and when it was dropped.
 
     `dropped` and `round` (from 1) are None for a candidate that stayed to the end.
@@ -53,7 +53,7 @@ class Choice:
     """
 
     chosen: Candidate
-    looked: tuple[Looked, ...]
+    looked: tuple[Trial, ...]
     outcomes: int
     facts: dict[str, Any] = field(default_factory=dict)
     single: Candidate | None = None
@@ -132,9 +132,9 @@ def candidates(points: Sequence[float]) -> tuple[Candidate, ...]:
     return tuple(Candidate(float(point)) for point in sorted(points))
 
 
-def whole(pilot: Pilot, found: Mapping[Candidate, float]) -> tuple[Looked, ...]:
+def whole(pilot: Pilot, found: Mapping[Candidate, float]) -> tuple[Trial, ...]:
     """The record of candidates that were scored on every row."""
-    return tuple(Looked(candidate, value, pilot.n) for candidate, value in found.items())
+    return tuple(Trial(candidate, value, pilot.n) for candidate, value in found.items())
 
 
 def point_faults(points: Any, low: float, high: float) -> list[str]:

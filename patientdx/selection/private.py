@@ -68,14 +68,14 @@ from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from patientdx.checkpoints.cache import write_json
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.metrics.ranking import auroc
-from patientdx.selection.pilot import Candidate, Choice, Looked, Pilot, candidates, point_faults
+from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, candidates, point_faults
 
 log = logging.getLogger(__name__)
 
-DISCLOSES = False  # nothing of the pilot but λ may be told: see patientdx.selection
+RELEASES_SCORES = False  # nothing of the pilot but λ may be told: see patientdx.selection
 FOLDER = "private_search"  # in the cache
 
 
@@ -90,7 +90,7 @@ def private(
     """λ of the grid `points`, drawn with probability ∝ exp(ε u / max_stays); see the module.
 
     epsilon: of this draw; draws from the same hospital add up, and `epsilon_spent` says to what. max_stays: so many
-    stays of a patient count, the others are not looked at. draw_seed: None for the system's randomness. Raises Refusal
+    stays of a patient count, the others are not looked at. draw_seed: None for the system's randomness. Raises UserError
     where a patient of the pilot may change the score of another's stay, or which stays there are.
     """
     _check_rows(pilot)
@@ -118,7 +118,7 @@ def private(
     # The file's name depends on every record of the pilot: it is not told.
     log.info("what must not be released of this search is in the cache, in %s", FOLDER)
     chosen = json.loads(file.read_text(encoding="utf-8"))["chosen"]
-    looked = tuple(Looked(one, None, 0) for one in grid)
+    looked = tuple(Trial(one, None, 0) for one in grid)
     return Choice(grid[chosen], looked, len(grid), released | _spent(pilot))
 
 
@@ -133,9 +133,9 @@ def check(
     draw_seed: Any = None,
 ) -> list[str]:
     """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
-    faults = point_faults(points, low, high)
+    errors = point_faults(points, low, high)
     if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < math.inf:
-        faults.append(
+        errors.append(
             f"search.epsilon={epsilon}: a private choice needs a number above 0; the smaller, the less a patient can "
             "change it (1 is usual, and 0 would look at nobody). To choose without privacy use search=grid."
         )
@@ -143,8 +143,8 @@ def check(
         if not (name == "draw_seed" and value is None) and (
             isinstance(value, bool) or not isinstance(value, int) or value < least
         ):
-            faults.append(f"search.{name}={value}: give a whole number of at least {least}.")
-    return faults
+            errors.append(f"search.{name}={value}: give a whole number of at least {least}.")
+    return errors
 
 
 def _check_rows(pilot: Pilot) -> None:
@@ -156,12 +156,12 @@ def _check_rows(pilot: Pilot) -> None:
         ("split_by", settings.get("split_by") == "stay", "task.split_by=patient"),
     ):
         if bad:
-            raise Refusal(
+            raise UserError(
                 f"search=private with task.{key}={settings[key]}: there one patient changes which other stays are in "
                 f"the pilot, or what is read of them, and ε would promise too much. Use {instead}, or search=grid."
             )
     if pilot.metric is not auroc:
-        raise Refusal(
+        raise UserError(
             f"search=private chooses by AUROC, and this task by {pilot.metric.__name__}: use search=grid, or a task "
             "whose first metric is auroc."
         )

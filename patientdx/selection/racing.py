@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t, wilcoxon
 
 from patientdx.core.functions import Call
-from patientdx.selection.pilot import Candidate, Choice, Looked, Pilot, candidates, point_faults
+from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, candidates, point_faults
 
 TESTS = ("bootstrap", "wilcoxon")
 _LEAST = 5  # patients of each kind in the first batch, or all of them
@@ -90,7 +90,7 @@ def racing(
     running, values, out = list(entered), {}, {}
     for number, scene in enumerate(_rounds(pilot, first, growth, random), start=1):
         for one in _beyond(pilot, running, values, scene, allowed):
-            out[one] = Looked(one, values[one], _rows(pilot, one), "the budget ends", number)
+            out[one] = Trial(one, values[one], _rows(pilot, one), "the budget ends", number)
             running.remove(one)
         if len(running) == 1:
             break
@@ -108,10 +108,10 @@ def racing(
         for one, probability in chance.items():
             if probability <= level:
                 why = said.format(leader.weight, values[leader], probability)
-                out[one] = Looked(one, values[one], scene.rows.size, why, number)
+                out[one] = Trial(one, values[one], scene.rows.size, why, number)
                 running.remove(one)
     final = {one: pilot.value(one) for one in (running if len(running) == 1 else values)}
-    out |= {one: Looked(one, value, pilot.n) for one, value in final.items()}
+    out |= {one: Trial(one, value, pilot.n) for one, value in final.items()}
     return Choice(pilot.best(final), tuple(out[one] for one in entered), len(entered))
 
 
@@ -130,25 +130,25 @@ def check(
     resamples: int,
 ) -> list[str]:
     """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
-    faults = point_faults(points, low, high)
+    errors = point_faults(points, low, high)
     if test not in TESTS:
-        faults.append(f"search.test={test}: it is one of {', '.join(TESTS)}.")
+        errors.append(f"search.test={test}: it is one of {', '.join(TESTS)}.")
     if not 0 < alpha < 0.5:
-        faults.append(f"search.alpha={alpha}: give a number between 0 and 0.5.")
+        errors.append(f"search.alpha={alpha}: give a number between 0 and 0.5.")
     if not tolerance >= 0:
-        faults.append(f"search.tolerance={tolerance}: give 0 or more, in units of the metric.")
+        errors.append(f"search.tolerance={tolerance}: give 0 or more, in units of the metric.")
     if not 0 < first <= 1:
-        faults.append(f"search.first={first}: give a share of the patients above 0 and at most 1.")
+        errors.append(f"search.first={first}: give a share of the patients above 0 and at most 1.")
     if not growth > 1:
-        faults.append(f"search.growth={growth}: give a number above 1, or the race never ends.")
+        errors.append(f"search.growth={growth}: give a number above 1, or the race never ends.")
     if budget is not None and not first < budget <= 1:
-        faults.append(
+        errors.append(
             f"search.budget={budget}: give a share of the grid's forwards above search.first={first}, which is what "
             "the first batch takes, and at most 1; or null for no limit."
         )
     if resamples < 100:
-        faults.append(f"search.resamples={resamples}: give a whole number of at least 100.")
-    return faults
+        errors.append(f"search.resamples={resamples}: give a whole number of at least 100.")
+    return errors
 
 
 def _rounds(pilot: Pilot, first: float, growth: float, random: np.random.Generator) -> Iterator[Scene]:

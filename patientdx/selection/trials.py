@@ -15,7 +15,7 @@ from patientdx.merge.schedule import Schedule, label
 from patientdx.metrics.bootstrap import Interval, Metric, interval
 from patientdx.metrics.paired import paired_estimate
 from patientdx.metrics.selection_bias import winner
-from patientdx.selection.pilot import Candidate, Choice, Looked, Pilot, place
+from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, place
 
 SEARCH = "search.json"
 PAPER = 11  # λ that the paper's exhaustive search looks at: 0, 0.1, …, 1
@@ -68,7 +68,7 @@ def record(
         "pilot": None,
         "corrected": None,
     }
-    if search.discloses:
+    if search.releases_scores:
         disclosed |= _winner(pilot, choice, told)
     else:
         disclosed = dict.fromkeys(disclosed)
@@ -87,7 +87,7 @@ def record(
         "reported": _reported(pilot.metric, reported[choice.chosen], split, told),
         "single": _single(pilot.metric, choice, reported, split, told),
         "facts": choice.facts,
-        "candidates": [_seen(one, search.discloses) for one in choice.looked],
+        "candidates": [_seen(one, search.releases_scores) for one in choice.looked],
     }
 
 
@@ -101,7 +101,7 @@ def _named(candidate: Candidate) -> dict[str, Any]:
     return {"lambda": plain(weight), "label": label(weight), "parameters": dict(candidate.parameters)}
 
 
-def _seen(one: Looked, disclosed: bool) -> dict[str, Any]:
+def _seen(one: Trial, disclosed: bool) -> dict[str, Any]:
     seen = {"value": one.value, "rows": one.rows, "dropped": one.dropped, "round": one.round}
     return _named(one.candidate) | (seen if disclosed else dict.fromkeys(seen))
 

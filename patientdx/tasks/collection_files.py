@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import split_of
 from patientdx.tasks.first_stage import Query
 from patientdx.tasks.item_files import SPLIT_WORDS, rows
@@ -32,29 +32,29 @@ class Collection:
 def read_collection(folder: Path, shares: Mapping[str, float] | None, seed: int) -> Collection:
     """What lies in the folder. The split of a query is that of its qrels file, or drawn by its subject from `shares`.
 
-    Raises Refusal for a file that is missing, a line that cannot be read, an id that occurs twice, a judgement of a
+    Raises UserError for a file that is missing, a line that cannot be read, an id that occurs twice, a judgement of a
     query or document that is not there, and a query without any relevant document. Messages name file and line, and no
     id, which may be a patient's.
     """
     if not folder.is_dir():
-        raise Refusal(f"task.path={folder} is no folder; nothing is downloaded. {_FORM}")
+        raise UserError(f"task.path={folder} is no folder; nothing is downloaded. {_FORM}")
     documents: dict[str, str] = {}
     for place, uid, row in _texts(folder, "corpus.jsonl"):
         title, text = str(row.get("title") or "").strip(), str(row["text"]).strip()
         if not title and not text:
-            raise Refusal(f"{place}: the document is empty.")
+            raise UserError(f"{place}: the document is empty.")
         documents[uid] = f"{title}\n{text}".strip()
     asked: dict[str, tuple[str, str]] = {}
     for place, uid, row in _texts(folder, "queries.jsonl"):
         if not str(row["text"]).strip():
-            raise Refusal(f"{place}: the query is empty.")
+            raise UserError(f"{place}: the query is empty.")
         asked[uid] = str(row["text"]).strip(), str(row.get("subject") or uid)
     files, queries, held = _qrels_files(folder), [], {}
     for file, split in files:
         judged = _judged(file, file.relative_to(folder).as_posix(), documents, asked)
         for uid, grades in judged.items():
             if uid in held:
-                raise Refusal(f"{file.relative_to(folder).as_posix()} judges a query that {held[uid]} judges too.")
+                raise UserError(f"{file.relative_to(folder).as_posix()} judges a query that {held[uid]} judges too.")
             held[uid] = file.relative_to(folder).as_posix()
             text, subject = asked[uid]
             part = split if shares is None else split_of(subject, seed=seed, fractions=shares)
@@ -67,25 +67,25 @@ def _texts(folder: Path, name: str) -> Iterator[tuple[str, str, Mapping[str, obj
     """(place, id, row) of each line of a file of texts."""
     file, known = folder / name, {}
     if not file.is_file():
-        raise Refusal(f"task.path={folder} has no {name}. {_FORM}")
+        raise UserError(f"task.path={folder} has no {name}. {_FORM}")
     for place, row in rows(file, name):
         uid = row.get("_id", row.get("id"))
         lacking = [column for column, value in (("_id", uid), ("text", row.get("text"))) if value is None]
         if lacking:
-            raise Refusal(f"{place} has no {' and no '.join(lacking)}. Its columns are {', '.join(row) or 'none'}.")
+            raise UserError(f"{place} has no {' and no '.join(lacking)}. Its columns are {', '.join(row) or 'none'}.")
         if str(uid) in known:
-            raise Refusal(f"{place}: the _id is that of {known[str(uid)]} too.")
+            raise UserError(f"{place}: the _id is that of {known[str(uid)]} too.")
         known[str(uid)] = place
         yield place, str(uid), row
     if not known:
-        raise Refusal(f"{name} in task.path={folder} is empty. {_FORM}")
+        raise UserError(f"{name} in task.path={folder} is empty. {_FORM}")
 
 
 def _qrels_files(folder: Path) -> list[tuple[Path, str]]:
     """Each file of judgements with its split; one that names none is the test split."""
     found = sorted(file for file in (*folder.glob("qrels/*"), *folder.glob("qrels*")) if file.is_file())
     if not found:
-        raise Refusal(f"task.path={folder} has no qrels. {_FORM}")
+        raise UserError(f"task.path={folder} has no qrels. {_FORM}")
     splits = [next((SPLIT_WORDS[word] for word in _words(file) if word in SPLIT_WORDS), "test") for file in found]
     return list(zip(found, splits, strict=True))
 
@@ -103,27 +103,27 @@ def _judged(file: Path, name: str, documents: Mapping, asked: Mapping) -> dict[s
         if not parts or (number == 1 and parts[-1].lower() == _HEADER[-1]):
             continue
         if len(parts) not in (3, 4):
-            raise Refusal(
+            raise UserError(
                 f"{place} has {len(parts)} columns. There are three ({', '.join(_HEADER)}), or TREC's four with a 0 in "
                 "the second."
             )
         query, document, grade = parts[0], parts[-2], parts[-1]
         if not re.fullmatch(r"-?[0-9]{1,9}", grade):
-            raise Refusal(f"{place}: the grade is no whole number.")
+            raise UserError(f"{place}: the grade is no whole number.")
         if query not in asked:
-            raise Refusal(f"{place} judges a query that is not in queries.jsonl.")
+            raise UserError(f"{place} judges a query that is not in queries.jsonl.")
         if document not in documents:
-            raise Refusal(f"{place} judges a document that is not in corpus.jsonl.")
+            raise UserError(f"{place} judges a document that is not in corpus.jsonl.")
         own = found.setdefault(query, {})
         if document in own:
-            raise Refusal(f"{place} judges a document a second time for the same query.")
+            raise UserError(f"{place} judges a document a second time for the same query.")
         own[document] = max(int(grade), 0)
         lines.setdefault(query, number)
     if not found:
-        raise Refusal(f"{name} judges nothing. {_FORM}")
+        raise UserError(f"{name} judges nothing. {_FORM}")
     for query, own in found.items():
         if not any(own.values()):
-            raise Refusal(
+            raise UserError(
                 f"{name} line {lines[query]}: this query has no relevant document, so no order of its candidates is "
                 "better than another. Leave its judgements out."
             )
@@ -135,6 +135,6 @@ def _lines(file: Path, name: str) -> Iterator[str]:
         with file.open(encoding="utf-8-sig") as opened:
             yield from opened
     except UnicodeDecodeError as error:
-        raise Refusal(f"{name} is not UTF-8: {error.reason}. Convert it first.") from None
+        raise UserError(f"{name} is not UTF-8: {error.reason}. Convert it first.") from None
     except OSError as error:
-        raise Refusal(f"{name} cannot be read: {error.strerror or error}.") from None
+        raise UserError(f"{name} cannot be read: {error.strerror or error}.") from None

@@ -48,7 +48,7 @@ def load(
 ) -> TaskData:
     """ACI-Bench; every keyword is explained in conf/task/dialogue_to_note.yaml.
 
-    Raises Refusal as `patientdx.tasks.text_pairs.task` does.
+    Raises UserError as `patientdx.tasks.text_pairs.task` does.
     """
     asked = Request(path, seed, shots, chat, new_tokens, fractions, limit, train_limit, bertscore, open_data)
     return task(ACI_BENCH, asked)

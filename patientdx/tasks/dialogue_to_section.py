@@ -74,7 +74,7 @@ def load(
 ) -> TaskData:
     """MTS-Dialog; every keyword is explained in conf/task/dialogue_to_section.yaml.
 
-    Raises Refusal as `patientdx.tasks.text_pairs.task` does.
+    Raises UserError as `patientdx.tasks.text_pairs.task` does.
     """
     asked = Request(path, seed, shots, chat, new_tokens, fractions, limit, train_limit, bertscore, open_data)
     return task(MTS_DIALOG, asked)

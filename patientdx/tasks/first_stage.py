@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import position
 from patientdx.tasks.example import Example, Ranking, TaskData, fingerprint
 from patientdx.tasks.prediction import OPTIONS, check_numbers
@@ -50,12 +50,12 @@ class Search:
 
 
 def check_search(how: Search) -> None:
-    """Refusal for a depth, k1 or b that will not do."""
+    """UserError for a depth, k1 or b that will not do."""
     check_numbers(depth=(how.depth, 1))
     for name, value, most in (("k1", how.k1, None), ("b", how.b, 1)):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not value >= 0 or (most is not None and value > most):
-            raise Refusal(f"task.{name}={value!r}: BM25's k1 is 0 or more, its b from 0 to 1.")
+            raise UserError(f"task.{name}={value!r}: BM25's k1 is 0 or more, its b from 0 to 1.")
 
 
 def bm25(documents: Sequence[str], queries: Sequence[str], how: Search) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import checked_fractions, position, split_of
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
@@ -55,7 +55,7 @@ def load(
     limit: int | None = None,
     train_limit: int | None = 1000,
 ) -> TaskData:
-    """GSM8K; every keyword is explained in conf/task/gsm8k.yaml. Raises Refusal for what will not do, with its line."""
+    """GSM8K; every keyword is explained in conf/task/gsm8k.yaml. Raises UserError for what will not do, with its line."""
     check_numbers(shots=(shots, 0), new_tokens=(new_tokens, 1), limit=(limit, 1), seed=(seed, 0))
     if train_limit is not None:
         check_numbers(train_limit=(train_limit, 0))
@@ -122,7 +122,7 @@ def _plain(text: str) -> str:
 
 
 def _problems(files: Sequence[tuple[Path, str, str]], *, across: bool) -> list[Problem]:
-    """The problems of all files. Refusal for a line that will not do, and for a file beside its copy."""
+    """The problems of all files. UserError for a line that will not do, and for a file beside its copy."""
     repeats, found = Repeats(across), []
     for file, name, split in files:
         for place, row in rows(file, name, header=True):
@@ -135,19 +135,19 @@ def _problems(files: Sequence[tuple[Path, str, str]], *, across: bool) -> list[P
 def _problem(place: str, row: Mapping[str, Any], split: str) -> Problem:
     texts = [row.get(name) for name in ("question", "answer")]
     if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise Refusal(
+        raise UserError(
             f"{place} has no question or an empty answer. Its columns are {', '.join(row)}; GSM8K's are question and "
             "answer."
         )
     if not number(texts[1]):
-        raise Refusal(f"{place}: the answer names no number behind ####, so nothing can be compared with it.")
+        raise UserError(f"{place}: the answer names no number behind ####, so nothing can be compared with it.")
     return Problem(place, place, split, *texts)
 
 
 def _example(one: Problem, ranked: Sequence[Problem], shots: int) -> Example:
     shown = [other for other in ranked[: shots + 1] if other.question != one.question][:shots]
     if len(shown) < shots:
-        raise Refusal(
+        raise UserError(
             f"task.shots={shots}: worked examples come from train alone, which has {len(ranked)} problems. Use fewer, "
             "give a folder with train.jsonl, or a share for train in task.fractions."
         )

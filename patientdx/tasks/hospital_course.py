@@ -74,7 +74,7 @@ def load(
 ) -> TaskData:
     """Discharge notes; every keyword is explained in conf/task/hospital_course.yaml.
 
-    Raises Refusal as `patientdx.tasks.text_pairs.task` does.
+    Raises UserError as `patientdx.tasks.text_pairs.task` does.
     """
     asked = Request(path, seed, shots, chat, new_tokens, fractions, limit, train_limit, bertscore, open_data)
     return task(DISCHARGE, asked)

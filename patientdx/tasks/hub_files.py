@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks.item_files import PLAIN, SUFFIXES
 
 PREFIX = "hub:"
@@ -21,18 +21,18 @@ _ABOUT = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state
 def fetched(path: str, key: str) -> Path:
     """The folder of a data set of the hub, or the one file that is in it, from the local hub cache or fetched into it.
 
-    key: the parameter that `path` is given as. Raises Refusal for a name in another form, for a data set that cannot be
+    key: the parameter that `path` is given as. Raises UserError for a name in another form, for a data set that cannot be
     had, and for one without a file that can be read.
     """
     asked = _ID.fullmatch(path)
     if asked is None or ".." in path:
-        raise Refusal(f"{key}={path} names no data set of the hub: write {FORM}.")
+        raise UserError(f"{key}={path} names no data set of the hub: write {FORM}.")
     name, inside, revision = asked["name"], asked["inside"], asked["revision"]
     place = _snapshot(path, key, name, inside, revision)
     place = place if inside is None else place / inside
     held = [place] if place.is_file() else sorted(file for file in place.rglob("*") if _readable(file))
     if not held:
-        raise Refusal(
+        raise UserError(
             f"{key}={path} holds no file that can be read ({', '.join(SUFFIXES)}). Look at its files on the hub: those "
             f"in another place are {FORM}; what is an archive, or made by a script, must first be unpacked."
         )
@@ -85,16 +85,16 @@ def _snapshot(path: str, key: str, name: str, inside: str | None, revision: str 
     try:
         return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=wanted))
     except GatedRepoError as error:
-        raise Refusal(
+        raise UserError(
             f"{key}={path}: {name} asks for consent to its terms: accept them on the data set's page, log in with "
             "`hf auth login`, and run again."
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         what = f"no revision {revision} of {name}" if isinstance(error, RevisionNotFoundError) else f"no {name}"
-        raise Refusal(f"{key}={path}: there is {what} among the hub's data sets, or it is not public.") from error
+        raise UserError(f"{key}={path}: there is {what} among the hub's data sets, or it is not public.") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, EntryNotFoundError, RevisionResolutionError, OSError) as error:
         more = f" --revision {revision}" if revision else ""
-        raise Refusal(
+        raise UserError(
             f"{key}={path}: {name} is not in the hub cache of this machine and cannot be fetched "
             f"({getattr(error, 'strerror', None) or type(error).__name__}). With a connection run "
             f"`hf download --repo-type dataset {name}{more}`, or give a local folder that holds it."

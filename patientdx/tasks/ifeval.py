@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
@@ -42,7 +42,7 @@ def load(
 ) -> TaskData:
     """The prompts of the official file with their instructions; every keyword is explained in conf/task/ifeval.yaml.
 
-    All are the test split unless `fractions` draws others. Raises Refusal for a file or a line of it that will not do.
+    All are the test split unless `fractions` draws others. Raises UserError for a file or a line of it that will not do.
     """
     check_numbers(new_tokens=(new_tokens, 1), limit=(limit, 1), seed=(seed, 0))
     shares = {"test": 1.0} if fractions is None else checked_fractions(fractions)
@@ -83,12 +83,12 @@ def judged(answer: str, instructions: Instructions) -> dict[str, tuple[float, fl
 def _prompts(place: Path) -> list[tuple[str, str, Instructions]]:
     """(id, prompt, instructions) of every line, each with an id of its own."""
     if place.is_dir():
-        raise Refusal(f"task.path is {place}, a folder; give the one file in it that holds prompts. {_FILE.source}")
+        raise UserError(f"task.path is {place}, a folder; give the one file in it that holds prompts. {_FILE.source}")
     found, held = [], {}
     for where, row in rows(place, place.name, header=True):
         found.append(read_prompt(where, row))
         if held.setdefault(found[-1][0], where) != where:
-            raise Refusal(f"{where}: its key is that of {held[found[-1][0]]} too. Take one of the two out.")
+            raise UserError(f"{where}: its key is that of {held[found[-1][0]]} too. Take one of the two out.")
     return found
 
 
@@ -96,10 +96,10 @@ def read_prompt(place: str, row: Mapping[str, Any]) -> tuple[str, str, Instructi
     """(id, prompt, instructions) of a line."""
     prompt, kinds, arguments = (row.get(name) for name in ("prompt", "instruction_id_list", "kwargs"))
     if not isinstance(prompt, str) or not prompt.strip():
-        raise Refusal(f"{place} has no prompt. Its columns are {', '.join(row)}; an IFEval file has prompt, "
+        raise UserError(f"{place} has no prompt. Its columns are {', '.join(row)}; an IFEval file has prompt, "
                       "instruction_id_list and kwargs.")  # fmt: skip
     if not isinstance(kinds, list) or not kinds or not isinstance(arguments, list) or len(arguments) != len(kinds):
-        raise Refusal(f"{place}: instruction_id_list and kwargs must be lists of one length, and not empty.")
+        raise UserError(f"{place}: instruction_id_list and kwargs must be lists of one length, and not empty.")
     found = tuple(_instruction(place, kind, given or {}) for kind, given in zip(kinds, arguments, strict=True))
     return f"ifeval:{row.get('key', place)}", prompt, found
 
@@ -108,13 +108,15 @@ def _instruction(place: str, kind: Any, given: Any) -> tuple[str, dict[str, Any]
     """The rule's name, without the language that some copies put before it, and its arguments, checked."""
     name = str(kind).removeprefix("en:")
     if name not in RULES:
-        raise Refusal(f"{place}: there is no rule for the instruction {kind!r}. Known are {', '.join(sorted(RULES))}.")
+        raise UserError(
+            f"{place}: there is no rule for the instruction {kind!r}. Known are {', '.join(sorted(RULES))}."
+        )
     if not isinstance(given, Mapping):
-        raise Refusal(f"{place}: kwargs has a mapping for each instruction, but one of type {type(given).__name__}.")
+        raise UserError(f"{place}: kwargs has a mapping for each instruction, but one of type {type(given).__name__}.")
     arguments = {key: value for key, value in given.items() if value is not None}
     wanted = set(inspect.signature(RULES[name]).parameters) - {"answer"}
     if set(arguments) != wanted:
-        raise Refusal(
+        raise UserError(
             f"{place}: {name} takes {', '.join(sorted(wanted)) or 'no arguments'}, but kwargs has "
             f"{', '.join(sorted(arguments)) or 'none'}."
         )
@@ -124,9 +126,9 @@ def _instruction(place: str, kind: Any, given: Any) -> tuple[str, dict[str, Any]
         if whole:
             arguments[key] = _whole(place, name, key, value)
         if not whole and not (texts and all(isinstance(text, str) and text for text in texts)):
-            raise Refusal(f"{place}: {name} needs a text as {key}, not {value!r}.")
+            raise UserError(f"{place}: {name} needs a text as {key}, not {value!r}.")
         if key.endswith("relation") and value not in RELATIONS:
-            raise Refusal(f"{place}: {name} knows {' and '.join(RELATIONS)} as {key}, not {value!r}.")
+            raise UserError(f"{place}: {name} knows {' and '.join(RELATIONS)} as {key}, not {value!r}.")
         if key in PATTERNS:
             _check_patterns(place, name, PATTERNS[key], texts)
     return name, arguments
@@ -137,7 +139,7 @@ def _whole(place: str, name: str, key: str, value: Any) -> int:
     whole = value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
     if not whole or (key == "nth_paragraph" and value < 1):
         least = " of 1 or more" if key == "nth_paragraph" else ""
-        raise Refusal(f"{place}: {name} needs a whole number{least} as {key}, not {value!r}.")
+        raise UserError(f"{place}: {name} needs a whole number{least} as {key}, not {value!r}.")
     return int(value)
 
 
@@ -146,4 +148,6 @@ def _check_patterns(place: str, name: str, pattern: Callable[[str], str], texts:
         try:
             re.compile(pattern(text))
         except (re.error, OverflowError, RecursionError) as error:
-            raise Refusal(f"{place}: {name} reads {text!r} as a regular expression, and it is none: {error}.") from None
+            raise UserError(
+                f"{place}: {name} reads {text!r} as a regular expression, and it is none: {error}."
+            ) from None

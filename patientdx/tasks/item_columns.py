@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 QUESTION = ("question", "sent1")
 CONTEXT = ("context", "contexts", "abstract")
@@ -58,7 +58,7 @@ def items(
     """The rows as items. Where a row has no options of its own, they are `options`.
 
     answers_from: the number of the first option where answers are numbers; None: 0, but for a column `cop`, which is
-    counted from 1 or from 0: the column itself must show which. Raises Refusal for a row that lacks a column, whose
+    counted from 1 or from 0: the column itself must show which. Raises UserError for a row that lacks a column, whose
     question or one of whose options is empty, or whose answer is none of its options.
     """
     read = []
@@ -68,14 +68,14 @@ def items(
         key = next((name for name in ANSWER if _given(row.get(name))), None)
         lacking = [what for what, there in (("question", asked), ("options", texts), ("answer", key)) if not there]
         if lacking:
-            raise Refusal(
+            raise UserError(
                 f"{place} has no {' and no '.join(lacking)}. Its columns are {', '.join(row) or 'none'}. {KNOWN}"
             )
         for letter, text in zip(ascii_uppercase, texts, strict=False):
             if not text.strip():
-                raise Refusal(f"{place}: option {letter} is empty.")
+                raise UserError(f"{place}: option {letter} is empty.")
         if not 2 <= len(texts) <= len(ascii_uppercase):
-            raise Refusal(f"{place} has {len(texts)} options; a question has 2 to {len(ascii_uppercase)}.")
+            raise UserError(f"{place} has {len(texts)} options; a question has 2 to {len(ascii_uppercase)}.")
         own = str(row["subject"]) if isinstance(row.get("subject"), str) and row["subject"] else group
         read.append((place, own, asked, context, texts, key, row[key], labels))
     starts = _counted_from(read) if answers_from is None else {}
@@ -118,7 +118,7 @@ def _options(row: Mapping[str, Any], place: str, usual: Sequence[str] | None) ->
     if not isinstance(held, list | tuple) or not isinstance(labels, list | tuple):
         wrong = labels if isinstance(held, list | tuple) else held
         what = "one text" if isinstance(wrong, str) else f"of type {type(wrong).__name__}"
-        raise Refusal(f"{place}: the options are {what}. Give a list of texts, or a column for each.")
+        raise UserError(f"{place}: the options are {what}. Give a list of texts, or a column for each.")
     texts = [_plain(one, place, f"option {number}") for number, one in enumerate(held, 1)]
     return tuple(texts) or tuple(usual or ()), [_plain(one, place, "an option's label") for one in labels]
 
@@ -137,7 +137,7 @@ def _named(option: Any, place: str, number: int) -> tuple[Any, Any]:
         if isinstance(option, Mapping) and label in option and text in option:
             return option[label], option[text]
     has = f"has {', '.join(map(str, option)) or 'nothing'}" if isinstance(option, Mapping) else "is none"
-    raise Refusal(
+    raise UserError(
         f"{place}: options that are mappings have {' or '.join(map(' and '.join, NAMED))}, but option {number} {has}."
     )
 
@@ -147,7 +147,7 @@ def _plain(value: Any, place: str, what: str) -> str:
     if value is None or value != value:  # NaN is how a table says that nothing is there
         return ""
     if not isinstance(value, str | int | float):
-        raise Refusal(f"{place}: {what} is of type {type(value).__name__}. A text or a number is needed.")
+        raise UserError(f"{place}: {what} is of type {type(value).__name__}. A text or a number is needed.")
     return str(value)
 
 
@@ -160,7 +160,7 @@ def _counted_from(read: Sequence[tuple]) -> dict[str, int]:
         return {_COUNTED: 0}
     if any(number >= count for number, count in numbers.items()):
         return {_COUNTED: 1}
-    raise Refusal(
+    raise UserError(
         f"{read[0][0]} and the rest answer by {min(numbers)} to {max(numbers)} in column {_COUNTED}, so the first "
         "option may be 0 or 1. Say which: task.answers_from=1."
     )
@@ -188,5 +188,5 @@ def _right(answer: Any, key: str, texts: Sequence[str], labels, starts, answers_
         found = same[0] if len(same) == 1 else -1
     if not 0 <= found < len(texts):
         last = ascii_uppercase[len(texts) - 1]
-        raise Refusal(f"{place}: the answer is {answer!r}, which is none of its {len(texts)} options (A to {last}).")
+        raise UserError(f"{place}: the answer is {answer!r}, which is none of its {len(texts)} options (A to {last}).")
     return found

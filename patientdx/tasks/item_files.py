@@ -15,7 +15,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TextIO, TypeVar
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks.item_columns import ANSWER, KNOWN, QUESTION
 
 PLAIN = (".jsonl", ".json", ".csv", ".tsv")  # text, which may be packed
@@ -35,23 +35,23 @@ def rows(path: Path, name: str, *, header: bool = False) -> Iterator[tuple[str, 
 
     csv and tsv of multiple choice may do without a header: then the first column is the question and the last one the
     answer's letter; with `header` the first line is always one. An xlsx file has it, and of its sheets the first is
-    read. Raises Refusal for a file of another kind, and for a line that cannot be read.
+    read. Raises UserError for a file of another kind, and for a line that cannot be read.
     """
     kind = _kind(path)
     if kind not in _READERS:
-        raise Refusal(f"{name}: questions are read from {', '.join(SUFFIXES)} (of a text file).")
+        raise UserError(f"{name}: questions are read from {', '.join(SUFFIXES)} (of a text file).")
     more = {"header": header} if _READERS[kind] is _table else {}
     try:
         for place, row in _READERS[kind](path, name, **more):
             if not isinstance(row, Mapping):
-                raise Refusal(f"{place}: a question is a mapping of columns to values, not {type(row).__name__}.")
+                raise UserError(f"{place}: a question is a mapping of columns to values, not {type(row).__name__}.")
             yield place, {str(key).strip().lower(): value for key, value in row.items()}
     except UnicodeDecodeError as error:
-        raise Refusal(f"{name} is not UTF-8: {error.reason} at byte {error.start}. Convert it first.") from None
+        raise UserError(f"{name} is not UTF-8: {error.reason} at byte {error.start}. Convert it first.") from None
     except (EOFError, zlib.error) as error:
-        raise Refusal(f"{name} cannot be unpacked: {error}. It may not have been copied whole.") from None
+        raise UserError(f"{name} cannot be unpacked: {error}. It may not have been copied whole.") from None
     except OSError as error:
-        raise Refusal(f"{name} cannot be read: {error.strerror or error}.") from None
+        raise UserError(f"{name} cannot be read: {error.strerror or error}.") from None
 
 
 def file_of(place: str) -> str:
@@ -102,9 +102,9 @@ def _lines(file: TextIO, name: str) -> Iterator[tuple[str, Any]]:
             try:
                 yield f"{name} line {number}", json.loads(line)
             except json.JSONDecodeError as error:
-                raise Refusal(f"{name} line {number} is no JSON: {error.msg}.") from None
+                raise UserError(f"{name} line {number} is no JSON: {error.msg}.") from None
             except (ValueError, RecursionError) as error:
-                raise Refusal(f"{name} line {number} cannot be read: {error}.") from None
+                raise UserError(f"{name} line {number} cannot be read: {error}.") from None
 
 
 def _json(path: Path, name: str) -> Iterator[tuple[str, Any]]:
@@ -116,15 +116,15 @@ def _json(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         if error.msg == "Extra data":  # a JSON value for each line, as MedMCQA's official train.json and dev.json are
             yield from _lines(io.StringIO(text), name)
             return
-        raise Refusal(f"{name} line {error.lineno} is no JSON: {error.msg}.") from None
+        raise UserError(f"{name} line {error.lineno} is no JSON: {error.msg}.") from None
     except (ValueError, RecursionError) as error:
-        raise Refusal(f"{name} cannot be read: {error}.") from None
+        raise UserError(f"{name} cannot be read: {error}.") from None
     if isinstance(content, Mapping):
         yield from ((f"{name} item {key}", value) for key, value in content.items())
     elif isinstance(content, list):
         yield from ((f"{name} item {number}", value) for number, value in enumerate(content, 1))
     else:
-        raise Refusal(f"{name} holds no list of questions and no mapping of ids to questions.")
+        raise UserError(f"{name} holds no list of questions and no mapping of ids to questions.")
 
 
 def _table(path: Path, name: str, *, header: bool) -> Iterator[tuple[str, Any]]:
@@ -137,7 +137,7 @@ def _table(path: Path, name: str, *, header: bool) -> Iterator[tuple[str, Any]]:
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                raise Refusal(f"{name} line {start} cannot be read: {error}.") from None
+                raise UserError(f"{name} line {start} cannot be read: {error}.") from None
             if cells is None:
                 return
             if not cells:
@@ -150,12 +150,12 @@ def _table(path: Path, name: str, *, header: bool) -> Iterator[tuple[str, Any]]:
                 _check_bare(cells, place)
                 names = ["question", *ascii_uppercase[: len(cells) - 2], "answer"]
             if len(cells) != len(names):
-                raise Refusal(f"{place} has {len(cells)} columns, but the first line has {len(names)}.")
+                raise UserError(f"{place} has {len(cells)} columns, but the first line has {len(names)}.")
             yield place, dict(zip(names, cells, strict=True))
 
 
 def _check_bare(cells: Sequence[str], place: str) -> None:
-    """Refusal unless a first line that names no known column can be a question, its options and its answer."""
+    """UserError unless a first line that names no known column can be a question, its options and its answer."""
     *others, last = (cell.strip() for cell in cells)
     if (len(last) == 1 and last.upper() in ascii_uppercase) or last.isdecimal():
         return
@@ -163,7 +163,7 @@ def _check_bare(cells: Sequence[str], place: str) -> None:
         return
     # A column's name is short; what is longer may be the text of a record.
     names = ", ".join(cell if len(cell) <= _LONGEST_NAME else "…" for cell in (*others, last))
-    raise Refusal(
+    raise UserError(
         f"{place} names no known column: it has {names}. {KNOWN} A file without such a line has the question in its "
         "first column and the answer's letter or number in its last one."
     )
@@ -176,7 +176,7 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
-        raise Refusal(f"{name} is no parquet file: {error}.") from None
+        raise UserError(f"{name} is no parquet file: {error}.") from None
     yield from ((f"{name} row {number}", row) for number, row in enumerate(table.to_pylist(), 1))
 
 
@@ -189,7 +189,7 @@ def _sheet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         book.close()
     except (zipfile.BadZipFile, KeyError, IndexError, ValueError, SyntaxError, zlib.error) as error:
         reason = str(error).strip("'\"") or type(error).__name__
-        raise Refusal(f"{name} cannot be read as an xlsx file: {reason}.") from None
+        raise UserError(f"{name} cannot be read as an xlsx file: {reason}.") from None
     names = lines[0] if lines else ()
     used = [i for i, cell in enumerate(names) if cell is not None]
     for number, cells in enumerate(lines[1:], 2):

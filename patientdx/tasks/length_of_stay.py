@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.cohort import Outcome
 from patientdx.records.source import SYNTHETIC
 from patientdx.tasks.example import TaskData
@@ -58,14 +58,14 @@ def load(
     """Adult ICU stays of at least window + gap hours as yes/no questions; label 1 is a stay of more than `days` days.
 
     From intime to outtime, in days of 24 hours; a stay that ends early by death is a short one. Other keywords are
-    explained in conf/task/length_of_stay.yaml. Raises Refusal where window and gap reach as far as the days asked
+    explained in conf/task/length_of_stay.yaml. Raises UserError where window and gap reach as far as the days asked
     about, and on any parameter, file or cohort that will not do.
     """
     given = locals()
     own = {"days": given.pop("days")}
     check_numbers(days=(days, 1), window_hours=(window_hours, 1), gap_hours=(gap_hours, 0))
     if window_hours + gap_hours >= 24 * days:
-        raise Refusal(
+        raise UserError(
             f"task.window_hours={window_hours} and task.gap_hours={gap_hours} reach as far as task.days={days}, when "
             "all stays left are long ones. Shorten them, or ask about more days."
         )

@@ -31,7 +31,7 @@ def load(
     """MedQA, MedMCQA, PubMedQA and six subjects of MMLU, each from its own file or folder and worded its own way.
 
     Every keyword is explained in conf/task/medical_qa.yaml. `limit` keeps so many questions of each split of a
-    benchmark, which changes the weights, and `train_limit` so many of its train. Raises Refusal as
+    benchmark, which changes the weights, and `train_limit` so many of its train. Raises UserError as
     `multiple_choice.load` does.
     """
     parts = [(MEDQA, medqa), (MEDMCQA, medmcqa), (PUBMEDQA, pubmedqa), (MMLU_MEDICAL, mmlu_medical)]

@@ -40,6 +40,6 @@ def load(
     train_limit: int | None = 0,
     answers_from: int | None = None,
 ) -> TaskData:
-    """MedMCQA; every keyword is explained in conf/task/medmcqa.yaml. Raises Refusal as `multiple_choice.load` does."""
+    """MedMCQA; every keyword is explained in conf/task/medmcqa.yaml. Raises UserError as `multiple_choice.load` does."""
     asked = Request(seed, answer, shots, chat, fractions, limit, answers_from, train_limit)
     return task("medmcqa", [(MEDMCQA, path)], asked)

@@ -25,5 +25,5 @@ def load(
     limit: int | None = None,
     train_limit: int | None = 0,
 ) -> TaskData:
-    """MedQA; every keyword is explained in conf/task/medqa.yaml. Raises Refusal as `multiple_choice.load` does."""
+    """MedQA; every keyword is explained in conf/task/medqa.yaml. Raises UserError as `multiple_choice.load` does."""
     return task("medqa", [(MEDQA, path)], Request(seed, answer, shots, chat, fractions, limit, train_limit=train_limit))

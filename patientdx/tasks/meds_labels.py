@@ -12,16 +12,16 @@ import pyarrow.parquet
 from meds import LabelSchema, SubjectSplitSchema, held_out_split, subject_splits_filepath, train_split, tuning_split
 
 from patientdx.checkpoints.source import REPOSITORY
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks.example import TaskData
 
 SPLITS = {"train": train_split, "pilot": tuning_split, "test": held_out_split}
 
 
 def labels(data: TaskData) -> pa.Table:
-    """subject_id, prediction_time and boolean_value of every example, in their order. Refusal without times."""
+    """subject_id, prediction_time and boolean_value of every example, in their order. UserError without times."""
     if len(data.times) != len(data.examples):
-        raise Refusal(f"task={data.name} has no prediction times, so that no MEDS labels can be written of it.")
+        raise UserError(f"task={data.name} has no prediction times, so that no MEDS labels can be written of it.")
     table = pa.table(
         {
             "subject_id": pa.array([int(example.subject) for example in data.examples], pa.int64()),
@@ -39,11 +39,11 @@ def stays(data: TaskData) -> pa.Table:
 
 
 def subject_splits(data: TaskData) -> pa.Table:
-    """subject_id and split of every patient, by subject_id. Refusal where a patient is in two splits."""
+    """subject_id and split of every patient, by subject_id. UserError where a patient is in two splits."""
     of: dict[int, str] = {}
     for example in data.examples:
         if of.setdefault(int(example.subject), example.split) != example.split:
-            raise Refusal(
+            raise UserError(
                 "MEDS splits are by patient, and here a patient's stays lie in several splits. "
                 "Set task.split_by=patient."
             )
@@ -55,11 +55,11 @@ def subject_splits(data: TaskData) -> pa.Table:
 def write(data: TaskData, folder: Path) -> list[Path]:
     """The three files below `folder`, replacing those of an earlier call; their paths.
 
-    Raises Refusal where credentialed ids would come to lie inside this repository, or the folder cannot be written.
+    Raises UserError where credentialed ids would come to lie inside this repository, or the folder cannot be written.
     """
     folder = Path(folder).expanduser().resolve()
     if not data.open_data and folder.is_relative_to(REPOSITORY):
-        raise Refusal(
+        raise UserError(
             f"{folder} is inside this repository, and the labels hold ids of credentialed data. "
             "Name a folder where the tables themselves may be kept."
         )
@@ -76,5 +76,5 @@ def write(data: TaskData, folder: Path) -> list[Path]:
             pyarrow.parquet.write_table(table, unfinished)
             os.replace(unfinished, path)
         except OSError as error:
-            raise Refusal(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from error
+            raise UserError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from error
     return [folder / name for name in tables]

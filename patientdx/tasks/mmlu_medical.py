@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.item_columns import Item, items
 from patientdx.tasks.item_files import SPLIT_WORDS, rows
@@ -20,7 +20,7 @@ WORDS = SPLIT_WORDS | {"dev": "train", "auxiliary": "auxiliary"}
 def read(place: Path, seed: int, answers_from: int | None) -> list[Item]:
     """MMLU's items of the six subjects: a file each and split (anatomy_test.csv), or files with a column `subject`.
 
-    A single file without that column is one subject, named by the file. Raises Refusal where a subject is not there.
+    A single file without that column is one subject, named by the file. Raises UserError where a subject is not there.
     """
     found: list[Item] = []
     for file, name, split in split_files(place, WORDS):
@@ -32,7 +32,7 @@ def read(place: Path, seed: int, answers_from: int | None) -> list[Item]:
     found = [replace(item, question=item.question.strip()) for item in found]
     absent = [name for name in SUBJECTS if not any(item.group == name and item.split == "test" for item in found)]
     if absent and (place.is_dir() or len(absent) == len(SUBJECTS)):
-        raise Refusal(
+        raise UserError(
             f"{place} has no test questions of {', '.join(absent)}. MMLU has a file for each subject and split, "
             "as test/anatomy_test.csv, or files with a column subject."
         )
@@ -60,7 +60,7 @@ def load(
 ) -> TaskData:
     """MMLU's medical subjects; every keyword is explained in conf/task/mmlu_medical.yaml.
 
-    Raises Refusal as `multiple_choice.load` does, and for a folder that lacks a subject.
+    Raises UserError as `multiple_choice.load` does, and for a folder that lacks a subject.
     """
     asked = Request(seed, answer, shots, chat, fractions, limit, train_limit=train_limit)
     return task("mmlu_medical", [(MMLU_MEDICAL, path)], asked)

@@ -52,7 +52,7 @@ def load(
     Every keyword is explained in conf/task/mortality.yaml. `mimic_root` is a folder, or several of which the first
     that has a table wins; None takes the synthetic hospital, generated in `cache` on first use. `seed` draws the
     split. `limit` keeps so many stays of each split, always the same ones. `memory_limit` and `threads` (None: all
-    cores) bound DuckDB. Raises Refusal on any parameter, file or cohort that will not do.
+    cores) bound DuckDB. Raises UserError on any parameter, file or cohort that will not do.
     """
     given = locals()
     return predict("mortality", OUTCOME, Request(**given))

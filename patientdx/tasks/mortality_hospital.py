@@ -60,7 +60,7 @@ def load(
 
     With `death="deathtime"` that is an admission with a deathtime or with hospital_expire_flag, or a death in the ICU;
     with `"dod"` a date of death whose midnight lies between ICU admission and hospital discharge. Stays without a
-    discharge time are left out and counted. Keywords are explained in conf/task/mortality_hospital.yaml. Raises Refusal
+    discharge time are left out and counted. Keywords are explained in conf/task/mortality_hospital.yaml. Raises UserError
     on any parameter, file or cohort that will not do.
     """
     given = locals()

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks import hub_files
 from patientdx.tasks.example import Example, TaskData, fingerprint
@@ -81,7 +81,7 @@ def load(
 ) -> TaskData:
     """Any file or folder of multiple-choice questions; every keyword is explained in conf/task/multiple_choice.yaml.
 
-    Raises Refusal for a file, a line of it or a parameter that will not do.
+    Raises UserError for a file, a line of it or a parameter that will not do.
     """
     asked = Request(seed, answer, shots, chat, fractions, limit, answers_from, train_limit)
     own = Benchmark("multiple_choice", Wording(), read, "any jsonl, json, csv, tsv or parquet file of such questions")
@@ -96,9 +96,9 @@ def task(
     if asked.train_limit is not None:
         check_numbers(train_limit=(asked.train_limit, 0))
     if asked.answer not in (None, *ANSWERS):
-        raise Refusal(f"task.answer={asked.answer!r}: it is letter or text, or null for what the benchmark does.")
+        raise UserError(f"task.answer={asked.answer!r}: it is letter or text, or null for what the benchmark does.")
     if asked.answers_from not in (None, 0, 1):
-        raise Refusal(f"task.answers_from={asked.answers_from!r}: the first option is number 0 or 1.")
+        raise UserError(f"task.answers_from={asked.answers_from!r}: the first option is number 0 or 1.")
     shares = None if asked.fractions is None else checked_fractions(asked.fractions)
     examples, groups, files, fetched, count = [], [], {}, {}, 0
     for benchmark, path in parts:
@@ -142,10 +142,10 @@ def task(
 def place_of(benchmark: Benchmark, path: str | None, key: str = "task.path") -> Path:
     """The file or folder of a benchmark, given as `key`, of this machine or fetched from the hub.
 
-    Raises Refusal where none is given or there is nothing.
+    Raises UserError where none is given or there is nothing.
     """
     if path is None:
-        raise Refusal(
+        raise UserError(
             f"{key} is missing: {benchmark.name} is read from a local file or folder, or from {hub_files.FORM}. "
             f"{benchmark.source}"
         )
@@ -153,7 +153,7 @@ def place_of(benchmark: Benchmark, path: str | None, key: str = "task.path") -> 
         return hub_files.fetched(path, key)
     place = Path(path).expanduser()
     if not place.exists():
-        raise Refusal(
+        raise UserError(
             f"{path} does not exist. Give a local file or folder, or {hub_files.FORM}: nothing else is downloaded. "
             f"{benchmark.source}"
         )
@@ -179,7 +179,7 @@ def split_files(
             said = [words[word] for word in named if word in words]
             found += [(file, name.as_posix(), said[0])] if said and not set(named) & set(leave) else []
     if not found:
-        raise Refusal(
+        raise UserError(
             f"{place} holds no file whose name says its split ({', '.join(words)}) and ends in {', '.join(SUFFIXES)}. "
             "Name the files so, or give one file as task.path: it is then the test split."
         )
@@ -208,7 +208,7 @@ def digests(place: Path) -> dict[str, str]:
 
 
 def _alike(found: Sequence[Item], *, across: bool) -> list[Item]:
-    """The items, each with the place of the first of its set that is equal. Refusal for a file beside its copy."""
+    """The items, each with the place of the first of its set that is equal. UserError for a file beside its copy."""
     repeats, marked = Repeats(across), []
     for one in found:
         parts = (one.group, one.question.strip(), one.context.strip(), one.options)
@@ -259,10 +259,10 @@ def _examples(benchmark: Benchmark, found: Sequence[Item], kept: Sequence[Item],
 
 
 def _shots(item: Item, ranked: Sequence[Item], shots: int) -> list[Item]:
-    """Worked examples from train, the same for every item unless it is one of them itself."""
+    """ComputedTerm examples from train, the same for every item unless it is one of them itself."""
     shown = list(islice((one for one in ranked if one.question != item.question), shots))
     if len(shown) < shots:
-        raise Refusal(
+        raise UserError(
             f"task.shots={shots}: worked examples come from train alone, and train of {item.group} has {len(shown)} to "
             "show. Use fewer, give a folder with a train file, or a share for train in task.fractions."
         )

@@ -21,7 +21,7 @@ def load(*, seed: int = 0, per_kind: int = 40, limit: int | None = None) -> Task
 
     `limit` keeps so many of each split, drawn from all kinds, always the same ones. The panel of readings, where a
     question has one, is the record; `groups` says of which kind a question is. The generator's seeds for training are
-    others (`held_out`). Raises Refusal for a number that will not do.
+    others (`held_out`). Raises UserError for a number that will not do.
     """
     check_numbers(seed=(seed, 0), per_kind=(per_kind, 2), limit=(limit, 1))
     # Pilot and test are two examinations; an even and an odd seed are never the same one.

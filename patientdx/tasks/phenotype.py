@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.cohort import Outcome
 from patientdx.records.source import SYNTHETIC
 from patientdx.tasks.example import TaskData
@@ -35,9 +35,9 @@ def conditions() -> dict[str, tuple[str, tuple[tuple[int, str], ...]]]:
 
 
 def outcome(condition: str) -> Outcome:
-    """Whether a discharge code of the stay's admission is one of the condition's. Raises Refusal on another one."""
+    """Whether a discharge code of the stay's admission is one of the condition's. Raises UserError on another one."""
     if condition not in conditions():
-        raise Refusal(f"task.condition={condition!r}: there are {', '.join(conditions())}.")
+        raise UserError(f"task.condition={condition!r}: there are {', '.join(conditions())}.")
     _, codes = conditions()[condition]
     one = " OR ".join(f"(d.icd_version = {version} AND starts_with(trim(d.icd_code), '{s}'))" for version, s in codes)
     coded = "EXISTS (SELECT 1 FROM diagnoses_icd d WHERE d.hadm_id = s.hadm_id{})"
@@ -73,14 +73,14 @@ def load(
 
     `condition` is a key of conditions.csv, which says which ICD-9 and ICD-10 codes make it; the codes are the
     admission's, given after discharge. Stays of admissions without any code are left out and counted. Other keywords
-    are explained in conf/task/phenotype.yaml. Raises Refusal where the text would hold the discharge codes, which are
+    are explained in conf/task/phenotype.yaml. Raises UserError where the text would hold the discharge codes, which are
     the answer, and on any parameter, file or cohort that will not do.
     """
     given = locals()
     own = {"condition": given.pop("condition")}
     asked = outcome(condition)
     if switches(preset, given)["diagnoses"] == "discharge":
-        raise Refusal(
+        raise UserError(
             "task.diagnoses=discharge: the codes given at discharge are the answer that task=phenotype asks for. "
             "Set task.diagnoses=none or prior."
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import cohort, features, groups, outliers, splits, templates, window
 from patientdx.records.source import opened_source
 from patientdx.tasks.example import Example, Features, Probe, TaskData, fingerprint
@@ -63,14 +63,14 @@ class Request:
 def switches(preset: str | None, given: Mapping[str, Any]) -> dict[str, str]:
     """The value of every switch: as given, or where that is None as the preset has it.
 
-    Raises Refusal on another preset, `split_by` or `outliers`; the other switches are checked where they are used.
+    Raises UserError on another preset, `split_by` or `outliers`; the other switches are checked where they are used.
     """
     if preset not in PRESETS:
-        raise Refusal(f"task.preset={preset!r}: it is null (safe settings) or paper (as PatientDx's data was made).")
+        raise UserError(f"task.preset={preset!r}: it is null (safe settings) or paper (as PatientDx's data was made).")
     chosen = {name: value if given[name] is None else given[name] for name, value in PRESETS[preset].items()}
     for name, known in (("split_by", splits.UNITS), ("outliers", OUTLIERS)):
         if chosen[name] not in known:
-            raise Refusal(f"task.{name}={chosen[name]!r}: choose {' or '.join(known)}.")
+            raise UserError(f"task.{name}={chosen[name]!r}: choose {' or '.join(known)}.")
     return chosen
 
 
@@ -84,7 +84,7 @@ def predict(
 ) -> TaskData:
     """The task's examples: one for every stay of the cohort of `outcome`, label 1 where the outcome happened.
 
-    `own` are the task's further keywords, for the record; `words` fill the {places} in its questions. Raises Refusal on
+    `own` are the task's further keywords, for the record; `words` fill the {places} in its questions. Raises UserError on
     any parameter, file or cohort that will not do, before anything expensive where that can be known.
     """
     chosen = switches(asked.preset, vars(asked))
@@ -141,7 +141,7 @@ def _read(
     train = [stay for stay, _, _, part in stays if part == "train"]
     ceilings: dict[bool, Any] = {False: None, True: None}  # by every_item
     if chosen["outliers"] == "train" and not train:
-        raise Refusal("task.outliers=train: no stay is in train. Give train a share in task.fractions.")
+        raise UserError("task.outliers=train: no stay is in train. Give train a share in task.fractions.")
     if chosen["outliers"] != "range":
         fitted = train if chosen["outliers"] == "train" else None
         kinds = {False, written.every_item}
@@ -197,14 +197,14 @@ def filled(question: str, words: Mapping[str, Any]) -> str:
 
 
 def checked_probes(probes: Iterable[Mapping[str, Any]], words: Mapping[str, Any]) -> tuple[Probe, ...]:
-    """The task's question put otherwise, as a yaml lists it. Raises Refusal on another form or a name used twice."""
+    """The task's question put otherwise, as a yaml lists it. Raises UserError on another form or a name used twice."""
     found: list[Probe] = []
     for place, probe in enumerate(probes):
         given = dict(probe) if isinstance(probe, Mapping) else {}
         name, asked, reverses = given.pop("name", None), given.pop("question", None), given.pop("reverses", False)
         plain = isinstance(name, str) and isinstance(asked, str) and isinstance(reverses, bool)
         if given or not plain or name in {one.name for one in found}:
-            raise Refusal(
+            raise UserError(
                 f"task.probes[{place}]={probe!r}: a probe has a name of its own, a question and, where Yes then says "
                 "that the outcome did not happen, reverses: true."
             )
@@ -213,10 +213,10 @@ def checked_probes(probes: Iterable[Mapping[str, Any]], words: Mapping[str, Any]
 
 
 def check_numbers(**given: tuple[int | None, int]) -> None:
-    """Each is name=(value, least). Raises Refusal unless it is a whole number so large; `limit` may be None."""
+    """Each is name=(value, least). Raises UserError unless it is a whole number so large; `limit` may be None."""
     for name, (value, least) in given.items():
         if name == "limit" and value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             key = name if name == "seed" else f"task.{name}"
-            raise Refusal(f"{key}={value!r}: a whole number of {least} or more is needed.")
+            raise UserError(f"{key}={value!r}: a whole number of {least} or more is needed.")

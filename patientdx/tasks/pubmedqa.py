@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import position
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.item_columns import Item, items
@@ -41,7 +41,7 @@ def _officially(found: list[Item], truth: Path, seed: int) -> list[Item]:
     try:
         tested = set(json.loads(truth.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise Refusal(f"{LABELLED} needs {TRUTH} beside it, which names the official test: {error}") from None
+        raise UserError(f"{LABELLED} needs {TRUTH} beside it, which names the official test: {error}") from None
     places = []
     for item in found:
         pmid = item.place.rpartition(" ")[2]
@@ -69,7 +69,7 @@ def load(
     limit: int | None = None,
     train_limit: int | None = 0,
 ) -> TaskData:
-    """PubMedQA; every keyword is explained in conf/task/pubmedqa.yaml. Raises Refusal as `multiple_choice.load` does.
+    """PubMedQA; every keyword is explained in conf/task/pubmedqa.yaml. Raises UserError as `multiple_choice.load` does.
 
     The abstract is the only part of a prompt that is cut where it is too long.
     """

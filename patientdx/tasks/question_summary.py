@@ -45,7 +45,7 @@ def load(
 ) -> TaskData:
     """MeQSum; every keyword is explained in conf/task/question_summary.yaml.
 
-    Raises Refusal as `patientdx.tasks.text_pairs.task` does.
+    Raises UserError as `patientdx.tasks.text_pairs.task` does.
     """
     asked = Request(path, seed, shots, chat, new_tokens, fractions, limit, train_limit, bertscore, open_data)
     return task(MEQSUM, asked)

@@ -74,7 +74,7 @@ def load(
 ) -> TaskData:
     """Findings to impression; every keyword is explained in conf/task/radiology_impression.yaml.
 
-    Raises Refusal as `patientdx.tasks.text_pairs.task` does.
+    Raises UserError as `patientdx.tasks.text_pairs.task` does.
     """
     asked = Request(path, seed, shots, chat, new_tokens, fractions, limit, train_limit, bertscore, open_data)
     return task(REPORTS, asked)

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.cohort import Outcome
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict
@@ -85,12 +85,12 @@ def load(
     later admission of the patient that begins at discharge or within 30 days of it, `"icu"` the first ICU stay in such
     an admission, begun within the 30 days. `planned=False` leaves out admissions agreed beforehand (ELECTIVE, SURGICAL
     SAME DAY ADMISSION). Deaths in hospital are left out and counted; a patient who dies at home within 30 days has
-    label 0. Other keywords are explained in conf/task/readmission_30d.yaml. Raises Refusal on any parameter, file or
+    label 0. Other keywords are explained in conf/task/readmission_30d.yaml. Raises UserError on any parameter, file or
     cohort that will not do.
     """
     given = locals()
     own = {"readmission": given.pop("readmission"), "planned": given.pop("planned")}
     if readmission not in PLACES:
-        raise Refusal(f"task.readmission={readmission!r}: choose {' or '.join(PLACES)}.")
+        raise UserError(f"task.readmission={readmission!r}: choose {' or '.join(PLACES)}.")
     words = {"place": PLACES[readmission], "days": DAYS}
     return predict("readmission_30d", outcome(readmission, planned), Request(**given), own=own, words=words)

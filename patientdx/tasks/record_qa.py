@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import concepts
 from patientdx.records.source import SYNTHETIC
 from patientdx.records.splits import SPLITS, checked_fractions, position
@@ -66,12 +66,12 @@ def load(
 ) -> TaskData:
     """Questions about adult ICU stays; every keyword is explained in conf/task/record_qa.yaml.
 
-    Raises Refusal on any parameter, file or hospital that will not do.
+    Raises UserError on any parameter, file or hospital that will not do.
     """
     check_numbers(per_stay=(per_stay, 1), new_tokens=(new_tokens, 1), limit=(limit, 1), seed=(seed, 0))
     chosen = _kinds(kinds)
     if not isinstance(tolerance, int | float) or isinstance(tolerance, bool) or not 0 <= tolerance < 1:
-        raise Refusal(f"task.tolerance={tolerance!r}: it is a share of the right number, from 0 to below 1.")
+        raise UserError(f"task.tolerance={tolerance!r}: it is a share of the right number, from 0 to below 1.")
     written = template("narrative", sections)
     asked = Request(cache, seed, source, mimic_root, synthetic, window_hours, fractions, memory_limit, threads)
     found = read_stays(asked)
@@ -82,7 +82,7 @@ def load(
             examples.append(_example(stay, text, question))
             questions.append(question)
     if not questions:
-        raise Refusal(
+        raise UserError(
             f"task.kinds={chosen}: no text of these {len(found.stays)} stays shows such a fact. Ask for other kinds, "
             "or give the sections a larger budget."
         )
@@ -110,7 +110,7 @@ def load(
 def _kinds(given: Sequence[str] | str) -> list[str]:
     chosen = [given] if isinstance(given, str) else list(given)
     if not chosen or not set(chosen) <= set(KINDS) or len(set(chosen)) < len(chosen):
-        raise Refusal(f"task.kinds={chosen}: name one or more of {', '.join(KINDS)}, none twice.")
+        raise UserError(f"task.kinds={chosen}: name one or more of {', '.join(KINDS)}, none twice.")
     return chosen
 
 

@@ -12,7 +12,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import concepts
 from patientdx.records.source import SYNTHETIC
 from patientdx.records.splits import SPLITS, checked_fractions, position
@@ -57,13 +57,13 @@ def load(
     """Queries with the candidates that BM25 lists, one example a pair; label 1 where the candidate is relevant.
 
     Every keyword is explained in conf/task/record_search.yaml. `path` is a folder in BEIR's or TREC's form; without one
-    the queries are invented. Raises Refusal on any parameter, file or hospital that will not do, naming file and line.
+    the queries are invented. Raises UserError on any parameter, file or hospital that will not do, naming file and line.
     """
     how = Search(depth, k1, b, question)
     check_search(how)
     check_numbers(limit=(limit, 1), most_relevant=(most_relevant, 1), seed=(seed, 0))
     if unit not in UNITS:
-        raise Refusal(f"task.unit={unit!r}: what is searched for is a {' or a '.join(UNITS)}.")
+        raise UserError(f"task.unit={unit!r}: what is searched for is a {' or a '.join(UNITS)}.")
     if path is not None:
         return _from_files(Path(path).expanduser(), how, fractions, limit, seed, chat=chat, open_data=open_data)
     shares = FRACTIONS if fractions is None else fractions
@@ -72,7 +72,7 @@ def load(
     invent = _of_records if unit == "record" else _of_passages
     pools, made = invent(stays.stays, asked, limit, most_relevant, block_hours)
     if not made:
-        raise Refusal(
+        raise UserError(
             f"task.unit={unit}: no fact of these {len(stays.stays)} stays tells some of them from the rest. Use more "
             "stays, or a larger task.most_relevant."
         )

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks.item_files import file_of
 
 
@@ -36,11 +36,11 @@ class Repeats:
         return self._first.setdefault((key, ""), place) if self.across else found
 
     def check(self) -> None:
-        """Refusal for a file of which every question is in another file of its split too."""
+        """UserError for a file of which every question is in another file of its split too."""
         for (file, split), pairs in self._elsewhere.items():
             if len(pairs) == self._count[file, split]:
                 place, other = next(iter(pairs.items()))
-                raise Refusal(
+                raise UserError(
                     f"Every question of {file} is in another file of the {split} split too ({place} is {other}), so "
                     "each would count twice. Take one of the files out, or give one file or folder alone."
                 )

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
@@ -88,7 +88,7 @@ class Request:
 
 
 def task(corpus: Corpus, asked: Request) -> TaskData:
-    """The task of a corpus. Raises Refusal for a parameter, a file or a line of it that will not do."""
+    """The task of a corpus. Raises UserError for a parameter, a file or a line of it that will not do."""
     check_numbers(
         shots=(asked.shots, 0), new_tokens=(asked.new_tokens, 1), limit=(asked.limit, 1), seed=(asked.seed, 0)
     )
@@ -105,7 +105,7 @@ def task(corpus: Corpus, asked: Request) -> TaskData:
         {"train": asked.train_limit, "pilot": asked.limit, "test": asked.limit},
     )
     if not kept:
-        raise Refusal(f"{asked.path} holds no row {corpus.complete or 'to ask about'}. {corpus.source}")
+        raise UserError(f"{asked.path} holds no row {corpus.complete or 'to ask about'}. {corpus.source}")
     train = sorted(
         (one for one in kept if one.split == "train"), key=lambda one: position("shot", asked.seed, one.place)
     )
@@ -137,11 +137,11 @@ def task(corpus: Corpus, asked: Request) -> TaskData:
 
 
 def encoder_digest(folder: str) -> str:
-    """sha256 over what is in an encoder's folder: config, weights, tokenizer. Refusal where it holds no such model."""
+    """sha256 over what is in an encoder's folder: config, weights, tokenizer. UserError where it holds no such model."""
     place = Path(folder).expanduser()
     weights = [file for pattern in _WEIGHTS for file in sorted(place.glob(pattern))]
     if not (place / "config.json").is_file() or not weights:
-        raise Refusal(
+        raise UserError(
             f"task.bertscore={folder} is no folder of an encoder with config.json, weights and tokenizer. Nothing is "
             "downloaded: give such a folder, of RoBERTa for example, or leave bertscore out."
         )
@@ -158,7 +158,7 @@ def _pairs(
 ) -> Iterator[Pair]:
     """The pairs of all files, with the splits of their files or drawn by patient; `steps` counts them.
 
-    Refusal for a row that will not do, and for a file beside its copy.
+    UserError for a row that will not do, and for a file beside its copy.
     """
     repeats = Repeats(across=shares is not None)
     for file, name, split in files:
@@ -170,7 +170,7 @@ def _pairs(
             if not text or not written:
                 if corpus.complete is None:
                     lacking = "the text" if not text else "what was written of it"
-                    raise Refusal(
+                    raise UserError(
                         f"{place}: {lacking} is empty ({' and '.join(corpus.columns[0])} are needed). "
                         "Fill it, or take the row out."
                     )
@@ -179,7 +179,7 @@ def _pairs(
                 steps[corpus.complete] += 1
             heading = "" if corpus.heading is None else str(row[corpus.heading] or "").strip()
             if corpus.heading is not None and not heading:
-                raise Refusal(f"{place}: {corpus.heading} is empty. Fill it, or take the row out.")
+                raise UserError(f"{place}: {corpus.heading} is empty. Fill it, or take the row out.")
             patient = next((row[name] for name in PATIENT if row.get(name) not in (None, "")), None)
             same = repeats.first(place, split, (str(patient), heading, text, written))
             # What a benchmark has twice is one; equal reports of a hospital are of different patients.
@@ -205,14 +205,14 @@ def _check_columns(corpus: Corpus, place: str, row: Mapping[str, Any], open_data
     # The first line of a file without a header is a record.
     there = f"Its columns are {', '.join(row) or 'none'}" if open_data else f"It has {len(row)} columns"
     wanted = ", or ".join(" and ".join(names) for names in corpus.columns)
-    raise Refusal(f"{place}: task={corpus.name} needs the columns {wanted}. {there}. {corpus.source}")
+    raise UserError(f"{place}: task={corpus.name} needs the columns {wanted}. {there}. {corpus.source}")
 
 
 def _example(corpus: Corpus, one: Pair, train: Sequence[Pair], shots: int) -> Example:
     others = (other for other in train if other.subject != one.subject and other.text != one.text)
     shown = list(islice(others, shots))
     if len(shown) < shots:
-        raise Refusal(
+        raise UserError(
             f"task.shots={shots}: worked examples come from train alone, which has {len(train)} to show, none of them "
             "of the patient or the text that is asked about. Use fewer, give a folder with a train file, a share for "
             "train in task.fractions, or a larger task.train_limit."

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tracking import trackio_run, wandb_run
 from patientdx.tracking.run import Run
 from patientdx.tracking.scrubbing import phrase, reason, scrubbed
@@ -34,7 +34,7 @@ _unreachable = False
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """The `tracking` group of the config. Raises Refusal for what does not exist or is not installed.
+    """The `tracking` group of the config. Raises UserError for what does not exist or is not installed.
 
     predictions: whether the scores of single examples, under hashed ids, go into a run of W&B: `open` if the data are,
     `always`, `never`. Label and score of a patient are data about that patient whatever the id is.
@@ -48,29 +48,29 @@ class TrackingSettings:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise Refusal(f"tracking.mode={self.mode} does not exist; it is one of {', '.join(MODES)}")
+            raise UserError(f"tracking.mode={self.mode} does not exist; it is one of {', '.join(MODES)}")
         if self.predictions not in PREDICTIONS:
-            raise Refusal(
+            raise UserError(
                 f"tracking.predictions={self.predictions} does not exist; it is one of {', '.join(PREDICTIONS)}"
             )
         name = self.project
         if not isinstance(name, str) or not name.strip() or len(name) > 128 or _NOT_IN_A_PROJECT.search(name):
-            raise Refusal(
+            raise UserError(
                 f"tracking.project={name} cannot be a project's name: give 1 to 128 characters without / \\ # ? % :"
             )
         if self.mode == "trackio" and find_spec("trackio") is None:
-            raise Refusal(
+            raise UserError(
                 "tracking=trackio needs the package trackio, which is not installed. Install it with\n"
                 f"  pip install {trackio_run.REQUIREMENT}\nor use tracking=wandb_offline, or tracking=none."
             )
 
 
 def tracking_settings(given: Mapping[str, Any]) -> TrackingSettings:
-    """The settings of a composed config's `tracking` group; Refusal for a key that is none."""
+    """The settings of a composed config's `tracking` group; UserError for a key that is none."""
     known = [field.name for field in fields(TrackingSettings)]
     unknown = [key for key in given if key not in known]
     if unknown:
-        raise Refusal(f"tracking.{unknown[0]}: tracking has no such key; it has {', '.join(known)}")
+        raise UserError(f"tracking.{unknown[0]}: tracking has no such key; it has {', '.join(known)}")
     tags = given.get("tags") or ()
     return TrackingSettings(**{**given, "tags": (tags,) if isinstance(tags, str) else tuple(map(str, tags))})
 

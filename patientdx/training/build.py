@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from patientdx.checkpoints.cache import build_folder
 from patientdx.checkpoints.patient_mark import mark, marked
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.training.hyperparameters import Hyperparameters
 from patientdx.training.texts import Text, digest
 
@@ -115,7 +115,7 @@ def build(job: Job, start: Callable[[], Path], cache: Path) -> Trained:
         start: gives the folder of the model to train: configuration, safetensors, tokenizer. Called where needed.
 
     Raises:
-        Refusal: the model cannot be trained so, memory or disk do not suffice, the loss is no number.
+        UserError: the model cannot be trained so, memory or disk do not suffice, the loss is no number.
     """
     final = build_folder(place(job, cache), lambda into: _build(job, start(), into, cache))
     held = start() if job.how.method == "lora" else None
@@ -151,12 +151,12 @@ def _build(job: Job, start: Path, into: Path, cache: Path) -> None:
 
 
 def _make_room(job: Job, start: Path, work: Path) -> None:
-    """Refusal where the disk cannot hold the checkpoints: weights and AdamW's two averages of each, twice over."""
+    """UserError where the disk cannot hold the checkpoints: weights and AdamW's two averages of each, twice over."""
     numbers = sum(file.stat().st_size for file in start.glob("*.safetensors")) // 2  # bfloat16, as nearly all are
     need = 2 * 12 * numbers + 2 * numbers if job.how.method == "full" else 0
     free = shutil.disk_usage(work.parent).free
     if free < need and not work.exists():
-        raise Refusal(
+        raise UserError(
             f"finetune=full: checkpoints take up to {need / 1e9:.1f} GB, but {work.parent} has {free / 1e9:.1f} GB "
             "free: free some space, set PATIENTDX_CACHE to a folder on a larger disk, or use finetune=lora."
         )
@@ -188,7 +188,7 @@ def _run(job: Job, start: Path, into: Path, work: Path) -> dict[str, Any]:
         check=False,
     )
     if done.returncode in (-9, 137):
-        raise Refusal(
+        raise UserError(
             f"finetune={job.how.method}: the training was ended from outside, most likely for want of memory. Set "
             "finetune.at_once or finetune.max_tokens lower, finetune.gradient_checkpointing=true, or use "
             "finetune=lora; what is done by now is kept, and the same command goes on from there."
@@ -198,7 +198,7 @@ def _run(job: Job, start: Path, into: Path, work: Path) -> dict[str, Any]:
     found = json.loads(result.read_text())
     if "refused" in found:
         shutil.rmtree(work)  # other numbers make another job
-        raise Refusal(found["refused"])
+        raise UserError(found["refused"])
     return found
 
 

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 def tabular_gbm(
@@ -73,13 +73,13 @@ def _measured() -> Any:
 
 
 def fit(model: Any, values: NDArray[np.float64], labels: Sequence[int], *, name: str) -> Any:
-    """The model, fitted on `values` (n, k) and `labels` (n,) of 0 and 1. Refusal, by `name`, where it finds no end."""
+    """The model, fitted on `values` (n, k) and `labels` (n,) of 0 and 1. UserError, by `name`, where it finds no end."""
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
             return model.fit(values, np.asarray(labels))
         except ConvergenceWarning:
-            raise Refusal(
+            raise UserError(
                 f"{name} came to no end on {len(labels)} rows of {values.shape[1]} features. Set max_iter higher or C "
                 f"lower in conf/model/{name}.yaml, or do without it: baselines=[]."
             ) from None
@@ -88,7 +88,7 @@ def fit(model: Any, values: NDArray[np.float64], labels: Sequence[int], *, name:
 def log_mass(model: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 2) log of the probability that the outcome happens and that it does not, for `values` (n, k).
 
-    Worked out from the model's log odds, so that a probability next to 1 keeps its digits and its rank.
+    ComputedTerm out from the model's log odds, so that a probability next to 1 keeps its digits and its rank.
     """
     with threadpool_limits(limits=1):
         odds = np.asarray(model.decision_function(values), dtype=np.float64)

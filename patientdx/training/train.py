@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from patientdx.core.atomic_io import write_whole
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.training.hyperparameters import Hyperparameters
 from patientdx.training.texts import Text, order
 from patientdx.training.trainer import TextTrainer, Watch, trainer_of
@@ -52,7 +52,7 @@ def train(
     Returned: steps, best_step (None: the last counts), stopped_early, tokens (of the texts shown, each time counted),
     train as [step, loss] and pilot as [step, loss, auroc (None without `options`)], and the cost (see `cost.Meter`).
 
-    Raises Refusal where the model cannot do it, the loss is no number, or memory does not suffice.
+    Raises UserError where the model cannot do it, the loss is no number, or memory does not suffice.
     """
     shown = order(len(texts), how.batch, how.seed, epochs=how.epochs, steps=how.steps)
     steps = math.ceil(len(shown) / how.batch)
@@ -68,7 +68,7 @@ def train(
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
-        raise Refusal(
+        raise UserError(
             f"finetune={how.method}: the training does not fit into memory ({str(error).splitlines()[0]}). Set "
             "finetune.at_once or finetune.max_tokens lower, finetune.gradient_checkpointing=true, or use finetune=lora."
         ) from None
@@ -84,10 +84,10 @@ def _opened(start: Path, how: Hyperparameters, device: str):
     """The model to train: float32, but for the weights that LoRA leaves alone, which may be bfloat16."""
     dtype = torch.bfloat16 if how.method == "lora" and how.precision == "bfloat16" else torch.float32
     if how.precision == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
-        raise Refusal("finetune.precision=bfloat16: this GPU does not compute in bfloat16. Use float32.")
+        raise UserError("finetune.precision=bfloat16: this GPU does not compute in bfloat16. Use float32.")
     model = AutoModelForCausalLM.from_pretrained(start, dtype=dtype)
     if how.gradient_checkpointing and not model.supports_gradient_checkpointing:
-        raise Refusal(
+        raise UserError(
             f"finetune.gradient_checkpointing=true: {type(model).__name__} cannot do it. Leave it out, and set "
             "finetune.max_tokens lower if memory is short."
         )
@@ -98,7 +98,7 @@ def _opened(start: Path, how: Hyperparameters, device: str):
     linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
     heads = {"lm_head", "embed_tokens"}
     if unknown := sorted(set(how.targets) - (linear - heads)):
-        raise Refusal(
+        raise UserError(
             f"finetune.targets: {', '.join(unknown)} is no linear layer of this model's blocks. It has "
             f"{', '.join(sorted(linear - heads))}."
         )
@@ -164,7 +164,7 @@ def main(read: Callable[[], str] = sys.stdin.read) -> None:
     with FileLock(job["work"] / ".lock"):
         try:
             found = train(**job)
-        except Refusal as fault:
+        except UserError as fault:
             found = {"refused": str(fault)}
         write_whole(result, lambda aside: aside.write_text(json.dumps(found)))
 

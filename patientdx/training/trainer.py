@@ -16,7 +16,7 @@ from tqdm import tqdm
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import EarlyStoppingCallback, ExportableState, PrinterCallback, TrainerCallback
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.training.cost import Meter
 from patientdx.training.hyperparameters import Hyperparameters
 from patientdx.training.loss import look, padded, token_losses
@@ -181,9 +181,9 @@ class Watch(TrainerCallback, ExportableState):
             control.should_evaluate = args.eval_strategy != "no"
 
     def on_log(self, args, state, control, logs=None, **given) -> None:
-        """Refusal where the loss is no number."""
+        """UserError where the loss is no number."""
         if "loss" in logs and not math.isfinite(logs["loss"]):
-            raise Refusal(
+            raise UserError(
                 f"the training's loss is {logs['loss']} at step {state.global_step}. Set finetune.learning_rate lower."
             )
 

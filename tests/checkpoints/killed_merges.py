@@ -14,7 +14,7 @@ from merged_folders import recipe_of, sources
 
 from patientdx.checkpoints import journal
 from patientdx.checkpoints.save import save
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 CALLS = ("pwrite", "write", "fsync", "fdatasync", "rename", "replace", "posix_fallocate", "truncate", "mkdir", "unlink")
 
@@ -50,7 +50,7 @@ def forked(step) -> str:
         try:
             step()
             said = "done"
-        except Refusal as fault:
+        except UserError as fault:
             said = f"refused: {fault}"
         except BaseException as error:
             said = repr(error)

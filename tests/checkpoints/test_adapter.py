@@ -14,7 +14,7 @@ from patientdx.checkpoints.identity import content_hash
 from patientdx.checkpoints.lora import AdaptedCheckpoint, apply_adapter, read_adapter
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.curve import evaluate
 from patientdx.merge.linear import linear
 
@@ -52,7 +52,7 @@ def adapter(tiny_base, tmp_path):
 
 
 def refusal(base, folder):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         read_adapter(folder, Checkpoint(base).tensors)
     return str(caught.value)
 
@@ -257,7 +257,7 @@ def test_one_end_of_a_tie(tiny_base, adapter, tmp_path):
         adapter / "adapter_model.safetensors",
     )
     for use in (apply_adapter, lambda base, folder, into: AdaptedCheckpoint(base, folder)):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(UserError) as caught:
             use(Checkpoint(tiny_base), adapter, tmp_path)
         assert str(caught.value) == (
             f"The adapter {adapter} changes model.embed_tokens.weight, but the model ties its embedding and its "

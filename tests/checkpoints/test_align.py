@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from patientdx.checkpoints.compatibility import align
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.tokenizer_files import read_tokens
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 def refusal(*folders):
     names = ["first", "second", "third"][: len(folders)]
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         align([Checkpoint(folder) for folder in folders], names)
     return str(caught.value)
 
@@ -154,7 +154,7 @@ def test_a_parent_without_tokenizer_is_read_through_the_other(tiny_base, copy):
 
 def test_broken_tokenizer(tiny_base, copy):
     (copy / "tokenizer.json").write_text("{}")
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         align([Checkpoint(tiny_base), Checkpoint(copy)], ["a", "b"])
     assert str(caught.value) == (
         f"{copy}/tokenizer.json is not a tokenizer of the tokenizers library: download it again."

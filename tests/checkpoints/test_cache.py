@@ -17,7 +17,7 @@ from patientdx.checkpoints.cache import build_folder, write_json
 from patientdx.checkpoints.reader import TensorHeader
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.checkpoints.writer import write_safetensors
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 def names(folder):
@@ -88,7 +88,7 @@ def test_a_killed_build_is_cleared_away_by_the_next(tmp_path):
 def test_too_little_space_is_seen_before_the_work(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(10, 9, 1_500_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         build_folder(tmp_path / "m", lambda into: pytest.fail("it began"), need_bytes=2_000_000_000)
     assert str(caught.value) == (
         f"m needs 2.00 GB in the cache, but {tmp_path} has 1.50 GB free: "
@@ -115,7 +115,7 @@ def fail_as_safetensors_does(into):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is always full")
 @pytest.mark.parametrize("build", [write_text, write_tensors, fail_as_safetensors_does])
 def test_a_disk_that_fills_up(tmp_path, build):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         build_folder(tmp_path / "m", build)
     assert str(caught.value) == (
         f"The disk filled up while writing {tmp_path}/m; nothing half-written is left. "
@@ -126,12 +126,12 @@ def test_a_disk_that_fills_up(tmp_path, build):
 
 def test_a_cache_that_is_a_file(tmp_path):
     (tmp_path / "cache").write_text("not a folder")
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         build_folder(tmp_path / "cache" / "m", lambda into: None)
     assert str(caught.value) == (
         f"{tmp_path}/cache/m cannot be written (File exists): set PATIENTDX_CACHE to a folder that you can write to."
     )
-    with pytest.raises(Refusal, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_json(tmp_path / "cache" / "new" / "a.json", {})
 
 

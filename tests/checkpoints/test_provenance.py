@@ -16,11 +16,11 @@ from patientdx.checkpoints.identity import content_hash
 from patientdx.checkpoints.manifest import _code, _plain, read_record, summary
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
-from patientdx.checkpoints.sidecar_files import companions
+from patientdx.checkpoints.sidecar_files import sidecar_files
 from patientdx.checkpoints.source import ModelSource
 from patientdx.checkpoints.vocabulary import common_vocabulary
 from patientdx.checkpoints.writer import raw
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.schedule import schedule
 
 HUB = [
@@ -152,7 +152,7 @@ def test_foreign_code_comes_along_only_when_asked(tiny_base, tmp_path):
     (base / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "modeling.Model"}}))
     (base / "modeling.py").write_text("raise SystemExit\n")
     (base / "LICENSE").write_text("terms\n")
-    plain, asked = companions(Checkpoint(base), None), companions(Checkpoint(base), None, remote_code=True)
+    plain, asked = sidecar_files(Checkpoint(base), None), sidecar_files(Checkpoint(base), None, remote_code=True)
     assert "modeling.py" not in plain
     assert json.loads(plain["config.json"]) == config
     assert asked["modeling.py"] == b"raise SystemExit\n"
@@ -196,7 +196,7 @@ def test_every_kind_of_lambda_is_read_back(given):
 def test_what_is_no_record_is_refused(tmp_path, text, words):
     if text is not None:
         (tmp_path / "provenance.json").write_text(text)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         read_record(tmp_path)
     assert str(caught.value).startswith(words.format(tmp_path))
 
@@ -213,7 +213,7 @@ def test_licences_are_those_of_the_weights_and_the_tokenizer_that_of_the_vocabul
     (base / "LICENSE").write_text("terms\n")
     pair = Checkpoint(base), Checkpoint(make_tiny(seed=2, extra_tokens=("<|patient|>",)))
     shown = common_vocabulary(pair, ("base", "pivot"), "pivot", tmp_path / "cache").view(pair[0], "base")
-    found = companions(shown, None)
+    found = sidecar_files(shown, None)
     assert found["LICENSE"] == b"terms\n"
     assert found["tokenizer.json"] == (shown.folder / "tokenizer.json").read_bytes()
     assert found["tokenizer.json"] != (base / "tokenizer.json").read_bytes()

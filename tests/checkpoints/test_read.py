@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from patientdx.checkpoints.reader import Checkpoint, read_header
 from patientdx.checkpoints.writer import write_safetensors
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def sharded(make_tiny):
 
 
 def refusal(folder):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         Checkpoint(folder)
     return str(caught.value)
 

@@ -18,7 +18,7 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.checkpoints.staging import Partial
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.curve import evaluate
 from patientdx.merge.none import none
 
@@ -54,7 +54,7 @@ def sharded(recipe, described, cache, tmp_path_factory):
 
 
 def refusal(*arguments, **options):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         save(*arguments, **options)
     return str(caught.value)
 

@@ -17,7 +17,7 @@ from patientdx.checkpoints.source import REPOSITORY
 from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import wanted
 from patientdx.checkpoints.writer import raw
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.curve import Curve, evaluate
 from patientdx.merge.linear import linear
 
@@ -162,7 +162,7 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path):
     save_file({"w": torch.full((3,), 70000.0)}, tmp_path / "model.safetensors")
     recipe = Recipe((Checkpoint(tmp_path),) * 2, ("w",), linear, weight=0.5)
     assert collected(recipe)[0]["w"] == bytes(raw(torch.full((3,), 70000.0)))
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         collected(recipe, dtype="float16")
     assert str(caught.value) == (
         "w has values beyond float16's largest, 65504, or parents that are not numbers: choose dtype=bfloat16 or "

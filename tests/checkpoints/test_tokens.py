@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from patientdx.checkpoints.tokenizer_files import read_tokens, union
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 def write(folder, vocab, added=(), **rest):
@@ -31,7 +31,7 @@ def joined(*parents):
 
 
 def refusal(*parents):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         joined(*parents)
     return str(caught.value)
 

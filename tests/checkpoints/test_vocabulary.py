@@ -16,7 +16,7 @@ from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.vocabulary import common_vocabulary
 from patientdx.checkpoints.writer import write_safetensors
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.curve import evaluate
 from patientdx.merge.linear import linear
 from patientdx.merge.slerp import slerp
@@ -77,7 +77,7 @@ def token_rows(view, name=EMBEDDING):
 
 
 def refusal(parents, tokenizer, cache):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         common_vocabulary(parents, NAMES[: len(parents)], tokenizer, cache)
     return str(caught.value)
 
@@ -302,7 +302,7 @@ def test_a_parent_without_tokenizer_and_of_another_size(parents, make_tiny, tmp_
         "they mean: put its tokenizer files into its folder."
     )
     assert refusal([*parents, bare], "union", tmp_path) == said.format("third")
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         common_vocabulary(parents, NAMES[:2], "base", tmp_path).view(bare, "the ancestor")
     assert str(caught.value) == said.format("the ancestor")
 

@@ -11,7 +11,7 @@ import pytest
 from wandb_server import wandb_server
 
 from experiments import dashboard
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting.leakage import ATTACKS, summary
 
 ROOT = Path(__file__).parents[2]
@@ -206,7 +206,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         dashboard._needed()
     pinned = [one for one in (ROOT / "requirements-dev.txt").read_text().splitlines() if one.startswith("wandb-work")]
     assert str(refused.value) == (

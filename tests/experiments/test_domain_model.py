@@ -17,7 +17,7 @@ from experiments import domain_model, fewshot, forgetting
 from patientdx.checkpoints.patient_mark import MARK
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.cli import sweep_order
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import session
 from patientdx.evaluation.config.settings import parse
 from patientdx.evaluation.plan import plan
@@ -104,7 +104,7 @@ def test_it_is_not_asked_what_it_was_trained_on(made, tiny_base, tmp_path):
         same, other = (
             parse(compose("config", [*given, f"task.synthetic={{stays: 40, seed: {seed}}}"])) for seed in (1, 2)
         )
-    with pytest.raises(Refusal, match=r"was trained on 8 of the \d+ questions of task=record_qa that the test"):
+    with pytest.raises(UserError, match=r"was trained on 8 of the \d+ questions of task=record_qa that the test"):
         plan(same)
     assert plan(other).rows["test"]
 

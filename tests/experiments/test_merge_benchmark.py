@@ -24,7 +24,7 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.checkpoints.writer import write_safetensors
 from patientdx.cli.mergekit.recipe import read_recipe
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.curve import evaluate
 
 TINY = Size(hidden=64, layers=2, feed_forward=96, heads=1, groups=1, vocabulary=50)
@@ -90,7 +90,7 @@ def test_misrounded_elements_and_their_distance_by_hand():
     for left, wrong in ((1e-15, 0), (1e-12, 1)):  # what is left where terms of this size cancel
         exact = Exact(torch.tensor([left, 1.0], dtype=torch.float64), both)
         assert misrounded(torch.tensor([0.0, 1.0]), exact).wrong == wrong
-    with pytest.raises(Refusal, match=r"^a merged tensor of shape \[3\] should have \[8\]$"):
+    with pytest.raises(UserError, match=r"^a merged tensor of shape \[3\] should have \[8\]$"):
         misrounded(torch.zeros(3), Exact(value, sure))
 
 
@@ -197,7 +197,7 @@ def test_a_child_is_watched(tmp_path):
 
 
 def test_a_child_that_fails_is_refused_with_its_last_words(tmp_path):
-    with pytest.raises(Refusal, match=r"(?s)-c raise SystemExit\('no disk'\)\nended with 1:\nno disk"):
+    with pytest.raises(UserError, match=r"(?s)-c raise SystemExit\('no disk'\)\nended with 1:\nno disk"):
         watch([sys.executable, "-c", "raise SystemExit('no disk')"], [], tmp_path, os.environ)
 
 
@@ -290,7 +290,7 @@ def test_what_is_asked_is_parsed_and_counted(monkeypatch):
 
 def test_an_environment_without_mergekit_is_refused_with_the_recipe():
     with pytest.raises(
-        Refusal, match=r"is no python with mergekit in it. Make one: python -m venv .venv-mergekit; "
+        UserError, match=r"is no python with mergekit in it. Make one: python -m venv .venv-mergekit; "
     ) as said:
         merge._check_environment(Path(sys.executable))
     assert "pip install torch==2.13.0 mergekit==0.1.5 transformers==5.23.0" in str(said.value)

@@ -6,7 +6,7 @@ from swept_runs import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
 
 from experiments import ablation_merge, ablation_pivot, mortality, slerp_pairs, transfer
 from experiments.study import last_sweep
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import intervals, paired_difference
 from patientdx.metrics.ranking import auprc, auroc
 
@@ -173,7 +173,7 @@ def test_a_slope_has_no_interval_beyond_0_where_nothing_is_gained(tmp_path):
             one_run(folder, 2 * job + k, method, 0.4, given, pivot=pivot, angles=(angle,))
     found = slerp_pairs.pairs(last_sweep(folder, "", by=("pivot",)))
     assert slerp_pairs.slope(found, LEVEL) == (0.0, 0.0, 0.0)
-    with pytest.raises(Refusal, match="all pairs are equally far apart"):
+    with pytest.raises(UserError, match="all pairs are equally far apart"):
         slerp_pairs.slope([found[0], found[0]], LEVEL)
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from experiments import permuted_heads
 from experiments.heads import orders, permute
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 SHAPES = {"mha": 4, "gqa": 2}
 TOKENS = torch.arange(3, 43).view(2, 20)
@@ -47,12 +47,12 @@ def test_an_order_and_its_way_back_come_from_the_seed():
 
 
 def test_what_has_no_heads_to_move_is_refused(make_tiny, tmp_path):
-    with pytest.raises(Refusal, match="one attention head has no other order"):
+    with pytest.raises(UserError, match="one attention head has no other order"):
         permute(make_tiny(num_attention_heads=1, num_key_value_heads=1), tmp_path / "one", 0)
     source = make_tiny()
     for file in source.glob("*.safetensors"):
         file.write_bytes(file.read_bytes().replace(b"o_proj", b"x_proj"))
-    with pytest.raises(Refusal, match="has no q_proj, k_proj, v_proj and o_proj in each layer"):
+    with pytest.raises(UserError, match="has no q_proj, k_proj, v_proj and o_proj in each layer"):
         permute(source, tmp_path / "other", 0)
 
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from experiments.published import ABSENT, MARKS, PAPER, published
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 BLOCKS = yaml.safe_load(PAPER.read_text())
 
@@ -39,11 +39,11 @@ def test_a_cell_that_says_too_much_or_too_little_is_refused(tmp_path, change, me
     cell = {"value": 7, "unit": "%", "mark": "V", "source": "abstract", "conflict": None, "direction": 1} | change
     path = tmp_path / "paper.yaml"
     path.write_text(yaml.safe_dump({"x": {"paper": "p", "setting": "s", "numbers": {"gain": cell}}}))
-    with pytest.raises(Refusal, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         published("x", path)
     assert "paper.yaml, x.gain" in str(caught.value)
 
 
 def test_an_unknown_stem_is_refused():
-    with pytest.raises(Refusal, match=r"paper.yaml has no block tabel; it has .*lambda_curve"):
+    with pytest.raises(UserError, match=r"paper.yaml has no block tabel; it has .*lambda_curve"):
         published("tabel")

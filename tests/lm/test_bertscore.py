@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.lm.bertscore import bertscore, load_encoder
 
 CPU = torch.device("cpu")
@@ -56,11 +56,11 @@ def test_weights_that_were_not_copied_whole_are_refused(folder, tmp_path, kept):
     shutil.copytree(folder, place)
     weights = place / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
-    with pytest.raises(Refusal, match=r"task\.bertscore=.*half cannot be loaded as an encoder: ."):
+    with pytest.raises(UserError, match=r"task\.bertscore=.*half cannot be loaded as an encoder: ."):
         load_encoder(str(place), CPU)
 
 
 def test_a_folder_that_is_no_encoder_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "no such"}')
-    with pytest.raises(Refusal, match=r"task\.bertscore=.* cannot be loaded as an encoder: "):
+    with pytest.raises(UserError, match=r"task\.bertscore=.* cannot be loaded as an encoder: "):
         load_encoder(str(tmp_path), CPU)

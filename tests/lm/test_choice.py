@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.lm.binary import Scores, log_mass, plan, score
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.prompts import Prompts, tokenise
@@ -244,7 +244,7 @@ def test_a_prompt_that_does_not_fit_alone(tiny, make_prompts):
         r"^one prompt of 42 tokens does not fit into memory \(CUDA out of memory. Tried to allocate 2.00 GiB.\). "
         r"Set scoring.max_tokens lower, dtype=bfloat16, or use a larger device.$"
     )
-    with pytest.raises(Refusal, match=words):
+    with pytest.raises(UserError, match=words):
         scored(Small(tiny, 29), make_prompts(), 64)
 
 
@@ -259,7 +259,7 @@ def test_models_that_change_their_logits_after_the_head_are_refused(tiny, make_p
         r"^llama changes its logits after the head \(final_logit_softcapping\), which scoring does not reproduce. "
         "Use a model of the Llama or Mistral family.$"
     )
-    with pytest.raises(Refusal, match=words):
+    with pytest.raises(UserError, match=words):
         scored(tiny, make_prompts())
 
 

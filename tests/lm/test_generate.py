@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.lm.generate import Continuation, _likeliest, end_tokens, generate, texts
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.prompts import Prompts
@@ -87,7 +87,7 @@ def test_of_equally_likely_tokens_the_smaller_is_said():
 
 def test_a_score_that_is_no_number_is_refused():
     for bad in (float("nan"), float("inf")):
-        with pytest.raises(Refusal, match=r"a score that is not a number\. Use dtype=float32"):
+        with pytest.raises(UserError, match=r"a score that is not a number\. Use dtype=float32"):
             _likeliest(torch.tensor([[1.0, 2.0], [bad, 0.0]]))
     assert _likeliest(torch.tensor([[-torch.inf, 2.0]])).tolist() == [1]
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.lm import logprobs as module
 from patientdx.lm.greedy import continuation
 from patientdx.lm.load import load_model
@@ -109,16 +109,16 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_record_that_does_not_is_ref
     for one, other in zip(in_order(tiny, records(), 100_000), whole, strict=True):
         np.testing.assert_allclose(one.nll, other.nll, rtol=0, atol=1e-5)
     monkeypatch.setattr(module, "_losses", lambda model, rows, *rest: cramped(rows, 0))
-    with pytest.raises(Refusal, match="one record of 30 tokens does not fit into memory"):
+    with pytest.raises(UserError, match="one record of 30 tokens does not fit into memory"):
         token_losses(tiny, records(), batch_tokens=100_000)
 
 
 def test_records_too_short_or_too_long_are_refused(tiny):
-    with pytest.raises(Refusal, match="1 of 2 records have fewer than 2 tokens"):
+    with pytest.raises(UserError, match="1 of 2 records have fewer than 2 tokens"):
         token_losses(tiny, [[1, 2], [3]], batch_tokens=1)
-    with pytest.raises(Refusal, match=r"a record of 2049 tokens is longer than the model's context of 2048"):
+    with pytest.raises(UserError, match=r"a record of 2049 tokens is longer than the model's context of 2048"):
         token_losses(tiny, [[1] * 2049], batch_tokens=1)
-    with pytest.raises(Refusal, match=r"2040 tokens behind a prefix of 9 is longer.*privacy\.recall=0"):
+    with pytest.raises(UserError, match=r"2040 tokens behind a prefix of 9 is longer.*privacy\.recall=0"):
         token_losses(tiny, [[1] * 2040], batch_tokens=1, prefix=[1] * 9)
 
 
@@ -127,7 +127,7 @@ def test_a_model_without_finite_losses_is_refused():
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=20)).eval()
     model.model.norm.weight.data[:] = torch.nan
-    with pytest.raises(Refusal, match="2 of 2 records have losses that are not numbers"):
+    with pytest.raises(UserError, match="2 of 2 records have losses that are not numbers"):
         token_losses(model, [[1, 2, 3], [4, 5]], batch_tokens=1)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.lm.load import load_model, storage
 from patientdx.merge.curve import write
 from patientdx.merge.linear import linear
@@ -44,7 +44,7 @@ def test_storage_is_the_models_own_and_filling_it_is_loading(folder):
 
 def test_tensors_that_the_model_does_not_have(tiny_base):
     names = sorted(Checkpoint(tiny_base).tensors)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         storage(loaded(tiny_base), [*names, "model.extra", "model.layers.9.mlp"])
     assert str(refused.value) == (
         "the checkpoint's tensors do not fill LlamaForCausalLM: 2 unknown to the model "
@@ -59,7 +59,7 @@ def test_tensors_that_the_checkpoint_does_not_have(folder):
     missing = ["model.norm.weight"]
     if not model.config.tie_word_embeddings:
         missing.append("lm_head.weight")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         storage(model, names)
     assert str(refused.value) == (
         f"the checkpoint's tensors do not fill LlamaForCausalLM: 0 unknown to the model [], {len(missing)} not in the "

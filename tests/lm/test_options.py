@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.lm import multiple_choice as module
-from patientdx.lm.batching import halved
+from patientdx.lm.batching import with_oom_backoff
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.multiple_choice import OptionPrompts, called, score_options, tokenise_options
 
@@ -139,7 +139,7 @@ def test_another_option_another_fingerprint(tokenizer):
 
 
 def test_an_option_without_a_token_is_refused(tokenizer):
-    with pytest.raises(Refusal, match=r"the option '' of question 1 has no token of its own"):
+    with pytest.raises(UserError, match=r"the option '' of question 1 has no token of its own"):
         tokenise_options(tokenizer, [("", "", "Is it so?")], [("Yes", "")], chat=True)
 
 
@@ -149,16 +149,16 @@ def test_a_batch_is_halved_when_memory_runs_out_and_one_question_too_many_is_ref
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return [10 * one for one in piece]
 
-    assert list(halved([1, 2, 3, 4, 5], work, called)) == [10, 20, 30, 40, 50]
+    assert list(with_oom_backoff([1, 2, 3, 4, 5], work, called)) == [10, 20, 30, 40, 50]
 
     def never(piece):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    with pytest.raises(Refusal, match="one question with its answers does not fit into memory"):
-        list(halved([1, 2], never, called))
+    with pytest.raises(UserError, match="one question with its answers does not fit into memory"):
+        list(with_oom_backoff([1, 2], never, called))
 
     def broken(piece):
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(halved([1], broken, called))
+        list(with_oom_backoff([1], broken, called))

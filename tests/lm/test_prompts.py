@@ -2,7 +2,7 @@ import pytest
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.prompts import Prompts, answer_tokens, tokenise
 
@@ -75,7 +75,7 @@ def test_counts_the_records_that_were_cut(tokenizer):
 @pytest.mark.parametrize("record", [RECORD, "x", ""])
 def test_a_prompt_that_does_not_fit_without_its_record(tokenizer, too_small, record):
     least = len(tokenise(tokenizer, [(BEFORE, "", AFTER)], OPTIONS).ids[0])
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         tokenise(tokenizer, [(BEFORE, record, AFTER)], OPTIONS, limit=least - too_small)
     assert str(refused.value) == (
         f"a prompt has {least} tokens without its record, but {least - too_small} are the most that it may have. "
@@ -86,7 +86,7 @@ def test_a_prompt_that_does_not_fit_without_its_record(tokenizer, too_small, rec
 
 def test_a_tokenizer_without_a_chat_template(tokenizer):
     tokenizer.chat_template = None
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         tokenise(tokenizer, [(BEFORE, RECORD, AFTER)], OPTIONS, chat=True)
     assert str(refused.value) == (
         f"the model is marked chat_template: true, but the tokenizer in {tokenizer.name_or_path} has no chat template. "
@@ -119,7 +119,7 @@ def test_answers_are_the_variants_of_one_token_each_once(tokenizer):
 
 
 def test_answers_of_several_tokens_only(tokenizer):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         answer_tokens(tokenizer, [["Yes"], ["Never ever", "At no time"]])
     assert str(refused.value) == (
         "none of the answers ['Never ever', 'At no time'] is a single token of this tokenizer, so the first token "
@@ -129,7 +129,7 @@ def test_answers_of_several_tokens_only(tokenizer):
 
 @pytest.mark.parametrize("options", [[["Yes", "no"], ["No", "no"]], [["Yes", "no"], ["yes"], ["no"]]])
 def test_options_that_share_an_answer(tokenizer, options):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         answer_tokens(tokenizer, options)
     assert str(refused.value) == (
         f"the options {options} share the answers ['no']: nothing would tell them apart. "

@@ -11,9 +11,9 @@ import torch
 from benchmark_files import settings
 from transformers import AutoTokenizer
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation import generated, session
-from patientdx.evaluation.inference import Clock
+from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.plan import plan
 from patientdx.evaluation.runner import run
 from patientdx.lm import vllm
@@ -106,13 +106,13 @@ def test_a_run_hands_over_each_model_as_a_folder_that_is_gone_afterwards(asked, 
 
 def test_where_it_is_not_there_it_is_refused_before_anything_is_read(monkeypatch, tiny_base, tiny_pivot, tmp_path):
     words = ["task=ifeval", "task.path=nowhere", "generator=vllm"]
-    with pytest.raises(Refusal, match=r"generator=vllm: vLLM is not installed\. Install it"):
+    with pytest.raises(UserError, match=r"generator=vllm: vLLM is not installed\. Install it"):
         settings(tiny_base, tiny_pivot, tmp_path, *words)
     monkeypatch.setattr(vllm, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Refusal, match=r"generator=vllm: vLLM needs a GPU, and this machine shows none"):
+    with pytest.raises(UserError, match=r"generator=vllm: vLLM needs a GPU, and this machine shows none"):
         settings(tiny_base, tiny_pivot, tmp_path, *words)
-    with pytest.raises(Refusal, match="generator=sglang"):
+    with pytest.raises(UserError, match="generator=sglang"):
         settings(tiny_base, tiny_pivot, tmp_path, *words[:2], "generator=sglang")
 
 
@@ -125,6 +125,6 @@ def test_several_processes_are_refused(asked, monkeypatch, tiny_base, tiny_pivot
         num_processes = 2
 
     monkeypatch.setattr(session, "accelerator", lambda device: Two())
-    with pytest.raises(Refusal, match=r"generator=vllm fills a GPU by itself, but 2 processes run\. Start one"):
-        generated.answers(replace(given, generator="vllm"), asking, asking.points[0], [0, 1], "key", Clock())
+    with pytest.raises(UserError, match=r"generator=vllm fills a GPU by itself, but 2 processes run\. Start one"):
+        generated.answers(replace(given, generator="vllm"), asking, asking.points[0], [0, 1], "key", Timer())
     assert asked.calls == []

@@ -2,7 +2,7 @@ import pytest
 import torch
 from naive import KINDS, assert_is, deltas, family, largest, summed
 
-from patientdx.merge.breadcrumbs import breadcrumbs, survey
+from patientdx.merge.breadcrumbs import breadcrumbs, fit_global_thresholds
 from patientdx.merge.curve import evaluate
 from patientdx.merge.task_arithmetic import task_arithmetic
 
@@ -10,7 +10,7 @@ NUMBERS = [(2, 0.9, 0.01, None), (3, 0.5, 0.3, [1.0, -0.3, 2.0]), (1, 0.3, 0.7, 
 
 
 def merged(parents, ancestor, **given):
-    found = survey(lambda: [("x", parents, ancestor)], **given)
+    found = fit_global_thresholds(lambda: [("x", parents, ancestor)], **given)
     return breadcrumbs(parents, ancestor=ancestor, name="x", cutoffs=found, **given)
 
 
@@ -58,7 +58,7 @@ def test_the_models_share_differs_from_the_tensors():
     tensors = {"small": (torch.full((10,), 0.1),), "large": (torch.full((10,), 5.0),)}
     zero = torch.zeros(10)
     given = {"density": 0.5, "gamma": 0.3, "trim": "model"}
-    found = survey(lambda: [(name, parents, zero) for name, parents in tensors.items()], **given)
+    found = fit_global_thresholds(lambda: [(name, parents, zero) for name, parents in tensors.items()], **given)
     kept = {
         name: breadcrumbs(parents, ancestor=zero, name=name, cutoffs=found, **given).facts["kept_0"]
         for name, parents in tensors.items()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from patientdx.merge.elect import MERGEKIT, MERGEKIT_SUM, PAPER, PEFT, Election, elect, tally
+from patientdx.merge.elect import MERGEKIT, MERGEKIT_SUM, PAPER, PEFT, Election, count_conflicts, elect
 
 HOWS = {
     "paper": PAPER,
@@ -79,5 +79,5 @@ def test_tiny_and_huge_elements_are_elected_as_well():
 def test_tally_counts_what_is_left_and_where_signs_oppose():
     a, b, c = [1.0, 0.0, -2.0, 0.0, 1.0], [1.0, -1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0, -1e-9]
     vectors = [torch.tensor(v).double() for v in (a, b, c)]
-    assert tally(vectors) == ([3, 3, 2], 2)
-    assert tally([torch.tensor(a).double()]) == ([3], 0)
+    assert count_conflicts(vectors) == ([3, 3, 2], 2)
+    assert count_conflicts([torch.tensor(a).double()]) == ([3], 0)

@@ -9,7 +9,7 @@ from attention_models import ATTENTION, model, near, weights
 
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.merge.curve import BLOCK, evaluate
 from patientdx.merge.hierarchical import hierarchical
 
@@ -182,8 +182,8 @@ def test_a_config_that_does_not_fit_the_weights_is_refused():
 def test_a_recipe_turns_a_fault_into_a_refusal(tiny_base, tiny_pivot):
     base, pivot = Checkpoint(tiny_base), Checkpoint(tiny_pivot)
     names = tuple(base.tensors)
-    with pytest.raises(Refusal, match=r"^merge=hierarchical works on differences from the parents' common ancestor"):
+    with pytest.raises(UserError, match=r"^merge=hierarchical works on differences from the parents' common ancestor"):
         Recipe((base, pivot), names, hierarchical)
     recipe = Recipe((base, pivot), names, hierarchical, {"order": "both"}, ancestor=base)
-    with pytest.raises(Refusal, match=r"^merge\.order=both: it is one of base_first, pivot_first$"):
+    with pytest.raises(UserError, match=r"^merge\.order=both: it is one of base_first, pivot_first$"):
         recipe.curves(recipe.groups[0])

@@ -35,8 +35,10 @@ def make_curve(path: Path, parents, ancestor=None):
         "seed": 0,
         "config": {},
     }
-    survey = rule(path, "survey")  # what it finds in a model of this one tensor
-    given["cutoffs"] = survey and survey(lambda: [("x", parents, given["ancestor"])], **numbers)
+    fit_global_thresholds = rule(path, "survey")  # what it finds in a model of this one tensor
+    given["cutoffs"] = fit_global_thresholds and fit_global_thresholds(
+        lambda: [("x", parents, given["ancestor"])], **numbers
+    )
     named = [name for name in list(inspect.signature(method).parameters)[1:] if name not in numbers]
     assert set(named) <= ARGUMENTS | defaults(method), f"{path.stem} needs {named}: teach make_curve to give it"
     if rule(path, "SCOPE") == "layer":

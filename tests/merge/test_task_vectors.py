@@ -41,9 +41,9 @@ def function(method):
 
 def curve(method, numbers, parents, ancestor, **others):
     given = {"name": "x", "seed": 0} | others
-    survey = getattr(import_module(f"patientdx.merge.{method}"), "survey", None)
-    if survey is not None:
-        given["cutoffs"] = survey(lambda: [("x", parents, ancestor)], **numbers)
+    fit_global_thresholds = getattr(import_module(f"patientdx.merge.{method}"), "survey", None)
+    if fit_global_thresholds is not None:
+        given["cutoffs"] = fit_global_thresholds(lambda: [("x", parents, ancestor)], **numbers)
     named = inspect.signature(function(method)).parameters
     given = {name: value for name, value in given.items() if name in named}
     return function(method)(parents, ancestor=ancestor, **numbers, **given)

@@ -4,12 +4,12 @@ from naive import KINDS, assert_is, deltas, elected, family, largest
 
 from patientdx.merge.curve import BLOCK, evaluate
 from patientdx.merge.task_arithmetic import task_arithmetic
-from patientdx.merge.ties import survey, ties
+from patientdx.merge.ties import fit_global_thresholds, ties
 
 
 def whole(parents, ancestor, **given):
     """ties of a model of one tensor."""
-    found = survey(lambda: [("x", parents, ancestor)], **given)
+    found = fit_global_thresholds(lambda: [("x", parents, ancestor)], **given)
     return ties(parents, ancestor=ancestor, name="x", cutoffs=found, **given)
 
 
@@ -75,7 +75,7 @@ def test_the_models_share_differs_from_the_tensors():
     def model():
         return ((name, parents, zero) for name, parents in tensors.items())
 
-    found = survey(model, density=0.6)
+    found = fit_global_thresholds(model, density=0.6)
     kept = {
         name: ties(parents, ancestor=zero, name=name, density=0.6, cutoffs=found).facts["kept_0"]
         for name, parents in tensors.items()
@@ -89,7 +89,7 @@ def test_trim_by_tensor_needs_no_survey(compat, trim):
     def tensors():
         raise AssertionError("read")
 
-    assert survey(tensors, compat=compat, trim=trim) is None
+    assert fit_global_thresholds(tensors, compat=compat, trim=trim) is None
 
 
 def test_peft_keeps_nothing_of_a_tensor_too_small_for_the_density():
@@ -127,7 +127,7 @@ def test_words_of_refusal():
     with pytest.raises(ValueError, match=r"^merge.compat=fusion: it is one of paper, mergekit, peft$"):
         ties((x, x), compat="fusion", **given)
     with pytest.raises(ValueError, match=r"^merge.trim=layer: it is one of tensor, model$"):
-        survey(list, trim="layer")
+        fit_global_thresholds(list, trim="layer")
     words = r"^merge.trim=model needs to see whole models first: give what survey found as cutoffs$"
     with pytest.raises(ValueError, match=words):
         ties((x, x), **given)

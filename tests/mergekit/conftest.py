@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from patientdx.cli.mergekit.recipe import read_recipe
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def refused(write):
 
     def refused(text):
         file = write(text)
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(UserError) as caught:
             read_recipe(file)
         first, *lines = str(caught.value).split("\n")
         count = "something" if len(lines) == 1 else f"{len(lines)} things"

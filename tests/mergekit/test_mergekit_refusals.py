@@ -3,7 +3,7 @@
 import pytest
 
 from patientdx.cli.mergekit.recipe import read_recipe
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 
 def test_everything_that_cannot_be_done_is_in_one_message(write):
@@ -22,7 +22,7 @@ def test_everything_that_cannot_be_done_is_in_one_message(write):
         tokenizer: {source: org/x, tokens: {"<|im_start|>": {source: a}}, pad_to_multiple_of: 64}
         parameters: {normalize: false}
     """)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         read_recipe(file)
     assert str(caught.value) == (
         f"{file} asks for 11 things that cannot be done here:\n"
@@ -202,7 +202,7 @@ def test_slices_that_are_not_the_model_in_order(refused, parts, said):
 
 def test_files_that_are_no_recipe(write, tmp_path):
     def said(file):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(UserError) as caught:
             read_recipe(file)
         return str(caught.value)
 

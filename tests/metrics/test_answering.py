@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.paired import paired_estimate
 from patientdx.metrics.prompt_variants import Wording, abstention, wording_spread
 from patientdx.metrics.ranking import auroc
@@ -106,7 +106,7 @@ def test_a_survival_certain_to_the_last_digit_keeps_its_order():
 
 def test_refusals():
     score, label, subject, _ = stays(n=40)
-    with pytest.raises(Refusal, match="the wording w has 39 scores for 40 rows"):
+    with pytest.raises(UserError, match="the wording w has 39 scores for 40 rows"):
         wording_spread(score, {"w": Wording(score[1:])}, label, subject)
     with pytest.raises(ValueError, match="calibration takes probabilities; these scores run from"):
         wording_spread(score, {"w": Wording(-score)}, label, subject)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics import bootstrap
 from patientdx.metrics.bootstrap import higher_is_better, interval, intervals, paired_difference, replicates
 from patientdx.metrics.ranking import auprc, auroc
@@ -128,7 +128,7 @@ def test_two_thousand_resamples_of_five_thousand_rows_are_quick_and_small():
 )
 def test_refusals(changed, message):
     asked = {"metric": auroc, "score": np.arange(8.0), "label": np.arange(8) % 2, "subject": np.arange(8)}
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         interval(**{**asked, **changed})
 
 
@@ -138,7 +138,7 @@ def test_arrays_that_do_not_fit_and_missing_classes_are_errors():
     with pytest.raises(ValueError, match="both classes are needed"):
         interval(auroc, [0.1, 0.2], [0, 0], [1, 2])
     # Two patients with one class each are always drawn apart or alone: here never together.
-    with pytest.raises(Refusal, match="none of 1 resamples held both classes"):
+    with pytest.raises(UserError, match="none of 1 resamples held both classes"):
         interval(auroc, [0.1, 0.2], [0, 1], [1, 2], resamples=1, seed=_seed_that_draws_one_patient())
 
 
@@ -148,5 +148,5 @@ def _seed_that_draws_one_patient() -> int:
 
 def test_direction_of_a_metric():
     assert higher_is_better(auroc) is True
-    with pytest.raises(Refusal, match="does not say whether higher is better"):
+    with pytest.raises(UserError, match="does not say whether higher is better"):
         higher_is_better(stays)

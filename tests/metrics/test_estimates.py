@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import intervals
 from patientdx.metrics.calibration import brier, calibration_slope
 from patientdx.metrics.intervals import estimate, estimates, on_rows, on_scores
@@ -52,9 +52,9 @@ def test_a_metric_of_other_scores_or_of_some_rows_takes_weights():
 
 def test_refusals():
     score, label, _ = stays()
-    with pytest.raises(Refusal, match="level=95 was asked for"):
+    with pytest.raises(UserError, match="level=95 was asked for"):
         estimates({"auroc": auroc}, score, label, np.arange(80), level=95)
-    with pytest.raises(Refusal, match="at least 2 patients; there are 1"):
+    with pytest.raises(UserError, match="at least 2 patients; there are 1"):
         estimates({"auroc": auroc}, score, label, np.zeros(80))
     with pytest.raises(ValueError, match="score, label and subject must be of one shape"):
         estimates({"auroc": auroc}, score, label, np.arange(79))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.accuracy import accuracy
 from patientdx.metrics.bootstrap import paired_difference, replicates
 from patientdx.metrics.calibration import brier
@@ -75,7 +75,7 @@ def test_delong_of_a_model_and_itself_and_what_it_cannot_answer():
         delong([1, 2, 3, 4], [4, 3, 2, 1], [0, 0, 0, 1])
     with pytest.raises(ValueError, match="DeLong's test has no answer: both models rank without any spread"):
         delong([1, 2, 3, 4], [4, 3, 2, 1], [0, 0, 1, 1])
-    with pytest.raises(Refusal, match="level=95 was asked for"):
+    with pytest.raises(UserError, match="level=95 was asked for"):
         delong(a, a, label, level=95)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import higher_is_better, interval
 from patientdx.metrics.retrieval import check_names, mean_over_queries, per_query
 
@@ -80,7 +80,7 @@ def test_the_mean_takes_weights_as_metrics_do():
     ],
 )
 def test_an_unknown_measure_or_k_is_refused(names, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         check_names(names, 10)
 
 

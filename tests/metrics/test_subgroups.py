@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.intervals import on_rows
 from patientdx.metrics.ranking import auroc
@@ -92,7 +92,7 @@ def test_a_patient_in_two_cells_moves_both():
 
 def test_refusals():
     score, label, subject, unit = stays(n=100)
-    with pytest.raises(Refusal, match="the grouping unit has 99 values for 100 rows; it needs one a row"):
+    with pytest.raises(UserError, match="the grouping unit has 99 values for 100 rows; it needs one a row"):
         subgroups(score, label, subject, {"unit": unit[:-1]})
-    with pytest.raises(Refusal, match="at least 2 patients; there are 1"):
+    with pytest.raises(UserError, match="at least 2 patients; there are 1"):
         subgroups(score, label, np.zeros(100), {"unit": unit})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.ranking import auroc
 from patientdx.metrics.selection_bias import winner
 
@@ -86,5 +86,5 @@ def test_with_too_few_patients_to_judge_by_it_says_so():
     found = winner(auroc, np.array([[0.9, 0.1, 0.2]]), label, subject, resamples=100)
     assert found["corrected"] is None
     assert "too few patients" in found["reason"]
-    with pytest.raises(Refusal, match="level=2"):
+    with pytest.raises(UserError, match="level=2"):
         winner(auroc, np.array([[0.9, 0.1, 0.2]]), label, subject, level=2)

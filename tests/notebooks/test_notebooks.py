@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 
 
-def faults(notebook: nbformat.NotebookNode) -> list[str]:
+def errors(notebook: nbformat.NotebookNode) -> list[str]:
     """What makes it something else than a story that is kept without outputs."""
     found = []
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -39,7 +39,7 @@ def test_there_are_notebooks():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_a_story_without_outputs(path):
-    assert faults(nbformat.read(path, as_version=4)) == []
+    assert errors(nbformat.read(path, as_version=4)) == []
 
 
 def test_every_table_has_a_cell():
@@ -58,7 +58,7 @@ def test_what_is_no_story_is_named():
         new.new_code_cell("def f():\n    pass", outputs=[printed]),
         new.new_code_cell("g = lambda x: x", execution_count=3),
     ]
-    assert faults(new.new_notebook(cells=cells)) == [
+    assert errors(new.new_notebook(cells=cells)) == [
         "cell 0 comes without a sentence",
         "cell 2 has outputs",
         "cell 2 defines f",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics.ranking import auroc
 from patientdx.privacy.blind import blind_scores
 
@@ -38,7 +38,7 @@ def test_no_record_is_scored_by_a_model_that_saw_its_patient():
 
 
 def test_too_few_patients_for_the_folds_are_refused():
-    with pytest.raises(Refusal, match="one side has 4 patients"):
+    with pytest.raises(UserError, match="one side has 4 patients"):
         blind_scores(
             ["a"] * 20, [1] * 20, [0] * 10 + [1] * 10, [str(i) for i in range(10)] + [str(i % 4) for i in range(10)]
         )

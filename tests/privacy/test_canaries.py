@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.privacy.canaries import canaries, candidates, continued, exposure, longest_common
 
 
@@ -49,5 +49,5 @@ def test_how_a_continuation_compares():
 
 @pytest.mark.parametrize(("copies", "each"), [((0,), 1), ((1, -4), 1), ((True,), 1), ((1,), 0)])
 def test_impossible_numbers_of_canaries_are_refused(copies, each):
-    with pytest.raises(Refusal, match="numbers of copies are whole and at least 1"):
+    with pytest.raises(UserError, match="numbers of copies are whole and at least 1"):
         canaries(copies, each)

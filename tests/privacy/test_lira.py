@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.privacy.lira import halves, lira
 
 
@@ -35,7 +35,7 @@ def test_with_many_models_each_record_has_its_own_spread():
 
 
 def test_too_few_models_are_refused():
-    with pytest.raises(Refusal, match="at least 4 shadow models"):
+    with pytest.raises(UserError, match="at least 4 shadow models"):
         halves(["a"], 3)
-    with pytest.raises(Refusal, match="has 1 shadow models that were trained without it"):
+    with pytest.raises(UserError, match="has 1 shadow models that were trained without it"):
         lira([0.0], [[1.0], [2.0]], [[1], [0]])

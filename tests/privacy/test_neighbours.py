@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.privacy.neighbours import neighbours, vocabulary
 
 TEXT = "Heart rate 72 (60-100) bpm\nLactate 2.4 mmol/L. Drugs: Fentanyl, Heparin"
@@ -46,7 +46,7 @@ def test_the_vocabulary_counts_words_and_no_numbers():
 
 
 def test_what_has_no_neighbours_is_refused():
-    with pytest.raises(Refusal, match="give a share above 0"):
+    with pytest.raises(UserError, match="give a share above 0"):
         neighbours(TEXT, {}, 1, share=0)
-    with pytest.raises(Refusal, match="without words or numbers"):
+    with pytest.raises(UserError, match="without words or numbers"):
         neighbours("...", {}, 1)

@@ -6,21 +6,21 @@ REST = {"task": {"name": "mortality"}, "model": {"name": "merged"}, "parents": T
 
 
 def test_every_fault_is_told_at_once():
-    faults = []
+    errors = []
     node = {"name": "half", "reference": "mine", "k": 0, "neighbours": -1, "shadows": 2, "canaries": [0],
             "extraction": True, "colour": 3}  # fmt: skip
-    request({"privacy": node, **REST}, faults)
+    request({"privacy": node, **REST}, errors)
     for word in ("colour", "privacy=half", "reference=mine", "k=0", "neighbours=-1", "shadows=2", "canaries=",
                  "extraction=True"):  # fmt: skip
-        assert sum(word in fault for fault in faults) == 1, word
-    assert len(faults) == 8
+        assert sum(word in fault for fault in errors) == 1, word
+    assert len(errors) == 8
 
 
 @pytest.mark.parametrize(("name", "dlt", "mia"), [("none", 0, 0), ("dlt", 1, 0), ("mia", 0, 1), ("all", 1, 1)])
 def test_the_name_says_what_is_measured(name, dlt, mia):
-    faults = []
-    found = request({"privacy": {"name": name}, **REST}, faults)
-    assert (found.dlt, found.mia, faults) == (dlt, mia, [])
+    errors = []
+    found = request({"privacy": {"name": name}, **REST}, errors)
+    assert (found.dlt, found.mia, errors) == (dlt, mia, [])
     assert found == Request(name)
 
 
@@ -37,13 +37,13 @@ def test_the_name_says_what_is_measured(name, dlt, mia):
     ],
 )
 def test_what_the_rest_of_the_config_speaks_against_is_told(node, rest, words):
-    faults = []
-    request({"privacy": {"name": "mia"} | node, **REST, **rest}, faults)
-    assert len(faults) == 1
-    assert words in faults[0]
+    errors = []
+    request({"privacy": {"name": "mia"} | node, **REST, **rest}, errors)
+    assert len(errors) == 1
+    assert words in errors[0]
 
 
 def test_nothing_is_told_where_nothing_is_asked():
-    faults = []
-    assert request({"task": {"name": "none"}, "parents": False}, faults) == Request()
-    assert not faults
+    errors = []
+    assert request({"task": {"name": "none"}, "parents": False}, errors) == Request()
+    assert not errors

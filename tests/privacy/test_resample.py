@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.privacy.resample import resampled
 
 DRUGS = ["Aspirin", "Fentanyl", "Heparin", "Insulin", "Morphine", "Propofol"]
@@ -52,9 +52,9 @@ def test_the_draws_come_from_the_seed_and_not_from_the_order():
 def test_texts_that_do_not_fall_apart_are_refused():
     random = np.random.default_rng(0)
     one_line = [" ".join(random.choice(list("abcdefgh"), 12)) for _ in range(20)]
-    with pytest.raises(Refusal, match="do not fall apart into pieces"):
+    with pytest.raises(UserError, match="do not fall apart into pieces"):
         resampled(one_line, 5)
-    with pytest.raises(Refusal, match="0 records do not fall apart"):
+    with pytest.raises(UserError, match="0 records do not fall apart"):
         resampled([], 5)
-    with pytest.raises(Refusal, match="so alike that no fresh ones"):
+    with pytest.raises(UserError, match="so alike that no fresh ones"):
         resampled(["Age 5"] * 9, 5)

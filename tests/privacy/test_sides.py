@@ -1,6 +1,6 @@
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.privacy.sides import sides
 
 TEXTS = ["a b", "c", "a  b", "d", "e", "c"]
@@ -29,10 +29,10 @@ def test_a_text_twice_on_one_side_stays():
     ],
 )
 def test_sides_that_tell_nothing_are_refused(members, others, words):
-    with pytest.raises(Refusal, match=words):
+    with pytest.raises(UserError, match=words):
         sides(TEXTS, PATIENTS, members, others)
 
 
 def test_a_patient_on_both_sides_is_refused():
-    with pytest.raises(Refusal, match="1 patients have records among members and non-members"):
+    with pytest.raises(UserError, match="1 patients have records among members and non-members"):
         sides(TEXTS, ["1", "2", "3", "4", "1", "6"], [0, 1], [3, 4])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import cohort, tables
 from patientdx.tasks import mortality
 
@@ -157,7 +157,7 @@ def test_the_age_is_that_at_admission_or_at_the_anchor(spoil, tmp_path):
 
 
 def test_an_empty_cohort_is_refused_with_its_attrition(ward, tmp_path):
-    with pytest.raises(Refusal, match=r"^No ICU stay is left in the cohort \(all ICU stays: \d+, .*: 0\)\."):
+    with pytest.raises(UserError, match=r"^No ICU stay is left in the cohort \(all ICU stays: \d+, .*: 0\)\."):
         chosen([ward], tmp_path, window_hours=100_000)
 
 
@@ -169,7 +169,7 @@ def test_an_empty_cohort_is_refused_with_its_attrition(ward, tmp_path):
     ],
 )
 def test_another_way_to_date_a_death_or_tell_an_age_is_refused(ward, tmp_path, rule, expected):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         chosen([ward], tmp_path, **rule)
     assert str(refused.value) == expected
 

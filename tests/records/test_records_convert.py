@@ -11,7 +11,7 @@ import pytest
 from source_rows import NEEDED, read
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import convert, tables
 from patientdx.records.source import opened_source
 
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_named_and_leaves_nothing(spoil, tmp_path):
     root = spoil("icu/chartevents", lambda text: text)
     path = root / "icu/chartevents.csv.gz"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         read(tmp_path, root=root)
     assert str(refused.value) == (
         f"Table icu/chartevents cannot be read from {path}: the gzip file ends in the middle; fetch it again."
@@ -126,14 +126,16 @@ def test_a_damaged_file_is_named_and_leaves_nothing(spoil, tmp_path):
 def test_a_disk_without_room_is_refused_before_the_work(ward_csv, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    with pytest.raises(Refusal, match=r"^admissions-\w+ needs 0\.00 GB in the cache, but .*/records has 0\.00 GB free"):
+    with pytest.raises(
+        UserError, match=r"^admissions-\w+ needs 0\.00 GB in the cache, but .*/records has 0\.00 GB free"
+    ):
         read(tmp_path, root=ward_csv)
 
 
 @pytest.mark.usefixtures("everything")
 def test_a_cache_that_cannot_be_written_is_refused(ward_csv, tmp_path):
     (tmp_path / "records").write_text("a file in the way")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         read(tmp_path, root=ward_csv)
     assert str(refused.value) == (
         f"{tmp_path}/records cannot be made ({os.strerror(errno.EEXIST)}): set cache=… (or PATIENTDX_CACHE) to a "

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opened_stays import opened_stays
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import concepts, outliers, window
 from patientdx.records.synthetic.hospital import hospital
 
@@ -237,7 +237,7 @@ def test_impossible_values_have_no_say_in_the_limits(small, tmp_path):
 def test_limits_that_make_no_sense_are_refused(small, tmp_path):
     with opened_stays([small], tmp_path) as con:
         for wrong in (0, 101, 97.5, True):
-            with pytest.raises(Refusal, match=rf"^percentile={wrong}: a whole number from 1 to 100 is needed\.$"):
+            with pytest.raises(UserError, match=rf"^percentile={wrong}: a whole number from 1 to 100 is needed\.$"):
                 outliers.limits(con, percentile=wrong)
-        with pytest.raises(Refusal, match=r"^Outlier limits need at least one stay of the cohort to be fitted on\.$"):
+        with pytest.raises(UserError, match=r"^Outlier limits need at least one stay of the cohort to be fitted on\.$"):
             outliers.limits(con, stays=[5])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import concepts, features
 from patientdx.records.window import Course, Record, Times
 
@@ -81,7 +81,7 @@ def test_rows_are_in_the_order_of_the_records_and_columns_do_not_depend_on_it():
 )
 def test_records_made_otherwise_are_refused(record):
     with pytest.raises(
-        Refusal,
+        UserError,
         match=r"^Features need records with the readings of items\.csv and their courses: courses=True alone\.$",
     ):
         table({1: record})
@@ -89,5 +89,7 @@ def test_records_made_otherwise_are_refused(record):
 
 @pytest.mark.parametrize(("records", "fit_on"), [({}, None), ({1: FULL}, [2])])
 def test_nothing_to_fit_on_is_refused(records, fit_on):
-    with pytest.raises(Refusal, match=r"^Features need at least one record among the stays that they are fitted on\.$"):
+    with pytest.raises(
+        UserError, match=r"^Features need at least one record among the stays that they are fitted on\.$"
+    ):
         table(records, fit_on=fit_on)

@@ -10,7 +10,7 @@ from meds_hospital import write_meds
 from source_rows import EVENTS, NEEDED, read
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import cohort, tables
 from patientdx.records.source import opened_source
 
@@ -44,7 +44,7 @@ def demo() -> Path:
 
 
 def said(cache: Path, root: object, needed=NEEDED) -> str:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         read(cache, source="meds", root=root, needed=needed)
     return str(refused.value)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import templates
 from patientdx.records.templates import sections
 from patientdx.records.window import Course, Record, Times
@@ -172,5 +172,5 @@ def test_what_was_left_out_is_summed_for_the_provenance():
     ],
 )
 def test_sections_that_make_no_sense_are_refused(wanted, words):
-    with pytest.raises(Refusal, match=words):
+    with pytest.raises(UserError, match=words):
         templates.template("intervals", wanted)

@@ -6,13 +6,13 @@ import pytest
 from source_rows import NEEDED, read
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import source
 from patientdx.records.source import opened_source
 
 
 def refused(cache, **asked) -> str:
-    with pytest.raises(Refusal) as found:
+    with pytest.raises(UserError) as found:
         read(cache, **asked)
     return str(found.value)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import check_splits, checked_fractions, divided, position, split_of
 
 SHARES = {"train": 0.3, "pilot": 0.3, "test": 0.4}
@@ -86,7 +86,7 @@ def test_a_split_by_stay_parts_a_patient_s_stays():
     ],
 )
 def test_shares_that_make_no_split_are_refused(fractions):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         checked_fractions(fractions)
     assert str(refused.value) == (
         f"task.fractions={fractions}: the shares of train, pilot, test must each lie in [0, 1] and add up to 1."
@@ -95,7 +95,7 @@ def test_shares_that_make_no_split_are_refused(fractions):
 
 def test_a_scored_split_without_both_outcomes_is_refused_with_counts():
     rows = [("train", 0), ("pilot", 0), ("pilot", 0), ("test", 1)]
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         check_splits(rows)
     assert str(refused.value) == (
         "AUROC needs both outcomes in every scored split: pilot has 0 positives and 2 negatives; "

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.synthetic import hospital, physiology, population
 from patientdx.tasks import mortality
 
@@ -120,7 +120,7 @@ def test_times_and_keys_are_those_of_a_hospital(ward):
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - 10**6, 10**6))
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         hospital.hospital(tmp_path, stays=480)
     assert str(refused.value) == (
         f"The synthetic hospital of 480 stays needs up to 21 MB in {tmp_path}/synthetic, and 1 MB are free. "
@@ -139,7 +139,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_no_half_hospital(tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(pyarrow.parquet.ParquetWriter, "write_table", full)
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(UserError) as refused:
             hospital.hospital(tmp_path, stays=20)
     assert str(refused.value) == (
         f"The synthetic hospital cannot be written to {tmp_path}/synthetic: No space left on device. "
@@ -202,7 +202,7 @@ def test_patients_come_back_soon_where_that_is_asked_for_and_the_sick_sooner(tmp
     ],
 )
 def test_numbers_that_make_no_hospital_are_refused(tmp_path, key, value, expected):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         hospital.hospital(tmp_path, **{key: value})
     assert str(refused.value) == expected
     assert list(tmp_path.iterdir()) == []

@@ -8,17 +8,17 @@ import pyarrow.parquet
 import pytest
 from source_rows import NEEDED, read
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import tables
 
 AFTER = (
-    " Looked for <table>.{parquet,csv.gz,csv} in {roots}. Add a root that has them to task.mimic_root, "
+    " Trial for <table>.{parquet,csv.gz,csv} in {roots}. Add a root that has them to task.mimic_root, "
     "or set task.mimic_root=null for the synthetic hospital."
 )
 
 
 def said(roots: object, store: Path, **more) -> str:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         read(store, root=roots, **more)
     return str(refused.value)
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import concepts, templates
 from patientdx.records.window import Course, Record, Times
 
@@ -153,7 +153,7 @@ def test_the_narrative_groups_readings_by_kind_in_the_order_of_the_item_dictiona
 
 def test_a_narrative_without_courses_is_refused():
     with pytest.raises(
-        Refusal,
+        UserError,
         match=r"^Template narrative/1 tells the course of each reading, and the record has none: "
         r"make the records with courses=True\.$",
     ):
@@ -202,7 +202,7 @@ def test_the_hash_follows_the_text_the_sections_and_the_data_files(monkeypatch):
 
 
 def test_an_unknown_template_is_refused():
-    with pytest.raises(Refusal, match=r"^task\.template='prose': there are intervals, paper, narrative, compact\.$"):
+    with pytest.raises(UserError, match=r"^task\.template='prose': there are intervals, paper, narrative, compact\.$"):
         templates.template("prose")
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opened_stays import opened_stays
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import features, outliers, templates, window
 from patientdx.records.synthetic.hospital import hospital
 
@@ -273,5 +273,5 @@ def test_diagnoses_are_off_unless_asked_for(small, tmp_path):
     assert not any(record.diagnoses for record in records([small], tmp_path).values())
     coded = records([small], tmp_path, diagnoses="discharge")
     assert "Essential (primary) hypertension" in {name for record in coded.values() for name in record.diagnoses}
-    with pytest.raises(Refusal, match=r"^task\.diagnoses='earlier': choose none, prior or discharge\.$"):
+    with pytest.raises(UserError, match=r"^task\.diagnoses='earlier': choose none, prior or discharge\.$"):
         window.needed("earlier")

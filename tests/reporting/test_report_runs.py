@@ -4,7 +4,7 @@ import pytest
 import yaml
 from made_studies import rows_in, write_made_run, write_sweep
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.reporting.groups import groups
 from patientdx.reporting.provenance import command
 from patientdx.reporting.rows import model_name
@@ -37,7 +37,7 @@ def test_without_a_sweep_every_finished_run_is_read_and_one_alone_too(tmp_path):
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
-    with pytest.raises(Refusal, match=r"holds no finished run: a report needs metrics\.json in it \(one run\)"):
+    with pytest.raises(UserError, match=r"holds no finished run: a report needs metrics\.json in it \(one run\)"):
         read(tmp_path)
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.metrics.ranking import auprc, auroc
 from patientdx.selection.pilot import Candidate, Pilot
@@ -273,11 +273,11 @@ def test_faults_of_the_other_numbers_are_told():
 )
 def test_a_task_in_which_a_patient_changes_others_is_refused(tmp_path, settings, words):
     asked = pilot(tmp_path, **settings)
-    with pytest.raises(Refusal, match=words):
+    with pytest.raises(UserError, match=words):
         private(asked, points=POINTS, epsilon=1)
     assert asked.forwards == 0
 
 
 def test_another_metric_is_refused(tmp_path):
-    with pytest.raises(Refusal, match="search=private chooses by AUROC, and this task by auprc: use search=grid"):
+    with pytest.raises(UserError, match="search=private chooses by AUROC, and this task by auprc: use search=grid"):
         private(pilot(tmp_path, metric=auprc), points=POINTS, epsilon=1)

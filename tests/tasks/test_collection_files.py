@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks.record_search import load
 
 CORPUS = [
@@ -101,7 +101,7 @@ BAD = {
 def test_a_file_that_will_not_do_is_named_with_its_line_and_no_id(tmp_path, name):
     given, said = BAD[name]
     folder = write(tmp_path / "bad", **given)
-    with pytest.raises(Refusal, match=said) as refusal:
+    with pytest.raises(UserError, match=said) as refusal:
         load(cache=tmp_path, path=str(folder))
     assert "q9" not in str(refusal.value)
     assert "d9" not in str(refusal.value)
@@ -109,16 +109,16 @@ def test_a_file_that_will_not_do_is_named_with_its_line_and_no_id(tmp_path, name
 
 def test_a_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(
-        Refusal, match=r"task\.path=.*nowhere is no folder; nothing is downloaded\. A collection is a folder"
+        UserError, match=r"task\.path=.*nowhere is no folder; nothing is downloaded\. A collection is a folder"
     ):
         load(cache=tmp_path, path=str(tmp_path / "nowhere"))
     folder = write(tmp_path / "part")
     (folder / "qrels" / "test.tsv").unlink()
-    with pytest.raises(Refusal, match=r"task\.path=.*part has no qrels\. A collection is a folder"):
+    with pytest.raises(UserError, match=r"task\.path=.*part has no qrels\. A collection is a folder"):
         load(cache=tmp_path, path=str(folder))
     (folder / "queries.jsonl").unlink()
-    with pytest.raises(Refusal, match=r"has no queries\.jsonl"):
+    with pytest.raises(UserError, match=r"has no queries\.jsonl"):
         load(cache=tmp_path, path=str(folder))
     (folder / "corpus.jsonl").write_text("")
-    with pytest.raises(Refusal, match=r"corpus\.jsonl in task\.path=.* is empty"):
+    with pytest.raises(UserError, match=r"corpus\.jsonl in task\.path=.* is empty"):
         load(cache=tmp_path, path=str(folder))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks.gsm8k import STOPS, judged, load
 from patientdx.tasks.numeric_generator import KINDS, held_out
 from patientdx.tasks.numeric_questions import load as numeric_questions
@@ -57,7 +57,7 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
     few = load(path=str(tmp_path), limit=3, train_limit=2)
     assert Counter(one.split for one in few.examples) == {"train": 2, "test": 3}
     assert {one.uid for one in few.examples} < {one.uid for one in data.examples}
-    with pytest.raises(Refusal, match=r"task\.shots=6: worked examples come from train alone, which has 5 problems"):
+    with pytest.raises(UserError, match=r"task\.shots=6: worked examples come from train alone, which has 5 problems"):
         load(path=str(tmp_path), shots=6)
 
 
@@ -72,7 +72,7 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
 def test_a_bad_line_is_named(tmp_path, bad, said):
     path = problems(tmp_path / "test.jsonl", 1, "test")
     path.write_text(path.read_text() + json.dumps(bad) + "\n")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         load(path=str(path))
     assert said in str(refused.value)
 
@@ -89,5 +89,5 @@ def test_number_questions_are_two_examinations_with_as_many_yes_as_no():
     assert Counter(data.groups["kind"]) == dict.fromkeys(KINDS, 8)
     assert numeric_questions(seed=3, per_kind=4).fingerprint == data.fingerprint
     assert numeric_questions(seed=4, per_kind=4).fingerprint != data.fingerprint
-    with pytest.raises(Refusal, match=r"task\.per_kind=1: a whole number of 2 or more"):
+    with pytest.raises(UserError, match=r"task\.per_kind=1: a whole number of 2 or more"):
         numeric_questions(per_kind=1)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks import gsm8k, ifeval, medical_qa, medmcqa, multiple_choice, pubmedqa, question_summary
 from patientdx.tasks.hub_files import fetched, name_of
 
@@ -76,7 +76,7 @@ def test_one_folder_or_one_file_of_a_data_set_can_be_asked_for(cached):
     data = ifeval.load(path="hub:owner/ifeval/ifeval_input_data.jsonl@main")
     assert len(data.examples) == 1
     assert data.provenance["hub"] == {"ifeval": f"hub:owner/ifeval/ifeval_input_data.jsonl@{COMMIT}"}
-    with pytest.raises(Refusal, match="a folder; give the one file in it that holds prompts"):
+    with pytest.raises(UserError, match="a folder; give the one file in it that holds prompts"):
         ifeval.load(path="hub:owner/ifeval")
 
 
@@ -92,14 +92,14 @@ def test_texts_and_groups_of_benchmarks_record_their_commits_too(cached, tmp_pat
     cached("owner/meqsum", {"test.jsonl": [{"CHQ": "who makes it", "Summary": "Who makes it?"}]})
     data = question_summary.load(path="hub:owner/meqsum")
     assert data.provenance["hub"] == {"question_summary": f"hub:owner/meqsum@{COMMIT}"}
-    with pytest.raises(Refusal, match=r"^task\.medqa=hub:owner/none: owner/none is not in the hub cache"):
+    with pytest.raises(UserError, match=r"^task\.medqa=hub:owner/none: owner/none is not in the hub cache"):
         medical_qa.load(medqa="hub:owner/none")
 
 
 def test_what_cannot_be_had_offline_says_how_to_fetch_it(cached):
     cached("owner/mine", {"test.jsonl": [QUESTION | {"answer": "A"}]}, revision="v1")
     assert len(multiple_choice.load(path="hub:owner/mine@v1").examples) == 1
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         multiple_choice.load(path="hub:owner/mine@v2")
     assert str(refused.value) == (
         "task.path=hub:owner/mine@v2: owner/mine is not in the hub cache of this machine and cannot be fetched "
@@ -112,14 +112,14 @@ def test_what_cannot_be_had_offline_says_how_to_fetch_it(cached):
     "path", ["hub:", "hub:medqa", "hub:owner/name@", "hub:owner/../name", "hub:a/b/../c", "hub:a/b@c@d"]
 )
 def test_another_form_is_refused(path):
-    with pytest.raises(Refusal, match=r"names no data set of the hub: write hub:<owner>/<name>\[/<folder or file>\]"):
+    with pytest.raises(UserError, match=r"names no data set of the hub: write hub:<owner>/<name>\[/<folder or file>\]"):
         multiple_choice.load(path=path)
 
 
 def test_a_data_set_without_a_file_that_can_be_read_is_refused(cached):
     cached("owner/script", {"script.py": [{}], "dataset_infos.json": [{}], "data.zip": [{}]})
     for path in ("hub:owner/script", "hub:owner/script/nowhere"):
-        with pytest.raises(Refusal, match=rf"task\.path={path} holds no file that can be read \(\.jsonl, "):
+        with pytest.raises(UserError, match=rf"task\.path={path} holds no file that can be read \(\.jsonl, "):
             multiple_choice.load(path=path)
 
 
@@ -139,7 +139,7 @@ def test_what_the_hub_says_no_to_is_refused_and_only_data_is_asked_of_it(monkeyp
         raise error("no", response=httpx2.Response(404, request=httpx2.Request("GET", "http://hub")))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", answered)
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         fetched("hub:owner/name/part@v1", "task.path")
     assert (asked["name"], asked["repo_type"], asked["revision"]) == ("owner/name", "dataset", "v1")
     assert asked["allow_patterns"][0] == "part"

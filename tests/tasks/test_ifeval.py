@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks.ifeval import METRICS, judged, load
 from patientdx.tasks.ifeval_rules import RULES, loose, strict
 from patientdx.tasks.sentences import sentences, words
@@ -159,6 +159,6 @@ def test_numbers_of_a_copy_that_are_written_as_fractions_are_judged_as_whole_one
 def test_a_bad_line_is_named(tmp_path, bad, said):
     path = tmp_path / "input_data.jsonl"
     path.write_text(json.dumps(line(key=1)) + "\n" + json.dumps(bad) + "\n")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         load(path=str(path))
     assert said in str(refused.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks import medmcqa, multiple_choice
 from patientdx.tasks.item_files import rows
 
@@ -34,7 +34,7 @@ def test_medmcqas_own_json_files_hold_a_question_a_line(tmp_path):
         ("9" * 5000, r"dev\.json line 3 cannot be read: Exceeds the limit"),
     ):
         written(tmp_path / "dev.json", *official, bad)
-        with pytest.raises(Refusal, match=said):
+        with pytest.raises(UserError, match=said):
             medmcqa.load(path=str(tmp_path))
 
 
@@ -43,7 +43,7 @@ def test_one_json_value_of_many_lines_is_still_one(tmp_path):
     path.write_text(json.dumps({"17": row(), "18": row()}, indent=1))
     assert [place for place, _ in rows(path, path.name)] == ["test.json item 17", "test.json item 18"]
     path.write_text(json.dumps([row()], indent=1)[:-3])
-    with pytest.raises(Refusal, match=r"test\.json line 11 is no JSON"):
+    with pytest.raises(UserError, match=r"test\.json line 11 is no JSON"):
         list(rows(path, path.name))
 
 
@@ -79,7 +79,7 @@ BAD = [
 @pytest.mark.parametrize(("bad", "said"), BAD)
 def test_a_line_that_will_not_do_is_named(tmp_path, bad, said):
     path = written(tmp_path / "test.jsonl", row(), bad)
-    with pytest.raises(Refusal, match=r"^test\.jsonl line 2") as refused:
+    with pytest.raises(UserError, match=r"^test\.jsonl line 2") as refused:
         multiple_choice.load(path=str(path))
     assert said in str(refused.value)
 
@@ -87,7 +87,9 @@ def test_a_line_that_will_not_do_is_named(tmp_path, bad, said):
 def test_a_csv_of_other_columns_is_refused_by_them_and_one_without_a_header_is_read(tmp_path):
     path = tmp_path / "test.csv"
     path.write_text(f"prompt,first,second,target,{'a text of the file ' * 3}\nWhich?,one,two,A,x\n")
-    with pytest.raises(Refusal, match=r"^test\.csv line 1 names no known column: it has prompt, first, second") as said:
+    with pytest.raises(
+        UserError, match=r"^test\.csv line 1 names no known column: it has prompt, first, second"
+    ) as said:
         multiple_choice.load(path=str(path))
     assert "Known are question, sent1 for the question, options, choices, endings, opa" in str(said.value)
     assert "a text of the file" not in str(said.value)

@@ -8,7 +8,7 @@ import pytest
 from meds import LabelSchema, SubjectSplitSchema
 
 from patientdx.checkpoints.source import REPOSITORY
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks import meds_labels, mortality
 
 
@@ -59,7 +59,7 @@ def test_a_prediction_is_made_a_window_after_icu_admission(data, store):
 
 def test_a_split_by_stay_is_no_split_of_patients(store, tmp_path):
     data = mortality.load(cache=store, split_by="stay")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         meds_labels.write(data, tmp_path)
     assert str(refused.value) == (
         "MEDS splits are by patient, and here a patient's stays lie in several splits. Set task.split_by=patient."
@@ -70,7 +70,7 @@ def test_a_split_by_stay_is_no_split_of_patients(store, tmp_path):
 def test_credentialed_ids_do_not_go_into_the_repository(data, tmp_path):
     closed = dataclasses.replace(data, open_data=False)
     folder = REPOSITORY / "outputs/labels"
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         meds_labels.write(closed, folder)
     assert str(refused.value) == (
         f"{folder} is inside this repository, and the labels hold ids of credentialed data. "
@@ -82,12 +82,12 @@ def test_credentialed_ids_do_not_go_into_the_repository(data, tmp_path):
 
 def test_what_cannot_be_written_is_refused(data, tmp_path):
     (tmp_path / "labels").write_text("no folder")
-    with pytest.raises(Refusal, match=r"labels/mortality\.parquet cannot be written: File exists\.$"):
+    with pytest.raises(UserError, match=r"labels/mortality\.parquet cannot be written: File exists\.$"):
         meds_labels.write(data, tmp_path)
 
 
 def test_without_times_there_are_no_labels(data):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         meds_labels.labels(dataclasses.replace(data, times=()))
     assert str(refused.value) == (
         "task=mortality has no prediction times, so that no MEDS labels can be written of it."

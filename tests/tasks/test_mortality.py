@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks import mortality
 
 
@@ -87,7 +87,7 @@ def test_the_fingerprint_does_not_change_with_what_does_not(default, store):
 
 
 def test_a_split_without_deaths_is_refused(store):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         mortality.load(cache=store, limit=2)
     assert str(refused.value).startswith("AUROC needs both outcomes in every scored split: ")
     assert "has 0 positives and 2 negatives" in str(refused.value)
@@ -99,7 +99,7 @@ def test_a_synthetic_hospital_that_was_changed_is_refused(store, ward, tmp_path)
     patients = pd.read_parquet(folder / "hosp/patients.parquet")
     patients["anchor_age"] += 1
     patients.to_parquet(folder / "hosp/patients.parquet")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         mortality.load(cache=tmp_path, synthetic={"stays": 150, "seed": 3})
     assert str(refused.value) == (
         f"The synthetic hospital in {folder} was changed since it was made. Delete that folder."
@@ -122,7 +122,7 @@ def test_a_synthetic_hospital_that_was_changed_is_refused(store, ward, tmp_path)
     ],
 )
 def test_parameters_that_make_no_task_are_refused(tmp_path, change, expected):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         mortality.load(cache=tmp_path, **change)
     assert str(refused.value) == expected
     assert list(tmp_path.iterdir()) == []

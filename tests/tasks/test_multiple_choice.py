@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks import medical_qa, medmcqa, medqa, mmlu_medical, multiple_choice, pubmedqa
 
 OPTIONS = ["fever", "cough, dry", "0.01", "none"]
@@ -127,14 +127,14 @@ BAD = [
 @pytest.mark.parametrize(("bad", "said"), BAD)
 def test_a_bad_line_is_named(tmp_path, bad, said):
     path = lines(tmp_path / "test.jsonl", row(), bad)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         multiple_choice.load(path=str(path))
     assert said in str(refused.value)
 
 
 def test_a_csv_with_a_short_line_is_named(tmp_path):
     (tmp_path / "test.csv").write_text("question,A,B,answer\nWhich?,one,two,A\nWhich?,one,A\n")
-    with pytest.raises(Refusal, match=r"test\.csv line 3 has 3 columns, but the first line has 4"):
+    with pytest.raises(UserError, match=r"test\.csv line 3 has 3 columns, but the first line has 4"):
         multiple_choice.load(path=str(tmp_path / "test.csv"))
 
 
@@ -155,14 +155,14 @@ def test_a_csv_with_a_short_line_is_named(tmp_path):
 )
 def test_a_parameter_that_will_not_do_is_named(tmp_path, given, said):
     path = lines(tmp_path / "test.jsonl", row())
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         medqa.load(**({"path": str(path)} | given))
     assert said in str(refused.value)
 
 
 def test_a_folder_without_a_split_in_a_name_is_refused(tmp_path):
     lines(tmp_path / "questions.jsonl", row())
-    with pytest.raises(Refusal, match="holds no file whose name says its split"):
+    with pytest.raises(UserError, match="holds no file whose name says its split"):
         multiple_choice.load(path=str(tmp_path))
 
 
@@ -180,7 +180,7 @@ def test_a_column_cop_says_itself_where_it_counts_from_or_the_user_must(tmp_path
     path = lines(tmp_path / "test.jsonl", *({"question": "Which?", "cop": cop} | columns for cop in (0, 3)))
     assert [one.label for one in medmcqa.load(path=str(path)).examples] == [0, 3]
     lines(path, *({"question": "Which?", "cop": cop} | columns for cop in (1, 3)))
-    with pytest.raises(Refusal, match=r"answer by 1 to 3 in column cop, .* Say which: task\.answers_from=1\."):
+    with pytest.raises(UserError, match=r"answer by 1 to 3 in column cop, .* Say which: task\.answers_from=1\."):
         medmcqa.load(path=str(path))
     assert [one.label for one in medmcqa.load(path=str(path), answers_from=1).examples] == [0, 2]
 
@@ -193,7 +193,7 @@ def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_q
     folder = tmp_path / "official"
     folder.mkdir()
     (folder / "ori_pqal.json").write_text(json.dumps(items))
-    with pytest.raises(Refusal, match=r"needs test_ground_truth\.json beside it"):
+    with pytest.raises(UserError, match=r"needs test_ground_truth\.json beside it"):
         pubmedqa.load(path=str(folder))
     (folder / "test_ground_truth.json").write_text(json.dumps({str(i): "maybe" for i in range(30)}))
     found = pubmedqa.load(path=str(folder)).examples
@@ -236,7 +236,7 @@ def test_mmlu_has_six_subjects_with_their_own_examples_and_description(tmp_path)
     assert one.before.count("college_biology dev ") == 5
     assert one.after.startswith("college_biology ")
     (tmp_path / "test" / "anatomy_test.csv").unlink()
-    with pytest.raises(Refusal, match="has no test questions of anatomy"):
+    with pytest.raises(UserError, match="has no test questions of anatomy"):
         mmlu_medical.load(path=str(tmp_path))
 
 
@@ -266,5 +266,5 @@ def test_the_group_has_nine_sets_each_asked_its_own_way(tmp_path):
     assert [one for one in taught.examples if one.split == "test"] == [
         one for one in found.examples if one.split == "test"
     ]
-    with pytest.raises(Refusal, match=r"task\.medmcqa is missing: medmcqa is read from a local file"):
+    with pytest.raises(UserError, match=r"task\.medmcqa is missing: medmcqa is read from a local file"):
         medical_qa.load(medqa=str(parts["medqa"]))

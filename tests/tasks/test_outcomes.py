@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from meds_hospital import write_meds
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import cohort, tables
 from patientdx.records.cohort import Outcome
 from patientdx.records.source import opened_source
@@ -174,7 +174,7 @@ def test_the_demo_s_deaths_in_hospital_are_the_known_ones(demo, tmp_path):
 
 
 def test_a_condition_that_no_file_lists_is_refused():
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         phenotype.outcome("gout")
     assert str(refused.value) == (
         "task.condition='gout': there are heart_failure, kidney_disease, copd, coronary_disease."

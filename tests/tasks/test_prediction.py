@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import splits as split
 from patientdx.tasks import length_of_stay, mortality, mortality_hospital, phenotype, readmission_30d
 from patientdx.tasks.example import Example, TaskData
@@ -167,14 +167,14 @@ def test_the_preset_is_its_switches(store):
     ],
 )
 def test_parameters_that_make_no_task_are_refused(tmp_path, change, expected):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         mortality.load(cache=tmp_path, **change)
     assert str(refused.value) == expected
     assert list(tmp_path.iterdir()) == []
 
 
 def test_limits_cannot_be_fitted_on_an_empty_train(store):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         mortality.load(cache=store, outliers="train", fractions={"pilot": 0.5, "test": 0.5})
     assert str(refused.value) == "task.outliers=train: no stay is in train. Give train a share in task.fractions."
     assert mortality.load(cache=store, fractions={"pilot": 0.5, "test": 0.5}).features is None
@@ -182,7 +182,7 @@ def test_limits_cannot_be_fitted_on_an_empty_train(store):
 
 @pytest.mark.parametrize(("window_hours", "gap_hours"), [(66, 6), (48, 24), (96, 0)])
 def test_a_window_that_gives_the_length_of_stay_away_is_refused(tmp_path, window_hours, gap_hours):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         length_of_stay.load(cache=tmp_path, days=3, window_hours=window_hours, gap_hours=gap_hours)
     assert str(refused.value) == (
         f"task.window_hours={window_hours} and task.gap_hours={gap_hours} reach as far as task.days=3, when all stays "
@@ -193,7 +193,7 @@ def test_a_window_that_gives_the_length_of_stay_away_is_refused(tmp_path, window
 
 @pytest.mark.parametrize("change", [{"diagnoses": "discharge"}, {"preset": "paper"}])
 def test_a_phenotype_is_not_asked_of_a_text_that_names_it(tmp_path, change):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         phenotype.load(cache=tmp_path, **change)
     assert str(refused.value) == (
         "task.diagnoses=discharge: the codes given at discharge are the answer that task=phenotype asks for. "
@@ -216,7 +216,7 @@ def test_a_phenotype_is_not_asked_of_a_text_that_names_it(tmp_path, change):
     ],
 )
 def test_what_only_one_task_takes_is_checked_too(tmp_path, load, change, expected):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         load(cache=tmp_path, **change)
     assert str(refused.value) == expected
 

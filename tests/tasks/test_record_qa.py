@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.concepts import items
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.record_qa import KINDS, METRICS, Question, judged, load
@@ -200,5 +200,5 @@ def test_a_tolerance_lets_numbers_be_near():
     ],
 )
 def test_what_makes_no_sense_is_refused(make, given, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         make(**given)

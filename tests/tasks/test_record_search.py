@@ -8,7 +8,7 @@ from itertools import groupby
 import pyarrow.parquet as pq
 import pytest
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.concepts import items
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.first_stage import Search, bm25
@@ -94,7 +94,7 @@ def test_relevant_records_that_were_not_listed_are_counted(make, records):
 
 
 def test_a_passage_is_relevant_where_the_tables_say_so(passages, session_cache):
-    """Looked up in the hospital's own tables, past every line of code that made the passages."""
+    """Trial up in the hospital's own tables, past every line of code that made the passages."""
     folder = hospital(session_cache, **STAYS)
     chart = dict(list(pq.read_table(folder / "icu/chartevents.parquet").to_pandas().groupby("stay_id")))
     stays = pq.read_table(folder / "icu/icustays.parquet").to_pandas().set_index("stay_id")
@@ -157,5 +157,5 @@ def test_the_same_words_make_the_same_task_and_others_another(make, records, pas
     ],
 )
 def test_what_makes_no_sense_is_refused(make, given, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         make(**given)

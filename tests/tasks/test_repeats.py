@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pair_files import dialogues, notes, write_csv
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tasks import dialogue_to_note, dialogue_to_section, gsm8k, hospital_course, medqa, multiple_choice
 
 
@@ -51,7 +51,7 @@ def test_a_file_beside_its_copy_is_refused_whichever_is_the_larger(tmp_path):
     written(tmp_path / "a_test.jsonl", questions(1, 2))
     written(tmp_path / "test.jsonl", questions(0, 1, 2, answer_idx="B"))
     said = r"^Every question of a_test\.jsonl is in another file of the test split too \(a_test\.jsonl line 1 is "
-    with pytest.raises(Refusal, match=said + r"test\.jsonl line 2\), so each would count twice"):
+    with pytest.raises(UserError, match=said + r"test\.jsonl line 2\), so each would count twice"):
         medqa.load(path=str(tmp_path))
     written(tmp_path / "a_test.jsonl", questions(2, 3))  # in part the same: both are asked
     assert len(medqa.load(path=str(tmp_path)).examples) == 5
@@ -60,12 +60,12 @@ def test_a_file_beside_its_copy_is_refused_whichever_is_the_larger(tmp_path):
     assert len(medqa.load(path=str(tmp_path)).examples) == 5
     written(tmp_path / "gsm" / "test.jsonl", problems(1, 2))
     written(tmp_path / "gsm" / "test_new.jsonl", problems(1, 2, how="Thus"))
-    with pytest.raises(Refusal, match=r"Every question of test_new\.jsonl is in another file of the test split too"):
+    with pytest.raises(UserError, match=r"Every question of test_new\.jsonl is in another file of the test split too"):
         gsm8k.load(path=str(tmp_path / "gsm"))
     (tmp_path / "mts").mkdir()
     for name in ("x_test.csv", "y_test.csv"):
         dialogues(tmp_path / "mts" / name, 3)
-    with pytest.raises(Refusal, match=r"Every question of y_test\.csv is in another file of the test split too"):
+    with pytest.raises(UserError, match=r"Every question of y_test\.csv is in another file of the test split too"):
         dialogue_to_section.load(path=str(tmp_path / "mts"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pair_files import NOTE, dialogues, notes, summaries, write_csv
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.splits import divided
 from patientdx.tasks import (
     dialogue_to_note,
@@ -56,10 +56,10 @@ def test_files_say_their_split_and_worked_examples_come_from_train_alone(tmp_pat
     assert other.fingerprint != data.fingerprint
     assert other.examples[-1].before != data.examples[-1].before
     with pytest.raises(
-        Refusal, match=r"task\.shots=6: worked examples come from train alone, which has 6 to show, none"
+        UserError, match=r"task\.shots=6: worked examples come from train alone, which has 6 to show, none"
     ):
         dialogue_to_section.load(path=str(tmp_path), shots=6)
-    with pytest.raises(Refusal, match=r"which has 0 to show"):
+    with pytest.raises(UserError, match=r"which has 0 to show"):
         dialogue_to_section.load(path=str(tmp_path), shots=1, train_limit=0)
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from patientdx import tracking
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.tracking import TrackingSettings, tracking_settings
 
 ROOT = Path(__file__).parents[2]
@@ -51,13 +51,13 @@ def test_one_tag_is_a_tag_and_no_letters():
     ],
 )
 def test_a_setting_that_will_not_do_is_refused(given, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         tracking_settings(given)
 
 
 def test_trackio_that_is_not_installed_is_refused_with_the_command(monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         TrackingSettings(mode="trackio")
     pinned = [line for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if line.startswith("trackio")]
     assert str(refused.value) == (

@@ -4,7 +4,7 @@ import pytest
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.evaluation.config.settings import parse
 
 
@@ -65,20 +65,20 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("faults", VALUES)
-def test_every_value_that_cannot_be_is_said_at_once(faults):
-    with pytest.raises(Refusal, match=rf"^{len(faults)} problems? in this configuration") as fault:
-        given("finetune=lora", *faults)
-    assert [words for words in faults.values() if f"  {words}\n" not in f"{fault.value}\n"] == []
+@pytest.mark.parametrize("errors", VALUES)
+def test_every_value_that_cannot_be_is_said_at_once(errors):
+    with pytest.raises(UserError, match=rf"^{len(errors)} problems? in this configuration") as fault:
+        given("finetune=lora", *errors)
+    assert [words for words in errors.values() if f"  {words}\n" not in f"{fault.value}\n"] == []
 
 
 @pytest.mark.parametrize("override", FAULTS)
 def test_what_cannot_be_is_said(override):
-    with pytest.raises(Refusal) as fault:
+    with pytest.raises(UserError) as fault:
         given("finetune=lora", override)
     assert FAULTS[override] in str(fault.value)
 
 
 def test_lora_s_numbers_are_not_full_s():
-    with pytest.raises(Refusal, match=r"finetune\.rank: finetune=full has no such key"):
+    with pytest.raises(UserError, match=r"finetune\.rank: finetune=full has no such key"):
         given("finetune=full", "+finetune.rank=4")

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, locate
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.metrics import ranking
 from patientdx.training import trainer
 from patientdx.training.hyperparameters import Hyperparameters
@@ -229,10 +229,10 @@ def test_a_kill_is_survived_and_a_torn_checkpoint_is_not_taken(trained, tiny_bas
 
 
 def test_what_cannot_be_trained_is_refused(trained):
-    with pytest.raises(Refusal, match=r"finetune\.targets: lm_head, w_proj is no linear layer .* It has down_proj, "):
+    with pytest.raises(UserError, match=r"finetune\.targets: lm_head, w_proj is no linear layer .* It has down_proj, "):
         trained(replace(LORA, targets=("q_proj", "w_proj", "lm_head")))
     with pytest.raises(
-        Refusal, match=r"the training's loss is (nan|inf) at step \d+\. Set finetune\.learning_rate lower"
+        UserError, match=r"the training's loss is (nan|inf) at step \d+\. Set finetune\.learning_rate lower"
     ):
         trained(replace(FULL, learning_rate=1e20))
 
@@ -241,7 +241,7 @@ def test_a_model_without_checkpointing_of_activations_says_so(trained, monkeypat
     from transformers import LlamaForCausalLM
 
     monkeypatch.setattr(LlamaForCausalLM, "supports_gradient_checkpointing", False)
-    with pytest.raises(Refusal, match=r"finetune\.gradient_checkpointing=true: LlamaForCausalLM cannot do it"):
+    with pytest.raises(UserError, match=r"finetune\.gradient_checkpointing=true: LlamaForCausalLM cannot do it"):
         trained(replace(FULL, gradient_checkpointing=True))
 
 
@@ -250,5 +250,5 @@ def test_memory_that_does_not_suffice_is_said_in_words(trained, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(trainer, "token_losses", full)
-    with pytest.raises(Refusal, match=r"finetune=full: the training does not fit into memory .* finetune\.at_once"):
+    with pytest.raises(UserError, match=r"finetune=full: the training does not fit into memory .* finetune\.at_once"):
         trained(FULL)

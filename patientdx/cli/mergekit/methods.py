@@ -188,7 +188,7 @@ class Method:
         return fits
 
     def _fault(self, words: str) -> None:
-        self.numbers.faults.append(words)
+        self.numbers.errors.append(words)
 
 
 METHODS: dict[str, Callable[[Method], Mapped]] = {

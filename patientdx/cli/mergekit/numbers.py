@@ -66,9 +66,9 @@ class Numbers:
     """
 
     def __init__(
-        self, slices: Sequence[Slice], whole: dict[str, Any], base: str | None, faults: list[str], notes: list[str]
+        self, slices: Sequence[Slice], whole: dict[str, Any], base: str | None, errors: list[str], notes: list[str]
     ) -> None:
-        self.slices, self.whole, self.base, self.faults, self.notes = slices, whole, base, faults, notes
+        self.slices, self.whole, self.base, self.errors, self.notes = slices, whole, base, errors, notes
         self.layers = slices[-1].layers[1] if slices and slices[-1].layers else None
         self._read: set[tuple[str, str | None]] = set()
 
@@ -237,8 +237,8 @@ class Numbers:
         return _plain(outside | {key: value for key, value in by_layer.items() if key not in outside})
 
     def _fault(self, words: str) -> None:
-        if words not in self.faults:
-            self.faults.append(words)
+        if words not in self.errors:
+            self.errors.append(words)
 
 
 def _agreed(filters: list[list[str]]) -> list[str] | None:

@@ -15,7 +15,7 @@ import yaml
 from patientdx.checkpoints.source import ModelSource
 from patientdx.cli.mergekit.methods import METHODS, Method
 from patientdx.cli.mergekit.numbers import Numbers, Slice, Weight
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.merge.schedule import schedule, values
 
@@ -76,32 +76,32 @@ def read_recipe(file: Path) -> MergekitRecipe:
     in the Llama family.
 
     Raises:
-        Refusal: the file is no recipe; or it asks for things that cannot be done here, all of which are named.
+        UserError: the file is no recipe; or it asks for things that cannot be done here, all of which are named.
     """
     content = _load(file)
-    faults: list[str] = []
+    errors: list[str] = []
     notes = [f"{key}: mergekit passes over this key" for key in content if key not in _KEYS]
     method = content.get("merge_method")
     if method not in METHODS:
         reason = _ABSENT.get(str(method), "mergekit 0.1.5 has no such method") if method else "it is missing"
-        faults.append(
+        errors.append(
             f"merge_method{f' {method}' if method else ''}: {reason}; there are {', '.join(sorted(METHODS))}."
         )
     if content.get("chat_template"):
-        faults.append("chat_template: the result keeps the one of its tokenizer; change it in the saved folder.")
-    base = _reference(content.get("base_model"), "base_model", faults)
-    slices = _slices(content, base, faults)
+        errors.append("chat_template: the result keeps the one of its tokenizer; change it in the saved folder.")
+    base = _reference(content.get("base_model"), "base_model", errors)
+    slices = _slices(content, base, errors)
     listed = list(dict.fromkeys(reference for part in slices for reference in part.sources))
-    numbers = Numbers(slices, _mapping(content.get("parameters"), "parameters", faults), base, faults, notes)
+    numbers = Numbers(slices, _mapping(content.get("parameters"), "parameters", errors), base, errors, notes)
     parents, ancestor, weight, arguments = listed, None, None, {}
     if method in METHODS and slices:
         parents, ancestor, weight, arguments = Method(method, base, listed, numbers).mapped()
-        _check_weight(method, weight, faults)
-    sources = _sources(dict.fromkeys([*parents, *([ancestor] if ancestor else [])]), faults)
-    dtype, tokenizer = _dtype(content, faults), _tokenizer(content, parents, base, faults)
-    if faults:
-        count = "something" if len(faults) == 1 else f"{len(faults)} things"
-        raise Refusal(f"{file} asks for {count} that cannot be done here:\n- " + "\n- ".join(faults))
+        _check_weight(method, weight, errors)
+    sources = _sources(dict.fromkeys([*parents, *([ancestor] if ancestor else [])]), errors)
+    dtype, tokenizer = _dtype(content, errors), _tokenizer(content, parents, base, errors)
+    if errors:
+        count = "something" if len(errors) == 1 else f"{len(errors)} things"
+        raise UserError(f"{file} asks for {count} that cannot be done here:\n- " + "\n- ".join(errors))
     if method.startswith(("dare", "della")):
         notes.append(f"{method}: the masks are drawn by our seed, not by mergekit's")
     parts = tuple(sources[reference] for reference in parents), sources[ancestor] if ancestor else None
@@ -112,52 +112,52 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Refusal(
+        raise UserError(
             f"mergekit_config={file} cannot be read ({error.strerror}): give a recipe of mergekit."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         several = "expected a single document" in str(error)
         reason = "it holds several recipes: give one in a file" if several else str(error).replace("\n", " ")
-        raise Refusal(f"mergekit_config={file} is not a recipe of mergekit: {reason}.") from error
+        raise UserError(f"mergekit_config={file} is not a recipe of mergekit: {reason}.") from error
     if not isinstance(content, dict):
-        raise Refusal(f"mergekit_config={file} is not a recipe of mergekit: it holds no mapping with a merge_method.")
+        raise UserError(f"mergekit_config={file} is not a recipe of mergekit: it holds no mapping with a merge_method.")
     return content
 
 
-def _slices(content: dict[str, Any], base: str | None, faults: list[str]) -> list[Slice]:
+def _slices(content: dict[str, Any], base: str | None, errors: list[str]) -> list[Slice]:
     """The recipe's slices, first layer first; `models` are one slice of all layers. Those without a fault."""
     given = [key for key in ("models", "slices", "modules") if content.get(key)]
     if content.get("modules"):
-        faults.append("modules: only models of one part are merged here; write models or slices.")
+        errors.append("modules: only models of one part are merged here; write models or slices.")
     if len(given) != 1:
-        faults.append(f"{', '.join(given) or 'models'}: a recipe has either models or slices; give one of them.")
+        errors.append(f"{', '.join(given) or 'models'}: a recipe has either models or slices; give one of them.")
     if given == ["models"]:
-        return [Slice(_models(content["models"], "models", faults), None, {})]
+        return [Slice(_models(content["models"], "models", errors), None, {})]
     if given != ["slices"]:
         return []
     found, stacked, end = [], [], 0
-    for number, part in enumerate(_list(content["slices"], "slices", faults)):
+    for number, part in enumerate(_list(content["slices"], "slices", errors)):
         where = f"slices[{number}]"
-        entries = _list(part.get("sources"), f"{where}.sources", faults)
-        sources = _models(entries, f"{where}.sources", faults)
+        entries = _list(part.get("sources"), f"{where}.sources", errors)
+        sources = _models(entries, f"{where}.sources", errors)
         ranges = [one.get("layer_range") for one in entries]
         if part.get("residual_weight") is not None:
-            faults.append(f"{where}.residual_weight: it is not done here; leave it out.")
-        if part.get("base_model") and _reference(part["base_model"], f"{where}.base_model", faults) != base:
-            faults.append(f"{where}.base_model: every slice has the recipe's own here; leave it out.")
+            errors.append(f"{where}.residual_weight: it is not done here; leave it out.")
+        if part.get("base_model") and _reference(part["base_model"], f"{where}.base_model", errors) != base:
+            errors.append(f"{where}.base_model: every slice has the recipe's own here; leave it out.")
         if base and base not in sources:
-            faults.append(f"{where}.sources: base_model {base} is not among them; list it with its layers.")
+            errors.append(f"{where}.sources: base_model {base} is not among them; list it with its layers.")
         if found and list(sources) != list(found[0].sources):
-            faults.append(f"{where}.sources: other models than in slices[0]; give all slices the same, in one order.")
+            errors.append(f"{where}.sources: other models than in slices[0]; give all slices the same, in one order.")
         if all(_is_range(one) and one[0] == end and one == ranges[0] for one in ranges):
             end = ranges[0][1]
-            own = _mapping(part.get("parameters"), f"{where}.parameters", faults)
+            own = _mapping(part.get("parameters"), f"{where}.parameters", errors)
             found.append(Slice(sources, tuple(ranges[0]), own))
         else:
             stacked.append(f"{where}.layer_range {', '.join(map(str, ranges))}")
     if stacked:
         more = f" and {len(stacked) - 1} more" if len(stacked) > 1 else ""
-        faults.append(
+        errors.append(
             f"{stacked[0]}{more}: layers are not stacked, left out or moved here; let each slice begin where the one "
             f"before ends, the first at layer 0, with the same layers of every model."
         )
@@ -168,44 +168,44 @@ def _is_range(given: Any) -> bool:
     return isinstance(given, list) and len(given) == 2 and all(type(n) is int for n in given) and given[0] < given[1]
 
 
-def _models(entries: Any, where: str, faults: list[str]) -> dict[str, dict[str, Any]]:
+def _models(entries: Any, where: str, errors: list[str]) -> dict[str, dict[str, Any]]:
     """Parameters by model, in order."""
     found: dict[str, dict[str, Any]] = {}
-    for number, entry in enumerate(_list(entries, where, faults)):
-        reference = _reference(entry.get("model"), f"{where}[{number}].model", faults)
+    for number, entry in enumerate(_list(entries, where, errors)):
+        reference = _reference(entry.get("model"), f"{where}[{number}].model", errors)
         if reference in found:
-            faults.append(f"{where}[{number}].model: {reference} is listed twice; add up its weights.")
+            errors.append(f"{where}[{number}].model: {reference} is listed twice; add up its weights.")
         elif reference:
-            found[reference] = _mapping(entry.get("parameters"), f"{where}[{number}].parameters", faults)
+            found[reference] = _mapping(entry.get("parameters"), f"{where}[{number}].parameters", errors)
         elif "model" not in entry:
-            faults.append(f"{where}[{number}].model is missing.")
+            errors.append(f"{where}[{number}].model is missing.")
     return found
 
 
-def _list(given: Any, where: str, faults: list[str]) -> list[dict[str, Any]]:
+def _list(given: Any, where: str, errors: list[str]) -> list[dict[str, Any]]:
     if isinstance(given, list) and all(isinstance(one, dict) for one in given):
         return given
-    faults.append(f"{where}: give a list of entries with model.")
+    errors.append(f"{where}: give a list of entries with model.")
     return []
 
 
-def _mapping(given: Any, where: str, faults: list[str]) -> dict[str, Any]:
+def _mapping(given: Any, where: str, errors: list[str]) -> dict[str, Any]:
     if given is not None and not isinstance(given, dict):
-        faults.append(f"{where}: give names with values.")
+        errors.append(f"{where}: give names with values.")
     return given if isinstance(given, dict) else {}
 
 
-def _reference(given: Any, where: str, faults: list[str]) -> str | None:
+def _reference(given: Any, where: str, errors: list[str]) -> str | None:
     """A model as mergekit writes it: <folder or hub id>[@revision][+<adapter>[@revision]]."""
     if given is None:
         return None
     if not isinstance(given, str) or given.count("+") > 1 or any(part.count("@") > 1 for part in given.split("+")):
-        faults.append(f"{where}: {given} is not read here; write <folder or hub id>@<revision>+<folder of a LoRA>.")
+        errors.append(f"{where}: {given} is not read here; write <folder or hub id>@<revision>+<folder of a LoRA>.")
         return None
     return given
 
 
-def _sources(references: Sequence[str], faults: list[str]) -> dict[str, ModelSource]:
+def _sources(references: Sequence[str], errors: list[str]) -> dict[str, ModelSource]:
     """Each model with a name of its own, made from the last part of its place."""
     found: dict[str, ModelSource] = {}
     for reference in references:
@@ -223,52 +223,52 @@ def _sources(references: Sequence[str], faults: list[str]) -> dict[str, ModelSou
             if not folder.is_dir():
                 path, _, wanted = adapter.partition("@")
                 fetch = f"hf download {path}" + (f" --revision {wanted}" if wanted else "")
-                faults.append(f"{reference}: a LoRA is read from a folder here; get it with `{fetch}` and write that.")
+                errors.append(f"{reference}: a LoRA is read from a folder here; get it with `{fetch}` and write that.")
         found[reference] = ModelSource(name, source, revision or None, None if folder is None else str(folder))
     return found
 
 
-def _dtype(content: dict[str, Any], faults: list[str]) -> str | None:
+def _dtype(content: dict[str, Any], errors: list[str]) -> str | None:
     """Of the stored result. mergekit's dtype is also that of its arithmetic, which is float64 here."""
     found = None
     for key in ("dtype", "out_dtype"):
         given = content.get(key)
         plain = str(given).removeprefix("torch.") if given else None
         if given and plain not in _DTYPES:
-            faults.append(f"{key}: {given} is not written here; choose {', '.join(_DTYPES)}.")
+            errors.append(f"{key}: {given} is not written here; choose {', '.join(_DTYPES)}.")
         found = plain or found
     return found
 
 
-def _tokenizer(content: dict[str, Any], parents: Sequence[str], base: str | None, faults: list[str]) -> str | None:
+def _tokenizer(content: dict[str, Any], parents: Sequence[str], base: str | None, errors: list[str]) -> str | None:
     source = content.get("tokenizer_source")
     given = content.get("tokenizer")
     if given is not None:
-        given = _mapping(given, "tokenizer", faults)
+        given = _mapping(given, "tokenizer", errors)
         source = given.get("source", "union")
         for key in ("tokens", "pad_to_multiple_of"):
             if given.get(key) is not None:
-                faults.append(f"tokenizer.{key}: it is not done here; leave it out.")
+                errors.append(f"tokenizer.{key}: it is not done here; leave it out.")
     if source is None or source == "union" or not parents:
         return source
     model = (base or (parents[0] if parents else None)) if source == "base" else source
     if model in parents[:2]:
         return ("base", "pivot")[parents.index(model)]
-    faults.append(
+    errors.append(
         f"tokenizer: {source} is neither the first parent nor the second here ({', '.join(parents[:2])}); choose one "
         "of these, or union."
     )
     return None
 
 
-def _check_weight(method: str, weight: Weight | None, faults: list[str]) -> None:
+def _check_weight(method: str, weight: Weight | None, errors: list[str]) -> None:
     allowed = modules[dotted(_target(method)).__module__].LAMBDA
     if weight is None or allowed is None:
         return
     low, high = allowed
     for number in values(schedule(weight)):
         if not math.isfinite(number) or not low <= number <= high:
-            faults.append(f"parameters: {number:g} becomes λ, and {method} goes from {low:g} to {high:g} here.")
+            errors.append(f"parameters: {number:g} becomes λ, and {method} goes from {low:g} to {high:g} here.")
             return
 
 

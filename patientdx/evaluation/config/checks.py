@@ -6,46 +6,46 @@ from pathlib import Path
 from typing import Any
 
 
-def given(node: dict[str, Any], where: str, key: str, faults: list[str]) -> Any:
+def given(node: dict[str, Any], where: str, key: str, errors: list[str]) -> Any:
     """What `node` holds under `key`, taken out of it."""
     if node.get(key) is None:
-        faults.append(f"{where}.{key} is missing.")
+        errors.append(f"{where}.{key} is missing.")
     return node.pop(key, None)
 
 
-def folder(value: Any, where: str, faults: list[str]) -> Path:
+def folder(value: Any, where: str, errors: list[str]) -> Path:
     """A folder."""
     if not isinstance(value, str):
-        faults.append(f"{where}={value}: give a folder.")
+        errors.append(f"{where}={value}: give a folder.")
         return Path()
     return Path(value).expanduser()
 
 
-def one_of(value: Any, where: str, allowed: tuple[str, ...], faults: list[str]) -> str:
+def one_of(value: Any, where: str, allowed: tuple[str, ...], errors: list[str]) -> str:
     """One of the words allowed."""
     if value not in allowed:
-        faults.append(f"{where}={value}: it is one of {', '.join(one or 'null' for one in allowed)}.")
+        errors.append(f"{where}={value}: it is one of {', '.join(one or 'null' for one in allowed)}.")
     return value
 
 
-def yes_no(value: Any, where: str, faults: list[str]) -> bool:
+def yes_no(value: Any, where: str, errors: list[str]) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        faults.append(f"{where}={value}: it is true or false.")
+        errors.append(f"{where}={value}: it is true or false.")
     return value
 
 
-def whole(value: Any, where: str, least: int, faults: list[str], *, null: bool = False) -> int | None:
+def whole(value: Any, where: str, least: int, errors: list[str], *, null: bool = False) -> int | None:
     """A whole number of at least `least`; with `null`, or None."""
     if null and value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        faults.append(f"{where}={value}: give a whole number of at least {least}.")
+        errors.append(f"{where}={value}: give a whole number of at least {least}.")
     return value
 
 
-def between(value: Any, where: str, faults: list[str]) -> float:
+def between(value: Any, where: str, errors: list[str]) -> float:
     """A number between 0 and 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        faults.append(f"{where}={value}: give a number between 0 and 1.")
+        errors.append(f"{where}={value}: give a number between 0 and 1.")
     return value

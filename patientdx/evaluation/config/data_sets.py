@@ -11,7 +11,7 @@ PATH = "path"  # where a task reads one set, which then goes by the task's own n
 SETS = ("medqa", "medmcqa", "pubmedqa", "mmlu_medical")  # where medical_qa reads several
 
 
-def fill(task: dict[str, Any], data: Any, faults: list[str]) -> None:
+def fill(task: dict[str, Any], data: Any, errors: list[str]) -> None:
     """Each place of the task that is null (`path`, or one of `SETS`) becomes `<data>/<its name>`, file or folder.
 
     A folder that holds one data file stands for that file. What is not there goes to `faults`; a place that the user
@@ -28,7 +28,7 @@ def fill(task: dict[str, Any], data: Any, faults: list[str]) -> None:
         if not here:
             there = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
             held = f"it holds {', '.join(there) or 'nothing'}" if root.is_dir() else "there is no such folder"
-            faults.append(
+            errors.append(
                 f"data={data} has no folder or file {name} ({held}). Name one so, link to it, or give task.{key}."
             )
             continue

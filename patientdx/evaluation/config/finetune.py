@@ -37,60 +37,60 @@ class Comparator:
     how: Hyperparameters
 
 
-def comparator(plain: Mapping[str, Any], faults: list[str]) -> Comparator | None:
+def comparator(plain: Mapping[str, Any], errors: list[str]) -> Comparator | None:
     """What the composed config asks to be fine-tuned; None for finetune=none. What is wrong goes to `faults`."""
     node = plain.get("finetune")
     if not isinstance(node, dict):
-        faults.append("this configuration has no finetune: choose one, as in finetune=none.")
+        errors.append("this configuration has no finetune: choose one, as in finetune=none.")
         return None
     if node.get("name") == NONE:
         return None
-    before = len(faults)
-    method = checks.one_of(node.get("name"), "finetune", METHODS, faults)
-    _beside(plain, method, faults)
+    before = len(errors)
+    method = checks.one_of(node.get("name"), "finetune", METHODS, errors)
+    _beside(plain, method, errors)
     own = [field.name for field in fields(Hyperparameters) if field.name != "method"]
     known = {"name", "of", "on", "examples", "pilot_examples", "max_tokens", *own}
     known -= set() if method == "lora" else set(_OF_LORA)
-    faults += [f"finetune.{key}: finetune={method} has no such key." for key in sorted(set(node) - known)]
-    faults += [f"finetune.{key} is missing." for key in sorted(known - set(node))]
-    if len(faults) > before:
+    errors += [f"finetune.{key}: finetune={method} has no such key." for key in sorted(set(node) - known)]
+    errors += [f"finetune.{key} is missing." for key in sorted(known - set(node))]
+    if len(errors) > before:
         return None
     found = Comparator(
-        of=checks.one_of(node["of"], "finetune.of", STARTS, faults),
-        on=checks.one_of(node["on"], "finetune.on", SPLITS, faults),
-        examples=checks.whole(node["examples"], "finetune.examples", 2, faults, null=True),
-        pilot_examples=checks.whole(node["pilot_examples"], "finetune.pilot_examples", 2, faults, null=True),
-        max_tokens=checks.whole(node["max_tokens"], "finetune.max_tokens", 16, faults, null=True),
-        how=_how(node, method, faults),
+        of=checks.one_of(node["of"], "finetune.of", STARTS, errors),
+        on=checks.one_of(node["on"], "finetune.on", SPLITS, errors),
+        examples=checks.whole(node["examples"], "finetune.examples", 2, errors, null=True),
+        pilot_examples=checks.whole(node["pilot_examples"], "finetune.pilot_examples", 2, errors, null=True),
+        max_tokens=checks.whole(node["max_tokens"], "finetune.max_tokens", 16, errors, null=True),
+        how=_how(node, method, errors),
     )
-    return None if len(faults) > before else found
+    return None if len(errors) > before else found
 
 
-def _beside(plain: Mapping[str, Any], method: str, faults: list[str]) -> None:
+def _beside(plain: Mapping[str, Any], method: str, errors: list[str]) -> None:
     """What cannot go together with a fine-tuned model."""
     model = plain["model"].get("name")
     if model != "merged":
-        faults.append(
+        errors.append(
             f"finetune={method}: model={model} is scored alone, and is no language model. Leave finetune out, or use "
             "model=merged."
         )
     if plain["task"].get("name") == NONE:
-        faults.append(f"finetune={method}: without a task there is nothing to train on. Choose one: task=mortality.")
+        errors.append(f"finetune={method}: without a task there is nothing to train on. Choose one: task=mortality.")
     elif plain["save"] is not None or plain["dry_run"] is True:
-        faults.append(
+        errors.append(
             f"finetune={method}: save and dry_run are of the merged model; a fine-tuned one holds what it was trained "
             "on, and stays in the cache. Leave out one or the other."
         )
 
 
-def _how(node: Mapping[str, Any], method: str, faults: list[str]) -> Hyperparameters:
+def _how(node: Mapping[str, Any], method: str, errors: list[str]) -> Hyperparameters:
     def whole(key: str, least: int, null: bool = False) -> int | None:
-        return checks.whole(node[key], f"finetune.{key}", least, faults, null=null)
+        return checks.whole(node[key], f"finetune.{key}", least, errors, null=null)
 
     def number(key: str, fits: Callable[[float], bool], words: str) -> float:
         value = node[key]
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not fits(value):
-            faults.append(f"finetune.{key}={value}: give a number {words}.")
+            errors.append(f"finetune.{key}={value}: give a number {words}.")
             return 1.0
         return float(value)
 
@@ -102,18 +102,18 @@ def _how(node: Mapping[str, Any], method: str, faults: list[str]) -> Hyperparame
 
     batch, at_once = whole("batch", 1), whole("at_once", 1)
     if isinstance(batch, int) and isinstance(at_once, int) and at_once > 0 and batch % at_once:
-        faults.append(f"finetune.at_once={at_once}: a batch of {batch} cannot be split so. Give a divisor of it.")
+        errors.append(f"finetune.at_once={at_once}: a batch of {batch} cannot be split so. Give a divisor of it.")
     lora = {}
     if method == "lora":
         targets = node["targets"]
         if not isinstance(targets, list) or not targets or not all(isinstance(one, str) for one in targets):
-            faults.append(f"finetune.targets={targets}: give a list of names of linear layers, as in [q_proj,v_proj].")
+            errors.append(f"finetune.targets={targets}: give a list of names of linear layers, as in [q_proj,v_proj].")
             targets = []
         lora = {"rank": whole("rank", 1), "alpha": positive("alpha"), "dropout": share("dropout"),
                 "targets": tuple(dict.fromkeys(targets))}  # fmt: skip
     return Hyperparameters(
         method=method,
-        loss=checks.one_of(node["loss"], "finetune.loss", LOSSES, faults),
+        loss=checks.one_of(node["loss"], "finetune.loss", LOSSES, errors),
         epochs=positive("epochs"),
         steps=whole("steps", 1, null=True),
         learning_rate=positive("learning_rate"),
@@ -121,10 +121,10 @@ def _how(node: Mapping[str, Any], method: str, faults: list[str]) -> Hyperparame
         batch=batch,
         at_once=at_once,
         seed=whole("seed", 0),
-        precision=checks.one_of(node["precision"], "finetune.precision", PRECISIONS, faults),
-        gradient_checkpointing=checks.yes_no(node["gradient_checkpointing"], "finetune.gradient_checkpointing", faults),
+        precision=checks.one_of(node["precision"], "finetune.precision", PRECISIONS, errors),
+        gradient_checkpointing=checks.yes_no(node["gradient_checkpointing"], "finetune.gradient_checkpointing", errors),
         patience=whole("patience", 1, null=True),
-        monitor=checks.one_of(node["monitor"], "finetune.monitor", MONITORS, faults),
+        monitor=checks.one_of(node["monitor"], "finetune.monitor", MONITORS, errors),
         check_every=whole("check_every", 1, null=True),
         **lora,
     )

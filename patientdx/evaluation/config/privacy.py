@@ -41,32 +41,32 @@ class Request:
         return "mia" in MEASURES[self.name]
 
 
-def request(config: Mapping[str, Any], faults: list[str]) -> Request:
+def request(config: Mapping[str, Any], errors: list[str]) -> Request:
     """The request of a whole config as plain values; what is wrong with it, or with it beside the rest, to `faults`."""
     node = dict(config.get("privacy") or {})
     known = {field.name: field.default for field in fields(Request)}
-    faults += [f"privacy.{key}: there is no such key; it takes {', '.join(known)}." for key in node if key not in known]
+    errors += [f"privacy.{key}: there is no such key; it takes {', '.join(known)}." for key in node if key not in known]
     given = known | {key: value for key, value in node.items() if key in known}
     if given["name"] not in MEASURES:
-        faults.append(f"privacy={given['name']}: it is one of {', '.join(MEASURES)}.")
+        errors.append(f"privacy={given['name']}: it is one of {', '.join(MEASURES)}.")
         given["name"] = "none"
     if given["reference"] not in REFERENCES:
-        faults.append(f"privacy.reference={given['reference']}: it is null, fresh or resampled.")
+        errors.append(f"privacy.reference={given['reference']}: it is null, fresh or resampled.")
     least = {"recall": 0, "neighbours": 0, "shadows": 0, "canaries_each": 1, "candidates": 1, "extraction": 0}
     for key, low in least.items():
         if not _whole(given[key], low):
-            faults.append(f"privacy.{key}={given[key]}: give a whole number of at least {low}.")
+            errors.append(f"privacy.{key}={given[key]}: give a whole number of at least {low}.")
     if _whole(given["shadows"], 1) and given["shadows"] < 4:
-        faults.append(f"privacy.shadows={given['shadows']}: LiRA needs at least 4 shadow models, or 0 to leave it out.")
+        errors.append(f"privacy.shadows={given['shadows']}: LiRA needs at least 4 shadow models, or 0 to leave it out.")
     k = given["k"]
     if isinstance(k, bool) or not isinstance(k, int | float) or not 0 < k <= 100:
-        faults.append(f"privacy.k={k}: Min-K% takes a percentage above 0, up to 100.")
+        errors.append(f"privacy.k={k}: Min-K% takes a percentage above 0, up to 100.")
     copies = given["canaries"]
     if not isinstance(copies, list | tuple) or not all(_whole(number, 1) for number in copies):
-        faults.append(f"privacy.canaries={copies}: give numbers of copies of at least 1, as in [1,4,16]; [] for none.")
+        errors.append(f"privacy.canaries={copies}: give numbers of copies of at least 1, as in [1,4,16]; [] for none.")
         copies = ()
     found = Request(**given | {"canaries": tuple(copies)})
-    faults += _beside(found, config)
+    errors += _beside(found, config)
     return found
 
 

@@ -27,7 +27,7 @@ class Search:
     record: dict[str, Any] | None = None
 
     @property
-    def discloses(self) -> bool:
+    def releases_scores(self) -> bool:
         """Whether what the pilot patients' scores say may be told beside the choice."""
         return getattr(sys.modules[self.call.function.__module__], "DISCLOSES", True)
 
@@ -38,33 +38,33 @@ class Search:
 
 
 def request(
-    config: Mapping[str, Any], merge: Call, splits: Sequence[str], overrides: Sequence[str], faults: list[str]
+    config: Mapping[str, Any], merge: Call, splits: Sequence[str], overrides: Sequence[str], errors: list[str]
 ) -> Search | None:
     """The search of a whole config as plain values, None for a λ as given; what is wrong with it goes to `faults`.
 
     merge: the method whose λ is searched; splits: what is scored for the report; overrides: what the command says.
     """
     node = dict(config.get("search") or {"name": FIXED})
-    name = checks.given(node, "search", "name", faults)
+    name = checks.given(node, "search", "name", errors)
     if name in (None, FIXED):
-        faults += [f"search.{key}: search=fixed takes λ as given, and no numbers." for key in node]
+        errors += [f"search.{key}: search=fixed takes λ as given, and no numbers." for key in node]
         return None
-    call = checked(node, "search", SUPPLIED, faults)
-    faults += _beside(name, config, splits, overrides)
+    call = checked(node, "search", SUPPLIED, errors)
+    errors += _beside(name, config, splits, overrides)
     if not call.target or not merge.target:
         return None
     low, high = getattr(sys.modules[merge.function.__module__], "LAMBDA", None) or (None, None)
     if low is None:
-        faults.append(
+        errors.append(
             f"search={name}: merge={merge.function.__name__} has no λ to search. Use search=fixed, or a method that "
             "has one (merge=slerp, linear)."
         )
         return None
     found = Search(name, call, low, high)
-    if not any(fault.startswith("search.") for fault in faults):  # every number is there, and of its type
-        faults += sys.modules[call.function.__module__].check(low, high, merge, **call.given)
-    if not found.discloses and CHOSEN_ON in splits:
-        faults.append(
+    if not any(fault.startswith("search.") for fault in errors):  # every number is there, and of its type
+        errors += sys.modules[call.function.__module__].check(low, high, merge, **call.given)
+    if not found.releases_scores and CHOSEN_ON in splits:
+        errors.append(
             f"splits={list(splits)}: search={name} keeps the pilot patients' scores to itself, and numbers of the "
             "pilot split would tell them. Leave splits out, or give it without pilot."
         )

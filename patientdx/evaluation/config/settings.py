@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from patientdx.checkpoints.merge_plan import SUPPLIED
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.cli.mergekit.recipe import read_recipe
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, checked, dotted
 from patientdx.evaluation.config import checks, data_sets
 from patientdx.evaluation.config import models as sources
@@ -51,7 +51,7 @@ _OF_LANGUAGE_MODELS = (
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class MergeSpec:
     """What a curve is made of, as a key: parents (base first), their common ancestor, method, vocabulary, seed.
 
     layers: how many the parents must have, where a recipe counts them.
@@ -133,45 +133,45 @@ class Settings:
         return {"resamples": self.resamples, "level": self.level, "seed": self.seed}
 
     @property
-    def ingredients(self) -> Ingredients:
+    def merge_spec(self) -> MergeSpec:
         """What the merged model's curve is made of."""
         models = (self.base, self.pivot, *self.extra)
-        return Ingredients(models, self.merge, self.ancestor, self.tokenizer, self.seed, self.layers)
+        return MergeSpec(models, self.merge, self.ancestor, self.tokenizer, self.seed, self.layers)
 
 
 def parse(cfg: DictConfig, *, sweep: bool = False, overrides: Sequence[str] = ()) -> Settings:
-    """Settings of a composed config; one Refusal listing every fault found.
+    """Settings of a composed config; one UserError listing every fault found.
 
     sweep: the run is one of several, among which λ is chosen, so that pilot is scored beside test. overrides: what the
     command says, as a search for λ is refused beside a λ that is given.
     """
-    faults: list[str] = []
+    errors: list[str] = []
     plain, layers = _composed(cfg)
     # The cache is one place for all that a run keeps: a task gets it spelled out.
-    cache = checks.folder(plain["cache"], "cache", faults)
-    merging, scoring = _merging(plain, faults), _scoring(plain, sweep, faults)
-    sources.at_odds(plain, overrides, faults)
+    cache = checks.folder(plain["cache"], "cache", errors)
+    merging, scoring = _merging(plain, errors), _scoring(plain, sweep, errors)
+    sources.at_odds(plain, overrides, errors)
     found = Settings(
         name=str(plain["name"]),
-        seed=checks.whole(plain["seed"], "seed", 0, faults),
+        seed=checks.whole(plain["seed"], "seed", 0, errors),
         layers=layers,
         **merging,
-        **_task(plain, cache, faults),
-        **_models(plain, faults),
+        **_task(plain, cache, errors),
+        **_models(plain, errors),
         **scoring,
-        output=checks.folder(plain["output"], "output", faults),
+        output=checks.folder(plain["output"], "output", errors),
         cache=cache,
-        finetune=comparator(plain, faults),
-        privacy=request(plain, faults),
-        search=searched(plain, merging["merge"], scoring["splits"], overrides, faults),
+        finetune=comparator(plain, errors),
+        privacy=request(plain, errors),
+        search=searched(plain, merging["merge"], scoring["splits"], overrides, errors),
         tracking=dict(plain["tracking"]),
         composed=plain,
     )
-    found = only_yes_no(found, faults)
-    faults += vllm.faults(found.generator)
-    if faults:
-        count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
-        raise Refusal(f"{count} in this configuration\n" + "\n".join(f"  {fault}" for fault in faults))
+    found = only_yes_no(found, errors)
+    errors += vllm.errors(found.generator)
+    if errors:
+        count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
+        raise UserError(f"{count} in this configuration\n" + "\n".join(f"  {fault}" for fault in errors))
     if found.model == MERGED:
         return found
     kept = {key: value for key, value in plain.items() if key not in _OF_LANGUAGE_MODELS}
@@ -183,10 +183,10 @@ def _composed(cfg: DictConfig) -> tuple[dict[str, Any], int | None]:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise Refusal(f"this configuration cannot be resolved: {str(error).splitlines()[0]}") from None
+        raise UserError(f"this configuration cannot be resolved: {str(error).splitlines()[0]}") from None
     absent = [name for name in _SECTIONS if not isinstance(plain.get(name), dict)]
     if absent:
-        raise Refusal(f"this configuration has no {', '.join(absent)}: choose one, as in merge=slerp.")
+        raise UserError(f"this configuration has no {', '.join(absent)}: choose one, as in merge=slerp.")
     if plain["mergekit_config"] is None:
         return plain, None
     found = read_recipe(Path(str(plain["mergekit_config"])).expanduser())
@@ -195,15 +195,15 @@ def _composed(cfg: DictConfig) -> tuple[dict[str, Any], int | None]:
     return plain | found.config(), found.layers
 
 
-def _merging(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
+def _merging(plain: dict[str, Any], errors: list[str]) -> dict[str, Any]:
     """Parents, method and λ, and where the merged model is written."""
     merge = dict(plain["merge"])
-    name = checks.given(merge, "merge", "name", faults)
-    base = sources.model(plain["base_model"], "base_model", faults)
-    pivot = sources.model(plain["pivot_model"], "pivot_model", faults)
-    extra = sources.further(plain["extra_models"], faults)
-    call = checked(merge, "merge", SUPPLIED, faults)
-    weight = _weight(plain["lambda"], name, call, faults)
+    name = checks.given(merge, "merge", "name", errors)
+    base = sources.model(plain["base_model"], "base_model", errors)
+    pivot = sources.model(plain["pivot_model"], "pivot_model", errors)
+    extra = sources.further(plain["extra_models"], errors)
+    call = checked(merge, "merge", SUPPLIED, errors)
+    weight = _weight(plain["lambda"], name, call, errors)
     if isinstance(weight, float):
         plain["lambda"] = weight  # recorded as it is used
     return {
@@ -213,102 +213,102 @@ def _merging(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
         "base": base,
         "pivot": pivot,
         "extra": extra,
-        "ancestor": sources.ancestor(plain.get("ancestor"), (base, pivot, *extra), call, name, faults),
-        "tokenizer": checks.one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, faults),
-        "save": None if plain["save"] is None else checks.folder(plain["save"], "save", faults),
-        "save_dtype": checks.one_of(plain["save_dtype"], "save_dtype", (None, *DTYPES), faults),
-        "save_patients": checks.yes_no(plain["save_patients"], "save_patients", faults),
-        "dry_run": checks.yes_no(plain["dry_run"], "dry_run", faults),
+        "ancestor": sources.ancestor(plain.get("ancestor"), (base, pivot, *extra), call, name, errors),
+        "tokenizer": checks.one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, errors),
+        "save": None if plain["save"] is None else checks.folder(plain["save"], "save", errors),
+        "save_dtype": checks.one_of(plain["save_dtype"], "save_dtype", (None, *DTYPES), errors),
+        "save_patients": checks.yes_no(plain["save_patients"], "save_patients", errors),
+        "dry_run": checks.yes_no(plain["dry_run"], "dry_run", errors),
     }
 
 
-def _task(plain: dict[str, Any], cache: Path, faults: list[str]) -> dict[str, Any]:
+def _task(plain: dict[str, Any], cache: Path, errors: list[str]) -> dict[str, Any]:
     """The task and its metrics."""
     task = dict(plain["task"])
     if task.get("name") == "none":
         if plain["save"] is None and not plain["dry_run"]:
-            faults.append("task=none leaves nothing to do: choose a task, or add save=<folder> or dry_run=true.")
+            errors.append("task=none leaves nothing to do: choose a task, or add save=<folder> or dry_run=true.")
         return {"task_name": None, "kind": None, "task": None, "metrics": ()}
     metrics = task.pop("metrics", None) or {}
-    data_sets.fill(task, plain["data"], faults)
-    name = checks.given(task, "task", "name", faults)
-    kind = checks.one_of(task.pop("kind", None), "task.kind", KINDS, faults)
+    data_sets.fill(task, plain["data"], errors)
+    name = checks.given(task, "task", "name", errors)
+    kind = checks.one_of(task.pop("kind", None), "task.kind", KINDS, errors)
     if "cache" in task:
         task["cache"] = str(cache)
-    if any(fault.startswith("seed=") for fault in faults) and task.get("seed") == plain["seed"]:
+    if any(fault.startswith("seed=") for fault in errors) and task.get("seed") == plain["seed"]:
         task["seed"] = 0  # told already, where it was set
     return {
         "task_name": name,
         "kind": kind,
-        "task": checked(task, "task", (), faults),
-        "metrics": tuple((label, _metric(label, target, faults)) for label, target in metrics.items()),
+        "task": checked(task, "task", (), errors),
+        "metrics": tuple((label, _metric(label, target, errors)) for label, target in metrics.items()),
     }
 
 
-def _models(plain: dict[str, Any], faults: list[str]) -> dict[str, Any]:
+def _models(plain: dict[str, Any], errors: list[str]) -> dict[str, Any]:
     """What is scored: the merged model or a tabular one alone, and the baselines beside it."""
     chosen = dict(plain["model"])
-    name = checks.given(chosen, "model", "name", faults)
+    name = checks.given(chosen, "model", "name", errors)
     calls = {}
     if name == MERGED:
-        faults += [f"model.{key}: model=merged takes no keys; those of the merge are merge's." for key in chosen]
+        errors += [f"model.{key}: model=merged takes no keys; those of the merge are merge's." for key in chosen]
     elif name is not None:
-        calls[name] = checked(chosen, "model", SEEDED, faults)
+        calls[name] = checked(chosen, "model", SEEDED, errors)
         if plain["save"] is not None or plain["dry_run"]:
-            faults.append(f"model={name} merges nothing: leave out save and dry_run, or use model=merged.")
+            errors.append(f"model={name} merges nothing: leave out save and dry_run, or use model=merged.")
         if plain["probes"] is True:
-            faults.append(f"probes=true: model={name} is asked no question. Leave probes out, or use model=merged.")
+            errors.append(f"probes=true: model={name} is asked no question. Leave probes out, or use model=merged.")
     wanted = plain["baselines"]
     # Without a task nothing is fitted, and scikit-learn need not be loaded.
     usual = BASELINES if name == MERGED and plain["task"].get("name") != "none" else ()
-    for other in _names(usual if wanted is None else wanted, faults):
+    for other in _names(usual if wanted is None else wanted, errors):
         if other not in calls:
             node = OmegaConf.to_container(OmegaConf.load(_TABULAR / f"{other}.yaml"))
             node.pop("name", None)
-            calls[other] = checked(node, f"conf/model/{other}.yaml", SEEDED, faults)
+            calls[other] = checked(node, f"conf/model/{other}.yaml", SEEDED, errors)
     return {
         "model": name,
         "baselines": tuple(calls.items()),
         "needs_features": name != MERGED or wanted is not None,
-        "parents": checks.yes_no(plain["parents"], "parents", faults),
-        "probes": checks.yes_no(plain["probes"], "probes", faults),
-        "clinical": checks.yes_no(plain["clinical"], "clinical", faults),
+        "parents": checks.yes_no(plain["parents"], "parents", errors),
+        "probes": checks.yes_no(plain["probes"], "probes", errors),
+        "clinical": checks.yes_no(plain["clinical"], "clinical", errors),
     }
 
 
-def _names(value: Any, faults: list[str]) -> tuple[str, ...]:
+def _names(value: Any, errors: list[str]) -> tuple[str, ...]:
     """The tabular models of a list, each one a yaml of conf/model."""
     known = sorted(path.stem for path in _TABULAR.glob("*.yaml") if path.stem != MERGED)
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or any(name not in known for name in names):
-        faults.append(f"baselines={value}: give a list of {', '.join(known)}, or [] for none.")
+        errors.append(f"baselines={value}: give a list of {', '.join(known)}, or [] for none.")
         return ()
     return tuple(dict.fromkeys(names))
 
 
-def _scoring(plain: dict[str, Any], sweep: bool, faults: list[str]) -> dict[str, Any]:
+def _scoring(plain: dict[str, Any], sweep: bool, errors: list[str]) -> dict[str, Any]:
     """Which rows are scored and how, and how sure the metrics are."""
     scoring, bootstrap = plain["scoring"], plain["bootstrap"]
     return {
-        "splits": _splits(plain["splits"], sweep and plain["search"].get("name") == FIXED, faults),
-        "device": checks.one_of(plain["device"], "device", ("auto", "cpu"), faults),
+        "splits": _splits(plain["splits"], sweep and plain["search"].get("name") == FIXED, errors),
+        "device": checks.one_of(plain["device"], "device", ("auto", "cpu"), errors),
         "device_map": plain["device_map"],
-        "generator": checks.one_of(plain["generator"], "generator", GENERATORS, faults),
-        "dtype": checks.one_of(plain["dtype"], "dtype", DTYPES, faults),
-        "max_tokens": checks.whole(scoring["max_tokens"], "scoring.max_tokens", 16, faults),
-        "batch_tokens": checks.whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, faults, null=True),
-        "resamples": checks.whole(bootstrap["resamples"], "bootstrap.resamples", 100, faults),
-        "level": checks.between(bootstrap["level"], "bootstrap.level", faults),
+        "generator": checks.one_of(plain["generator"], "generator", GENERATORS, errors),
+        "dtype": checks.one_of(plain["dtype"], "dtype", DTYPES, errors),
+        "max_tokens": checks.whole(scoring["max_tokens"], "scoring.max_tokens", 16, errors),
+        "batch_tokens": checks.whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, errors, null=True),
+        "resamples": checks.whole(bootstrap["resamples"], "bootstrap.resamples", 100, errors),
+        "level": checks.between(bootstrap["level"], "bootstrap.level", errors),
     }
 
 
-def _weight(value: Any, method: str, call: Call, faults: list[str]) -> Schedule | None:
+def _weight(value: Any, method: str, call: Call, errors: list[str]) -> Schedule | None:
     if not call.target:
         return None  # reported with the method itself
     allowed = getattr(sys.modules[call.function.__module__], "LAMBDA", None)
     if allowed is None:
         if value is not None:
-            faults.append(
+            errors.append(
                 f"lambda={value}: merge={method} has no λ. Leave lambda out, or use a method that has one "
                 "(merge=slerp, linear)."
             )
@@ -319,30 +319,30 @@ def _weight(value: Any, method: str, call: Call, faults: list[str]) -> Schedule 
         given = schedule(value)
     except ValueError:
         hint = " To sweep, add -m and write lambda=0.1,0.2,0.4." if isinstance(value, list) else ""
-        faults.append(f"lambda={value} is not a number. Give one {ends}.{hint}")
+        errors.append(f"lambda={value} is not a number. Give one {ends}.{hint}")
         return None
     for number in values(given):
         if not math.isfinite(number):
-            faults.append(f"lambda={value} is not a number. Give one {ends}.")
+            errors.append(f"lambda={value} is not a number. Give one {ends}.")
         elif not low <= number <= high:
             meaning = ": 0 is the base model and 1 the pivot model" if math.isfinite(high) else ""
-            faults.append(f"lambda={number:g} is outside [{low:g}, {high:g}]{meaning}.")
+            errors.append(f"lambda={number:g} is outside [{low:g}, {high:g}]{meaning}.")
     return given
 
 
-def _metric(label: str, target: str, faults: list[str]) -> str:
+def _metric(label: str, target: str, errors: list[str]) -> str:
     try:
         dotted(target)
-    except Refusal as fault:
-        faults.append(f"task.metrics.{label}: {fault}")
+    except UserError as fault:
+        errors.append(f"task.metrics.{label}: {fault}")
     return target
 
 
-def _splits(value: Any, sweep: bool, faults: list[str]) -> tuple[str, ...]:
+def _splits(value: Any, sweep: bool, errors: list[str]) -> tuple[str, ...]:
     if value is None:
         return ("pilot", "test") if sweep else ("test",)
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or any(name not in SPLITS for name in names):
-        faults.append(f"splits={value}: give one or more of {', '.join(SPLITS)}.")
+        errors.append(f"splits={value}: give one or more of {', '.join(SPLITS)}.")
         return ()
     return tuple(dict.fromkeys(names))

@@ -16,7 +16,7 @@ KINDS = (CHOICE, MULTIPLE_CHOICE, GENERATE, RANK)
 TAUGHT = (CHOICE, MULTIPLE_CHOICE, GENERATE)  # what a model can be fine-tuned on: a prompt has one right answer
 
 
-def only_yes_no(found: Settings, faults: list[str]) -> Settings:
+def only_yes_no(found: Settings, errors: list[str]) -> Settings:
     """The settings without the clinical evaluation where the task's questions are not answered by yes or no.
 
     What somebody asked for by name and such a task does not have goes to `faults`: privacy measures, a search for λ, of
@@ -31,12 +31,12 @@ def only_yes_no(found: Settings, faults: list[str]) -> Settings:
         "search": found.search is not None,
     }
     for name in (name for name, wanted in asked.items() if wanted):
-        faults.append(
+        errors.append(
             f"{name}: it needs yes/no questions, but task={found.task_name} is of kind {found.kind}. Leave {name} out, "
             "or use a task of kind choice (task=mortality)."
         )
     if found.finetune is not None and found.kind in TAUGHT and found.finetune.how.monitor == "auroc":
-        faults.append(
+        errors.append(
             f"finetune.monitor=auroc: it is of yes/no questions, but task={found.task_name} is of kind {found.kind}. "
             "Use finetune.monitor=loss, or a task of kind choice (task=mortality)."
         )

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from patientdx.evaluation import finetuned, session
 from patientdx.evaluation.config.settings import Settings
-from patientdx.evaluation.inference import Clock, batch_tokens, filled, kept
+from patientdx.evaluation.inference import Timer, batch_tokens, filled, kept
 from patientdx.evaluation.leakage.records import Records, context, neighbours_of
-from patientdx.evaluation.plan import Plan, Point, asking_of
+from patientdx.evaluation.plan import Plan, System, asking_of
 from patientdx.evaluation.store import fingerprint
 from patientdx.lm.greedy import continuation
 from patientdx.lm.logprobs import TokenLoss, check_lengths, token_losses
@@ -29,7 +29,7 @@ _COLUMNS = ("tokens", "total", "answer", "min_k", "min_k_pp")
 Columns = dict[str, NDArray[np.float64]]
 
 
-def columns_of(settings: Settings, asked: Plan, point: Point, records: Records, clock: Clock) -> Columns:
+def columns_of(settings: Settings, asked: Plan, point: System, records: Records, clock: Timer) -> Columns:
     """What is kept of a model's losses: each column (n,) over the records.
 
     tokens, total and answer (nats), min_k and min_k_pp; of members and non-members, in their order, behind (mean loss
@@ -54,10 +54,10 @@ def columns_of(settings: Settings, asked: Plan, point: Point, records: Records, 
 def measured(
     settings: Settings,
     asked: Plan,
-    point: Point,
+    point: System,
     ids: Sequence[Sequence[int]],
     *,
-    clock: Clock,
+    clock: Timer,
     label: str,
     k: float | None = None,
     prefix: Sequence[int] = (),
@@ -83,7 +83,7 @@ def measured(
 
     def make() -> NDArray[np.float64]:
         found = np.empty((len(ids), 1 if k is None else len(_COLUMNS)))
-        for places, values in session.gathered(session.together(share)):
+        for places, values in session.all_gather(session.run_on_all_ranks(share)):
             if places:
                 found[places] = values
         return found
@@ -101,7 +101,7 @@ def _summary(one: TokenLoss, k: float) -> tuple[float, ...]:
     return float(len(one.nll)), float(one.nll.sum()), float(one.nll[-1]), *scores
 
 
-def _key(settings: Settings, asked: Plan, point: Point, ids: Sequence[Sequence[int]], facts: dict) -> str:
+def _key(settings: Settings, asked: Plan, point: System, ids: Sequence[Sequence[int]], facts: dict) -> str:
     """Fingerprint of all that losses and continuations of these records depend on."""
     return fingerprint({
         "losses": LOSSES, "model": point.identity, "base": asked.opened.hashes[0], "dtype": settings.dtype,
@@ -111,7 +111,7 @@ def _key(settings: Settings, asked: Plan, point: Point, ids: Sequence[Sequence[i
 
 
 def shadow_losses(
-    settings: Settings, asked: Plan, records: Records, clock: Clock
+    settings: Settings, asked: Plan, records: Records, clock: Timer
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """LiRA's shadow models: mean loss of members and non-members (s, n), and which each was trained on (s, n).
 
@@ -127,7 +127,7 @@ def shadow_losses(
         members = [number for number, seen in zip(numbers, one, strict=True) if seen]
         start = json.loads(point.job.start)
         job = finetuned.job(settings, asked.data, asking_of(settings, asked.opened), start, members=members)
-        shadow = Point(f"shadow {place + 1}", point.method, None, {"finetuned": job.key}, None, job=job)
+        shadow = System(f"shadow {place + 1}", point.method, None, {"finetuned": job.key}, None, job=job)
         found.append(measured(settings, asked, shadow, own, clock=clock, label="losses")[:, 0])
     return np.stack(found), inside
 
@@ -135,11 +135,11 @@ def shadow_losses(
 def continuations(
     settings: Settings,
     asked: Plan,
-    point: Point,
+    point: System,
     ids: Sequence[Sequence[int]],
     first: Sequence[int],
     last: Sequence[int],
-    clock: Clock,
+    clock: Timer,
 ) -> NDArray[np.float64]:
     """Of every record exact, prefix and longest as `canaries.continued` has them, (n, 3) float64.
 
@@ -148,7 +148,9 @@ def continuations(
     spans = list(zip(map(tuple, ids), first, last, strict=True))
 
     def make() -> NDArray[np.float64]:
-        return session.together(lambda: np.array([_continued(filled(settings, point, clock), *one) for one in spans]))
+        return session.run_on_all_ranks(
+            lambda: np.array([_continued(filled(settings, point, clock), *one) for one in spans])
+        )
 
     facts = {"first": list(first), "last": list(last)}
     return kept(settings, _key(settings, asked, point, ids, facts), len(ids), make).option

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.settings import Settings
 from patientdx.lm.load import load_tokenizer
@@ -32,7 +32,7 @@ class Planted:
 def planted(settings: Settings, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Planted | None:
     """The canaries of the run, None where none are asked for; asking: see `plan`.
 
-    Refusal where the tokenizer makes some of the numbers longer than others: their losses would not compare.
+    UserError where the tokenizer makes some of the numbers longer than others: their losses would not compare.
     """
     wanted = settings.privacy
     if not wanted.canaries or settings.finetune is None:
@@ -44,7 +44,7 @@ def planted(settings: Settings, data: TaskData, asking: tuple[Path, bool, Call, 
     parts = [(frame.before, one, frame.after) for one in texts]
     prompts = tokenise(load_tokenizer(folder), parts, frame.options, chat=chat, limit=limit)
     if len({len(ids) for ids in prompts.ids}) > 1:
-        raise Refusal(
+        raise UserError(
             "privacy.canaries: this tokenizer makes numbers of nine digits into more or fewer tokens, so their losses "
             "cannot be ranked. Leave canaries out (privacy.canaries=[]), or use a model that reads digit by digit."
         )

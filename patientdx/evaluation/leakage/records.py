@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import session
 from patientdx.evaluation.config.settings import Settings
@@ -49,10 +49,10 @@ class Records:
 
 
 def gathered_records(settings: Settings, asked: Plan) -> Records:
-    """The records of train, test and reference, in tokens; Refusal where they will not do."""
+    """The records of train, test and reference, in tokens; UserError where they will not do."""
     data, tokens, wanted = asked.data, asked.tokens, settings.privacy
     if tokens.cut:
-        raise Refusal(
+        raise UserError(
             f"privacy={wanted.name}: {tokens.cut} of {len(tokens.ids)} records are longer than {tokens.limit} tokens, "
             "and the loss of a record that is cut is not the record's. Shorten the text (task.template=compact, "
             "task.sections), set scoring.max_tokens higher, or use a model with a longer context."
@@ -61,7 +61,7 @@ def gathered_records(settings: Settings, asked: Plan) -> Records:
     numbers = (*seen, *rows)
     examples = [data.examples[i] for i in numbers]
     if not seen or seen == rows:
-        raise Refusal(
+        raise UserError(
             f"privacy={wanted.name}: the {settings.reported} split is set against train, and "
             + ("no record is in train." if not seen else "they are the same records.")
             + " Give train a share in task.fractions, and report another split: splits=[test]."
@@ -94,7 +94,7 @@ def _numbers(settings: Settings, asked: Plan) -> tuple[list[int], list[int], set
     if set(shown) <= set(seen):
         return sorted(shown), rows, set(shown)
     if not set(shown) <= set(rows):
-        raise Refusal(
+        raise UserError(
             f"privacy={settings.privacy.name}: finetune.on={settings.finetune.on} trains on a split that is not the "
             f"reported one, {settings.reported}. Report it: splits=[{settings.finetune.on}]."
         )
@@ -117,7 +117,7 @@ def _reference(settings: Settings, asked: Plan, seen: Sequence[int], count: int)
     given, kind = settings.task.given, settings.privacy.reference
     generated = given.get("mimic_root") is None and "synthetic" in given
     if kind == "fresh" and not generated:
-        raise Refusal(
+        raise UserError(
             "privacy.reference=fresh: only the synthetic hospital can admit new patients, and this source is none. Use "
             "privacy.reference=resampled."
         )
@@ -151,7 +151,7 @@ def tokens_of(settings: Settings, asked: Plan, examples: Sequence[Example]) -> l
         limit=asked.tokens.limit,
     )
     if found.cut:
-        raise Refusal(
+        raise UserError(
             f"privacy={settings.privacy.name}: {found.cut} of {len(examples)} records made for comparison are longer "
             f"than {asked.tokens.limit} tokens. Set scoring.max_tokens higher, or shorten the text (task.sections)."
         )

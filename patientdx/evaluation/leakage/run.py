@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from patientdx.evaluation import session
 from patientdx.evaluation.config.settings import Settings
-from patientdx.evaluation.inference import Clock
+from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.leakage.losses import LOSSES, Columns, columns_of, continuations, measured, shadow_losses
 from patientdx.evaluation.leakage.planted import Planted, planted
 from patientdx.evaluation.leakage.records import Records, gathered_records
-from patientdx.evaluation.plan import Plan, Point, asking_of
+from patientdx.evaluation.plan import Plan, System, asking_of
 from patientdx.evaluation.store import fingerprint, read_json
 from patientdx.privacy import attacks
 from patientdx.privacy.blind import blind_scores
@@ -31,32 +31,32 @@ LEAKAGE = 1
 Shadows = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
-def leakage(settings: Settings, asked: Plan, clock: Clock) -> dict[str, Any] | None:
+def leakage(settings: Settings, asked: Plan, clock: Timer) -> dict[str, Any] | None:
     """What privacy.json holds, None where nothing is asked; all processes take part and return the same.
 
     Numbers only: no text, no id. Of every language model of the run, as was asked: the leakage test, and every attack
-    with its interval, set against the same on the model that it came from. Raises Refusal, before any model is loaded,
+    with its interval, set against the same on the model that it came from. Raises UserError, before any model is loaded,
     where the records will not do.
     """
     if not settings.privacy.asked:
         return None
     first = session.accelerator(settings.device).is_main_process
-    records = session.together(lambda: gathered_records(settings, asked))
+    records = session.run_on_all_ranks(lambda: gathered_records(settings, asked))
     asking = asking_of(settings, asked.opened)
-    hidden = session.together(lambda: planted(settings, asked.data, asking) if settings.privacy.mia else None)
+    hidden = session.run_on_all_ranks(lambda: planted(settings, asked.data, asking) if settings.privacy.mia else None)
     clock.lap("records")
     points = [point for point in asked.points if point.tabular is None]
     found = {point.role: columns_of(settings, asked, point, records, clock) for point in points}
     shadows = shadow_losses(settings, asked, records, clock) if settings.privacy.shadows else None
     more = {point.role: _remembered(settings, asked, point, records, hidden, clock) for point in points}
     clock.lap("losses")
-    said = session.together(lambda: _said(settings, asked, records, found, shadows, more) if first else None)
+    said = session.run_on_all_ranks(lambda: _said(settings, asked, records, found, shadows, more) if first else None)
     clock.lap("leakage")
-    return session.agreed(said)
+    return session.broadcast(said)
 
 
 def _remembered(
-    settings: Settings, asked: Plan, point: Point, records: Records, hidden: Planted | None, clock: Clock
+    settings: Settings, asked: Plan, point: System, records: Records, hidden: Planted | None, clock: Timer
 ) -> dict[str, Any]:
     """Of a fine-tuned model and of what it started from: exposure of canaries, and what can be extracted."""
     if settings.finetune is None or point.role not in (settings.finetune.of, "finetuned"):
@@ -85,7 +85,7 @@ def _common_end(rows: Sequence[Sequence[int]]) -> int:
     return count
 
 
-def _canaries(settings: Settings, asked: Plan, point: Point, hidden: Planted, clock: Clock) -> dict[str, Any]:
+def _canaries(settings: Settings, asked: Plan, point: System, hidden: Planted, clock: Timer) -> dict[str, Any]:
     """Mean exposure of the canaries of each number of copies, in bits, and how many are said from half their number."""
     count, ids = len(hidden.canaries), hidden.prompts.ids
     losses = measured(settings, asked, point, ids, clock=clock, label="canaries")[:, 0]

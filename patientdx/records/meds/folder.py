@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.tables import CREDENTIALED, REBUILT, open_demo
 
 READ = "0.4"
@@ -40,13 +40,13 @@ class MedsFolder:
     def facts(self, digest_of: Callable[[Path], str]) -> dict[str, object]:
         """Number of files, one sha256 over their names and contents (of one file: its own), and origin.
 
-        Raises Refusal where a file cannot be read.
+        Raises UserError where a file cannot be read.
         """
         files = [*self.files, *([self.codes] if self.codes else [])]
         try:
             digests = [digest_of(path) for path in files]
         except OSError as error:
-            raise Refusal(f"The MEDS folder {self.root} cannot be read: {error.strerror}.") from error
+            raise UserError(f"The MEDS folder {self.root} cannot be read: {error.strerror}.") from error
         lines = [
             f"{path.relative_to(self.root).as_posix()} {digest}" for path, digest in zip(files, digests, strict=True)
         ]
@@ -60,20 +60,20 @@ class MedsFolder:
 def meds_folder(root: Path) -> MedsFolder:
     """The MEDS folder at `root`: data/**/*.parquet, metadata/dataset.json and, if it is there, metadata/codes.parquet.
 
-    The one-file repack of the open demo, known by its hash, is taken as it is. Raises Refusal on anything else, on
+    The one-file repack of the open demo, known by its hash, is taken as it is. Raises UserError on anything else, on
     another version than 0.4, and on files without MEDS's columns.
 
     Source: Medical Event Data Standard 0.4 (data and metadata schemas).
     """
     if not root.is_dir():
-        raise Refusal(f"task.mimic_root: there is no folder {root}.")
+        raise UserError(f"task.mimic_root: there is no folder {root}.")
     repack = _known_repack(root)
     if repack is not None:
         return MedsFolder(root, (repack,), frozenset(("subject_id", "time", "code", "value")), value="value")
     _check_version(root)
     files = tuple(sorted((root / "data").rglob("*.parquet")))
     if not files:
-        raise Refusal(f"{root} is no MEDS folder: there is no parquet file in its data/.")
+        raise UserError(f"{root} is no MEDS folder: there is no parquet file in its data/.")
     names: set[str] = set()
     for path in files:
         names |= _columns(root, path)
@@ -92,15 +92,17 @@ def _check_version(root: Path) -> None:
     try:
         version = json.loads(dataset.read_text(encoding="utf-8")).get("meds_version")
     except FileNotFoundError:
-        raise Refusal(
+        raise UserError(
             f"{root} is no MEDS folder: it has no metadata/dataset.json. A MEDS folder has data/ and metadata/ in it; "
             "for MIMIC-IV's own tables set task.source=mimic."
         ) from None
     except (OSError, ValueError, AttributeError) as error:
-        raise Refusal(f"{dataset} cannot be read ({type(error).__name__}), so its MEDS version is unknown.") from error
+        raise UserError(
+            f"{dataset} cannot be read ({type(error).__name__}), so its MEDS version is unknown."
+        ) from error
     if not re.match(re.escape(READ) + r"(\.|$)", str(version)):
         said = "no MEDS version" if version is None else f"MEDS {version}"
-        raise Refusal(
+        raise UserError(
             f"{dataset} says {said}; only {READ} is read. Make the folder anew with a current MIMIC-IV MEDS "
             "extraction, or set task.source=mimic and task.mimic_root to the tables."
         )
@@ -118,17 +120,17 @@ def _schema(path: Path) -> pa.Schema:
         return pyarrow.parquet.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
         reason = getattr(error, "strerror", None) or f"it is no intact parquet file ({type(error).__name__})"
-        raise Refusal(f"{path} cannot be read: {reason}.") from error
+        raise UserError(f"{path} cannot be read: {reason}.") from error
 
 
 def _columns(root: Path, path: Path) -> set[str]:
-    """Names of a file's columns. Raises Refusal where one of MEDS's own is missing or of another type."""
+    """Names of a file's columns. Raises UserError where one of MEDS's own is missing or of another type."""
     name = path.relative_to(root).as_posix()
     schema = _schema(path)
-    faults = [f"no column {column}" for column in _KINDS if column not in schema.names]
+    errors = [f"no column {column}" for column in _KINDS if column not in schema.names]
     for column, (kind, fits) in _KINDS.items():
         if column in schema.names and not fits(schema.field(column).type):
-            faults.append(f"{column} is {schema.field(column).type}, not {kind}")
-    if faults:
-        raise Refusal(f"{root} is not MEDS {READ}: {name} has {', '.join(faults)}.")
+            errors.append(f"{column} is {schema.field(column).type}, not {kind}")
+    if errors:
+        raise UserError(f"{root} is not MEDS {READ}: {name} has {', '.join(errors)}.")
     return set(schema.names)

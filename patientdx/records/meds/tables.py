@@ -25,7 +25,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.csv
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.connection import connected
 from patientdx.records.convert import kept, quoted, write_sorted
 from patientdx.records.meds import queries
@@ -45,7 +45,7 @@ def meds_tables(
     """The needed tables as parquet in `cache`, made from the events on first use, one after another.
 
     Always converted: pairing and placing events is work that every query would do again. `sha256` is that of the
-    folder. Raises Refusal on tables and columns that MEDS cannot give, on a folder without ICU stays, on damaged
+    folder. Raises UserError on tables and columns that MEDS cannot give, on a folder without ICU stays, on damaged
     files, and where memory or disk do not do.
     """
     _check_needed(folder, needed)
@@ -68,14 +68,14 @@ def meds_tables(
 
 
 def _check_needed(folder: MedsFolder, needed: Needed) -> None:
-    faults = [f"table {name}" for name in needed if name not in queries.COLUMNS]
+    errors = [f"table {name}" for name in needed if name not in queries.COLUMNS]
     for name, columns in needed.items():
         given = queries.COLUMNS.get(name, columns)
-        faults += [f"column {column} in {name}" for column in columns if column not in given]
-    if faults:
-        raise Refusal(f"MEDS has no {', no '.join(faults)}. Use task.source=mimic for a task that needs it.")
+        errors += [f"column {column} in {name}" for column in columns if column not in given]
+    if errors:
+        raise UserError(f"MEDS has no {', no '.join(errors)}. Use task.source=mimic for a task that needs it.")
     if "hosp/d_icd_diagnoses" in needed and folder.codes is None:
-        raise Refusal(
+        raise UserError(
             f"{folder.root} has no titles of diagnoses (metadata/codes.parquet). Add a root with hosp/d_icd_diagnoses "
             "to task.mimic_root, or set task.diagnoses=none."
         )
@@ -90,13 +90,13 @@ def _events(
         try:
             con.execute(_events_view(folder))
             con.execute(_codes_view(folder))
-            text = (resources.files(__package__) / "synthetic_items.csv").read_bytes()
+            text = (resources.files("patientdx.records.synthetic") / "items.csv").read_bytes()
             con.register("bundled", pyarrow.csv.read_csv(pa.BufferReader(text)))
             con.execute(queries.spans("admissions", "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "hadm_id"))
             con.execute(queries.spans("placed", "ICU_ADMISSION", "ICU_DISCHARGE", "stay_id"))
             con.execute(queries.STAYS)
             if not con.execute("SELECT count(*) FROM stays").fetchall()[0][0]:
-                raise Refusal(
+                raise UserError(
                     f"{folder.root} has no ICU_ADMISSION event. MEDS folders made from MIMIC-IV are read, with the "
                     "codes of its public extraction."
                 )
@@ -107,7 +107,7 @@ def _events(
             paths = [str(path) for path in (*folder.files, folder.codes)]
             if isinstance(error, duckdb.IOException) and not any(path in str(error) for path in paths):
                 raise
-            raise Refusal(f"The MEDS folder {folder.root} has a file that is no intact parquet file.") from None
+            raise UserError(f"The MEDS folder {folder.root} has a file that is no intact parquet file.") from None
 
 
 def _codes_view(folder: MedsFolder) -> str:

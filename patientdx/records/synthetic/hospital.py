@@ -22,7 +22,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from patientdx.core.atomic_io import sha256
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records.synthetic import physiology, population
 
 VERSION = 2  # raise it when a change makes other patients
@@ -57,16 +57,16 @@ def hospital(
     None: they begin whenever they may, few so soon. `unread` chart rows an hour of items that nothing reads come on
     top, for load tests (MIMIC-IV charts some 50).
 
-    Raises Refusal when a parameter makes no sense or the disk has no room.
+    Raises UserError when a parameter makes no sense or the disk has no room.
     """
     if not isinstance(stays, int) or isinstance(stays, bool) or stays < 1:
-        raise Refusal(f"task.synthetic.stays={stays!r}: a whole number of 1 or more is needed.")
+        raise UserError(f"task.synthetic.stays={stays!r}: a whole number of 1 or more is needed.")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise Refusal(f"task.synthetic.seed={seed!r}: a whole number of 0 or more is needed.")
+        raise UserError(f"task.synthetic.seed={seed!r}: a whole number of 0 or more is needed.")
     if returns is not None and not (isinstance(returns, float) and 0 < returns < 1):
-        raise Refusal(f"task.synthetic.returns={returns!r}: a share between 0 and 1 is needed, or null.")
+        raise UserError(f"task.synthetic.returns={returns!r}: a share between 0 and 1 is needed, or null.")
     if form not in ("parquet", "csv.gz"):
-        raise Refusal(f"synthetic hospital as {form!r}: tables can be written as parquet or csv.gz.")
+        raise UserError(f"synthetic hospital as {form!r}: tables can be written as parquet or csv.gz.")
     wanted = {"version": VERSION, "stays": stays, "seed": seed, "form": form} | ({"unread": unread} if unread else {})
     wanted |= {} if returns is None else {"returns": returns}
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
@@ -80,7 +80,7 @@ def hospital(
                 _write(folder, wanted)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise Refusal(
+        raise UserError(
             f"The synthetic hospital cannot be written to {folder.parent}: {reason}. "
             "Nothing was left behind. Free some space, or set cache=… (or PATIENTDX_CACHE) to a folder on "
             "another disk."
@@ -91,7 +91,7 @@ def hospital(
 def _write(folder: Path, wanted: dict) -> None:
     need, free = 2_000_000 + _BYTES_PER_STAY * wanted["stays"], shutil.disk_usage(folder.parent).free
     if free < need:
-        raise Refusal(
+        raise UserError(
             f"The synthetic hospital of {wanted['stays']} stays needs up to {need / 1e6:.0f} MB "
             f"in {folder.parent}, and {free / 1e6:.0f} MB are free. "
             "Free some space, or set cache=… (or PATIENTDX_CACHE) to a folder on another disk."
@@ -149,7 +149,7 @@ def _block(
 
 
 def _dictionaries() -> dict[str, pa.Table]:
-    text = (resources.files(__package__) / "synthetic_items.csv").read_bytes()
+    text = (resources.files("patientdx.records.synthetic") / "items.csv").read_bytes()
     items = pyarrow.csv.read_csv(pa.BufferReader(text))
     columns = list(zip(*[(code, 10, title) for code, title, *_ in physiology.CODES], strict=True))
     codes = dict(zip(("icd_code", "icd_version", "long_title"), map(list, columns), strict=True))

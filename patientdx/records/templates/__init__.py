@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 from patientdx.records import concepts
 from patientdx.records.templates import compact, intervals, narrative, paper
 from patientdx.records.templates.sections import Section, Written, checked, fitted, left_out
@@ -55,10 +55,10 @@ class Template:
     def written(self, record: Record, window_hours: int) -> Written:
         """The text, and how many items of each section were left out: those past its budget or the template's limit.
 
-        Raises Refusal when the template tells courses and the record has none.
+        Raises UserError when the template tells courses and the record has none.
         """
         if self.courses and len(record.courses) != len(record.readings):
-            raise Refusal(
+            raise UserError(
                 f"Template {self.id} tells the course of each reading, and the record has none: "
                 "make the records with courses=True."
             )
@@ -113,9 +113,9 @@ def template(name: str, sections: Mapping[str, int | None] | None = None) -> Tem
 
     Without `sections` it has all of its own, uncut but for its own limits (intervals: 20 readings, 8 names;
     narrative and compact: 20 diagnoses). A budget
-    takes the place of such a limit. Raises Refusal with the names there are, or on sections that make no sense.
+    takes the place of such a limit. Raises UserError with the names there are, or on sections that make no sense.
     """
     found = next((template for template in TEMPLATES if template.name == name), None)
     if found is None:
-        raise Refusal(f"task.template={name!r}: there are {', '.join(t.name for t in TEMPLATES)}.")
+        raise UserError(f"task.template={name!r}: there are {', '.join(t.name for t in TEMPLATES)}.")
     return found if sections is None else dataclasses.replace(found, chosen=checked(sections))

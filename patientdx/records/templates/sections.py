@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from patientdx.core.errors import Refusal
+from patientdx.core.errors import UserError
 
 NAMES = ("person", "diagnoses", "readings", "drugs", "procedures", "outputs")
 _LETTERS = 4
@@ -68,18 +68,18 @@ def _how_many(section: Section, budget: int | None) -> int:
 
 
 def checked(sections: Mapping[str, int | None], name: str = "task.sections") -> dict[str, int | None]:
-    """The sections in order, with budgets. Raises Refusal on an unknown section, a wrong budget, or none at all."""
+    """The sections in order, with budgets. Raises UserError on an unknown section, a wrong budget, or none at all."""
     if not isinstance(sections, Mapping) or not sections:
-        raise Refusal(
+        raise UserError(
             f"{name}={sections!r}: name at least one section with its budget of tokens or null, "
             "as in {person: null, drugs: 80}."
         )
     unknown = [section for section in sections if section not in NAMES]
     if unknown:
-        raise Refusal(f"{name} has no {', '.join(map(str, unknown))}: there are {', '.join(NAMES)}.")
+        raise UserError(f"{name} has no {', '.join(map(str, unknown))}: there are {', '.join(NAMES)}.")
     for section, budget in sections.items():
         if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool) or budget < 1):
-            raise Refusal(
+            raise UserError(
                 f"{name}.{section}={budget!r}: a budget is a whole number of tokens, 1 or more, or null for none; "
                 "leave the section out to switch it off."
             )
