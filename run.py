@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from patientdx.cli import sweep, sweep_state
-from patientdx.core import redaction
+from patientdx.core import distributed, redaction
 from patientdx.core.errors import UserError
 from patientdx.evaluation import store
 from patientdx.evaluation.config.settings import Settings, parse
@@ -102,7 +102,7 @@ def save(settings: Settings) -> None:
     from patientdx.evaluation import session
 
     session.accelerator(settings.device)
-    session.run_on_all_ranks(lambda: saving.save(settings, (RANK, PROCESSES)))
+    distributed.run_on_all_ranks(lambda: saving.save(settings, (RANK, PROCESSES)))
 
 
 def score(cfg: DictConfig, settings: Settings, job: HydraConf) -> None:

@@ -66,12 +66,13 @@ def test_a_refusal_ends_both_and_is_said_once(place, tiny_base, tiny_pivot):
 
 ASYMMETRIC = """
 import sys
-from patientdx import session
-from patientdx.refusal import UserError
+from patientdx.core.distributed import all_gather, broadcast, run_on_all_ranks
+from patientdx.core.errors import UserError
+from patientdx.evaluation import session
 rank = session.accelerator("auto").process_index
-assert session.agreed(rank) == 0
-assert session.gathered(rank) == [0, 1]
-assert session.together(lambda: rank) == rank
+assert broadcast(rank) == 0
+assert all_gather(rank) == [0, 1]
+assert run_on_all_ranks(lambda: rank) == rank
 def refused():
     if rank == 1:
         raise UserError("one prompt does not fit")
@@ -80,7 +81,7 @@ def broken():
         raise KeyError("a fault of ours")
 for step in (refused, broken):
     try:
-        session.together(step)
+        run_on_all_ranks(step)
     except Exception as error:
         print(rank, type(error).__name__, error, flush=True)
 """
@@ -105,5 +106,5 @@ def test_what_fails_in_one_process_fails_in_both():
     refused, failed = said[0].splitlines()
     assert refused == "0 UserError one prompt does not fit"
     # What the other process's error says stays there: it may quote a record.
-    assert failed.startswith("0 RuntimeError another process failed: KeyError in patientdx/evaluation/session.py:")
+    assert failed.startswith("0 RuntimeError another process failed: KeyError in patientdx/core/distributed.py:")
     assert "a fault of ours" not in failed

@@ -232,7 +232,7 @@ def follower(monkeypatch):
             return value
         return box.get(timeout=20)
 
-    monkeypatch.setattr(find_weight.session, "agreed", broadcast)
+    monkeypatch.setattr(find_weight.distributed, "broadcast", broadcast)
 
     def both(lead, answers):
         with ThreadPoolExecutor(1) as other:
@@ -258,7 +258,7 @@ def asking(answers) -> Pilot:
     """A pilot whose questions every process hears."""
 
     def score(candidate, rows):
-        find_weight.session.broadcast(("score", candidate, rows))
+        find_weight.distributed.broadcast(("score", candidate, rows))
         return answers(candidate, rows)
 
     return Pilot([0, 1, 0, 1], [0, 1, 2, 3], auroc, score)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from patientdx.checkpoints.cache import write_json
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.core.atomic_io import sha256
+from patientdx.core.cache import write_json
+from patientdx.core.checksums import sha256
 
 # Beside the weights these decide what a model answers; everything else in a folder is documentation.
 BEHAVIOUR_FILES = (

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import patientdx
-from patientdx.checkpoints.cache import build_folder
 from patientdx.checkpoints.gguf import CONVERSION, convert_gguf
 from patientdx.checkpoints.identity import content_hash, file_hash, folder_hash
 from patientdx.checkpoints.lora import ADAPTER_FILES, AdaptedCheckpoint, apply_adapter
 from patientdx.checkpoints.patient_mark import marked
 from patientdx.checkpoints.reader import Checkpoint
+from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
 
 REPOSITORY = Path(patientdx.__file__).resolve().parent.parent

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patientdx.checkpoints.cache import build_folder
 from patientdx.checkpoints.identity import BEHAVIOUR_FILES, merge_spec
 from patientdx.checkpoints.lora import AdaptedCheckpoint
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.tokenizer_files import Tokens, read_tokens, union
+from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
 
 ORDERS = ("base", "pivot", "union")

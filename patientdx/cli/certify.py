@@ -21,7 +21,8 @@ from typing import Any
 from patientdx.checkpoints.manifest import read_record, summary
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, verify
-from patientdx.core.atomic_io import sha256, write_whole
+from patientdx.core.atomic_io import write_whole
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.reporting import certificate as certify_page
 from patientdx.reporting.certificate_study import Findings, findings

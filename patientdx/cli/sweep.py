@@ -23,7 +23,8 @@ from patientdx import reporting
 from patientdx.cli import sweep_order, sweep_state
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
-from patientdx.evaluation.store import exclusive_lock, make_writable, write_json
+from patientdx.core.locks import exclusive_lock
+from patientdx.evaluation.store import make_writable, write_json
 from patientdx.reporting.lambda_picture import title_of
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -1,8 +1,7 @@
-"""Files that appear whole or not at all, and their checksums."""
+"""Files that appear complete or not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -34,9 +33,3 @@ def sync(place: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

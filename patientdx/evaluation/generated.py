@@ -14,6 +14,7 @@ import numpy as np
 from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import holds_patients
+from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned, session
 from patientdx.evaluation.config.settings import Settings
@@ -95,12 +96,12 @@ def answers(settings: Settings, asked: Plan, point: System, rows: Sequence[int],
         return places, list(zip(said, judged, strict=True))
 
     scores, said = np.empty((len(rows), sum(numbers(asked.data).values()) + 2)), [""] * len(rows)
-    for places, found in session.all_gather(session.run_on_all_ranks(share)):
+    for places, found in distributed.all_gather(distributed.run_on_all_ranks(share)):
         for place, (text, values) in zip(places, found, strict=True):
             said[place], scores[place] = text, values
     if asked.data.open_data:
         lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in said)
-        session.run_on_all_ranks(lambda: write_text(lines, _kept(settings, key)) if where.is_main_process else None)
+        distributed.run_on_all_ranks(lambda: write_text(lines, _kept(settings, key)) if where.is_main_process else None)
     clock.lap("scoring")
     return scores
 

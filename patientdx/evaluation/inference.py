@@ -9,12 +9,14 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
+from patientdx.core import distributed
 from patientdx.core.errors import UserError
+from patientdx.core.locks import exclusive_lock
 from patientdx.evaluation import finetuned, session
 from patientdx.evaluation.config.settings import MERGED, Settings
 from patientdx.evaluation.merge_inputs import curves, parents_of, recipe
 from patientdx.evaluation.plan import Plan, System
-from patientdx.evaluation.store import Store, exclusive_lock
+from patientdx.evaluation.store import Store
 from patientdx.lm.binary import Scores, score
 from patientdx.lm.multiple_choice import OptionPrompts, score_options
 from patientdx.lm.prompts import Prompts
@@ -50,14 +52,14 @@ def kept(settings: Settings, key: str, n: int, make: Callable[[], np.ndarray]) -
     """
     where = session.accelerator(settings.device)
     first, store = where.is_main_process, Store(settings.output / "scores")
-    found = session.broadcast(store.load(key, n) if first else None)
+    found = distributed.broadcast(store.load(key, n) if first else None)
     if found is not None:
         return Scores(found)
     with exclusive_lock(store.path(key), wait=where.num_processes == 1) if first else nullcontext():
-        found = session.broadcast(store.load(key, n) if first else None)
+        found = distributed.broadcast(store.load(key, n) if first else None)
         if found is None:
             found = make()
-            session.run_on_all_ranks(lambda: store.save(key, found) if first else None)
+            distributed.run_on_all_ranks(lambda: store.save(key, found) if first else None)
     return Scores(found)
 
 
@@ -69,7 +71,7 @@ def predict(settings: Settings, asked: Plan, point: System, rows: Sequence[int],
         return log_mass(model, asked.data.features.values[rows])
 
     first = session.accelerator(settings.device).is_main_process
-    scores = session.broadcast(session.run_on_all_ranks(lambda: ask() if first else None))
+    scores = distributed.broadcast(distributed.run_on_all_ranks(lambda: ask() if first else None))
     clock.lap("baselines")
     return scores
 
@@ -123,7 +125,7 @@ def answer(
         )
 
     scores = np.empty((len(rows), tokens.width if several else len(tokens.options)))
-    for places, values in session.all_gather(session.run_on_all_ranks(share)):
+    for places, values in distributed.all_gather(distributed.run_on_all_ranks(share)):
         scores[places] = values
     clock.lap("scoring")
     odd = ~np.isfinite(scores)

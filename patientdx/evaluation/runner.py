@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from patientdx.core import distributed
+from patientdx.core.locks import exclusive_lock
 from patientdx.evaluation import finetuned, generated, graded, ranked, results, session
 from patientdx.evaluation.config.settings import MERGED, Settings
 from patientdx.evaluation.inference import Timer, answer, kept, predict
@@ -18,7 +20,6 @@ from patientdx.evaluation.results import Found, evaluation, headline, probed, pr
 from patientdx.evaluation.store import (
     CLINICAL,
     TRACKED,
-    exclusive_lock,
     make_writable,
     read_json,
     read_run,
@@ -63,12 +64,12 @@ def run(settings: Settings) -> Outcome:
     clock = Timer()
     first = session.accelerator(settings.device).is_main_process
     tracker = tracking_settings(settings.tracking)
-    asked = session.run_on_all_ranks(lambda: _prepare(settings, clock))
+    asked = distributed.run_on_all_ranks(lambda: _prepare(settings, clock))
     if settings.search is not None:
         settings = find_weight.search(settings, clock)
-        asked = session.run_on_all_ranks(lambda: plan(settings))
+        asked = distributed.run_on_all_ranks(lambda: plan(settings))
     folder = settings.output / settings.name / folder_name(settings, asked.key)
-    known = session.broadcast(_known(settings, asked, folder, clock) if first else None)
+    known = distributed.broadcast(_known(settings, asked, folder, clock) if first else None)
     if known is not None:
         return known
     # What a run may refuse comes before its answers.
@@ -77,15 +78,15 @@ def run(settings: Settings) -> Outcome:
     reworded = _reworded(settings, asked, clock)
     found = _answers(settings, asked, clock)
     finish = _finish if first else lambda *others: None
-    return session.broadcast(
-        session.run_on_all_ranks(lambda: finish(settings, tracker, asked, found, reworded, leaked, clock))
+    return distributed.broadcast(
+        distributed.run_on_all_ranks(lambda: finish(settings, tracker, asked, found, reworded, leaked, clock))
     )
 
 
 def check(settings: Settings) -> None:
     """Raise, in every process, the UserError with which `run` would begin: for work that comes before it."""
     tracking_settings(settings.tracking)
-    session.run_on_all_ranks(lambda: _prepare(settings, Timer()))
+    distributed.run_on_all_ranks(lambda: _prepare(settings, Timer()))
 
 
 def _prepare(settings: Settings, clock: Timer) -> Plan:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.core.redaction import told
 from patientdx.core.threads import workers
 from patientdx.evaluation.kinds.names import GENERATE, MULTIPLE_CHOICE, RANK
 from patientdx.lm.load import load_model, load_tokenizer, storage
@@ -41,37 +39,6 @@ def accelerator(device: str) -> Accelerator:
     """The process's place among its fellows and its device; `device` is auto or cpu."""
     # Unless told that it is to use the CPU, accelerate takes each of several processes without a GPU for the only one.
     return Accelerator(cpu=device == "cpu" or not torch.accelerator.is_available())
-
-
-def broadcast(value: Any) -> Any:
-    """The first process's value, in every process."""
-    box = [value]
-    broadcast_object_list(box)
-    return box[0]
-
-
-def all_gather(value: Any) -> list[Any]:
-    """Every process's value, in the order of the processes, in every process."""
-    return gather_object([value])
-
-
-def run_on_all_ranks(step: Callable[[], Any]) -> Any:
-    """What `step` returns in this process, once it has ended in all.
-
-    Where it fails in one process it fails in all, so that none waits for another for ever: a UserError is one
-    everywhere, and any other error is a RuntimeError in the others, which says what arose without its data.
-    """
-    value, error = None, None
-    try:
-        value = step()
-    except Exception as fault:
-        error = fault
-    errors = all_gather(None if error is None else (isinstance(error, UserError), told(error)))
-    if error is not None:
-        raise error
-    for refused, words in filter(None, errors):
-        raise UserError(words) if refused else RuntimeError(f"another process failed: {words}")
-    return value
 
 
 @lru_cache(maxsize=TASKS)

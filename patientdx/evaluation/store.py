@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from patientdx.core.atomic_io import write_whole
 from patientdx.core.errors import UserError
 from patientdx.reporting.rows import csv_text
 
-_log = logging.getLogger(__name__)
-
 CLINICAL = "clinical.json"
 TRACKED = "tracked.json"
-_PATIENCE = 2.0  # seconds of waiting for another process before it is said
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -63,33 +58,6 @@ class Store:
         """Keep (n, options) float64 log masses under `key`."""
         columns = {f"log_mass_{i}": scores[:, i] for i in range(scores.shape[1])}
         write_parquet(pa.table(columns), self.path(key))
-
-
-@contextmanager
-def exclusive_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """While the block runs, no other process is in such a block for the same `path`, which it is about to make.
-
-    Look again inside: another process may just have made it. The lock is a file beside `path`, dropped by the system
-    with its process, and taken away at the end. Without `wait` the block runs though another is at it: the work is
-    done twice, never wrong. So it is where a disk has no locks.
-    """
-    lock = FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=_PATIENCE if wait else 0)
-        except Timeout:
-            if wait:
-                _log.info("waiting for another process that is at the same work (%s)", path.name[:8])
-                lock.acquire()
-    except (OSError, NotImplementedError):
-        _log.debug("%s cannot be locked", path.parent)
-    try:
-        yield
-    finally:
-        if lock.is_locked:  # who waits sees that the file is gone, and makes it anew
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def write_text(text: str, path: Path) -> None:

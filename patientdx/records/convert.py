@@ -16,7 +16,7 @@ import duckdb
 import pyarrow.parquet
 from tqdm import tqdm
 
-from patientdx.checkpoints.cache import build_folder
+from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
 from patientdx.records.tables import Needed, Table, opened
 

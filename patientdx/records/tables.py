@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records.connection import connected
 from patientdx.records.synthetic.hospital import MANIFEST

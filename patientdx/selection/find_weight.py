@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from patientdx.checkpoints.identity import content_hash
+from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
 from patientdx.evaluation import session
@@ -40,7 +41,7 @@ def search(settings: Settings, clock: Timer) -> Settings:
     λ is chosen on the pilot split alone; what was chosen is then scored on the reported split. All processes take part:
     the strategy runs in the first, and the others score their share of what it asks. Raises UserError in every process.
     """
-    asked = session.run_on_all_ranks(lambda: _asked(settings, Candidate(settings.weight), CHOSEN_ON))
+    asked = distributed.run_on_all_ranks(lambda: _asked(settings, Candidate(settings.weight), CHOSEN_ON))
     first = session.accelerator(settings.device).is_main_process
     answers = partial(_answers, settings, clock)
     with tqdm(desc=f"search={settings.search.name}", unit="forward", disable=None if first else True) as bar:
@@ -51,7 +52,7 @@ def search(settings: Settings, clock: Timer) -> Settings:
     write = partial(
         record, settings.search, settings.metrics[0], pilot, choice, ends, settings.reported, **settings.draws
     )
-    found = session.broadcast(session.run_on_all_ranks(lambda: write() if first else None))
+    found = distributed.broadcast(distributed.run_on_all_ranks(lambda: write() if first else None))
     clock.lap("search")
     chosen = _at(settings, choice.chosen)
     composed = settings.composed | {"lambda": plain(choice.chosen.weight)}
@@ -79,7 +80,7 @@ def _pilot(settings: Settings, asked: Plan, answers: Answers, bar: tqdm) -> Pilo
     examples = [asked.data.examples[i] for i in asked.rows[CHOSEN_ON]]
 
     def score(candidate: Candidate, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        session.broadcast(("score", candidate, rows))
+        distributed.broadcast(("score", candidate, rows))
         found = answers(candidate, rows)
         bar.update(rows.size)
         return Scores(found).probability
@@ -116,9 +117,9 @@ def _led(settings: Settings, pilot: Pilot) -> Choice:
     try:
         choice = strategy.call.function(pilot, **strategy.call.given, **seeded)
     except Exception as fault:
-        session.broadcast(("failed", str(fault), None))
+        distributed.broadcast(("failed", str(fault), None))
         raise
-    session.broadcast(("chosen", choice, None))
+    distributed.broadcast(("chosen", choice, None))
     return choice
 
 
@@ -126,7 +127,7 @@ def _followed(answers: Answers) -> Choice:
     """The same in every other process, which scores its share until the first is done."""
     own: Exception | None = None
     while True:
-        word, value, rows = session.broadcast(None)
+        word, value, rows = distributed.broadcast(None)
         if word == "chosen":
             return value
         if word == "failed":
@@ -139,7 +140,7 @@ def _followed(answers: Answers) -> Choice:
 
 def _answers(settings: Settings, clock: Timer, candidate: Candidate, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """(k, options) log masses of the candidate on k pilot rows, by number: what is there is read, the rest scored."""
-    asked = session.run_on_all_ranks(lambda: _asked(settings, candidate, CHOSEN_ON))
+    asked = distributed.run_on_all_ranks(lambda: _asked(settings, candidate, CHOSEN_ON))
     key, everything = asked.keys["merged", CHOSEN_ON], asked.rows[CHOSEN_ON]
     store, partly = Store(settings.output / "scores"), fingerprint({"partly": asked.keys["merged", CHOSEN_ON]})
     first, n = session.accelerator(settings.device).is_main_process, len(everything)
@@ -153,7 +154,7 @@ def _answers(settings: Settings, clock: Timer, candidate: Candidate, rows: NDArr
         whole = store.load(key, n)
         return store.load(partly, n) if whole is None else whole
 
-    known = session.broadcast(there() if first else None)
+    known = distributed.broadcast(there() if first else None)
     missing = rows if known is None else rows[np.isnan(known[rows]).any(axis=1)]
     if missing.size == n:
         return kept(settings, key, n, lambda: score(missing)).option
@@ -168,13 +169,13 @@ def _answers(settings: Settings, clock: Timer, candidate: Candidate, rows: NDArr
             if whole:
                 store.path(partly).unlink(missing_ok=True)
 
-        session.run_on_all_ranks(lambda: put() if first else None)
+        distributed.run_on_all_ranks(lambda: put() if first else None)
     return known[rows]
 
 
 def _reported(settings: Settings, candidate: Candidate, clock: Timer) -> Rows:
     """Probabilities of the candidate on the reported split, with labels and subjects; kept as the run's own are."""
-    asked = session.run_on_all_ranks(lambda: _asked(settings, candidate, settings.reported))
+    asked = distributed.run_on_all_ranks(lambda: _asked(settings, candidate, settings.reported))
     rows = asked.rows[settings.reported]
     point, said = asked.points[0], f"{settings.reported} λ={label(candidate.weight)}"
     make = partial(answer, settings, point, asked.tokens, rows, said, clock)

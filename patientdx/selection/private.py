@@ -67,7 +67,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
-from patientdx.checkpoints.cache import write_json
+from patientdx.core.cache import write_json
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.metrics.ranking import auroc

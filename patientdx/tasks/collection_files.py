@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records.splits import split_of
 from patientdx.tasks.first_stage import Query

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records.splits import checked_fractions, position, split_of
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint

@@ -18,9 +18,9 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from patientdx.checkpoints.cache import build_folder
 from patientdx.checkpoints.patient_mark import mark, marked
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
+from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
 from patientdx.training.hyperparameters import Hyperparameters
 from patientdx.training.texts import Text, digest

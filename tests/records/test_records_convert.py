@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from source_rows import NEEDED, read
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records import convert, tables
 from patientdx.records.source import opened_source

@@ -9,7 +9,7 @@ import pytest
 from meds_hospital import write_meds
 from source_rows import EVENTS, NEEDED, read
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records import cohort, tables
 from patientdx.records.source import opened_source

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from source_rows import NEEDED, read
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records import source
 from patientdx.records.source import opened_source

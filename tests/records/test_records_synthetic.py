@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records.synthetic import hospital, physiology, population
 from patientdx.tasks import mortality

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from patientdx.core import distributed
 from patientdx.evaluation import finetuned, session
 from patientdx.evaluation.config.settings import Settings
 from patientdx.evaluation.inference import Timer, batch_tokens, filled, kept
@@ -83,7 +84,7 @@ def measured(
 
     def make() -> NDArray[np.float64]:
         found = np.empty((len(ids), 1 if k is None else len(_COLUMNS)))
-        for places, values in session.all_gather(session.run_on_all_ranks(share)):
+        for places, values in distributed.all_gather(distributed.run_on_all_ranks(share)):
             if places:
                 found[places] = values
         return found
@@ -148,7 +149,7 @@ def continuations(
     spans = list(zip(map(tuple, ids), first, last, strict=True))
 
     def make() -> NDArray[np.float64]:
-        return session.run_on_all_ranks(
+        return distributed.run_on_all_ranks(
             lambda: np.array([_continued(filled(settings, point, clock), *one) for one in spans])
         )
 

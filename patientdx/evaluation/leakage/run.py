@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patientdx.core import distributed
 from patientdx.evaluation import session
 from patientdx.evaluation.config.settings import Settings
 from patientdx.evaluation.inference import Timer
@@ -41,18 +42,22 @@ def leakage(settings: Settings, asked: Plan, clock: Timer) -> dict[str, Any] | N
     if not settings.privacy.asked:
         return None
     first = session.accelerator(settings.device).is_main_process
-    records = session.run_on_all_ranks(lambda: gathered_records(settings, asked))
+    records = distributed.run_on_all_ranks(lambda: gathered_records(settings, asked))
     asking = asking_of(settings, asked.opened)
-    hidden = session.run_on_all_ranks(lambda: planted(settings, asked.data, asking) if settings.privacy.mia else None)
+    hidden = distributed.run_on_all_ranks(
+        lambda: planted(settings, asked.data, asking) if settings.privacy.mia else None
+    )
     clock.lap("records")
     points = [point for point in asked.points if point.tabular is None]
     found = {point.role: columns_of(settings, asked, point, records, clock) for point in points}
     shadows = shadow_losses(settings, asked, records, clock) if settings.privacy.shadows else None
     more = {point.role: _remembered(settings, asked, point, records, hidden, clock) for point in points}
     clock.lap("losses")
-    said = session.run_on_all_ranks(lambda: _said(settings, asked, records, found, shadows, more) if first else None)
+    said = distributed.run_on_all_ranks(
+        lambda: _said(settings, asked, records, found, shadows, more) if first else None
+    )
     clock.lap("leakage")
-    return session.broadcast(said)
+    return distributed.broadcast(said)
 
 
 def _remembered(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records.tables import CREDENTIALED, REBUILT, open_demo
 

@@ -21,7 +21,7 @@ import pyarrow.parquet
 from filelock import FileLock
 from tqdm import tqdm
 
-from patientdx.core.atomic_io import sha256
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records.synthetic import physiology, population
 

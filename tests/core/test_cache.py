@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from patientdx.checkpoints.cache import build_folder, write_json
 from patientdx.checkpoints.reader import TensorHeader
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.checkpoints.writer import write_safetensors
+from patientdx.core.cache import build_folder, write_json
 from patientdx.core.errors import UserError
 
 
@@ -71,7 +71,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 def test_a_killed_build_is_cleared_away_by_the_next(tmp_path):
     code = (
         "import os, pathlib, signal\n"
-        "from patientdx.checkpoints.cache import build_folder\n"
+        "from patientdx.core.cache import build_folder\n"
         "def build(into):\n"
         "    (into / 'half').write_text('content')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
