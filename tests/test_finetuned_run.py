@@ -297,7 +297,7 @@ def test_a_task_without_answers_to_choose_from_is_refused(tiny_base, tiny_pivot,
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA)
     data = session.task_data(given.task)
     with pytest.raises(UserError, match=r"finetune=lora: task=mortality has no answers to teach"):
-        finetuned.rows(given.finetune, replace(data, kind="generate"))
+        finetuned.rows(given.finetune, replace(data, kind="generation"))
 
 
 def test_a_mark_goes_with_the_folder_that_a_source_names(tmp_path):

@@ -191,5 +191,5 @@ def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
 
 
 def test_candidates_to_rank_are_no_answers(make):
-    with pytest.raises(UserError, match=r"finetune: it needs yes/no questions, but task=record_search is of kind rank"):
+    with pytest.raises(UserError, match=r"finetune: it needs yes/no questions, but task=record_search is of kind ranking"):
         make("task=record_search")

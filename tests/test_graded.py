@@ -131,7 +131,7 @@ def test_what_needs_yes_and_no_is_refused_with_its_name(make, name):
 def test_a_yes_no_task_keeps_all_of_it(make):
     from dataclasses import replace
 
-    given = replace(make(), kind="choice", clinical=True)
+    given = replace(make(), kind="binary", clinical=True)
     assert only_yes_no(given, errors := []) is given
     assert errors == []
 
@@ -146,8 +146,8 @@ def test_a_split_that_is_not_there_is_refused(make, folder, tmp_path):
 
 
 def test_a_kind_that_the_loader_does_not_make_is_refused(make):
-    with pytest.raises(UserError, match=r"task\.kind=choice, but patientdx\.tasks\.medqa\.load makes a task of kind"):
-        plan(make("task.kind=choice"))
+    with pytest.raises(UserError, match=r"task\.kind=binary, but patientdx\.tasks\.medqa\.load makes a task of kind"):
+        plan(make("task.kind=binary"))
 
 
 def test_a_metric_by_another_name_is_refused(make):

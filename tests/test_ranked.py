@@ -1,4 +1,4 @@
-"""Runs of kind rank: candidates put in order by the model, BM25 as a line beside it, and what such a run leaves."""
+"""Runs of kind ranking: candidates put in order by the model, BM25 as a line beside it, and what such a run leaves."""
 
 import json
 from dataclasses import replace
@@ -169,7 +169,7 @@ def test_a_split_without_queries_is_refused(make):
 
 
 def test_what_needs_one_question_a_row_is_refused(make):
-    with pytest.raises(UserError, match="privacy: it needs yes/no questions, but task=record_search is of kind rank"):
+    with pytest.raises(UserError, match="privacy: it needs yes/no questions, but task=record_search is of kind ranking"):
         make("privacy=dlt")
     with pytest.raises(UserError, match="tabular_gbm: a tabular model is fitted on numbers"):
         plan(make("baselines=[tabular_gbm]"))

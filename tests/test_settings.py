@@ -56,7 +56,7 @@ def test_the_default_config():
         0.4,
         "slerp",
         "mortality",
-        "choice",
+        "binary",
     )
     assert settings.merge == Call("patientdx.merge.slerp.slerp", '{"collinear": 0.9995}')
     assert (settings.base.name, settings.pivot.name) == ("smollm2_135m_instruct", "smollm2_135m_numeric")

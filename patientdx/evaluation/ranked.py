@@ -1,4 +1,4 @@
-"""What a run leaves of a task of kind rank: rows, comparisons of models, groups of queries, and the rankings.
+"""What a run leaves of a task of kind ranking: rows, comparisons of models, groups of queries, and the rankings.
 
 The counterpart of `patientdx.evaluation.graded`: a model's yes/no margin puts a query's candidates in order, and the first stage
 that found them is a line of the table like any model. Everything is counted in queries.

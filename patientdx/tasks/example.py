@@ -18,7 +18,7 @@ class Example:
     The prompt's text is `before + record + after`; only `record` may be cut when the prompt is too long.
     `options[i]` holds every way of writing answer i. Option 0 is the positive answer, and `label` is 1 when
     the outcome happened, so `label == 1` says that option 0 is right. Of a task of kind multiple_choice `label` is the
-    number of the right option; of kind generate there are no options, and `label` is 0; of kind rank it is 1 where the
+    number of the right option; of kind generation there are no options, and `label` is 0; of kind ranking it is 1 where the
     candidate is relevant. `answer`: what a right answer in words says, as its author wrote it; empty where
     there is none.
     """
@@ -75,7 +75,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Queries with their candidates, of a task of kind rank: each example is a query beside one candidate.
+    """Queries with their candidates, of a task of kind ranking: each example is a query beside one candidate.
 
     Of each example: the number of its `query`, the number of its `document`, the `first_stage` score (higher is better)
     and the `grade` of relevance, 0 for none. The examples of a query stand together, as the first stage orders them. Of
@@ -104,8 +104,8 @@ class TaskData:
     `features`, every list of `groups` (sex, age band, ... by name) and `times` (prediction times, where what the text
     may know ends) have one entry per example, in their order.
     `chat`: whether its prompts go through the model's chat template; None: as the model is marked. `generation`: how
-    the answers of a task of kind generate are made and judged. `ranking`: which examples belong to which query, of a
-    task of kind rank.
+    the answers of a task of kind generation are made and judged. `ranking`: which examples belong to which query, of a
+    task of kind ranking.
     """
 
     name: str

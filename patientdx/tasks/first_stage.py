@@ -1,4 +1,4 @@
-"""From documents, queries and what is relevant to a task of kind rank: BM25 lists the candidates that a model reads.
+"""From documents, queries and what is relevant to a task of kind ranking: BM25 lists the candidates that a model reads.
 
 BM25 as bm25s works it out (Lucene's form; Robertson and Zaragoza, 2009), words in small letters without English stop
 words. b = 0.4 and k1 = 0.9 are those of the group's search over MIMIC notes.
@@ -123,7 +123,7 @@ def searched(
     lists = [ranking.queries, ranking.missed, ranking.first_stage, ranking.grade]
     return TaskData(
         name=name,
-        kind="rank",
+        kind="ranking",
         examples=tuple(examples),
         fingerprint=fingerprint(tuple(examples), used | {"lists": lists}),
         groups={"kind": tuple(kinds)} if len(set(kinds)) > 1 else {},

@@ -83,7 +83,7 @@ def load(
     different = len({(one.split, one.same) for one in asked})
     return TaskData(
         name="gsm8k",
-        kind="generate",
+        kind="generation",
         examples=examples,
         open_data=True,
         fingerprint=fingerprint(examples, settings | {"right": right}),

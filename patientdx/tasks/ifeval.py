@@ -61,7 +61,7 @@ def load(
     }  # fmt: skip
     return TaskData(
         name="ifeval",
-        kind="generate",
+        kind="generation",
         examples=examples,
         open_data=True,
         fingerprint=fingerprint(examples, settings | {"instructions": instructions}),

@@ -35,7 +35,7 @@ def load(*, seed: int = 0, per_kind: int = 40, limit: int | None = None) -> Task
     steps += [] if limit is None else [{"step": f"at most {limit} of a split", "questions": len(examples)}]
     return TaskData(
         name="numeric_questions",
-        kind="choice",
+        kind="binary",
         examples=examples,
         open_data=True,
         fingerprint=fingerprint(examples, settings),

@@ -117,7 +117,7 @@ def predict(
     used = {"preset": asked.preset, **settings}
     return TaskData(
         name=task,
-        kind="choice",
+        kind="binary",
         examples=examples,
         open_data=found.open_data,
         fingerprint=fingerprint(examples, settings),

@@ -95,7 +95,7 @@ def load(
     answers = [(one.asks, one.unit, one.decimals) for one in questions]
     return TaskData(
         name="record_qa",
-        kind="generate",
+        kind="generation",
         examples=tuple(examples),
         open_data=found.open_data,
         fingerprint=fingerprint(tuple(examples), settings | {"answers": answers}),

@@ -123,7 +123,7 @@ def task(corpus: Corpus, asked: Request) -> TaskData:
     group = corpus.group[0] if corpus.group is not None else ""
     return TaskData(
         name=corpus.name,
-        kind="generate",
+        kind="generation",
         examples=examples,
         open_data=asked.open_data,
         fingerprint=fingerprint(examples, settings),

@@ -79,7 +79,7 @@ def test_a_bad_line_is_named(tmp_path, bad, said):
 
 def test_number_questions_are_two_examinations_with_as_many_yes_as_no():
     data = numeric_questions(seed=3, per_kind=4)
-    assert (data.kind, data.open_data) == ("choice", True)
+    assert (data.kind, data.open_data) == ("binary", True)
     for split, seed in (("pilot", 6), ("test", 7)):
         own = [one for one in data.examples if one.split == split]
         asked = list(held_out(seed, 4))

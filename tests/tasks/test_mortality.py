@@ -15,7 +15,7 @@ def default(store):
 
 
 def test_the_default_is_the_synthetic_hospital(default):
-    assert (default.name, default.kind, default.open_data) == ("mortality", "choice", True)
+    assert (default.name, default.kind, default.open_data) == ("mortality", "binary", True)
     assert default.provenance["source"] == ["synthetic hospital"]
     assert 240 <= len(default.examples) <= 242
     assert [row["stays"] for row in default.cohort][-1] == len(default.examples)

@@ -83,7 +83,7 @@ def check(data: TaskData) -> None:
 
 def test_every_task_runs_on_the_synthetic_hospital(task, loaded):
     data = loaded(task)
-    assert (data.name, data.kind, data.open_data) == (name_of(task), "choice", True)
+    assert (data.name, data.kind, data.open_data) == (name_of(task), "binary", True)
     assert data.provenance["source"] == ["synthetic hospital"]
     check(data)
 
@@ -294,7 +294,7 @@ def test_the_yaml_says_what_load_takes(task):
     assert any(line.startswith("# Label 1: ") for line in head)
     config = yaml.safe_load(text)
     named = {key: config.pop(key) for key in ("name", "kind", "_target_", "metrics")}
-    assert (named["name"], named["kind"]) == (name_of(task), "choice")
+    assert (named["name"], named["kind"]) == (name_of(task), "binary")
     assert named["_target_"] == f"{task.__name__}.{task.load.__name__}"
     defaults = {name: p.default for name, p in inspect.signature(task.load).parameters.items()}
     assert config.keys() == defaults.keys()

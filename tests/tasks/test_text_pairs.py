@@ -27,7 +27,7 @@ shared = pytest.mark.skipif("PATIENTDX_SHARED" not in os.environ, reason="the sh
 
 def test_the_header_is_asked_for_and_nothing_of_the_answer_is_in_the_prompt(tmp_path):
     data = dialogue_to_section.load(path=str(dialogues(tmp_path / "mine.csv", 5)), new_tokens=9)
-    assert (data.kind, data.open_data, data.generation.length, data.generation.judge) == ("generate", True, 9, None)
+    assert (data.kind, data.open_data, data.generation.length, data.generation.judge) == ("generation", True, 9, None)
     assert Counter(one.split for one in data.examples) == {"test": 5}
     one = data.examples[1]
     assert (

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from patientdx.evaluation.config.settings import Settings
 
-CHOICE = "choice"  # two options, one token each: everything that a clinic asks for
+CHOICE = "binary"  # two options, one token each: everything that a clinic asks for
 MULTIPLE_CHOICE = "multiple_choice"  # any number of options, of any length
-GENERATE = "generate"  # an answer in the model's own words
-RANK = "rank"  # yes or no for each candidate of a query, which puts them in order
+GENERATE = "generation"  # an answer in the model's own words
+RANK = "ranking"  # yes or no for each candidate of a query, which puts them in order
 KINDS = (CHOICE, MULTIPLE_CHOICE, GENERATE, RANK)
 TAUGHT = (CHOICE, MULTIPLE_CHOICE, GENERATE)  # what a model can be fine-tuned on: a prompt has one right answer
 
@@ -20,7 +20,7 @@ def only_yes_no(found: Settings, errors: list[str]) -> Settings:
     """The settings without the clinical evaluation where the task's questions are not answered by yes or no.
 
     What somebody asked for by name and such a task does not have goes to `faults`: privacy measures, a search for λ, of
-    kind rank a comparator, of the others a comparator's AUROC. Probes and tabular models are refused by
+    kind ranking a comparator, of the others a comparator's AUROC. Probes and tabular models are refused by
     `patientdx.evaluation.plan`, which knows what the task gives.
     """
     if found.kind not in (MULTIPLE_CHOICE, GENERATE, RANK):
@@ -33,11 +33,11 @@ def only_yes_no(found: Settings, errors: list[str]) -> Settings:
     for name in (name for name, wanted in asked.items() if wanted):
         errors.append(
             f"{name}: it needs yes/no questions, but task={found.task_name} is of kind {found.kind}. Leave {name} out, "
-            "or use a task of kind choice (task=mortality)."
+            "or use a task of kind binary (task=mortality)."
         )
     if found.finetune is not None and found.kind in TAUGHT and found.finetune.how.monitor == "auroc":
         errors.append(
             f"finetune.monitor=auroc: it is of yes/no questions, but task={found.task_name} is of kind {found.kind}. "
-            "Use finetune.monitor=loss, or a task of kind choice (task=mortality)."
+            "Use finetune.monitor=loss, or a task of kind binary (task=mortality)."
         )
     return replace(found, clinical=False)
