@@ -82,7 +82,7 @@ def complain(error: Exception, open_data: bool) -> None:
         traceback.print_exception(error)
     elif not isinstance(error, UserError):
         sweep.say("\n".join(redaction.trace(error)))
-    sweep.say(redaction.told(error, open_data=open_data))
+    sweep.say(redaction.describe(error, open_data=open_data))
 
 
 def check(settings: Settings) -> None:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from experiments.measuring import measured
 from experiments.reading import FOLDER, OVERLAYS, by_name, made_by, reader, studies
 from patientdx import reporting
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.evaluation.store import read_json
 from patientdx.reporting.runs import without_paths
 
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = list(parts(output))
     costs, _ = run("cost", ["--output", str(output)])
     text = form(found, costs, place)
-    write_whole(place, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(place, lambda aside: aside.write_text(text, encoding="utf-8"))
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for part in found:
         state = "not run: " + part.command if part in _order(found)[1] else part.fault or "shown"

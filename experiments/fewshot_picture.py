@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 
 if TYPE_CHECKING:
     from experiments.fewshot import Curves
@@ -29,7 +29,7 @@ def draw(found: Sequence[Curves], path: Path) -> None:
         _panel(axes, one)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
 
 
 def _panel(axes, found: Curves) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 
 if TYPE_CHECKING:
     from experiments.forgetting import Curves, Model
@@ -30,7 +30,7 @@ def draw(found: Curves, path: Path, split: str = "test") -> None:
         _panel(axes, found, task, split)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
 
 
 def _panel(axes, found: Curves, task: str, split: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.metrics.bootstrap import Interval
 
 _KINDS = {  # Okabe and Ito's colours, as in the λ curve
@@ -53,4 +53,4 @@ def draw(models: Sequence[tuple[str, str | None, Interval, Interval | None]], pa
     level = models[0][2].level
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5,
                   title=f"{level:.0%} intervals by question; dashed: linear averaging", title_fontsize=8.5)  # fmt: skip
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))

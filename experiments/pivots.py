@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import patientdx.training
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 
 SHIPPED = Path(patientdx.training.__file__).parent / "numeric_adapter"
 CACHE = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx"))
@@ -72,8 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = given.cache.expanduser() / "pivots"
     for name, tensors in made(load_file(SHIPPED / "adapter_model.safetensors"), given.seed):
         (place / name).mkdir(parents=True, exist_ok=True)
-        write_whole(place / name / "adapter_model.safetensors", partial(save_file, tensors, metadata={"format": "pt"}))
-        write_whole(place / name / "adapter_config.json", partial(shutil.copyfile, SHIPPED / "adapter_config.json"))
+        write_atomically(
+            place / name / "adapter_model.safetensors", partial(save_file, tensors, metadata={"format": "pt"})
+        )
+        write_atomically(
+            place / name / "adapter_config.json", partial(shutil.copyfile, SHIPPED / "adapter_config.json")
+        )
         Console(highlight=False, markup=False).print(f"{place / name}", soft_wrap=True)
     return 0
 

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from experiments.reading import command, folder, parser, show
 from experiments.study import Study, last_sweep, refuse_shared_patients
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.ranking import auroc
@@ -161,7 +161,7 @@ def draw(curve: Curve, max_stays: int, path: Path) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(_GREY)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
 
 
 def notes(found: Sequence[Curve], study: Study, max_stays: int) -> list[str]:

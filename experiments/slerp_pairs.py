@@ -24,7 +24,7 @@ from rich.table import Table
 from experiments.published import area, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, last_sweep
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Interval, replicates
 from patientdx.metrics.ranking import auroc
@@ -153,7 +153,7 @@ def draw(found: Sequence[Pair], level: float, path: Path) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(_GREY)
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
 
 
 def notes(study: Study, found: Sequence[Pair]) -> Iterator[str]:

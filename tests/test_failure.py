@@ -43,15 +43,13 @@ def chained() -> None:
 def test_a_message_that_may_quote_a_record_is_kept_of_open_data_alone(step):
     error = raised(step)
     kind = type(error).__name__
-    said = redaction.told(error)
+    said = redaction.describe(error)
     assert said.startswith(f"{kind} in tests/test_failure.py:")
-    assert said.endswith(
-        "; what it says may quote a record and is not kept (HYDRA_FULL_ERROR=1 shows it on the screen)"
-    )
+    assert said.endswith("; its message may quote a record and is not kept (HYDRA_FULL_ERROR=1 shows it on the screen)")
     assert "heart rate" not in said
     # A line of code is shown, but none of its values.
     assert "118" not in "\n".join(redaction.trace(error)).replace('RECORD = "', "")
-    assert RECORD in redaction.told(error, open_data=True)
+    assert RECORD in redaction.describe(error, open_data=True)
 
 
 def test_a_trace_has_the_cause_first_and_no_place_of_this_machine():
@@ -63,7 +61,7 @@ def test_a_trace_has_the_cause_first_and_no_place_of_this_machine():
 
 
 def test_a_refusal_is_its_message():
-    assert redaction.told(UserError("lambda=2 is outside [0, 1]")) == "lambda=2 is outside [0, 1]"
+    assert redaction.describe(UserError("lambda=2 is outside [0, 1]")) == "lambda=2 is outside [0, 1]"
 
 
 def allocate() -> None:
@@ -83,7 +81,7 @@ def wrapped() -> None:
 
 @pytest.mark.parametrize("step", [allocate, python_allocates, wrapped])
 def test_memory_that_is_short_is_said_with_what_helps(step):
-    said = redaction.told(raised(step))
+    said = redaction.describe(raised(step))
     assert said.startswith(
         "out of memory: this machine does not hold this run. Use dtype=bfloat16, fewer jobs at a time"
     )
@@ -91,7 +89,7 @@ def test_memory_that_is_short_is_said_with_what_helps(step):
 
 
 def test_a_gpu_that_is_full_is_another_thing():
-    said = redaction.told(caught(torch.OutOfMemoryError("CUDA out of memory")))
+    said = redaction.describe(caught(torch.OutOfMemoryError("CUDA out of memory")))
     assert said.startswith(
         "out of memory: the GPU does not hold this run. Lower scoring.batch_tokens (16384 unless set)"
     )
@@ -99,11 +97,11 @@ def test_a_gpu_that_is_full_is_another_thing():
 
 def test_errors_of_the_system_and_of_packages_that_see_no_text_are_told():
     error = caught(OSError(errno.EIO, os.strerror(errno.EIO), f"/data/{RECORD}"))
-    assert redaction.told(error).endswith(": Input/output error")
-    said = redaction.told(raised(lambda: torch.nn.Linear(2, 3)(torch.zeros(5))))
+    assert redaction.describe(error).endswith(": Input/output error")
+    said = redaction.describe(raised(lambda: torch.nn.Linear(2, 3)(torch.zeros(5))))
     assert said.startswith("RuntimeError in tests/test_failure.py:")
     assert "size mismatch" in said or "shapes cannot be multiplied" in said
 
 
 def test_an_error_that_was_never_raised_has_no_place():
-    assert redaction.told(KeyError("a"), open_data=True) == "KeyError in an unknown place: 'a'"
+    assert redaction.describe(KeyError("a"), open_data=True) == "KeyError in an unknown location: 'a'"

@@ -85,7 +85,7 @@ def test_out_of_memory_in_one_job_leaves_the_others(errors):
     folder, ended = errors
     said = (
         "out of memory: this machine does not hold this run. Use dtype=bfloat16, fewer jobs at a time "
-        "(hydra.launcher.n_jobs=1) or a machine with more; what was finished is kept (tests/injected_faults.py:"
+        "(hydra.launcher.n_jobs=1) or a machine with more; finished results are kept (tests/injected_faults.py:"
     )
     done = ended["memory"]
     assert done.returncode == 1

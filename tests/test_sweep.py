@@ -123,7 +123,7 @@ def test_what_did_not_get_through_is_named_and_makes_the_exit_code(start, study,
     out = capsys.readouterr().out
     assert "study: 1 runs" in out
     assert ("run 1 (lambda=0.2) was refused: lambda=1.5 is outside [0, 1]\n" in out) is (errors[:1] == [REFUSED])
-    assert ("run 1 (lambda=0.2) failed: KeyError in an unknown place: 'heart rate'\n" in out) is (
+    assert ("run 1 (lambda=0.2) failed: KeyError in an unknown location: 'heart rate'\n" in out) is (
         errors[:1] == [FAILED]
     )
     assert (study / "sweep.csv").is_file()
@@ -228,7 +228,7 @@ def test_what_cannot_be_left_on_a_full_disk_is_told_all_the_same(start, study, m
     monkeypatch.setattr(sweep_state, "write_json", full)
     leave_fault(folder, 1, FAILED, [], open_data=True)
     assert close() == 1
-    assert "run 1 failed: KeyError in an unknown place: 'heart rate'\n" in capsys.readouterr().out
+    assert "run 1 failed: KeyError in an unknown location: 'heart rate'\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("key", ["name", "output"])

@@ -21,7 +21,7 @@ from typing import Any
 from patientdx.checkpoints.manifest import read_record, summary
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, verify
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.reporting import certificate as certify_page
@@ -110,7 +110,7 @@ def write(content: Mapping[str, Any], place: Path) -> tuple[Path, Path]:
     page = certify_page.page(content)
     for name, written in ((FILE, text), (PAGE, page)):
         try:
-            write_whole(place / name, lambda aside, written=written: aside.write_text(written, encoding="utf-8"))
+            write_atomically(place / name, lambda aside, written=written: aside.write_text(written, encoding="utf-8"))
         except OSError as error:
             raise UserError(
                 f"{place / name} cannot be written: {error.strerror}. Name a folder with --output."

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.settings import parse
 from patientdx.evaluation.merge_inputs import parents
@@ -250,7 +250,7 @@ def heatmaps(rows: Sequence[Row], path: Path, title: str) -> None:
             bar.ax.axhline(1 - COLLINEAR, color="white", linewidth=2.2)
             note += " (white line on its scale)"
     figure.supxlabel(note, x=0.01, ha="left", fontsize=9, color=_GREY)
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
 
 
 def _log_scale(values: Iterable[float]):

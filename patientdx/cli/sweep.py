@@ -67,7 +67,7 @@ def leave_fault(folder: Path, job: int, error: Exception, overrides: Sequence[st
     if not leads():
         return
     kind = "refused" if isinstance(error, UserError) else "failed"
-    content: dict[str, Any] = {kind: redaction.told(error, open_data=open_data), "overrides": list(overrides)}
+    content: dict[str, Any] = {kind: redaction.describe(error, open_data=open_data), "overrides": list(overrides)}
     if kind == "failed":
         content["traceback"] = redaction.trace(error)
     try:
@@ -168,7 +168,7 @@ def close() -> int:
             if summarise(one.study, left):
                 _report(one.study)
     except (UserError, OSError) as fault:
-        say(redaction.told(fault))
+        say(redaction.describe(fault))
         return 2
     return 2 if any("refused" in one for one in left.values()) else int(any("failed" in one for one in left.values()))
 
@@ -178,7 +178,7 @@ def _report(study: Path) -> None:
     try:
         path = reporting.write_report(study)
     except Exception as error:
-        say(f"no report was made: {redaction.told(error, open_data=True)}")  # it reads no text
+        say(f"no report was made: {redaction.describe(error, open_data=True)}")  # it reads no text
     else:
         _printed(Console(), f"  {path}")
 
@@ -219,7 +219,7 @@ def _best(rows: list[dict[str, Any]], folders: Sequence[Path]) -> Any:
     try:
         return reporting.best(rows, folders)
     except Exception as error:
-        say(f"nothing is marked as best: {redaction.told(error, open_data=True)}")
+        say(f"nothing is marked as best: {redaction.describe(error, open_data=True)}")
         return None
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a file of another name beside `path`; once it is on disk it takes `path`'s place.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with a temporary file beside `path`; once its content is on disk it is renamed to `path`.
 
-    Missing folders are made. A reader sees the old content or the new one; whatever stops the work leaves no part.
+    Missing folders are made. A reader sees the old content or the new content; an interruption leaves no partial file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -20,15 +20,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.close(handle)
         write(aside)
         sync(aside)
-        aside.chmod(0o644)  # mkstemp's file is for its owner alone
+        aside.chmod(0o644)  # mkstemp gives access to the owner only
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def sync(place: Path) -> None:
+def sync(path: Path) -> None:
     """Return once a file's bytes, or a folder's names, are on disk."""
-    handle = os.open(place, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

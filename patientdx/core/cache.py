@@ -1,4 +1,4 @@
-"""Folders and small files that are worked out once and kept: written aside, then renamed into place."""
+"""Folders and small files in the cache, made once: written under a temporary name, then renamed."""
 
 import errno
 import json
@@ -9,24 +9,23 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from patientdx.core.atomic_io import sync, write_whole
+from patientdx.core.atomic_io import sync, write_atomically
 from patientdx.core.errors import UserError
 
 
 def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0) -> Path:
-    """Return ``final``, calling ``build(temporary folder)`` first if it is not there yet.
+    """Return ``final``, calling ``build(temporary folder)`` first if ``final`` does not exist.
 
-    Two processes that ask at once build once: the second waits at a lock. The folder appears under its own
-    name only when it is complete and on disk, so whatever stops the work leaves nothing that looks finished.
+    Of several processes only the first builds; the others wait at a lock. The folder gets its name only when it is
+    complete and on disk, so an interruption leaves nothing that looks finished.
 
     Args:
-        final: the folder wanted; its parents are made.
-        build: writes all files into the folder that it is given.
-        need_bytes: free space asked for before ``build`` starts.
+        final: the folder to make; its parents are made too.
+        build: writes all files into the folder that it receives.
+        need_bytes: free space that must be there before ``build`` starts.
 
     Raises:
-        UserError: the disk has less than ``need_bytes`` free or fills up while building; the cache cannot be
-            written.
+        UserError: the disk has less than ``need_bytes`` free or fills up; the cache cannot be written.
     """
     if final.is_dir():
         return final
@@ -36,13 +35,13 @@ def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0
             if not final.is_dir():
                 _build_locked(final, build, need_bytes)
     except OSError as error:
-        _refuse_unwritable(final, error)
+        _raise_user_error(final, error)
         raise
     return final
 
 
 def _build_locked(final: Path, build: Callable[[Path], None], need_bytes: int) -> None:
-    """Build aside and rename; the caller holds the lock, so any older temporary folder is an orphan."""
+    """Build and rename. The caller holds the lock, so any older temporary folder is an orphan."""
     for orphan in final.parent.glob(f".{final.name}.*.tmp"):
         shutil.rmtree(orphan, ignore_errors=True)
     free = shutil.disk_usage(final.parent).free
@@ -60,37 +59,33 @@ def _build_locked(final: Path, build: Callable[[Path], None], need_bytes: int) -
                 sync(file)
         aside.rename(final)
     except Exception as error:
-        # The writer of safetensors reports a full disk in an exception of its own, without an errno.
+        # safetensors reports a full disk in an exception of its own, without an errno.
         if not isinstance(error, OSError) and "No space left on device" in str(error):
-            _refuse_unwritable(final, OSError(errno.ENOSPC, str(error)))
+            _raise_user_error(final, OSError(errno.ENOSPC, str(error)))
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a small JSON file so that a reader sees the old content or the new one, never a part.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
+    """Write a small JSON file atomically. UserError where the disk is full or the folder cannot be written."""
     try:
-        write_whole(path, lambda aside: aside.write_text(json.dumps(content, indent=1)))
+        write_atomically(path, lambda aside: aside.write_text(json.dumps(content, indent=1)))
     except OSError as error:
-        _refuse_unwritable(path, error)
+        _raise_user_error(path, error)
         raise
 
 
-def _refuse_unwritable(target: Path, error: OSError) -> None:
-    """Turn what a user can mend into a refusal; the caller raises anything else as it came."""
+def _raise_user_error(path: Path, error: OSError) -> None:
+    """Raise a UserError for what a user can mend; return for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise UserError(
-            f"The disk filled up while writing {target}; nothing half-written is left. "
+            f"The disk filled up while writing {path}; nothing half-written is left. "
             "Free some space, or set PATIENTDX_CACHE to a folder on a larger disk."
         ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         raise UserError(
-            f"{target} cannot be written ({error.strerror}): set PATIENTDX_CACHE to a folder that you can write to."
+            f"{path} cannot be written ({error.strerror}): set PATIENTDX_CACHE to a folder that you can write to."
         ) from error
 
 

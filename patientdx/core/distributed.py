@@ -8,7 +8,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list, gather_object
 
 from patientdx.core.errors import UserError
-from patientdx.core.redaction import told
+from patientdx.core.redaction import describe
 
 
 def broadcast(value: Any) -> Any:
@@ -34,7 +34,7 @@ def run_on_all_ranks(step: Callable[[], Any]) -> Any:
         value = step()
     except Exception as caught:
         error = caught
-    errors = all_gather(None if error is None else (isinstance(error, UserError), told(error)))
+    errors = all_gather(None if error is None else (isinstance(error, UserError), describe(error)))
     if error is not None:
         raise error
     for is_user_error, message in filter(None, errors):

@@ -1,5 +1,5 @@
-"""The one exception a user is meant to read."""
+"""The one exception whose message is written for the user."""
 
 
 class UserError(ValueError):
-    """A request that cannot be met. The message says what was asked, why it cannot be, and what can."""
+    """A request that is not valid. The message says what was asked, why it is not valid, and what is."""

@@ -1,4 +1,4 @@
-"""What went wrong in a run, in words that may be kept: the kind of error, where it arose, and nothing of a record."""
+"""Descriptions of errors that can be stored: the kind of error and where it arose, without text of a record."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ import torch
 from patientdx.core.errors import UserError
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_LONGEST = 300  # characters of a message
-# Whatever these packages raise, they were handed numbers: none of them sees a text.
+_MAX_CHARACTERS = 300  # of a message
+# These packages receive numbers only, so their messages cannot quote a text.
 _WITHOUT_TEXT = ("torch", "accelerate", "safetensors")
-_GPU_FULL = (
+_GPU_MEMORY = (
     "out of memory: the GPU does not hold this run. Lower scoring.batch_tokens (16384 unless set), use dtype=bfloat16, "
     "or spread the model over several GPUs with device_map=auto"
 )
-_MACHINE_FULL = (
+_CPU_MEMORY = (
     "out of memory: this machine does not hold this run. Use dtype=bfloat16, fewer jobs at a time "
-    "(hydra.launcher.n_jobs=1) or a machine with more; what was finished is kept"
+    "(hydra.launcher.n_jobs=1) or a machine with more; finished results are kept"
 )
 
 
-def told(error: BaseException, *, open_data: bool = False) -> str:
-    """One line on an error: of a UserError its message, of any other its class, its place and what it says.
+def describe(error: BaseException, *, open_data: bool = False) -> str:
+    """One line: of a UserError its message; of any other error its class, its location and its message.
 
-    Messages of other packages may quote a record. Unless the data are open, only those are told that cannot: of the
-    operating system, and of packages that see numbers alone.
+    A message of another package may quote a record. Unless the data are open it is included only where it cannot:
+    errors of the operating system, and of packages that receive numbers only.
     """
     if isinstance(error, UserError):
         return str(error)
-    for one in _chain(error):
-        if isinstance(one, torch.OutOfMemoryError):
-            return f"{_GPU_FULL} ({_place(one)})"
-        if isinstance(one, MemoryError) or "DefaultCPUAllocator" in str(one):
-            return f"{_MACHINE_FULL} ({_place(one)})"
-    kind = f"{type(error).__name__} in {_place(error)}"
+    for cause in _chain(error):
+        if isinstance(cause, torch.OutOfMemoryError):
+            return f"{_GPU_MEMORY} ({_location(cause)})"
+        if isinstance(cause, MemoryError) or "DefaultCPUAllocator" in str(cause):
+            return f"{_CPU_MEMORY} ({_location(cause)})"
+    kind = f"{type(error).__name__} in {_location(error)}"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{kind}: {error.strerror}"
     if open_data or _raised_without_text(error):
-        return f"{kind}: {' '.join(str(error).split())[:_LONGEST]}"
-    return f"{kind}; what it says may quote a record and is not kept (HYDRA_FULL_ERROR=1 shows it on the screen)"
+        return f"{kind}: {' '.join(str(error).split())[:_MAX_CHARACTERS]}"
+    return f"{kind}; its message may quote a record and is not kept (HYDRA_FULL_ERROR=1 shows it on the screen)"
 
 
 def trace(error: BaseException) -> list[str]:
-    """Where an error arose, one line a frame, its causes first; code and places only, no values and no messages."""
+    """The traceback, one line for each frame, causes first: code and locations, without values and messages."""
     lines = []
-    for one in reversed(list(_chain(error))):
-        for frame in traceback.extract_tb(one.__traceback__):
+    for cause in reversed(list(_chain(error))):
+        for frame in traceback.extract_tb(cause.__traceback__):
             lines.append(f"{_short(frame.filename)}:{frame.lineno} in {frame.name}: {frame.line}")
-        lines.append(type(one).__name__)
+        lines.append(type(cause).__name__)
     return lines
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    """The error and what caused it."""
+    visited: set[int] = set()
+    while error is not None and id(error) not in visited:
+        visited.add(id(error))
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _place(error: BaseException) -> str:
-    """File and line of the innermost frame that is ours, or of the innermost of all."""
+def _location(error: BaseException) -> str:
+    """File and line of the innermost frame in this repository, or else of the innermost frame."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
-        return "an unknown place"
-    own = [frame for frame in frames if _is_ours(frame.filename)] or list(frames)
-    return f"{_short(own[-1].filename)}:{own[-1].lineno}"
+        return "an unknown location"
+    frame = ([frame for frame in frames if _is_ours(frame.filename)] or list(frames))[-1]
+    return f"{_short(frame.filename)}:{frame.lineno}"
 
 
 def _is_ours(file: str) -> bool:
@@ -83,7 +83,7 @@ def _raised_without_text(error: BaseException) -> bool:
 
 
 def _short(file: str) -> str:
-    """A file's place in this repository or in its package; never where on this machine that is."""
+    """A file's path in this repository or in its package, without where that is on this machine."""
     path = Path(file)
     if "site-packages" in path.parts:
         return Path(*path.parts[path.parts.index("site-packages") + 1 :]).as_posix()

@@ -1,4 +1,4 @@
-"""Many pieces of work at a time on a CPU: one thread each, instead of all threads on one piece."""
+"""Work on a CPU split among threads: one thread for each piece, instead of all threads for one piece."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 def workers(device: torch.device | str = "cpu") -> Iterator[Callable]:
     """A `map` that keeps the order; on a CPU it works on as many pieces at a time as torch has threads.
 
-    Each piece has one thread: between two products of matrices the small operations leave further threads idle, and
-    the last bits of a sum or a product can depend on how many threads share it, which no result here may.
+    Each piece has one thread. Small operations between two matrix products leave further threads idle, and the last
+    bits of a sum or a product can depend on the number of threads, which no result here may.
     """
     threads = torch.get_num_threads()
     if torch.device(device).type != "cpu" or threads == 1:

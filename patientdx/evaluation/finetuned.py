@@ -15,7 +15,7 @@ import torch
 from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import ModelSource, holds_patients
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import session
@@ -158,7 +158,7 @@ def leave(settings: Settings, job: Job, folder: Path, merging: float | None) -> 
     if facts is None:  # its answers were kept, it was not
         return
     write_json(facts | {"merging_seconds": merging}, folder / COST)
-    write_whole(folder / LOSS, lambda aside: draw(facts, aside))
+    write_atomically(folder / LOSS, lambda aside: draw(facts, aside))
     log.info("%s", cost(title(settings), facts, merging))
     log.info("fine-tuned model: %s", place(job, settings.cache))
 

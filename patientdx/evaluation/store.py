@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import yaml
 from filelock import FileLock
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.reporting.rows import csv_text
 
@@ -148,6 +148,6 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
-        write_whole(path, write)
+        write_atomically(path, write)
     except OSError as error:
         raise _unwritable(path, error) from error

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 
 Found = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ def draw(found: Found, folder: Path) -> list[Path]:
     for name, picture in pictures.items():
         paths.append(Path(folder) / f"{name}.png")
         figure = picture(found)
-        write_whole(
+        write_atomically(
             paths[-1], lambda aside, figure=figure: figure.savefig(aside, format="png", metadata={"Software": None})
         )
     return paths

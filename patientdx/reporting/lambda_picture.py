@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 
 Row = dict[str, Any]
@@ -163,7 +163,7 @@ def _legend_handles(rows: Sequence[Row], colours: dict, methods: list) -> list:
 
 def _save(figure, path: Path) -> None:
     """The picture appears whole or not at all."""
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
 
 
 def _chance(rows: Sequence[Row], metric: str, prevalence: float | None) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.reporting import angles, answering, leakage_sheets, provenance, searches, tables
 from patientdx.reporting.chart_style import dark_style
 from patientdx.reporting.figures import Figure, Figures
@@ -49,7 +49,7 @@ def write_report(folder: Path) -> Path:
     folder = Path(folder).expanduser()
     text = page(read(folder))
     path = folder / "report.html"
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     return path
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.reporting import numbers
 from patientdx.reporting.lambda_picture import Row
 
@@ -44,4 +44,4 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """The same as a file. Whole or not at all."""
-    write_whole(Path(path), lambda aside: aside.write_text(csv_text(rows), encoding="utf-8", newline=""))
+    write_atomically(Path(path), lambda aside: aside.write_text(csv_text(rows), encoding="utf-8", newline=""))

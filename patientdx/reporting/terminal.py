@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.reporting.lambda_picture import Row, title_of
 from patientdx.reporting.numbers import ABSENT, estimate, interval, text
 from patientdx.reporting.rows import metric_names, model_name
@@ -135,7 +135,7 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> None:
     printed = io.StringIO()
     Console(file=printed, width=100).print(clinical.table(found))
     lines = (line.rstrip() for line in printed.getvalue().splitlines())
-    write_whole(folder / "clinical.txt", lambda aside: aside.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    write_atomically(folder / "clinical.txt", lambda aside: aside.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     clinical.draw(found, folder)
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from patientdx.core.atomic_io import write_whole
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.training.hyperparameters import Hyperparameters
 from patientdx.training.texts import Text, order
@@ -166,7 +166,7 @@ def main(read: Callable[[], str] = sys.stdin.read) -> None:
             found = train(**job)
         except UserError as fault:
             found = {"refused": str(fault)}
-        write_whole(result, lambda aside: aside.write_text(json.dumps(found)))
+        write_atomically(result, lambda aside: aside.write_text(json.dumps(found)))
 
 
 if __name__ == "__main__":
