@@ -64,7 +64,7 @@ DIALOGUE = (
     "finetune.max_tokens=768",
 )
 _NOT_THAT = (
-    "a domain model is a base fine-tuned on train: leave finetune.of and finetune.on as they are, and use "
+    "a domain model is a base fine-tuned on train: leave finetune.init_from and finetune.split as they are, and use "
     "finetune=lora or full."
 )
 RECORDS_SHOWN, DIALOGUES_SHOWN = 384, 192  # about what a quarter of an hour of one core is enough for
@@ -83,7 +83,7 @@ def composed(asked: argparse.Namespace) -> Settings:
             settings = parse(compose("config", given))
     except HydraException as error:
         raise UserError(str(error).splitlines()[0]) from error
-    if settings.finetune.of != "base" or settings.finetune.on != "train":
+    if settings.finetune.init_from != "base" or settings.finetune.split != "train":
         raise UserError(_NOT_THAT)
     return replace(settings, pivot=settings.base)
 

@@ -199,8 +199,8 @@ def verdicts(found: Curves) -> list[Verdict]:
     if absent:
         raise UserError(
             f"the study has no {' and no '.join(absent)}, which the test of non-inferiority compares. Run it with "
-            "finetune.of=base,merged and those numbers of examples; or name two that it has, in a study of its own, "
-            "since a run that was there keeps its test: non_inferiority.merged=… non_inferiority.base=… name=…"
+            "finetune.init_from=base,merged and those numbers of examples; or name two that it has, in a study of its "
+            "own, since a run that was there keeps its test: non_inferiority.merged=… non_inferiority.base=… name=…"
         )
     told = []
     for start in merges:

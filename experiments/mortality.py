@@ -117,7 +117,7 @@ def notes(study: Study, found: Sequence[Line]) -> Iterator[str]:
     if tuned["name"] != "none":
         shown = "all" if tuned["examples"] is None else tuned["examples"]
         yield (
-            f"Fine-tuned: {tuned['name']} from the {tuned['of']} model, {shown} examples of train, epochs: "
+            f"Fine-tuned: {tuned['name']} from the {tuned['init_from']} model, {shown} examples of train, epochs: "
             f"{tuned['epochs']}. It was trained on records; a merge was not."
         )
     if not study.runs[0].config.get("pair"):

@@ -38,10 +38,10 @@ EASY = {"panels": 0.75, "short": ("comparison", "range"), "marked": 1.0, "inline
 FIRST = {"panels": 0.7, "short": ("comparison", "range"), "marked": 1.0, "inline": 0.5}
 THEN = {"panels": 0.8, "short": ("comparison", "range", "arithmetic", "units", "trend"), "marked": 0.2}
 FULL = {
-    "steps": 480, "lr": 3e-4, "warm_up": 15,
+    "steps": 480, "lr": 3e-4, "warmup_steps": 15,
     "stages": ({"until": 0.9, "by": 0.3, **EASY}, {"until": 0.9, "by": 0.6, **FIRST}, THEN),
 }  # fmt: skip
-CUT = {"steps": 70, "lr": 5e-4, "warm_up": 5, "stages": (THEN,)}
+CUT = {"steps": 70, "lr": 5e-4, "warmup_steps": 5, "stages": (THEN,)}
 
 
 class Curriculum:
@@ -144,7 +144,9 @@ def answer_loss(model, ids_BL: Tensor, places: Tensor, answers: Tensor) -> tuple
 
 def rate(step: int, plan: dict) -> float:
     """Linear warm-up, then linear decay to zero."""
-    return plan["lr"] * min((step + 1) / plan["warm_up"], (plan["steps"] - step) / (plan["steps"] - plan["warm_up"]))
+    return plan["lr"] * min(
+        (step + 1) / plan["warmup_steps"], (plan["steps"] - step) / (plan["steps"] - plan["warmup_steps"])
+    )
 
 
 class Training:
@@ -201,7 +203,7 @@ def bounded(plan: dict, steps: int | None) -> dict:
     """The plan with so many steps; warm-up and stages keep their share."""
     if steps is None:
         return plan
-    return plan | {"steps": steps, "warm_up": max(1, round(plan["warm_up"] * steps / plan["steps"]))}
+    return plan | {"steps": steps, "warmup_steps": max(1, round(plan["warmup_steps"] * steps / plan["steps"]))}
 
 
 def full(base: Path, work: Path, seed: int, *, coin: bool = False, steps: int | None = None) -> Path:

@@ -28,8 +28,8 @@ from patientdx.merge.curve import evaluate
 from patientdx.training import build
 from patientdx.training.texts import Text
 
-SHORT = ("finetune.examples=8", "finetune.epochs=2", "finetune.batch=4", "finetune.at_once=4", "finetune.patience=null",
-         "finetune.learning_rate=5e-3")  # fmt: skip
+SHORT = ("finetune.examples=8", "finetune.epochs=2", "finetune.batch=4", "finetune.micro_batch_size=4",
+         "finetune.patience=null", "finetune.learning_rate=5e-3")  # fmt: skip
 LORA, FULL = ("finetune=lora", *SHORT), ("finetune=full", *SHORT)
 
 
@@ -99,7 +99,12 @@ def test_the_comparator_stands_beside_the_others(first, tiny_base):
     assert cost["peak_memory_bytes"] > 1e8
     assert (folder / "finetune_loss.png").read_bytes().startswith(b"\x89PNG")
     told = json.loads((folder / "provenance.json").read_text())["finetune"]
-    assert (told["of"], told["on"], told["n"], told["how"]["loss"]) == ("base", "train", 8, "answer")
+    assert (told["init_from"], told["split"], told["n"], told["hyperparameters"]["loss"]) == (
+        "base",
+        "train",
+        8,
+        "answer",
+    )
     assert told["training"]["libraries"].keys() == {"torch", "transformers", "accelerate", "peft"}
     kept = the_one(where, "cache/finetuned/lora-*")
     assert sorted(one.name for one in kept.iterdir()) == [
@@ -128,17 +133,26 @@ def test_lambda_is_part_of_the_key_only_where_training_starts_from_the_merge(tin
         asked = plan(settings(tiny_base, tiny_pivot, tmp_path, *LORA, *more))
         return next(point.job.key for point in asked.points if point.job is not None)
 
-    assert key("lambda=0.3") == key("lambda=0.6") != key("finetune.of=pivot")
-    assert key("finetune.of=merged", "lambda=0.3") != key("finetune.of=merged", "lambda=0.6")
+    assert key("lambda=0.3") == key("lambda=0.6") != key("finetune.init_from=pivot")
+    assert key("finetune.init_from=merged", "lambda=0.3") != key("finetune.init_from=merged", "lambda=0.6")
     # An end of the curve is a parent.
-    assert key("finetune.of=merged", "lambda=0") == key() != key("finetune.of=merged", "lambda=1")
-    others = ("loss=record", "examples=10", "seed=1", "epochs=3", "on=test", "max_tokens=300", "rank=2", "patience=2")
+    assert key("finetune.init_from=merged", "lambda=0") == key() != key("finetune.init_from=merged", "lambda=1")
+    others = (
+        "loss=record",
+        "examples=10",
+        "seed=1",
+        "epochs=3",
+        "split=test",
+        "max_tokens=300",
+        "rank=2",
+        "patience=2",
+    )
     assert len({key(), *(key(f"finetune.{one}") for one in others)}) == 1 + len(others)
     assert key("finetune.pilot_examples=4") == key()  # nothing is looked at
 
 
 def test_a_merge_is_trained_from_where_lambda_puts_it(tiny_base, tiny_pivot, tmp_path, here):
-    given = settings(tiny_base, tiny_pivot, tmp_path, *FULL, "finetune.of=merged", "lambda=0.4", "parents=false",
+    given = settings(tiny_base, tiny_pivot, tmp_path, *FULL, "finetune.init_from=merged", "lambda=0.4", "parents=false",
                      f"cache={tmp_path}/cache")  # fmt: skip
     outcome = run(given)
     assert {row["method"] for row in outcome.rows} == {"slerp", "full(slerp λ=0.4) 8"}

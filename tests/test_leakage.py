@@ -19,8 +19,8 @@ from patientdx.records.synthetic.hospital import hospital
 from patientdx.reporting.leakage import summary, tables
 
 SHORT = ("task.template=compact", "splits=[test]", "bootstrap.resamples=300")  # enough for seven tests at once
-TAUGHT = ("finetune=full", "finetune.loss=record", "finetune.epochs=15", "finetune.batch=16", "finetune.at_once=16",
-          "finetune.learning_rate=6e-3", "finetune.patience=null")  # fmt: skip
+TAUGHT = ("finetune=full", "finetune.loss=record", "finetune.epochs=15", "finetune.batch=16",
+          "finetune.micro_batch_size=16", "finetune.learning_rate=6e-3", "finetune.patience=null")  # fmt: skip
 ALL = ("privacy=all", "privacy.neighbours=1", "privacy.canaries=[1,16]", "privacy.canaries_each=2",
        "privacy.candidates=15", "privacy.extraction=2")  # fmt: skip
 
@@ -119,7 +119,7 @@ def asked_for(base, pivot, folder, *more):
         (("splits=[train]",), "the train split is set against train, and they are the same records"),
         (("task.fractions={train: 0, pilot: 0.5, test: 0.5}",), "no record is in train"),
         (("scoring.max_tokens=100",), "of 60 records are longer than 100 tokens"),
-        (("finetune=full", "finetune.on=test", "splits=[pilot]"), r"Report it: splits=\[test\]"),
+        (("finetune=full", "finetune.split=test", "splits=[pilot]"), r"Report it: splits=\[test\]"),
         (("privacy.reference=resampled",), "do not fall apart into pieces"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_source_that_is_not_generated_lends_its_words_to_the_reference(
 
 
 def test_the_control_taught_on_test_has_its_members_there(tiny_base, tiny_pivot, tmp_path):
-    more = (*SHORT, *TAUGHT, "finetune.on=test", "privacy=mia")
+    more = (*SHORT, *TAUGHT, "finetune.split=test", "privacy=mia")
     given, asked = asked_for(tiny_base, tiny_pivot, tmp_path, *more)
     found = gathered_records(given, asked)
     of_member = {found.examples[i].split for i in found.sides.rows[found.sides.member]}

@@ -17,7 +17,9 @@ def train_here(patch: pytest.MonkeyPatch) -> list:
     def in_this_process(job, start, into, work):
         done.append(job)
         pilot = list(zip(job.pilot, job.labels, strict=True))
-        return train(start, into, work, job.how, list(job.texts), pilot, list(map(list, job.options)), job.device)
+        return train(
+            start, into, work, job.hyperparameters, list(job.texts), pilot, list(map(list, job.options)), job.device
+        )
 
     patch.setattr(build, "_run", in_this_process)
     return done

@@ -42,8 +42,8 @@ _UNBOUNDED = 1 << 30  # tokens, where a model's configuration names no longest c
 
 def rows(asked: Comparator, data: TaskData) -> list[int]:
     """Numbers of the examples that the comparator is trained on; UserError where they will not do."""
-    found = _drawn(asked, data, asked.on, asked.examples, "examples")
-    if asked.how.patience is not None:
+    found = _drawn(asked, data, asked.split, asked.examples, "examples")
+    if asked.hyperparameters.patience is not None:
         _drawn(asked, data, "pilot", asked.pilot_examples, "pilot_examples")
     return found
 
@@ -65,16 +65,20 @@ def job(
     asked = settings.finetune
     found = rows(asked, data) if members is None else list(members)
     tokens = _prompts(asked, data, asking)
-    looked = [] if asked.how.patience is None else _drawn(asked, data, "pilot", asked.pilot_examples, "pilot_examples")
+    looked = (
+        []
+        if asked.hyperparameters.patience is None
+        else _drawn(asked, data, "pilot", asked.pilot_examples, "pilot_examples")
+    )
 
     def texts(numbers: Sequence[int]) -> tuple[Text, ...]:
         taught = _taught(asked, data, asking, tokens, numbers)
-        return tuple(text(*one, asked.how.loss) for one in taught)
+        return tuple(text(*one, asked.hyperparameters.loss) for one in taught)
 
     device = session.accelerator(settings.device).device.type
     return Job(
         start=json.dumps(start, sort_keys=True),
-        how=asked.how,
+        hyperparameters=asked.hyperparameters,
         texts=(*texts(found), *extra),
         pilot=texts(looked),
         labels=tuple(data.examples[i].label for i in looked),
@@ -88,14 +92,14 @@ def job(
 def title(settings: Settings) -> str:
     """The comparator in a few words, for the column of methods: lora(base) 64 record."""
     asked = settings.finetune
-    start = asked.of
-    if asked.of == "merged":
+    start = asked.init_from
+    if asked.init_from == "merged":
         start = settings.merge_name + ("" if settings.weight is None else f" λ={label(settings.weight)}")
-    words = [f"{asked.how.method}({start})"]
+    words = [f"{asked.hyperparameters.method}({start})"]
     words += [] if asked.examples is None else [str(asked.examples)]
-    words += [] if asked.how.steps is None else [f"{asked.how.steps} steps"]
-    words += ["record"] if asked.how.loss == "record" else []
-    words += [f"on {asked.on}"] if asked.on != "train" else []
+    words += [] if asked.hyperparameters.steps is None else [f"{asked.hyperparameters.steps} steps"]
+    words += ["record"] if asked.hyperparameters.loss == "record" else []
+    words += [f"on {asked.split}"] if asked.split != "train" else []
     return " ".join(words)
 
 
@@ -111,7 +115,7 @@ def merge_spec(settings: Settings, job: Job) -> MergeSpec:
 
 def start_of(settings: Settings, job: Job) -> Path:
     """The folder of the model before training: a parent's own, or a merge written to the cache."""
-    opened, of = parents_of(settings.merge_spec, settings.cache), settings.finetune.of
+    opened, of = parents_of(settings.merge_spec, settings.cache), settings.finetune.init_from
     start = json.loads(job.start)
     if settings.tokenizer is None and "parent" in start:
         return opened.checkpoints[opened.hashes.index(start["parent"])].folder
@@ -148,7 +152,10 @@ def said(settings: Settings, job: Job, members: Sequence[int], data: TaskData) -
         "fingerprint": job.key,
         "n": len(members),
         **({"events": sum(data.examples[i].label for i in members)} if data.kind == CHOICE else {}),
-        "training": {key: value for key, value in facts.items() if key not in ("start", "how", "fingerprint")} or None,
+        "training": {
+            key: value for key, value in facts.items() if key not in ("start", "hyperparameters", "fingerprint")
+        }
+        or None,
     }
 
 
@@ -178,7 +185,7 @@ def cost(name: str, facts: Mapping[str, Any], merging: float | None) -> str:
 
 def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, key: str) -> list[int]:
     """So many examples of a split; of yes/no questions with both outcomes."""
-    name = f"finetune={asked.how.method}"
+    name = f"finetune={asked.hyperparameters.method}"
     _check_answers(name, data)
     there = [i for i, example in enumerate(data.examples) if example.split == split]
     if not there:
@@ -188,7 +195,7 @@ def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, ke
     if wanted is not None and wanted > len(there):
         raise UserError(f"finetune.{key}={wanted}: the {split} split has {len(there)}. Give no more, or null for all.")
     labels = [data.examples[i].label for i in there]
-    order = drawn([data.examples[i].uid for i in there], labels, asked.how.seed)
+    order = drawn([data.examples[i].uid for i in there], labels, asked.hyperparameters.seed)
     found = [there[place] for place in order[:wanted]]
     positives = sum(data.examples[i].label for i in found)
     if data.kind == CHOICE and positives in (0, len(found)):
@@ -245,8 +252,8 @@ def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numb
     examples = [data.examples[i] for i in numbers]
     if silent := sum(not example.answer for example in examples):
         raise UserError(
-            f"finetune={asked.how.method}: {silent} of {len(examples)} examples of task={data.name} have no reference "
-            "to teach. Leave them out of its files."
+            f"finetune={asked.hyperparameters.method}: {silent} of {len(examples)} examples of task={data.name} have no "
+            "reference to teach. Leave them out of its files."
         )
     parts = [(example.before, example.record, example.after) for example in examples]
     try:
@@ -267,8 +274,8 @@ def _too_short(asked: Comparator, longest: int, fault: UserError, more: str = ""
     found = str(fault).partition(". ")[0] + more
     if asked.max_tokens is None:
         return UserError(
-            f"finetune={asked.how.method}: a question and its reference are longer than the model's context of "
-            f"{longest} tokens ({found}). Leave such examples out, or use a model with a longer context."
+            f"finetune={asked.hyperparameters.method}: a question and its reference are longer than the model's "
+            f"context of {longest} tokens ({found}). Leave such examples out, or use a model with a longer context."
         )
     return UserError(
         f"finetune.max_tokens={asked.max_tokens} is too small for the question, its answer and something of a "

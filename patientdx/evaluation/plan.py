@@ -244,7 +244,7 @@ def _finetuned(settings: Settings, opened: Parents, data: TaskData) -> Iterator[
     if settings.finetune is None:
         return
     parents = {"base": {"parent": opened.hashes[0]}, "pivot": {"parent": opened.hashes[1]}}
-    start = parents.get(settings.finetune.of) or _identity(settings, opened)
+    start = parents.get(settings.finetune.init_from) or _identity(settings, opened)
     asking = asking_of(settings, opened)
     job = finetuned.job(settings, data, asking, start, extra=planted_texts(settings, data, asking))
     members = tuple(finetuned.rows(settings.finetune, data))

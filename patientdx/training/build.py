@@ -50,7 +50,7 @@ class Job:
         start: of the model before training, all that its weights depend on: content hashes, method, λ; JSON.
         how: see `Hyperparameters`.
         texts: what it is trained on, in nested order.
-        pilot: what is looked at between, with `labels` (of yes/no questions); empty without `how.patience`.
+        pilot: what is looked at between, with `labels` (of yes/no questions); empty without `hyperparameters.patience`.
         options: token ids of yes and of no, the positive one first; empty where answers are others.
         open_data: whether all of the texts are public or generated.
         device: cpu, cuda, ...
@@ -58,7 +58,7 @@ class Job:
     """
 
     start: str
-    how: Hyperparameters
+    hyperparameters: Hyperparameters
     texts: tuple[Text, ...]
     pilot: tuple[Text, ...]
     labels: tuple[int, ...]
@@ -70,11 +70,11 @@ class Job:
     @cached_property
     def key(self) -> str:
         """SHA-256 of the job and of the libraries that do it."""
-        looked = self.how.patience is not None
+        looked = self.hyperparameters.patience is not None
         facts = {
             "version": _VERSION,
             "start": json.loads(self.start),
-            "how": asdict(self.how),
+            "hyperparameters": asdict(self.hyperparameters),
             "texts": digest(self.texts),
             "pilot": [digest(self.pilot), self.labels, self.options] if looked else None,
             "open_data": self.open_data,
@@ -96,7 +96,7 @@ class Trained:
 
 def place(job: Job, cache: Path) -> Path:
     """The folder that the comparator has, or will have."""
-    return cache / "finetuned" / f"{job.how.method}-{job.key[:16]}"
+    return cache / "finetuned" / f"{job.hyperparameters.method}-{job.key[:16]}"
 
 
 def facts_of(job: Job, cache: Path) -> dict[str, Any] | None:
@@ -118,7 +118,7 @@ def build(job: Job, start: Callable[[], Path], cache: Path) -> Trained:
         UserError: the model cannot be trained so, memory or disk do not suffice, the loss is no number.
     """
     final = build_folder(place(job, cache), lambda into: _build(job, start(), into, cache))
-    held = start() if job.how.method == "lora" else None
+    held = start() if job.hyperparameters.method == "lora" else None
     name = final.name[:13]  # method and eight digits
     source = ModelSource(name, str(final)) if held is None else ModelSource(name, str(held), adapter=str(final))
     return Trained(final, source, facts_of(job, cache))
@@ -136,7 +136,7 @@ def _build(job: Job, start: Path, into: Path, cache: Path) -> None:
     facts = {
         "fingerprint": job.key,
         "start": json.loads(job.start),
-        "how": asdict(job.how),
+        "hyperparameters": asdict(job.hyperparameters),
         "texts": len(job.texts),
         "pilot_texts": len(job.pilot),
         "holds_patients": closed,
@@ -153,7 +153,7 @@ def _build(job: Job, start: Path, into: Path, cache: Path) -> None:
 def _make_room(job: Job, start: Path, work: Path) -> None:
     """UserError where the disk cannot hold the checkpoints: weights and AdamW's two averages of each, twice over."""
     numbers = sum(file.stat().st_size for file in start.glob("*.safetensors")) // 2  # bfloat16, as nearly all are
-    need = 2 * 12 * numbers + 2 * numbers if job.how.method == "full" else 0
+    need = 2 * 12 * numbers + 2 * numbers if job.hyperparameters.method == "full" else 0
     free = shutil.disk_usage(work.parent).free
     if free < need and not work.exists():
         raise UserError(
@@ -171,7 +171,7 @@ def _run(job: Job, start: Path, into: Path, work: Path) -> dict[str, Any]:
         "start": str(start),
         "into": str(into),
         "work": str(work),
-        "how": asdict(job.how),
+        "hyperparameters": asdict(job.hyperparameters),
         "texts": [[one.ids, one.first] for one in job.texts],
         "pilot": [[one.ids, one.first, label] for one, label in zip(job.pilot, job.labels, strict=True)],
         "options": job.options,
@@ -189,8 +189,8 @@ def _run(job: Job, start: Path, into: Path, work: Path) -> dict[str, Any]:
     )
     if done.returncode in (-9, 137):
         raise UserError(
-            f"finetune={job.how.method}: the training was ended from outside, most likely for want of memory. Set "
-            "finetune.at_once or finetune.max_tokens lower, finetune.gradient_checkpointing=true, or use "
+            f"finetune={job.hyperparameters.method}: the training was ended from outside, most likely for want of memory. Set "
+            "finetune.micro_batch_size or finetune.max_tokens lower, finetune.gradient_checkpointing=true, or use "
             "finetune=lora; what is done by now is kept, and the same command goes on from there."
         )
     if done.returncode != 0:

@@ -20,9 +20,9 @@ class Hyperparameters:
         epochs: how often each text is shown; a fraction is a part of a last pass.
         steps: of the optimiser, in place of `epochs`; None: as many as `epochs` takes.
         learning_rate: its peak.
-        warm_up: share of the steps in which it rises to its peak.
+        warmup_ratio: share of the steps in which it rises to its peak.
         batch: texts of one optimiser step.
-        at_once: how many of them are in memory together; their gradients are added up. Divides `batch`.
+        micro_batch_size: how many of them are in memory together; their gradients are added up. Divides `batch`.
         seed: of the order of the texts, LoRA's first factors and dropout.
         precision: of the matrix products. float32, or bfloat16 by autocast. Weights that are trained, gradients and
             optimiser are float32 either way; weights that LoRA leaves alone have this dtype.
@@ -40,9 +40,9 @@ class Hyperparameters:
     epochs: float
     steps: int | None
     learning_rate: float
-    warm_up: float
+    warmup_ratio: float
     batch: int
-    at_once: int
+    micro_batch_size: int
     seed: int
     precision: str
     gradient_checkpointing: bool

@@ -37,7 +37,7 @@ def train(
     start: Path,
     into: Path,
     work: Path,
-    how: Hyperparameters,
+    hyperparameters: Hyperparameters,
     texts: list[Text],
     pilot: list[tuple[Text, int]],
     options: list[list[int]],
@@ -46,7 +46,7 @@ def train(
     """Train the model in `start`, write it into the empty folder `into`; return what the training was like.
 
     Goes on from the last checkpoint in `work`, as if it had never been stopped. `pilot` texts have their labels, and
-    are looked at where `how.patience` says so; `options` are the token ids of yes and of no, the positive one first,
+    are looked at where `hyperparameters.patience` says so; `options` are the token ids of yes and of no, the positive one first,
     and empty where the answers are others.
 
     Returned: steps, best_step (None: the last counts), stopped_early, tokens (of the texts shown, each time counted),
@@ -54,59 +54,69 @@ def train(
 
     Raises UserError where the model cannot do it, the loss is no number, or memory does not suffice.
     """
-    shown = order(len(texts), how.batch, how.seed, epochs=how.epochs, steps=how.steps)
-    steps = math.ceil(len(shown) / how.batch)
-    every = min(how.check_every or math.ceil(len(texts) / how.batch), steps)
+    shown = order(
+        len(texts),
+        hyperparameters.batch,
+        hyperparameters.seed,
+        epochs=hyperparameters.epochs,
+        steps=hyperparameters.steps,
+    )
+    steps = math.ceil(len(shown) / hyperparameters.batch)
+    every = min(hyperparameters.check_every or math.ceil(len(texts) / hyperparameters.batch), steps)
     last, ended = _last_checkpoint(work)
     if ended is not None:
-        shown = shown[: ended * how.batch]
-    torch.manual_seed(how.seed)  # of LoRA's first factors; the trainer seeds dropout
-    model = _opened(start, how, device)
+        shown = shown[: ended * hyperparameters.batch]
+    torch.manual_seed(hyperparameters.seed)  # of LoRA's first factors; the trainer seeds dropout
+    model = _opened(start, hyperparameters, device)
     try:
-        trainer = trainer_of(model, how, [texts[i] for i in shown], every, pilot, options, work, device)
+        trainer = trainer_of(model, hyperparameters, [texts[i] for i in shown], every, pilot, options, work, device)
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
         raise UserError(
-            f"finetune={how.method}: the training does not fit into memory ({str(error).splitlines()[0]}). Set "
-            "finetune.at_once or finetune.max_tokens lower, finetune.gradient_checkpointing=true, or use finetune=lora."
+            f"finetune={hyperparameters.method}: the training does not fit into memory ({str(error).splitlines()[0]}). Set "
+            "finetune.micro_batch_size or finetune.max_tokens lower, finetune.gradient_checkpointing=true, or use finetune=lora."
         ) from None
-    if how.method == "lora":
+    if hyperparameters.method == "lora":
         write_adapter(model, into)
     else:
         write_full(start, model, into)
-    seen = shown[: trainer.state.global_step * how.batch]
+    seen = shown[: trainer.state.global_step * hyperparameters.batch]
     return _found(trainer, steps) | {"tokens": sum(len(texts[i].ids) for i in seen)}
 
 
-def _opened(start: Path, how: Hyperparameters, device: str):
+def _opened(start: Path, hyperparameters: Hyperparameters, device: str):
     """The model to train: float32, but for the weights that LoRA leaves alone, which may be bfloat16."""
-    dtype = torch.bfloat16 if how.method == "lora" and how.precision == "bfloat16" else torch.float32
-    if how.precision == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
+    dtype = (
+        torch.bfloat16
+        if hyperparameters.method == "lora" and hyperparameters.precision == "bfloat16"
+        else torch.float32
+    )
+    if hyperparameters.precision == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         raise UserError("finetune.precision=bfloat16: this GPU does not compute in bfloat16. Use float32.")
     model = AutoModelForCausalLM.from_pretrained(start, dtype=dtype)
-    if how.gradient_checkpointing and not model.supports_gradient_checkpointing:
+    if hyperparameters.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise UserError(
             f"finetune.gradient_checkpointing=true: {type(model).__name__} cannot do it. Leave it out, and set "
             "finetune.max_tokens lower if memory is short."
         )
-    if how.method == "full":
+    if hyperparameters.method == "full":
         return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model
 
     linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
     heads = {"lm_head", "embed_tokens"}
-    if unknown := sorted(set(how.targets) - (linear - heads)):
+    if unknown := sorted(set(hyperparameters.targets) - (linear - heads)):
         raise UserError(
             f"finetune.targets: {', '.join(unknown)} is no linear layer of this model's blocks. It has "
             f"{', '.join(sorted(linear - heads))}."
         )
     config = LoraConfig(
-        r=how.rank,
-        lora_alpha=how.alpha,
-        lora_dropout=how.dropout,
-        target_modules=list(how.targets),
+        r=hyperparameters.rank,
+        lora_alpha=hyperparameters.alpha,
+        lora_dropout=hyperparameters.dropout,
+        target_modules=list(hyperparameters.targets),
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
@@ -159,7 +169,7 @@ def main(read: Callable[[], str] = sys.stdin.read) -> None:
     job |= {name: Path(job[name]) for name in ("start", "into", "work")}
     job["texts"] = [Text(tuple(ids), first) for ids, first in job["texts"]]
     job["pilot"] = [(Text(tuple(ids), first), label) for ids, first, label in job["pilot"]]
-    job["how"] = Hyperparameters(**job["how"])
+    job["hyperparameters"] = Hyperparameters(**job["hyperparameters"])
     # One whose starter was killed may still be at its last step.
     with FileLock(job["work"] / ".lock"):
         try:

@@ -27,17 +27,17 @@ class TextTrainer(Trainer):
     """The loss where it counts, and a look at pilot that costs one forward pass."""
 
     def __init__(
-        self, *given: Any, precision: str, warm_up: float, options: Sequence[Sequence[int]], **named: Any
+        self, *given: Any, precision: str, warmup_ratio: float, options: Sequence[Sequence[int]], **named: Any
     ) -> None:
         super().__init__(*given, **named)
         # A step's loss is the mean over all its targets, however many pieces it is worked out in.
         self.model_accepts_loss_kwargs = True
-        self.precision, self.warm_up, self.options = precision, warm_up, options
+        self.precision, self.warmup_ratio, self.options = precision, warmup_ratio, options
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         """See `rate`. The library's own schedule has a first step at rate 0: one of two, where there are few texts."""
         if self.lr_scheduler is None:
-            shape = partial(rate, steps=num_training_steps, warm_up=self.warm_up)
+            shape = partial(rate, steps=num_training_steps, warmup_ratio=self.warmup_ratio)
             self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, shape)
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -66,7 +66,7 @@ def _causal(model):
 
 def trainer_of(
     model,
-    how: Hyperparameters,
+    hyperparameters: Hyperparameters,
     shown: Sequence[Text],
     every: int,
     pilot: Sequence[tuple[Text, int]],
@@ -76,29 +76,29 @@ def trainer_of(
 ) -> TextTrainer:
     """The trainer of a model on the texts `shown`, in their order, with a checkpoint in `work` every so many steps.
 
-    pilot: texts with their labels, looked at as often where `how.patience` is given; without `options` by loss alone.
+    pilot: texts with their labels, looked at as often where `hyperparameters.patience` is given; without `options` by loss alone.
     """
-    looks = how.patience is not None
-    steps = math.ceil(len(shown) / how.batch)
+    looks = hyperparameters.patience is not None
+    steps = math.ceil(len(shown) / hyperparameters.batch)
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=steps,
-        per_device_train_batch_size=how.at_once,
-        per_device_eval_batch_size=how.at_once,
-        gradient_accumulation_steps=how.batch // how.at_once,
-        learning_rate=how.learning_rate,
+        per_device_train_batch_size=hyperparameters.micro_batch_size,
+        per_device_eval_batch_size=hyperparameters.micro_batch_size,
+        gradient_accumulation_steps=hyperparameters.batch // hyperparameters.micro_batch_size,
+        learning_rate=hyperparameters.learning_rate,
         optim="adamw_torch",
-        seed=how.seed,
+        seed=hyperparameters.seed,
         train_sampling_strategy="sequential",
-        activation_checkpointing=how.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if how.gradient_checkpointing else None,
+        activation_checkpointing=hyperparameters.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if hyperparameters.gradient_checkpointing else None,
         eval_strategy="steps" if looks else "no",
         eval_steps=every if looks else None,
         save_strategy="steps",
         save_steps=every,
         save_total_limit=1,
         load_best_model_at_end=looks,
-        metric_for_best_model=how.monitor if looks else None,  # one that ends in "loss" is to fall
+        metric_for_best_model=hyperparameters.monitor if looks else None,  # one that ends in "loss" is to fall
         restore_callback_states_from_checkpoint=True,
         logging_strategy="steps",
         logging_steps=1,
@@ -117,18 +117,18 @@ def trainer_of(
         eval_dataset=list(pilot) if looks else None,
         data_collator=_collated,
         compute_metrics=partial(_pilot_metrics, ranked=bool(options)) if looks else None,
-        callbacks=[Watch(), *([EarlyStoppingCallback(how.patience)] if looks else [])],
-        precision=how.precision,
-        warm_up=how.warm_up,
+        callbacks=[Watch(), *([EarlyStoppingCallback(hyperparameters.patience)] if looks else [])],
+        precision=hyperparameters.precision,
+        warmup_ratio=hyperparameters.warmup_ratio,
         options=options,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def rate(step: int, steps: int, warm_up: float) -> float:
+def rate(step: int, steps: int, warmup_ratio: float) -> float:
     """Share of the peak learning rate at step 0 .. steps - 1: linear rise, then linear fall, never 0."""
-    rising = max(1, math.ceil(warm_up * steps))
+    rising = max(1, math.ceil(warmup_ratio * steps))
     return min((step + 1) / rising, (steps - step) / (steps - rising + 1))
 
 

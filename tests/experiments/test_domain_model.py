@@ -26,7 +26,7 @@ from patientdx.evaluation.store import write_json
 from patientdx.training import build
 
 HOSPITAL = "task.synthetic={stays: 40, seed: 1}"
-QUICK = ("finetune.batch=4", "finetune.at_once=4", "finetune.learning_rate=5e-3", "task.threads=1")
+QUICK = ("finetune.batch=4", "finetune.micro_batch_size=4", "finetune.learning_rate=5e-3", "task.threads=1")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -112,7 +112,7 @@ def test_it_is_not_asked_what_it_was_trained_on(made, tiny_base, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["finetune.of=pivot"], "a domain model is a base fine-tuned on train: leave finetune.of"),
+        (["finetune.init_from=pivot"], "a domain model is a base fine-tuned on train: leave finetune.init_from"),
         (["finetune=none"], "a domain model is a base fine-tuned on train"),
         (["no_such_group=x"], "Could not override 'no_such_group'"),
         (["finetune.epochs=0"], "finetune.epochs=0: give a number above 0."),
@@ -209,10 +209,10 @@ def test_fewshot_runs_and_reads(made, tiny_base, capsys, wide, trained_here):
     before = len(trained_here)
     few = ("non_inferiority.merged=4", "non_inferiority.base=12", "task.limit=24", "task.synthetic.stays=120",
            "finetune.learning_rate=5e-3", "task.threads=1", "finetune.batch=4")  # fmt: skip
-    sweep = "hydra.sweeper.params={finetune.of: 'base,merged', finetune.examples: '4,12'}"
+    sweep = "hydra.sweeper.params={finetune.init_from: 'base,merged', finetune.examples: '4,12'}"
     assert studied("fewshot", made, tiny_base, sweep, *few) == 4
     assert len(trained_here) == before + 4
-    again = ("hydra.sweeper.params={finetune.of: 'base,merged', finetune.examples: '4'}", "finetune.steps=3",
+    again = ("hydra.sweeper.params={finetune.init_from: 'base,merged', finetune.examples: '4'}", "finetune.steps=3",
              "name=fewshot_small_steps")  # fmt: skip
     assert studied("fewshot", made, tiny_base, *few, *again) == 2
     capsys.readouterr()

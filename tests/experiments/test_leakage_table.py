@@ -112,8 +112,12 @@ def test_the_study_is_every_merge_beside_every_fine_tune():
     assert dict(cfg.hydra.sweeper.params) == {
         "merge": "slerp,linear,ties", "finetune": "lora,full", "finetune.loss": "answer,record"
     }  # fmt: skip
-    assert (given.privacy.canaries, given.finetune.examples, given.finetune.how.loss) == ((1, 4, 16), 64, "record")
-    assert given.finetune.how.patience is None
+    assert (given.privacy.canaries, given.finetune.examples, given.finetune.hyperparameters.loss) == (
+        (1, 4, 16),
+        64,
+        "record",
+    )
+    assert given.finetune.hyperparameters.patience is None
 
 
 def test_the_small_study_runs_from_end_to_end_on_tiny_models(tiny_base, tiny_pivot, tmp_path, capsys):

@@ -19,11 +19,16 @@ def test_nothing_is_trained_unless_asked_for():
 
 def test_the_yamls_say_what_is_trained_and_how():
     lora, full = given("finetune=lora").finetune, given("finetune=full", "seed=3").finetune
-    assert (lora.of, lora.on, lora.examples) == ("base", "train", None)
-    assert (lora.how.method, lora.how.rank, lora.how.alpha) == ("lora", 8, 16.0)
-    assert lora.how.targets[:2] == ("q_proj", "k_proj")
-    assert (full.how.method, full.how.rank, full.how.targets, full.how.seed) == ("full", None, None, 3)
-    assert given("finetune=lora", "finetune.on=test").finetune.on == "test"
+    assert (lora.init_from, lora.split, lora.examples) == ("base", "train", None)
+    assert (lora.hyperparameters.method, lora.hyperparameters.rank, lora.hyperparameters.alpha) == ("lora", 8, 16.0)
+    assert lora.hyperparameters.targets[:2] == ("q_proj", "k_proj")
+    assert (
+        full.hyperparameters.method,
+        full.hyperparameters.rank,
+        full.hyperparameters.targets,
+        full.hyperparameters.seed,
+    ) == ("full", None, None, 3)
+    assert given("finetune=lora", "finetune.split=test").finetune.split == "test"
 
 
 # What is wrong with a key, all at once; a key can be wrong in one way at a time.
@@ -34,10 +39,10 @@ VALUES = (
         "finetune.steps=0": "finetune.steps=0: give a whole number of at least 1.",
         "finetune.examples=1": "finetune.examples=1: give a whole number of at least 2.",
         "finetune.batch=0": "finetune.batch=0: give a whole number of at least 1.",
-        "finetune.warm_up=1": "finetune.warm_up=1: give a number of at least 0 and below 1.",
+        "finetune.warmup_ratio=1": "finetune.warmup_ratio=1: give a number of at least 0 and below 1.",
         "finetune.loss=both": "finetune.loss=both: it is one of answer, record.",
-        "finetune.of=pilot": "finetune.of=pilot: it is one of base, pivot, merged.",
-        "finetune.on=pilot": "finetune.on=pilot: it is one of train, test.",
+        "finetune.init_from=pilot": "finetune.init_from=pilot: it is one of base, pivot, merged.",
+        "finetune.split=pilot": "finetune.split=pilot: it is one of train, test.",
         "finetune.precision=float16": "finetune.precision=float16: it is one of float32, bfloat16.",
         "finetune.monitor=accuracy": "finetune.monitor=accuracy: it is one of loss, auroc.",
         "finetune.patience=0": "finetune.patience=0: give a whole number of at least 1.",
@@ -50,7 +55,8 @@ VALUES = (
     },
     {
         "finetune.learning_rate=-1e-4": "finetune.learning_rate=-0.0001: give a number above 0.",
-        "finetune.at_once=3": "finetune.at_once=3: a batch of 8 cannot be split so. Give a divisor of it.",
+        "finetune.micro_batch_size=3": "finetune.micro_batch_size=3: a batch of 8 cannot be split so. Give a "
+        "divisor of it.",
         "finetune.epochs=many": "finetune.epochs=many: give a number above 0.",
     },
     {"finetune.learning_rate=inf": "finetune.learning_rate=inf: give a number above 0."},

@@ -27,8 +27,8 @@ from patientdx.training.train import train
 
 YES, NO = 40, 50
 FULL = Hyperparameters(
-    method="full", loss="answer", epochs=4, steps=None, learning_rate=3e-3, warm_up=0.1, batch=4, at_once=2, seed=0,
-    precision="float32", gradient_checkpointing=False, patience=None, monitor="loss", check_every=None,
+    method="full", loss="answer", epochs=4, steps=None, learning_rate=3e-3, warmup_ratio=0.1, batch=4, micro_batch_size=2,
+    seed=0, precision="float32", gradient_checkpointing=False, patience=None, monitor="loss", check_every=None,
 )  # fmt: skip
 LORA = replace(FULL, method="lora", learning_rate=1e-2, rank=4, alpha=8.0, dropout=0.0, targets=("q_proj", "up_proj"))
 
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trained):
 
 def test_texts_in_memory_at_a_time_change_nothing_but_the_last_digits(trained):
     """Records have different lengths: a mean of means would weigh their tokens differently."""
-    runs = [trained(replace(FULL, at_once=n, epochs=1, loss="record"), loss="record")[0] for n in (1, 4)]
+    runs = [trained(replace(FULL, micro_batch_size=n, epochs=1, loss="record"), loss="record")[0] for n in (1, 4)]
     one, other = ([loss for _, loss in found["train"]] for found in runs)
     assert one == pytest.approx(other, rel=1e-4)
 
@@ -157,7 +157,7 @@ def test_the_rate_rises_and_falls_and_no_step_is_wasted(trained):
     assert [round(trainer.rate(i, 6, 0.3), 3) for i in range(6)] == [0.5, 1.0, 0.8, 0.6, 0.4, 0.2]
     assert [trainer.rate(i, 2, 0.1) for i in range(2)] == [1.0, 0.5]
     assert trainer.rate(0, 1, 0.0) == trainer.rate(0, 1, 0.9) == 1.0
-    found, _ = trained(replace(FULL, batch=12, at_once=12, steps=2))
+    found, _ = trained(replace(FULL, batch=12, micro_batch_size=12, steps=2))
     assert found["train"][1][1] < 0.9 * found["train"][0][1]
 
 
@@ -200,7 +200,7 @@ def test_a_kill_is_survived_and_a_torn_checkpoint_is_not_taken(trained, tiny_bas
     into.mkdir()
     work.mkdir()
     told = {
-        "start": str(tiny_base), "into": str(into), "work": str(work), "how": asdict(how), "pilot": [],
+        "start": str(tiny_base), "into": str(into), "work": str(work), "hyperparameters": asdict(how), "pilot": [],
         "texts": [[one.ids, one.first] for one in records(12, 0)], "options": [[YES, 41], [NO]], "device": "cpu",
         "threads": 1, "result": str(work / "result.json"),
     }  # fmt: skip
@@ -250,5 +250,7 @@ def test_memory_that_does_not_suffice_is_said_in_words(trained, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(trainer, "token_losses", full)
-    with pytest.raises(UserError, match=r"finetune=full: the training does not fit into memory .* finetune\.at_once"):
+    with pytest.raises(
+        UserError, match=r"finetune=full: the training does not fit into memory .* finetune\.micro_batch_size"
+    ):
         trained(FULL)

@@ -21,8 +21,8 @@ EASY = {"panels": 0.0, "short": ("comparison",), "marked": 0.0, "easy": True}
 def short(monkeypatch):
     """A few steps of small batches."""
     stages = ({"until": 2.0, "by": 0.5, **EASY}, EASY)
-    monkeypatch.setattr(numeric_pivot_training, "FULL", {"steps": 12, "lr": 3e-3, "warm_up": 2, "stages": stages})
-    monkeypatch.setattr(numeric_pivot_training, "CUT", {"steps": 3, "lr": 1e-3, "warm_up": 1, "stages": (EASY,)})
+    monkeypatch.setattr(numeric_pivot_training, "FULL", {"steps": 12, "lr": 3e-3, "warmup_steps": 2, "stages": stages})
+    monkeypatch.setattr(numeric_pivot_training, "CUT", {"steps": 3, "lr": 1e-3, "warmup_steps": 1, "stages": (EASY,)})
     monkeypatch.setattr(numeric_pivot_training, "TOKENS_A_STEP", 512)
     monkeypatch.setattr(numeric_pivot_training, "BYTES", 8_000)
 

@@ -21,20 +21,20 @@ class Comparator:
     """A model to be fine-tuned, and to stand beside the others of the run.
 
     Attributes:
-        of: the model that training starts from: base, pivot, or merged (at the run's λ).
-        on: the split it is trained on: train; test is a control for measures of leakage, and no result.
+        init_from: the model that training starts from: base, pivot, or merged (at the run's λ).
+        split: the split it is trained on: train; test is a control for measures of leakage, and no result.
         examples: so many of the split's, always the same; None: all.
         pilot_examples: so many of the pilot split's to look at during training; None: all.
         max_tokens: longest prompt with its answer; None: as scoring has it.
-        how: see `Hyperparameters`.
+        hyperparameters: see `Hyperparameters`.
     """
 
-    of: str
-    on: str
+    init_from: str
+    split: str
     examples: int | None
     pilot_examples: int | None
     max_tokens: int | None
-    how: Hyperparameters
+    hyperparameters: Hyperparameters
 
 
 def comparator(plain: Mapping[str, Any], errors: list[str]) -> Comparator | None:
@@ -49,19 +49,19 @@ def comparator(plain: Mapping[str, Any], errors: list[str]) -> Comparator | None
     method = checks.one_of(node.get("name"), "finetune", METHODS, errors)
     _beside(plain, method, errors)
     own = [field.name for field in fields(Hyperparameters) if field.name != "method"]
-    known = {"name", "of", "on", "examples", "pilot_examples", "max_tokens", *own}
+    known = {"name", "init_from", "split", "examples", "pilot_examples", "max_tokens", *own}
     known -= set() if method == "lora" else set(_OF_LORA)
     errors += [f"finetune.{key}: finetune={method} has no such key." for key in sorted(set(node) - known)]
     errors += [f"finetune.{key} is missing." for key in sorted(known - set(node))]
     if len(errors) > before:
         return None
     found = Comparator(
-        of=checks.one_of(node["of"], "finetune.of", STARTS, errors),
-        on=checks.one_of(node["on"], "finetune.on", SPLITS, errors),
+        init_from=checks.one_of(node["init_from"], "finetune.init_from", STARTS, errors),
+        split=checks.one_of(node["split"], "finetune.split", SPLITS, errors),
         examples=checks.whole(node["examples"], "finetune.examples", 2, errors, null=True),
         pilot_examples=checks.whole(node["pilot_examples"], "finetune.pilot_examples", 2, errors, null=True),
         max_tokens=checks.whole(node["max_tokens"], "finetune.max_tokens", 16, errors, null=True),
-        how=_how(node, method, errors),
+        hyperparameters=_hyperparameters(node, method, errors),
     )
     return None if len(errors) > before else found
 
@@ -83,7 +83,7 @@ def _beside(plain: Mapping[str, Any], method: str, errors: list[str]) -> None:
         )
 
 
-def _how(node: Mapping[str, Any], method: str, errors: list[str]) -> Hyperparameters:
+def _hyperparameters(node: Mapping[str, Any], method: str, errors: list[str]) -> Hyperparameters:
     def whole(key: str, least: int, null: bool = False) -> int | None:
         return checks.whole(node[key], f"finetune.{key}", least, errors, null=null)
 
@@ -100,9 +100,17 @@ def _how(node: Mapping[str, Any], method: str, errors: list[str]) -> Hyperparame
     def positive(key: str) -> float:
         return number(key, lambda value: value > 0, "above 0")
 
-    batch, at_once = whole("batch", 1), whole("at_once", 1)
-    if isinstance(batch, int) and isinstance(at_once, int) and at_once > 0 and batch % at_once:
-        errors.append(f"finetune.at_once={at_once}: a batch of {batch} cannot be split so. Give a divisor of it.")
+    batch, micro_batch_size = whole("batch", 1), whole("micro_batch_size", 1)
+    if (
+        isinstance(batch, int)
+        and isinstance(micro_batch_size, int)
+        and micro_batch_size > 0
+        and batch % micro_batch_size
+    ):
+        errors.append(
+            f"finetune.micro_batch_size={micro_batch_size}: a batch of {batch} cannot be split "
+            "so. Give a divisor of it."
+        )
     lora = {}
     if method == "lora":
         targets = node["targets"]
@@ -117,9 +125,9 @@ def _how(node: Mapping[str, Any], method: str, errors: list[str]) -> Hyperparame
         epochs=positive("epochs"),
         steps=whole("steps", 1, null=True),
         learning_rate=positive("learning_rate"),
-        warm_up=share("warm_up"),
+        warmup_ratio=share("warmup_ratio"),
         batch=batch,
-        at_once=at_once,
+        micro_batch_size=micro_batch_size,
         seed=whole("seed", 0),
         precision=checks.one_of(node["precision"], "finetune.precision", PRECISIONS, errors),
         gradient_checkpointing=checks.yes_no(node["gradient_checkpointing"], "finetune.gradient_checkpointing", errors),

@@ -35,7 +35,7 @@ def only_yes_no(found: Settings, errors: list[str]) -> Settings:
             f"{name}: it needs yes/no questions, but task={found.task_name} is of kind {found.kind}. Leave {name} out, "
             "or use a task of kind binary (task=mortality)."
         )
-    if found.finetune is not None and found.kind in TAUGHT and found.finetune.how.monitor == "auroc":
+    if found.finetune is not None and found.kind in TAUGHT and found.finetune.hyperparameters.monitor == "auroc":
         errors.append(
             f"finetune.monitor=auroc: it is of yes/no questions, but task={found.task_name} is of kind {found.kind}. "
             "Use finetune.monitor=loss, or a task of kind binary (task=mortality)."

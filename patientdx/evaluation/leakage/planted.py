@@ -58,7 +58,7 @@ def planted_texts(settings: Settings, data: TaskData, asking: tuple[Path, bool, 
     if found is None:
         return ()
     answers = {1: found.prompts.options[0][0], 0: found.prompts.options[1][0]}
-    loss = settings.finetune.how.loss
+    loss = settings.finetune.hyperparameters.loss
     return [
         one
         for canary, ids in zip(found.canaries, found.prompts.ids, strict=False)

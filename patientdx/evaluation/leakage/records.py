@@ -95,8 +95,8 @@ def _numbers(settings: Settings, asked: Plan) -> tuple[list[int], list[int], set
         return sorted(shown), rows, set(shown)
     if not set(shown) <= set(rows):
         raise UserError(
-            f"privacy={settings.privacy.name}: finetune.on={settings.finetune.on} trains on a split that is not the "
-            f"reported one, {settings.reported}. Report it: splits=[{settings.finetune.on}]."
+            f"privacy={settings.privacy.name}: finetune.split={settings.finetune.split} trains on a split that is not "
+            f"the reported one, {settings.reported}. Report it: splits=[{settings.finetune.split}]."
         )
     return seen, rows, set(shown)
 

@@ -64,7 +64,7 @@ def _remembered(
     settings: Settings, asked: Plan, point: System, records: Records, hidden: Planted | None, clock: Timer
 ) -> dict[str, Any]:
     """Of a fine-tuned model and of what it started from: exposure of canaries, and what can be extracted."""
-    if settings.finetune is None or point.role not in (settings.finetune.of, "finetuned"):
+    if settings.finetune is None or point.role not in (settings.finetune.init_from, "finetuned"):
         return {}
     found: dict[str, Any] = {}
     if hidden is not None:
@@ -163,7 +163,7 @@ def _said(
 def _against(settings: Settings, role: str) -> str | None:
     """The role of the model that a model is set against: the one that it came from."""
     if role == "finetuned":
-        return settings.finetune.of
+        return settings.finetune.init_from
     return None if role == "base" else "base"
 
 
