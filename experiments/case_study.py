@@ -130,11 +130,11 @@ def cases(runs: Mapping[str, Run], count: int) -> Iterator[Case]:
     # First those of whom everything was asked.
     order = sorted(asked, key=lambda stay: (stay not in placed) + (stay not in risks))
     for number, (stay, examples) in enumerate(((one, asked[one]) for one in order[:count]), 1):
-        record, _, _ = examples[0].before.rpartition("\n\nQuestion: ")
+        record, _, _ = examples[0].prefix.rpartition("\n\nQuestion: ")
         lines = []
         for example in examples:
             said = [_in_a_line(answers.get((example.uid, role), _NONE)) for role in ROLES]
-            lines.append((example.before.rpartition("Question: ")[2], example.answer, *said, ""))
+            lines.append((example.prefix.rpartition("Question: ")[2], example.reference, *said, ""))
         lines += placed.get(stay, [])
         lines += [risks[stay]] if stay in risks else []
         yield Case(f"Patient {number}", record, lines)
@@ -155,7 +155,7 @@ def _places(run: Run, data: TaskData) -> dict[str, list[tuple[str, ...]]]:
     ranking = data.ranking
     names = dict(zip(hashed(ranking.documents, open_data=True, cache=run.folder), ranking.documents, strict=True))
     queries = dict(zip(hashed(ranking.queries, open_data=True, cache=run.folder), ranking.queries, strict=True))
-    words = {ranking.queries[q]: data.examples[i].after for i, q in reversed(list(enumerate(ranking.query)))}
+    words = {ranking.queries[q]: data.examples[i].suffix for i, q in reversed(list(enumerate(ranking.query)))}
     table = pq.read_table(run.folder / "predictions.parquet", filters=[("split", "=", TEST)]).to_pylist()
     found: dict[str, dict[str, dict[str, str]]] = {}
     right: dict[str, str] = {}

@@ -96,7 +96,7 @@ def questions(settings: Settings) -> tuple[OptionPrompts, list[int], list[int], 
     tokens = session.prompts(*asking_of(settings, parents_of(settings.merge_spec, settings.cache)))
     rows = [i for i, one in enumerate(data.examples) if one.split == settings.reported]
     sets = data.groups.get("set", (data.name,) * len(data.examples))
-    return tokens, rows, [int(data.examples[i].label) for i in rows], [sets[i] for i in rows]
+    return tokens, rows, [int(data.examples[i].gold) for i in rows], [sets[i] for i in rows]
 
 
 def answered(model, tokens: OptionPrompts, rows: Sequence[int]) -> tuple[list[int], float]:

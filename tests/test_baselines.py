@@ -20,7 +20,8 @@ from patientdx.core.errors import UserError
 from patientdx.evaluation import inference, merge_inputs, session
 from patientdx.evaluation.plan import plan
 from patientdx.evaluation.runner import run
-from patientdx.tasks.example import Features, Probe
+from patientdx.records.features import Features
+from patientdx.tasks.example import PromptVariant
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
 REMEMBERED = (
@@ -55,7 +56,7 @@ def give(monkeypatch):
         @lru_cache(maxsize=4)
         def given(task):
             data = load(task)
-            usual = {"features": features(data), "groups": groups(data), "probes": probes(data)}
+            usual = {"features": features(data), "groups": groups(data), "prompt_variants": probes(data)}
             return replace(data, **(usual | {k: v(data) if callable(v) else v for k, v in fields.items()}))
 
         monkeypatch.setattr(session, "task_data", given)
@@ -78,12 +79,12 @@ def groups(data) -> dict[str, tuple[str, ...]]:
     return {"sex": tuple("FM"[i % 2] for i in range(len(data.examples)))}
 
 
-def probes(data) -> tuple[Probe, ...]:
-    after, options = data.examples[0].after, data.examples[0].options
+def probes(data) -> tuple[PromptVariant, ...]:
+    after, options = data.examples[0].suffix, data.examples[0].options
     return (
-        Probe("same", after, options),
-        Probe("turned", after, options, reverses=True),
-        Probe("other", "\n\nIs it a no? Answer No or Yes.", options),
+        PromptVariant("same", after, options),
+        PromptVariant("turned", after, options, inverted=True),
+        PromptVariant("other", "\n\nIs it a no? Answer No or Yes.", options),
     )
 
 
@@ -243,7 +244,7 @@ def infinite(data):
             "tabular_logistic: these features of task=mortality hold infinite values: age.",
         ),
         (
-            {"probes": ()},
+            {"prompt_variants": ()},
             ["probes=true"],
             "probes=true asks the question of task=mortality in other words, and it has none. Leave probes out, or use "
             "a task that has.",

@@ -72,7 +72,7 @@ def test_a_reference_is_taught_behind_the_prompt_that_scoring_continues(make, he
     for i, one in zip(point.trained_on, job.texts, strict=True):
         prompt, answer = one.ids[: one.first], one.ids[one.first :]
         assert prompt == asked.tokens.ids[i]
-        assert tokenizer.decode(answer[:-1]) == asked.data.examples[i].answer
+        assert tokenizer.decode(answer[:-1]) == asked.data.examples[i].reference
         assert answer[-1] == tokenizer.eos_token_id
     assert (len(job.pilot), job.options) == (4, ())
     outcome = run(given)
@@ -100,7 +100,7 @@ def long_records(data):
     return replace(
         data,
         examples=tuple(
-            replace(one, before=one.before[:40], record=one.before[40:], answer=f"{one.answer} and no more")
+            replace(one, prefix=one.prefix[:40], context=one.prefix[40:], reference=f"{one.reference} and no more")
             for one in data.examples
         ),
     )
@@ -124,7 +124,7 @@ def test_the_right_option_is_taught_as_it_is_scored(make, tmp_path):
     (point,) = (point for point in asked.points if point.job is not None)
     assert sum(one.split == "train" for one in asked.data.examples) == 8
     for i, one in zip(point.trained_on, point.job.texts, strict=True):
-        right = asked.tokens.continuations[i][asked.data.examples[i].label]
+        right = asked.tokens.continuations[i][asked.data.examples[i].gold]
         assert (one.ids[: one.first], one.ids[one.first :]) == (asked.tokens.ids[i], right)
     outcome = run(given)
     assert {"merged", "finetuned"} == {row["role"] for row in outcome.rows}
@@ -153,7 +153,8 @@ def test_without_train_limit_a_benchmark_has_nothing_to_teach_and_is_what_it_was
 
 def silent(share: int):
     return lambda data: replace(
-        data, examples=tuple(replace(one, answer=one.answer * (i % share > 0)) for i, one in enumerate(data.examples))
+        data,
+        examples=tuple(replace(one, reference=one.reference * (i % share > 0)) for i, one in enumerate(data.examples)),
     )
 
 
@@ -183,7 +184,7 @@ def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
     data = session.task_data(asked.task)
     opened = plan(asked).opened
     start = {"parent": opened.hashes[0]}
-    wordy = replace(data, examples=tuple(replace(one, answer="no " * 2100) for one in data.examples))
+    wordy = replace(data, examples=tuple(replace(one, reference="no " * 2100) for one in data.examples))
     with pytest.raises(
         UserError, match=r"a question and its reference are longer than the model's context of 2048 tokens"
     ):
@@ -191,5 +192,7 @@ def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
 
 
 def test_candidates_to_rank_are_no_answers(make):
-    with pytest.raises(UserError, match=r"finetune: it needs yes/no questions, but task=record_search is of kind ranking"):
+    with pytest.raises(
+        UserError, match=r"finetune: it needs yes/no questions, but task=record_search is of kind ranking"
+    ):
         make("task=record_search")

@@ -137,7 +137,7 @@ def test_a_source_that_is_not_generated_lends_its_words_to_the_reference(
     fresh = [found.examples[i] for i in found.sets["reference"]]
     assert found.kind == "resampled"
     assert len(fresh) == len(found.sets["test"])
-    assert not {one.record for one in fresh} & {one.record for one in asked.data.examples}
+    assert not {one.context for one in fresh} & {one.context for one in asked.data.examples}
     with pytest.raises(UserError, match="only the synthetic hospital can admit new patients"):
         gathered_records(*asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=dlt", ward, "privacy.reference=fresh"))
 

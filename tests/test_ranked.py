@@ -169,7 +169,9 @@ def test_a_split_without_queries_is_refused(make):
 
 
 def test_what_needs_one_question_a_row_is_refused(make):
-    with pytest.raises(UserError, match="privacy: it needs yes/no questions, but task=record_search is of kind ranking"):
+    with pytest.raises(
+        UserError, match="privacy: it needs yes/no questions, but task=record_search is of kind ranking"
+    ):
         make("privacy=dlt")
     with pytest.raises(UserError, match="tabular_gbm: a tabular model is fitted on numbers"):
         plan(make("baselines=[tabular_gbm]"))

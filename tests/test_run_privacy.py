@@ -67,10 +67,10 @@ def pieces(record: str) -> set[bytes]:
 
 
 def test_no_text_of_a_record(left, records):
-    found = {piece for example in records.examples for piece in pieces(example.record) if piece in left}
+    found = {piece for example in records.examples for piece in pieces(example.context) if piece in left}
     assert found == set()
-    planted = left + records.examples[7].record.encode()
-    assert any(piece in planted for piece in pieces(records.examples[7].record))  # the search does find
+    planted = left + records.examples[7].context.encode()
+    assert any(piece in planted for piece in pieces(records.examples[7].context))  # the search does find
 
 
 def test_no_id(left, records, root):

@@ -235,7 +235,7 @@ def test_the_search_does_find(house, roots, ids):
     whole, _ = roots
     data = load(cache=house.cache, mimic_root=str(whole), template="paper", diagnoses="discharge", threads=1)
     assert data.open_data is False
-    told = " ".join(example.record for example in data.examples)
+    told = " ".join(example.context for example in data.examples)
     assert len(set(re.findall(rf"{MARK}\d\d", told))) >= 4  # labels of items, titles of diagnoses, race, insurance
     own = {int(one) for example in data.examples for one in (example.uid, example.subject)}
     assert own <= ids

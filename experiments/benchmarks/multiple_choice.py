@@ -76,7 +76,7 @@ def main() -> None:
 def items(data: TaskData) -> list[dict[str, Any]]:
     """The test questions as plain texts, in the order of the task."""
     return [
-        {"parts": [one.before, one.record, one.after], "options": [text for (text,) in one.options], "right": one.label}
+        {"parts": [one.prefix, one.context, one.suffix], "options": [text for (text,) in one.options], "right": one.gold}
         for one in data.examples if one.split == "test"
     ]  # fmt: skip
 

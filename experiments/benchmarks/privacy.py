@@ -74,7 +74,7 @@ def _records(folder: Path, asked: argparse.Namespace) -> list[list[int]]:
     tokenizer = load_tokenizer(folder)
     hospital = {"stays": max(240, 2 * asked.records), "seed": 0}
     data = mortality.load(cache=asked.cache, template="narrative", synthetic=hospital)
-    rows = [tokenizer(example.record)["input_ids"][: asked.tokens] for example in data.examples]
+    rows = [tokenizer(example.context)["input_ids"][: asked.tokens] for example in data.examples]
     return sorted(rows, key=len, reverse=True)[: asked.records]
 
 

@@ -110,8 +110,8 @@ def _prompt_sets(n: int, cache: Path) -> tuple[dict[str, Prompts], Path]:
         raise UserError(f"--prompts {n}: the test split has {len(tests)} stays.")
     shown = next(example for example in task.examples if example.split == "train")
     sets = {
-        "mortality": [(example.before, example.record, example.after) for example in tests],
-        "one worked example": [(_worked(shown) + example.before, example.record, example.after) for example in tests],
+        "mortality": [(example.prefix, example.context, example.suffix) for example in tests],
+        "one worked example": [(_worked(shown) + example.prefix, example.context, example.suffix) for example in tests],
     }
     tokenizer = load_tokenizer(folder)
     first = [variants[:1] for variants in tests[0].options]
@@ -120,7 +120,7 @@ def _prompt_sets(n: int, cache: Path) -> tuple[dict[str, Prompts], Path]:
 
 def _worked(example: Example) -> str:
     answer = example.options[1 - example.label][0]
-    return f"{INSTRUCTION}\n\n{example.before}{example.record}{example.after}\n{answer}\n\n"
+    return f"{INSTRUCTION}\n\n{example.prefix}{example.context}{example.suffix}\n{answer}\n\n"
 
 
 def _run(job: dict[str, Any], python: Path, threads: int) -> dict[str, Any]:

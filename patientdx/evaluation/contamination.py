@@ -18,7 +18,7 @@ def digest(example: Example) -> str:
 
     Whole texts, so that no digest can be turned back into one.
     """
-    asked = f"{example.record}\n{example.after}" if example.record or example.after else example.before
+    asked = f"{example.context}\n{example.suffix}" if example.context or example.suffix else example.prefix
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 

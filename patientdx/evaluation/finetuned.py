@@ -81,7 +81,7 @@ def job(
         hyperparameters=asked.hyperparameters,
         texts=(*texts(found), *extra),
         pilot=texts(looked),
-        labels=tuple(data.examples[i].label for i in looked),
+        labels=tuple(data.examples[i].label or 0 for i in looked),
         options=tokens.options if data.kind == CHOICE else (),
         open_data=data.open_data,
         device=device,
@@ -194,10 +194,10 @@ def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, ke
         raise UserError(f"{name}: task={data.name} has no examples in the {split} split. Change task.fractions{hint}.")
     if wanted is not None and wanted > len(there):
         raise UserError(f"finetune.{key}={wanted}: the {split} split has {len(there)}. Give no more, or null for all.")
-    labels = [data.examples[i].label for i in there]
+    labels = [data.examples[i].label or data.examples[i].gold or 0 for i in there]
     order = drawn([data.examples[i].uid for i in there], labels, asked.hyperparameters.seed)
     found = [there[place] for place in order[:wanted]]
-    positives = sum(data.examples[i].label for i in found)
+    positives = sum(data.examples[i].label or 0 for i in found)
     if data.kind == CHOICE and positives in (0, len(found)):
         hint = "finetune.patience=null" if split == "pilot" else f"another task.fractions or a higher finetune.{key}"
         raise UserError(
@@ -211,7 +211,7 @@ def _check_answers(name: str, data: TaskData) -> None:
     """UserError where the task has no right answer to teach: rules judge it, or it has candidates in place of answers."""
     answered = data.kind in TAUGHT and bool(data.examples)
     if answered and data.kind == GENERATE:
-        answered = any(example.answer for example in data.examples)
+        answered = any(example.reference for example in data.examples)
     elif answered:
         answered = len(data.examples[0].options) > 1
     if not answered:
@@ -238,7 +238,7 @@ def _taught(
         answers = {1: tokens.options[0][0], 0: tokens.options[1][0]}
         yield from ((tokens.ids[i], answers[data.examples[i].label]) for i in numbers)
     elif data.kind == MULTIPLE_CHOICE:
-        yield from ((tokens.ids[i], tokens.continuations[i][data.examples[i].label]) for i in numbers)
+        yield from ((tokens.ids[i], tokens.continuations[i][data.examples[i].gold]) for i in numbers)
     else:
         yield from _references(asked, data, asking, tokens, numbers)
 
@@ -250,19 +250,19 @@ def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numb
     longest = min(longest, asked.max_tokens or longest)
     end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
     examples = [data.examples[i] for i in numbers]
-    if silent := sum(not example.answer for example in examples):
+    if silent := sum(not example.reference for example in examples):
         raise UserError(
             f"finetune={asked.hyperparameters.method}: {silent} of {len(examples)} examples of task={data.name} have no "
             "reference to teach. Leave them out of its files."
         )
-    parts = [(example.before, example.record, example.after) for example in examples]
+    parts = [(example.prefix, example.context, example.suffix) for example in examples]
     try:
         # Its limit leaves out the last token of an option, which is read by nobody; here the end comes behind it.
         own = tokenise_options(
-            tokenizer, parts, [[example.answer] for example in examples], chat=chat, limit=longest - 2
+            tokenizer, parts, [[example.reference] for example in examples], chat=chat, limit=longest - 2
         )
     except UserError as fault:
-        most = max(len(ids) for ids in tokenizer([example.answer for example in examples])["input_ids"])
+        most = max(len(ids) for ids in tokenizer([example.reference for example in examples])["input_ids"])
         raise _too_short(asked, longest, fault, f"; the longest answer has {most}") from None
     for i, ids, (answer,) in zip(numbers, own.ids, own.continuations, strict=True):
         fits = len(tokens.ids[i]) + len(answer) + len(end) <= longest

@@ -39,7 +39,7 @@ def judging(data: TaskData) -> tuple[Judge, dict[str, int]]:
     how = data.generation
     if how.judge is not None:
         return how.judge, dict.fromkeys(how.metrics, 2)
-    return lambda i, text: text_overlap.compared(text, data.examples[i].answer), text_overlap.NUMBERS
+    return lambda i, text: text_overlap.compared(text, data.examples[i].reference), text_overlap.NUMBERS
 
 
 def numbers(data: TaskData) -> dict[str, int]:
@@ -86,7 +86,7 @@ def answers(settings: Settings, asked: Plan, point: System, rows: Sequence[int],
         said = list(texts(tokenizer, found, how.stops))
         meant = []
         if encoder is not None:
-            references = [asked.data.examples[rows[place]].answer for place in places]
+            references = [asked.data.examples[rows[place]].reference for place in places]
             meant = [(value, 1.0) for value in bertscore(encoder, said, references)]
         judged = []
         for k, (place, text, one) in enumerate(zip(places, said, found, strict=True)):

@@ -52,7 +52,7 @@ def _named(settings: Settings, asked: Plan) -> list[tuple[str, str]]:
 
 
 def _chosen(asked: Plan, scores: NDArray[np.float64], rows: list[int]) -> Marks:
-    right = np.array([asked.data.examples[i].label for i in rows], dtype=np.float64)
+    right = np.array([asked.data.examples[i].gold for i in rows], dtype=np.float64)
     texts = [[text for (text,) in asked.data.examples[i].options] for i in rows]
     sizes = {
         "acc": [[1] * len(own) for own in texts],

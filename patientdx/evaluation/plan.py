@@ -26,7 +26,7 @@ from patientdx.lm.prompts import Prompts
 from patientdx.merge.schedule import Schedule, label
 from patientdx.metrics.retrieval import check_names
 from patientdx.records.splits import SPLITS, check_splits
-from patientdx.tasks.example import Probe, TaskData
+from patientdx.tasks.example import PromptVariant, TaskData
 from patientdx.training.build import Job
 
 # Part of every fingerprint: raise it when the same inputs come to give other scores.
@@ -66,7 +66,7 @@ class System:
 class Wording:
     """The reported split's prompts with the question put another way, and the fingerprint of the run's answers."""
 
-    probe: Probe
+    probe: PromptVariant
     tokens: Prompts
     key: str
 
@@ -168,12 +168,12 @@ def asking_of(settings: Settings, opened: Parents) -> tuple[Path, bool, Call, in
 
 def _wordings(settings: Settings, point: System, opened: Parents, data: TaskData) -> Iterator[Wording]:
     """The reported split in every other wording of the task, where they are wanted."""
-    if settings.probes and not data.probes:
+    if settings.probes and not data.prompt_variants:
         raise UserError(
             f"probes=true asks the question of task={settings.task_name} in other words, and it has none. Leave probes "
             "out, or use a task that has."
         )
-    for probe in data.probes if settings.probes else ():
+    for probe in data.prompt_variants if settings.probes else ():
         tokens = session.reworded(*asking_of(settings, opened), probe.name, settings.reported)
         asked = _question(settings, point, opened, data, tokens, settings.reported)
         yield Wording(probe, tokens, fingerprint(asked))

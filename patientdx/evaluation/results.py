@@ -82,7 +82,7 @@ def probed(settings: Settings, asked: Plan, found: Found, reworded: Mapping[str,
     other = {one.probe.name: one for one in asked.wordings}
     spread = prompt_variants.wording_spread(
         found[role, split].probability,
-        {name: prompt_variants.Wording(reworded[name].probability, one.probe.reverses) for name, one in other.items()},
+        {name: prompt_variants.Wording(reworded[name].probability, one.probe.inverted) for name, one in other.items()},
         _labels(asked, split),
         subjects_of(asked, split),
         **settings.draws,

@@ -55,7 +55,7 @@ def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts | 
     """
     data = task_data(task)
     tokenizer, limit = load_tokenizer(folder), _limit(folder, max_tokens)
-    parts = [(example.before, example.record, example.after) for example in data.examples]
+    parts = [(example.prefix, example.context, example.suffix) for example in data.examples]
     chat = chat if data.chat is None else data.chat
     if data.chat and not tokenizer.chat_template:
         raise UserError(
@@ -83,10 +83,10 @@ def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts | 
 def reworded(folder: Path, chat: bool, task: Call, max_tokens: int, probe: str, split: str) -> Prompts:
     """The prompts of one split with the question of the task's probe of that name in place of its own."""
     data = task_data(task)
-    (found,) = (one for one in data.probes if one.name == probe)
+    (found,) = (one for one in data.prompt_variants if one.name == probe)
     return tokenise(
         load_tokenizer(folder),
-        [(example.before, example.record, found.after) for example in data.examples if example.split == split],
+        [(example.prefix, example.context, found.suffix) for example in data.examples if example.split == split],
         found.options,
         chat=chat,
         limit=_limit(folder, max_tokens),

@@ -1,18 +1,27 @@
-"""What a tabular model sees of the stays: the numbers behind the text, from the same window."""
+"""Input of tabular models: the numbers behind the text of each stay, from the same window."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from patientdx.core.errors import UserError
 from patientdx.records import concepts
 from patientdx.records.window import Record
-from patientdx.tasks.example import Features
 
 STATISTICS = ("mean", "first", "last", "minimum", "maximum", "count")
 KINDS = ("drug", "procedure", "diagnosis")
 _MALE = {"M": 1.0, "F": 0.0}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Input of a tabular model: `values` float64 (n, k), NaN where nothing was measured; `names` of the k columns."""
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
 
 
 def table(

@@ -47,7 +47,7 @@ class Stay:
 
     uid: str
     subject: str
-    splits: str
+    split: str
     record: window.Record
     number: int
     blocks: tuple[Block, ...]

@@ -1,4 +1,4 @@
-"""What every task hands to the scorers: questions with their right answers, and where they come from."""
+"""The data that every task hands over: prompts with their right answers, and where they come from."""
 
 import hashlib
 import json
@@ -7,63 +7,61 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from patientdx.records.features import Features
 
 
 @dataclass(frozen=True)
 class Example:
-    """One question about one record.
+    """One prompt with its right answer. Which of `label`, `gold` and `reference` is set depends on the task's kind.
 
-    The prompt's text is `before + record + after`; only `record` may be cut when the prompt is too long.
-    `options[i]` holds every way of writing answer i. Option 0 is the positive answer, and `label` is 1 when
-    the outcome happened, so `label == 1` says that option 0 is right. Of a task of kind multiple_choice `label` is the
-    number of the right option; of kind generation there are no options, and `label` is 0; of kind ranking it is 1 where the
-    candidate is relevant. `answer`: what a right answer in words says, as its author wrote it; empty where
-    there is none.
+    Attributes:
+        uid, subject, split: unique id, patient (or whatever is drawn together in a bootstrap), and split of the example.
+        prefix, context, suffix: the prompt's text is their concatenation. Only `context` may be cut when the prompt is
+            too long.
+        options: `options[i]` holds every spelling of answer i; () for generation. For binary and ranking tasks option 0
+            is the positive answer.
+        label: binary and ranking: 1 if the outcome happened or the candidate is relevant (option 0 is right), else 0.
+        gold: multiple choice: index of the right option.
+        reference: generation: a right answer as its author wrote it, "" if there is none.
     """
 
     uid: str
     subject: str
     split: str
-    before: str
-    record: str
-    after: str
-    options: tuple[tuple[str, ...], ...]
-    label: int
-    answer: str = ""
+    prefix: str
+    context: str
+    suffix: str
+    options: tuple[tuple[str, ...], ...] = ()
+    label: int | None = None
+    gold: int | None = None
+    reference: str = ""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """The task's question put another way, to see how much of a score hangs on the wording.
+class PromptVariant:
+    """The task's question in other words, to measure how much a score depends on the wording.
 
-    `after` takes the place of an example's own, `options` likewise. `reverses`: option 0 now says that the outcome did
-    not happen (survival in place of death), so that a model which understands reverses its order.
+    `suffix` and `options` replace those of an example. `inverted`: option 0 now means that the outcome did not happen
+    (survival instead of death), so a model that understands the question reverses its order of the patients.
     """
 
     name: str
-    after: str
+    suffix: str
     options: tuple[tuple[str, ...], ...]
-    reverses: bool = False
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a tabular model sees of the examples: `values` float64 (n, k), NaN where nothing was read; k `names`."""
-
-    names: tuple[str, ...]
-    values: NDArray[np.float64]
+    inverted: bool = False
 
 
 @dataclass(frozen=True)
 class Generation:
-    """How answers in the model's own words are made and judged.
+    """How generated answers are made and scored.
 
-    `length`: most new tokens. `stops`: texts before which an answer ends. `judge(i, text)` says of the answer to
-    example i, by the name of each of `metrics`, how much of it is right and out of how much. None: answers are compared
-    with the examples' own, as `patientdx.metrics.text_overlap` has it. `encoder`: folder of the encoder that compares
-    meanings too (BERTScore); None: none does.
+    Attributes:
+        length: largest number of new tokens.
+        stops: texts at which an answer ends; they are cut off.
+        metrics: names of the scores that `judge` returns.
+        judge: `judge(i, text)` maps each of `metrics` to (points, maximum) for the answer `text` to example i. None:
+            answers are compared with the references by `patientdx.metrics.text_overlap`.
+        encoder: folder of the encoder for BERTScore; None: no BERTScore.
     """
 
     length: int
@@ -75,12 +73,18 @@ class Generation:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Queries with their candidates, of a task of kind ranking: each example is a query beside one candidate.
+    """Queries with their candidates, of a ranking task: each example is one query with one candidate document.
 
-    Of each example: the number of its `query`, the number of its `document`, the `first_stage` score (higher is better)
-    and the `grade` of relevance, 0 for none. The examples of a query stand together, as the first stage orders them. Of
-    each query: its id in `queries`, and in `missed` the grades of the relevant documents that are not among its
-    candidates. `documents` are ids. `depth`: how many candidates were asked for; a small collection has fewer.
+    The examples of a query are adjacent, in the order of the first stage.
+
+    Attributes:
+        query, document: per example: index into `queries` and `documents`.
+        first_stage: per example: score of the first stage, higher is better.
+        grade: per example: grade of relevance, 0 for irrelevant.
+        queries: ids of the queries.
+        missed: per query: grades of the relevant documents that are not among its candidates.
+        documents: ids of the documents.
+        depth: requested number of candidates; a small collection has fewer.
     """
 
     query: tuple[int, ...]
@@ -97,15 +101,20 @@ class Ranking:
 class TaskData:
     """A loaded task.
 
-    `open_data` is true only when the source is known to be public or generated; text of any other source
-    stays out of logs, reports and uploads. `fingerprint` changes whenever a prompt, a label or a split does.
-    `provenance` says which files and which settings made the examples, without a path of any machine.
-    `cohort` is the attrition table: one row per step with the keys step, stays, patients and events.
-    `features`, every list of `groups` (sex, age band, ... by name) and `times` (prediction times, where what the text
-    may know ends) have one entry per example, in their order.
-    `chat`: whether its prompts go through the model's chat template; None: as the model is marked. `generation`: how
-    the answers of a task of kind generation are made and judged. `ranking`: which examples belong to which query, of a
-    task of kind ranking.
+    Attributes:
+        name: the task's name. kind: `binary`, `multiple_choice`, `generation` or `ranking`.
+        examples: the prompts; `features`, every list of `groups` and `times` have one entry per example, in this order.
+        open_data: true only if the source is known to be public or generated. The text of any other source stays out
+            of logs, reports and uploads.
+        fingerprint: changes whenever a prompt, a right answer or a split changes.
+        provenance: the files and settings that made the examples, without a path of this machine.
+        cohort: the attrition table, one row per step (clinical tasks: step, stays, patients, events).
+        prompt_variants: the question in other words; () if there are none.
+        features: input of tabular models, None if there are none.
+        groups: subgroup of every example, by grouping (sex, age band, set of questions, ...).
+        times: prediction times, where the window that the text may show ends.
+        chat: whether prompts go through the model's chat template; None: as the model is marked.
+        generation, ranking: the further data of these two kinds.
     """
 
     name: str
@@ -115,7 +124,7 @@ class TaskData:
     fingerprint: str
     provenance: dict[str, Any]
     cohort: list[dict[str, Any]]
-    probes: tuple[Probe, ...] = ()
+    prompt_variants: tuple[PromptVariant, ...] = ()
     features: Features | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     times: tuple[datetime, ...] = ()
@@ -125,11 +134,8 @@ class TaskData:
 
 
 def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> str:
-    """sha256 (hex) over the examples themselves and the plain settings that made them."""
+    """sha256 (hex) over the examples and the plain settings that made them."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode())
     for example in examples:
-        facts = asdict(example)
-        if not example.answer:  # tasks that have none keep the fingerprints that they had before there was such a field
-            del facts["answer"]
-        digest.update(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
+        digest.update(json.dumps(asdict(example), sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()

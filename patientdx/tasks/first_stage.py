@@ -150,9 +150,9 @@ def _example(query: Query, uid: str, text: str, grade: int, question: str) -> Ex
         uid=f"{query.uid}/{uid}",
         subject=query.subject,
         split=query.split,
-        before="Text:\n",
-        record=text,
-        after=f"\n\nSearch: {query.text}\n{question}",
+        prefix="Text:\n",
+        context=text,
+        suffix=f"\n\nSearch: {query.text}\n{question}",
         options=OPTIONS,
         label=int(grade > 0),
     )

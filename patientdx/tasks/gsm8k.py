@@ -155,6 +155,6 @@ def _example(one: Problem, ranked: Sequence[Problem], shots: int) -> Example:
     after = f"Question: {one.question}\nAnswer:"
     uid = f"gsm8k:{one.place}"
     return Example(
-        uid=uid, subject=f"gsm8k:{one.same}", split=one.split, before=worked, record="", after=after, options=(),
-        label=0, answer=one.answer.strip(),
+        uid=uid, subject=f"gsm8k:{one.same}", split=one.split, prefix=worked, context="", suffix=after,
+        reference=one.answer.strip(),
     )  # fmt: skip

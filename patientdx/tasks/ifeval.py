@@ -51,8 +51,7 @@ def load(
     parts = {uid: split_of(uid, seed=seed, fractions=shares) for uid, _, _ in found}
     kept = first(found, lambda one: (parts[one[0]], position("order", seed, one[0])), dict.fromkeys(SPLITS, limit))
     examples = tuple(
-        Example(uid=uid, subject=uid, split=parts[uid], before="", record="", after=prompt, options=(), label=0)
-        for uid, prompt, _ in kept
+        Example(uid=uid, subject=uid, split=parts[uid], prefix="", context="", suffix=prompt) for uid, prompt, _ in kept
     )
     instructions = [one[2] for one in kept]
     settings: dict[str, Any] = {

@@ -11,7 +11,7 @@ from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, check_numbers, predict
 
 QUESTION = "Did this patient stay in the intensive care unit for more than {days} days? Answer Yes or No."
-PROBES = (
+PROMPT_VARIANTS = (
     {"name": "reworded", "question": "Was this stay in intensive care longer than {days} days? Answer Yes or No."},
     {
         "name": "no_or_yes",
@@ -20,7 +20,7 @@ PROBES = (
     {
         "name": "short",
         "question": "Did this patient leave the intensive care unit within {days} days? Answer Yes or No.",
-        "reverses": True,
+        "inverted": True,
     },
 )
 
@@ -53,7 +53,7 @@ def load(
     memory_limit: str = "2GB",
     threads: int | None = None,
     question: str = QUESTION,
-    probes: Sequence[Mapping[str, Any]] = PROBES,
+    prompt_variants: Sequence[Mapping[str, Any]] = PROMPT_VARIANTS,
 ) -> TaskData:
     """Adult ICU stays of at least window + gap hours as yes/no questions; label 1 is a stay of more than `days` days.
 

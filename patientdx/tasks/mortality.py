@@ -10,13 +10,13 @@ from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict
 
 QUESTION = "Did this patient die in the intensive care unit? Answer Yes or No."
-PROBES = (
+PROMPT_VARIANTS = (
     {"name": "reworded", "question": "Was this stay in intensive care fatal for the patient? Answer Yes or No."},
     {"name": "no_or_yes", "question": "Did this patient die in the intensive care unit? Answer No or Yes."},
     {
         "name": "survival",
         "question": "Did this patient survive the intensive care unit? Answer Yes or No.",
-        "reverses": True,
+        "inverted": True,
     },
 )
 # The rule of PatientDx's data: a time of death from intime to outtime.
@@ -45,7 +45,7 @@ def load(
     memory_limit: str = "2GB",
     threads: int | None = None,
     question: str = QUESTION,
-    probes: Sequence[Mapping[str, Any]] = PROBES,
+    prompt_variants: Sequence[Mapping[str, Any]] = PROMPT_VARIANTS,
 ) -> TaskData:
     """Adult ICU stays of at least window + gap hours as yes/no questions; label 1 is death in the ICU.
 

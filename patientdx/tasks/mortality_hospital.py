@@ -10,13 +10,13 @@ from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict, switches
 
 QUESTION = "Did this patient die in the hospital? Answer Yes or No."
-PROBES = (
+PROMPT_VARIANTS = (
     {"name": "reworded", "question": "Was this admission to the hospital fatal for the patient? Answer Yes or No."},
     {"name": "no_or_yes", "question": "Did this patient die in the hospital? Answer No or Yes."},
     {
         "name": "survival",
         "question": "Was this patient discharged from the hospital alive? Answer Yes or No.",
-        "reverses": True,
+        "inverted": True,
     },
 )
 IN_ICU = "s.death BETWEEN s.intime AND s.outtime"
@@ -54,7 +54,7 @@ def load(
     memory_limit: str = "2GB",
     threads: int | None = None,
     question: str = QUESTION,
-    probes: Sequence[Mapping[str, Any]] = PROBES,
+    prompt_variants: Sequence[Mapping[str, Any]] = PROMPT_VARIANTS,
 ) -> TaskData:
     """Adult ICU stays of at least window + gap hours as yes/no questions; label 1 is death before hospital discharge.
 

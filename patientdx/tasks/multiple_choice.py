@@ -252,14 +252,14 @@ def _examples(benchmark: Benchmark, found: Sequence[Item], kept: Sequence[Item],
         opening = wording.description.format(group=item.group.replace("_", " "))
         examples.append(Example(
             uid=uid, subject=f"{benchmark.name}:{item.group}:{item.same}", split=item.split,
-            before=f"{opening}{worked}{before}", record=record, after=after,
-            options=tuple((option,) for option in options), label=item.right,
+            prefix=f"{opening}{worked}{before}", context=record, suffix=after,
+            options=tuple((option,) for option in options), gold=item.right,
         ))  # fmt: skip
     return examples
 
 
 def _shots(item: Item, ranked: Sequence[Item], shots: int) -> list[Item]:
-    """ComputedTerm examples from train, the same for every item unless it is one of them itself."""
+    """Worked examples from train, the same for every item unless it is one of them itself."""
     shown = list(islice((one for one in ranked if one.question != item.question), shots))
     if len(shown) < shots:
         raise UserError(

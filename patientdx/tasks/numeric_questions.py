@@ -57,6 +57,6 @@ def _example(split: str, number: int, one: Question) -> Example:
     uid = f"numeric:{split}:{number}"
     after = ("\n\n" if one.context else "") + one.text + ASK
     return Example(
-        uid=uid, subject=uid, split=split, before="", record=one.context, after=after, options=OPTIONS,
+        uid=uid, subject=uid, split=split, prefix="", context=one.context, suffix=after, options=OPTIONS,
         label=int(one.answer),
     )  # fmt: skip

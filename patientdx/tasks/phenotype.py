@@ -15,10 +15,10 @@ from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict, switches
 
 QUESTION = "Does this patient have {condition}? Answer Yes or No."
-PROBES = (
+PROMPT_VARIANTS = (
     {"name": "reworded", "question": "Is {condition} among the diagnoses of this patient? Answer Yes or No."},
     {"name": "no_or_yes", "question": "Does this patient have {condition}? Answer No or Yes."},
-    {"name": "absent", "question": "Is this patient free of {condition}? Answer Yes or No.", "reverses": True},
+    {"name": "absent", "question": "Is this patient free of {condition}? Answer Yes or No.", "inverted": True},
 )
 CODES = {"hosp/diagnoses_icd": {"hadm_id": "BIGINT", "icd_code": "VARCHAR", "icd_version": "INTEGER"}}
 
@@ -67,7 +67,7 @@ def load(
     memory_limit: str = "2GB",
     threads: int | None = None,
     question: str = QUESTION,
-    probes: Sequence[Mapping[str, Any]] = PROBES,
+    prompt_variants: Sequence[Mapping[str, Any]] = PROMPT_VARIANTS,
 ) -> TaskData:
     """Adult ICU stays of at least window + gap hours as yes/no questions; label 1: the admission is coded so.
 

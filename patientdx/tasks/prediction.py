@@ -12,7 +12,7 @@ import duckdb
 from patientdx.core.errors import UserError
 from patientdx.records import cohort, features, groups, outliers, splits, templates, window
 from patientdx.records.source import opened_source
-from patientdx.tasks.example import Example, Features, Probe, TaskData, fingerprint
+from patientdx.tasks.example import Example, PromptVariant, TaskData, fingerprint
 
 OPTIONS = (
     ("Yes", "yes", "YES", " Yes", " yes", " YES"),
@@ -57,7 +57,7 @@ class Request:
     memory_limit: str
     threads: int | None
     question: str
-    probes: Sequence[Mapping[str, Any]] | None
+    prompt_variants: Sequence[Mapping[str, Any]] | None
 
 
 def switches(preset: str | None, given: Mapping[str, Any]) -> dict[str, str]:
@@ -98,7 +98,7 @@ def predict(
         limit=(asked.limit, 1),
         seed=(asked.seed, 0),
     )
-    question, probes = filled(asked.question, words), checked_probes(asked.probes or (), words)
+    question, prompt_variants = filled(asked.question, words), checked_variants(asked.prompt_variants or (), words)
     with opened_source(
         cache=Path(asked.cache), source=asked.source, root=asked.mimic_root, synthetic=asked.synthetic, needed=needed,
         memory_limit=asked.memory_limit, threads=asked.threads,
@@ -123,7 +123,7 @@ def predict(
         fingerprint=fingerprint(examples, settings),
         provenance={"source": found.origins, "tables": found.facts, "settings": used, "sections_cut": cut},
         cohort=group.attrition,
-        probes=probes,
+        prompt_variants=prompt_variants,
         features=table,
         groups=groups.groups(rest for _, *rest in people),
         times=tuple(time for time, *_ in people),
@@ -136,7 +136,7 @@ def _read(
     written: templates.Template,
     chosen: dict[str, str],
     hours: int,
-) -> tuple[dict[int, str], dict[str, dict[str, int]], Features | None]:
+) -> tuple[dict[int, str], dict[str, dict[str, int]], features.Features | None]:
     """Text of each stay, what its budgets cut, and the stays' features. Narrows the table `cohort` to these stays."""
     train = [stay for stay, _, _, part in stays if part == "train"]
     ceilings: dict[bool, Any] = {False: None, True: None}  # by every_item
@@ -162,7 +162,7 @@ def _read(
     if train:
         order, found = features.table(read, fit_on=train)
         place = {stay: row for row, stay in enumerate(order)}
-        table = Features(found.names, found.values[[place[stay] for stay, *_ in stays]])
+        table = features.Features(found.names, found.values[[place[stay] for stay, *_ in stays]])
     if written.every_item:
         read = told(window.stream(con, every_item=True, limits=ceilings[True], **(same | {"courses": written.courses})))
     deque(read, maxlen=0)  # what nobody has read yet
@@ -181,9 +181,9 @@ def _example(stay: int, subject: int, label: int, part: str, *, record: str, que
         uid=str(stay),
         subject=str(subject),
         split=part,
-        before="",
-        record=record,
-        after=f"\n\n{question}",
+        prefix="",
+        context=record,
+        suffix=f"\n\n{question}",
         options=OPTIONS,
         label=label,
     )
@@ -196,19 +196,21 @@ def filled(question: str, words: Mapping[str, Any]) -> str:
     return question
 
 
-def checked_probes(probes: Iterable[Mapping[str, Any]], words: Mapping[str, Any]) -> tuple[Probe, ...]:
+def checked_variants(
+    prompt_variants: Iterable[Mapping[str, Any]], words: Mapping[str, Any]
+) -> tuple[PromptVariant, ...]:
     """The task's question put otherwise, as a yaml lists it. Raises UserError on another form or a name used twice."""
-    found: list[Probe] = []
-    for place, probe in enumerate(probes):
+    found: list[PromptVariant] = []
+    for place, probe in enumerate(prompt_variants):
         given = dict(probe) if isinstance(probe, Mapping) else {}
-        name, asked, reverses = given.pop("name", None), given.pop("question", None), given.pop("reverses", False)
-        plain = isinstance(name, str) and isinstance(asked, str) and isinstance(reverses, bool)
+        name, asked, inverted = given.pop("name", None), given.pop("question", None), given.pop("inverted", False)
+        plain = isinstance(name, str) and isinstance(asked, str) and isinstance(inverted, bool)
         if given or not plain or name in {one.name for one in found}:
             raise UserError(
-                f"task.probes[{place}]={probe!r}: a probe has a name of its own, a question and, where Yes then says "
-                "that the outcome did not happen, reverses: true."
+                f"task.prompt_variants[{place}]={probe!r}: a prompt variant has a name of its own, a question and, where Yes then says "
+                "that the outcome did not happen, inverted: true."
             )
-        found.append(Probe(name, f"\n\n{filled(asked, words)}", OPTIONS, reverses))
+        found.append(PromptVariant(name, f"\n\n{filled(asked, words)}", OPTIONS, inverted))
     return tuple(found)
 
 

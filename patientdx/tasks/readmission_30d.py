@@ -11,7 +11,7 @@ from patientdx.tasks.example import TaskData
 from patientdx.tasks.prediction import FRACTIONS, Request, predict
 
 QUESTION = "Was this patient readmitted to the {place} within {days} days of discharge? Answer Yes or No."
-PROBES = (
+PROMPT_VARIANTS = (
     {
         "name": "reworded",
         "question": "Within {days} days of discharge, was this patient back in the {place}? Answer Yes or No.",
@@ -23,7 +23,7 @@ PROBES = (
     {
         "name": "stayed_out",
         "question": "Did this patient stay out of the {place} for {days} days after discharge? Answer Yes or No.",
-        "reverses": True,
+        "inverted": True,
     },
 )
 DAYS = 30
@@ -77,7 +77,7 @@ def load(
     memory_limit: str = "2GB",
     threads: int | None = None,
     question: str = QUESTION,
-    probes: Sequence[Mapping[str, Any]] = PROBES,
+    prompt_variants: Sequence[Mapping[str, Any]] = PROMPT_VARIANTS,
 ) -> TaskData:
     """Adults discharged alive after an ICU stay as yes/no questions; label 1 is a return within 30 days of discharge.
 

@@ -223,6 +223,6 @@ def _example(corpus: Corpus, one: Pair, train: Sequence[Pair], shots: int) -> Ex
         worked += f"{before}{other.text}{after} {other.written}\n\n"
     before, after = corpus.ask(one.heading)
     return Example(
-        uid=f"{corpus.name}:{one.place}", subject=one.subject, split=one.split, before=worked + before, record=one.text,
-        after=after, options=(), label=0, answer=one.written,
+        uid=f"{corpus.name}:{one.place}", subject=one.subject, split=one.split, prefix=worked + before, context=one.text,
+        suffix=after, reference=one.written,
     )  # fmt: skip

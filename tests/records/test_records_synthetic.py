@@ -73,23 +73,23 @@ def test_it_is_as_ill_as_an_intensive_care_unit(many):
 
 def test_counting_readings_out_of_range_ranks_deaths_but_does_not_give_them_away(many):
     label = np.array([example.label for example in many.examples])
-    count = np.array([out_of_interval(example.record) for example in many.examples])
+    count = np.array([out_of_interval(example.context) for example in many.examples])
     assert 0.75 < auroc(label, count) < 0.85
-    lengths = np.array([example.record.count("\n") for example in many.examples])
+    lengths = np.array([example.context.count("\n") for example in many.examples])
     assert auroc(label, lengths) < 0.70
     for word in ("Norepinephrine", "Vasopressin", "Continuous dialysis", "Invasive ventilation"):
-        has = np.array([word in example.record for example in many.examples])
+        has = np.array([word in example.context for example in many.examples])
         assert 0.02 < label[has].mean() < 0.7
         assert label[~has].mean() > 0.02
 
 
 def test_readings_are_missing_here_and_there_and_records_stay_short(many):
-    readings = np.array([len(re.findall(r"\(.+-.+\)", example.record)) for example in many.examples])
+    readings = np.array([len(re.findall(r"\(.+-.+\)", example.context)) for example in many.examples])
     assert 14 < readings.mean() < 17
     assert readings.min() >= 5
     assert readings.max() <= 20
-    assert not all("Creatinine" in example.record for example in many.examples)
-    assert max(len(example.record) for example in many.examples) < 1200
+    assert not all("Creatinine" in example.context for example in many.examples)
+    assert max(len(example.context) for example in many.examples) < 1200
 
 
 def test_times_and_keys_are_those_of_a_hospital(ward):

@@ -30,7 +30,7 @@ def test_beirs_form_is_read(tmp_path):
     data = load(cache=tmp_path, path=str(write(tmp_path / "beir")))
     assert [example.uid.split("/")[0] for example in data.examples] == ["q1"] * 3 + ["q2"] * 3
     first = data.examples[0]
-    assert (first.uid, first.record, first.label, first.split) == (
+    assert (first.uid, first.context, first.label, first.split) == (
         "q1/d1",
         "Norepinephrine\nwas started for shock",
         1,

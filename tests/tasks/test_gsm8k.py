@@ -44,16 +44,16 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
     assert Counter(one.split for one in data.examples) == {"train": 5, "test": 4}
     asked = [one for one in data.examples if one.split == "test"]
     one = asked[0]
-    assert one.before.count("Question: train") == one.before.count("\n#### ") == 2
-    assert one.after.startswith("Question: test: ")
-    assert one.after.endswith("?\nAnswer:")
+    assert one.prefix.count("Question: train") == one.prefix.count("\n#### ") == 2
+    assert one.suffix.startswith("Question: test: ")
+    assert one.suffix.endswith("?\nAnswer:")
     assert (data.generation.length, data.generation.stops) == (20, STOPS)
     for i, example in enumerate(data.examples):
-        doubled = 2 * int(example.after.split()[2])
+        doubled = 2 * int(example.suffix.split()[2])
         assert data.generation.judge(i, f"#### {doubled}")["exact_match_strict"] == (1, 1)
-        assert example.answer.endswith(f"#### {doubled}")  # what fine-tuning teaches
+        assert example.reference.endswith(f"#### {doubled}")  # what fine-tuning teaches
         if example.split == "train":  # a train problem is not shown its own answer
-            assert example.after not in example.before
+            assert example.suffix not in example.prefix
     few = load(path=str(tmp_path), limit=3, train_limit=2)
     assert Counter(one.split for one in few.examples) == {"train": 2, "test": 3}
     assert {one.uid for one in few.examples} < {one.uid for one in data.examples}
@@ -83,7 +83,7 @@ def test_number_questions_are_two_examinations_with_as_many_yes_as_no():
     for split, seed in (("pilot", 6), ("test", 7)):
         own = [one for one in data.examples if one.split == split]
         asked = list(held_out(seed, 4))
-        assert [one.before + one.record + one.after for one in own] == [question.prompt for question in asked]
+        assert [one.prefix + one.context + one.suffix for one in own] == [question.prompt for question in asked]
         assert [one.label for one in own] == [int(question.answer) for question in asked]
         assert sum(one.label for one in own) == len(own) / 2
     assert Counter(data.groups["kind"]) == dict.fromkeys(KINDS, 8)

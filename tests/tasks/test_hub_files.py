@@ -44,7 +44,7 @@ def test_parquet_files_are_read_by_their_splits_and_the_commit_is_recorded(cache
              for split, found in (("train", (0, 3)), ("validation", (2,)), ("test", (-1,)))}  # fmt: skip
     cached("owner/medmcqa", files | {"dataset_infos.json": [{}], "README.md": [{}]})
     data = medmcqa.load(path="hub:owner/medmcqa", train_limit=None, answers_from=0)
-    assert [(one.split, one.label) for one in data.examples] == [("train", 0), ("train", 3), ("test", 2)]
+    assert [(one.split, one.gold) for one in data.examples] == [("train", 0), ("train", 3), ("test", 2)]
     assert data.provenance["hub"] == {"medmcqa": f"hub:owner/medmcqa@{COMMIT}"}
     again = medmcqa.load(path=f"hub:owner/medmcqa/data@{COMMIT}", train_limit=None, answers_from=0)
     assert again.provenance["hub"] == {"medmcqa": f"hub:owner/medmcqa/data@{COMMIT}"}
@@ -85,7 +85,7 @@ def test_pubmedqa_of_the_hub_has_its_abstract_in_parts(cached):
            "context": {"contexts": ["One part.", "Another."], "labels": ["AIM", "RESULTS"]}}  # fmt: skip
     cached("owner/PubMedQA", {"pqa_labeled/train-00000-of-00001.parquet": [row]})
     (found,) = pubmedqa.load(path="hub:owner/PubMedQA/pqa_labeled").examples  # one file alone is the test split
-    assert (found.record, found.label, found.split) == ("One part.\nAnother.", 2, "test")
+    assert (found.context, found.gold, found.split) == ("One part.\nAnother.", 2, "test")
 
 
 def test_texts_and_groups_of_benchmarks_record_their_commits_too(cached, tmp_path):

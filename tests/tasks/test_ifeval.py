@@ -89,7 +89,7 @@ def test_a_file_in_either_form_gives_the_prompts(tmp_path):
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     data = load(path=str(path), new_tokens=9)
-    assert [(one.after, one.split, one.options) for one in data.examples] == [("Say it.", "test", ())] * 2
+    assert [(one.suffix, one.split, one.options) for one in data.examples] == [("Say it.", "test", ())] * 2
     assert (data.kind, data.generation.length, data.generation.metrics) == ("generation", 9, METRICS)
     assert data.generation.judge(0, "a") == data.generation.judge(1, "a") == dict.fromkeys(METRICS, (1, 1))
     assert len(load(path=str(path), limit=1).examples) == 1

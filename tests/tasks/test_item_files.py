@@ -27,7 +27,7 @@ def test_medmcqas_own_json_files_hold_a_question_a_line(tmp_path):
     official = [{"question": f"Which\u2028{i}?", "exp": None, "cop": cop} | columns for i, cop in enumerate((4, 1))]
     written(tmp_path / "dev.json", *official)
     found = medmcqa.load(path=str(tmp_path)).examples
-    assert [(one.label, one.split) for one in found] == [(3, "test"), (0, "test")]
+    assert [(one.gold, one.split) for one in found] == [(3, "test"), (0, "test")]
     assert found[1].uid == "medmcqa:medmcqa:dev.json line 2"
     for bad, said in (
         ("{broken", r"dev\.json line 3 is no JSON: Expecting property name"),
@@ -52,8 +52,8 @@ def test_options_that_are_mappings_give_their_texts_and_labels(tmp_path, label, 
     options = [{label: name, text: option} for name, option in zip("wxyz", OPTIONS, strict=True)]
     path = written(tmp_path / "test.jsonl", row(options=options, answer_idx="x"))
     (found,) = multiple_choice.load(path=str(path)).examples
-    assert found.after == "Question: Which one?\nA. Aspirin\nB. Heparin\nC. 2.5\nD. none\nAnswer:"
-    assert found.label == 1
+    assert found.suffix == "Question: Which one?\nA. Aspirin\nB. Heparin\nC. 2.5\nD. none\nAnswer:"
+    assert found.gold == 1
 
 
 BAD = [
@@ -95,4 +95,4 @@ def test_a_csv_of_other_columns_is_refused_by_them_and_one_without_a_header_is_r
     assert "a text of the file" not in str(said.value)
     for last, right in (("b", 1), ("0", 0), ("ONE", 0)):
         path.write_text(f"\nWhich?,one,two,{last}\n")
-        assert [one.label for one in multiple_choice.load(path=str(path)).examples] == [right]
+        assert [one.gold for one in multiple_choice.load(path=str(path)).examples] == [right]

@@ -20,9 +20,9 @@ def test_the_default_is_the_synthetic_hospital(default):
     assert 240 <= len(default.examples) <= 242
     assert [row["stays"] for row in default.cohort][-1] == len(default.examples)
     for example in default.examples:
-        assert example.before == ""
-        assert example.record.startswith("Age ")
-        assert example.after == "\n\nDid this patient die in the intensive care unit? Answer Yes or No."
+        assert example.prefix == ""
+        assert example.context.startswith("Age ")
+        assert example.suffix == "\n\nDid this patient die in the intensive care unit? Answer Yes or No."
         assert example.options[0][0] == "Yes"
         assert example.options[1][0] == "No"
         assert example.label in (0, 1)

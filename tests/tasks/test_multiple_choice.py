@@ -50,10 +50,10 @@ def test_every_shape_of_benchmark_is_the_same_question(tmp_path, shape):
     asked = {"sent1" if "ending0" in SHAPES[shape] else "question": "Which one?"}
     more = {"answers_from": 1} if "cop" in SHAPES[shape] else {}
     found = only(lines(tmp_path / "test.jsonl", asked | SHAPES[shape]), **more)
-    assert found.before + found.record + found.after == (
+    assert found.prefix + found.context + found.suffix == (
         "Question: Which one?\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
     )
-    assert (found.options, found.label, found.split) == ((("A",), ("B",), ("C",), ("D",)), 1, "test")
+    assert (found.options, found.gold, found.split) == ((("A",), ("B",), ("C",), ("D",)), 1, "test")
 
 
 def test_csv_tsv_json_and_parquet_hold_the_same(tmp_path):
@@ -69,12 +69,12 @@ def test_csv_tsv_json_and_parquet_hold_the_same(tmp_path):
     pq.write_table(pa.Table.from_pylist([named]), tmp_path / "test.parquet")
     found = [only(path) for path in sorted(tmp_path.iterdir())]
     assert len(found) == 6
-    assert len({(one.after, one.options, one.label) for one in found}) == 1
+    assert len({(one.suffix, one.options, one.gold) for one in found}) == 1
 
 
 def test_by_text_the_options_are_not_listed_and_lengths_may_differ(tmp_path):
     found = only(lines(tmp_path / "test.jsonl", row()), answer="text")
-    assert found.after == "Question: Which one, 0?\nAnswer:"
+    assert found.suffix == "Question: Which one, 0?\nAnswer:"
     assert found.options == tuple((text,) for text in OPTIONS)
 
 
@@ -84,15 +84,15 @@ def test_worked_examples_come_from_train_alone_seeded_and_never_show_the_questio
     found = multiple_choice.load(path=str(tmp_path), shots=2)
     assert Counter(one.split for one in found.examples) == {"test": 3}
     for one in found.examples:
-        shown = one.before.split("\n\n")[:-1]
+        shown = one.prefix.split("\n\n")[:-1]
         assert len(shown) == 2
         assert all(example.endswith("\nAnswer: B") for example in shown)
-        assert one.after.splitlines()[0] not in one.before
-    assert found.examples[1].before == found.examples[2].before
+        assert one.suffix.splitlines()[0] not in one.prefix
+    assert found.examples[1].prefix == found.examples[2].prefix
     again, other = (multiple_choice.load(path=str(tmp_path), shots=2, seed=seed) for seed in (0, 5))
     assert again.fingerprint == found.fingerprint
     assert other.fingerprint != found.fingerprint
-    all_shown = {multiple_choice.load(path=str(tmp_path), shots=5, seed=seed).examples[0].before for seed in range(3)}
+    all_shown = {multiple_choice.load(path=str(tmp_path), shots=5, seed=seed).examples[0].prefix for seed in range(3)}
     assert len(all_shown) > 1
 
 
@@ -171,18 +171,18 @@ def test_medmcqa_lists_choices_and_reports_dev_as_its_test_has_no_key(tmp_path):
     lines(tmp_path / "dev.jsonl", *({"question": f"Which {i}?", "cop": 1 + i % 4} | columns for i in range(4)))
     lines(tmp_path / "test.jsonl", {"question": "Which?"} | columns)
     found = medmcqa.load(path=str(tmp_path)).examples
-    assert [(one.label, one.split) for one in found] == [(0, "test"), (1, "test"), (2, "test"), (3, "test")]
+    assert [(one.gold, one.split) for one in found] == [(0, "test"), (1, "test"), (2, "test"), (3, "test")]
     assert found[0].after == "Question: Which 0?\nChoices:\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
 
 
 def test_a_column_cop_says_itself_where_it_counts_from_or_the_user_must(tmp_path):
     columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
     path = lines(tmp_path / "test.jsonl", *({"question": "Which?", "cop": cop} | columns for cop in (0, 3)))
-    assert [one.label for one in medmcqa.load(path=str(path)).examples] == [0, 3]
+    assert [one.gold for one in medmcqa.load(path=str(path)).examples] == [0, 3]
     lines(path, *({"question": "Which?", "cop": cop} | columns for cop in (1, 3)))
     with pytest.raises(UserError, match=r"answer by 1 to 3 in column cop, .* Say which: task\.answers_from=1\."):
         medmcqa.load(path=str(path))
-    assert [one.label for one in medmcqa.load(path=str(path), answers_from=1).examples] == [0, 2]
+    assert [one.gold for one in medmcqa.load(path=str(path), answers_from=1).examples] == [0, 2]
 
 
 def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_question(tmp_path):
@@ -201,17 +201,17 @@ def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_q
     assert count["test"] == 30
     assert 0 < count["pilot"] < 15
     one = found[-1]
-    assert (one.before, one.record) == ("Abstract: ", "One part.\nAnother.")
-    assert one.after.startswith("\nQuestion: Does it ")
-    assert one.after.endswith("?\nAnswer:")
-    assert (one.options, one.label) == ((("yes",), ("no",), ("maybe",)), 2)
+    assert (one.prefix, one.context) == ("Abstract: ", "One part.\nAnother.")
+    assert one.suffix.startswith("\nQuestion: Does it ")
+    assert one.suffix.endswith("?\nAnswer:")
+    assert (one.options, one.gold) == ((("yes",), ("no",), ("maybe",)), 2)
     copy = {
         "question": "One part.\nAnother.\nDoes it?",
         "options": {"A": "yes", "B": "no", "C": "maybe"},
         "answer_idx": "C",
     }
     (found,) = pubmedqa.load(path=str(lines(tmp_path / "test.jsonl", copy))).examples
-    assert (found.record, found.after) == ("One part.\nAnother.", "\nQuestion: Does it?\nAnswer:")
+    assert (found.context, found.suffix) == ("One part.\nAnother.", "\nQuestion: Does it?\nAnswer:")
 
 
 def mmlu(folder: Path) -> Path:
@@ -230,11 +230,11 @@ def test_mmlu_has_six_subjects_with_their_own_examples_and_description(tmp_path)
     assert Counter(found.groups["set"]) == dict.fromkeys(mmlu_medical.SUBJECTS, 7)
     assert Counter(one.split for one in found.examples) == {"pilot": 18, "test": 24}
     one = next(e for e, s in zip(found.examples, found.groups["set"], strict=True) if s == "college_biology")
-    assert one.before.startswith(
+    assert one.prefix.startswith(
         "The following are multiple choice questions (with answers) about college biology.\n\n"
     )
-    assert one.before.count("college_biology dev ") == 5
-    assert one.after.startswith("college_biology ")
+    assert one.prefix.count("college_biology dev ") == 5
+    assert one.suffix.startswith("college_biology ")
     (tmp_path / "test" / "anatomy_test.csv").unlink()
     with pytest.raises(UserError, match="has no test questions of anatomy"):
         mmlu_medical.load(path=str(tmp_path))
@@ -254,7 +254,7 @@ def test_the_group_has_nine_sets_each_asked_its_own_way(tmp_path):
     assert asked["pubmedqa"].options[0] == ("fever",)
     assert asked["anatomy"].before.startswith("The following")
     by_text = medical_qa.load(**{name: str(path) for name, path in parts.items()}, answer="text")
-    assert all(len(one.options[0][0]) > 1 and "Choices:" not in one.after for one in by_text.examples)
+    assert all(len(one.options[0][0]) > 1 and "Choices:" not in one.suffix for one in by_text.examples)
     by_letter = medical_qa.load(**{name: str(path) for name, path in parts.items()}, answer="letter")
     assert {one.options[:2] for one in by_letter.examples} == {(("A",), ("B",))}
     assert [one.uid for one in by_text.examples] == [one.uid for one in by_letter.examples]

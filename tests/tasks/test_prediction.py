@@ -71,9 +71,9 @@ def check(data: TaskData) -> None:
     stays = [row["stays"] for row in data.cohort]
     assert stays == sorted(stays, reverse=True)
     for example in data.examples:
-        assert example.record
+        assert example.context
         assert example.options == OPTIONS
-        assert "{" not in example.after
+        assert "{" not in example.suffix
     assert data.features.values.shape == (count, len(data.features.names))
     assert {name: len(values) for name, values in data.groups.items()} == dict.fromkeys(
         ("age", "sex", "race", "insurance"), count
@@ -155,14 +155,14 @@ def test_the_preset_is_its_switches(store):
         ({"outliers": "no"}, "task.outliers='no': choose range or train or cohort."),
         ({"source": "eicu"}, "task.source='eicu': choose mimic or meds."),
         (
-            {"probes": [{"name": "a"}]},
-            "task.probes[0]={'name': 'a'}: a probe has a name of its own, a question and, where Yes then says that the "
-            "outcome did not happen, reverses: true.",
+            {"prompt_variants": [{"name": "a"}]},
+            "task.prompt_variants[0]={'name': 'a'}: a prompt variant has a name of its own, a question and, where Yes then says that the "
+            "outcome did not happen, inverted: true.",
         ),
         (
-            {"probes": [{"name": "a", "question": "?"}, {"name": "a", "question": "!"}]},
-            "task.probes[1]={'name': 'a', 'question': '!'}: a probe has a name of its own, a question and, where Yes "
-            "then says that the outcome did not happen, reverses: true.",
+            {"prompt_variants": [{"name": "a", "question": "?"}, {"name": "a", "question": "!"}]},
+            "task.prompt_variants[1]={'name': 'a', 'question': '!'}: a prompt variant has a name of its own, a question and, where Yes "
+            "then says that the outcome did not happen, inverted: true.",
         ),
     ],
 )
@@ -223,7 +223,7 @@ def test_what_only_one_task_takes_is_checked_too(tmp_path, load, change, expecte
 
 def test_questions_name_what_they_ask(store):
     def asked(data: TaskData) -> list[str]:
-        return [data.examples[0].after.strip(), *(probe.after.strip() for probe in data.probes)]
+        return [data.examples[0].suffix.strip(), *(probe.suffix.strip() for probe in data.prompt_variants)]
 
     week = asked(length_of_stay.load(cache=store, days=7))
     assert week[0] == "Did this patient stay in the intensive care unit for more than 7 days? Answer Yes or No."
@@ -235,17 +235,17 @@ def test_questions_name_what_they_ask(store):
 
 
 def test_probes_are_a_rewording_the_other_order_and_the_opposite(task, loaded):
-    probes = loaded(task).probes
-    assert [probe.reverses for probe in probes] == [False, False, True]
+    probes = loaded(task).prompt_variants
+    assert [probe.inverted for probe in probes] == [False, False, True]
     assert all(probe.options == OPTIONS for probe in probes)
-    own = loaded(task).examples[0].after
-    assert probes[1].after == own.replace("Answer Yes or No.", "Answer No or Yes.")
-    assert len({own, *(probe.after for probe in probes)}) == 4
+    own = loaded(task).examples[0].suffix
+    assert probes[1].suffix == own.replace("Answer Yes or No.", "Answer No or Yes.")
+    assert len({own, *(probe.suffix for probe in probes)}) == 4
 
 
 def test_probes_can_be_left_out(store):
     for probes in (None, []):
-        assert mortality.load(cache=store, probes=probes).probes == ()
+        assert mortality.load(cache=store, prompt_variants=probes).prompt_variants == ()
 
 
 def test_groups_and_features_follow_the_examples(store, loaded):
@@ -257,7 +257,7 @@ def test_groups_and_features_follow_the_examples(store, loaded):
     ages = list(data.features.names).index("age")
     np.testing.assert_array_equal(few.features.values[:, ages], data.features.values[rows, ages])
     for example, sex in zip(few.examples, few.groups["sex"], strict=True):
-        assert f", {sex}." in example.record.splitlines()[0]
+        assert f", {sex}." in example.context.splitlines()[0]
 
 
 def test_deaths_to_come_change_no_text_and_no_feature(store, ward_csv, spoil):
@@ -278,7 +278,7 @@ def test_deaths_to_come_change_no_text_and_no_feature(store, ward_csv, spoil):
     rows = [places[example.uid] for example in one.examples]
     for example, row in zip(one.examples, rows, strict=True):
         other = two.examples[row]
-        assert (example.record, example.after, example.split) == (other.record, other.after, other.split)
+        assert (example.context, example.suffix, example.split) == (other.context, other.suffix, other.split)
     assert sum(two.examples[row].label for row in rows) < sum(example.label for example in one.examples)
     shared = sorted(set(one.features.names) & set(two.features.names))
     assert len(shared) > 100
@@ -299,6 +299,6 @@ def test_the_yaml_says_what_load_takes(task):
     defaults = {name: p.default for name, p in inspect.signature(task.load).parameters.items()}
     assert config.keys() == defaults.keys()
     assert (config.pop("cache"), config.pop("seed")) == ("${cache}", "${seed}")
-    config["probes"] = tuple(config["probes"])
+    config["prompt_variants"] = tuple(config["prompt_variants"])
     for name, value in config.items():
         assert value == defaults[name], name

@@ -53,12 +53,12 @@ def test_readings_are_those_of_the_tables(data, tables):
     parts = {item.name for item in items() if item.parts > 1}
     compared = Counter()
     for example, kind in zip(data.examples, data.groups["kind"], strict=True):
-        asked = re.search(r"What was the (last|highest|lowest) value of (.+) in the first", example.before)
+        asked = re.search(r"What was the (last|highest|lowest) value of (.+) in the first", example.prefix)
         if asked is None or asked[2] in parts or example.split != "test":
             continue
         values = values_of(tables, int(example.uid.split(":")[0]), asked[2])
         pick = {"last": values[-1], "highest": max(values, key=float), "lowest": min(values, key=float)}
-        assert float(example.answer) == float(pick[kind]), example.uid
+        assert float(example.reference) == float(pick[kind]), example.uid
         compared[kind] += 1
     assert min(compared[kind] for kind in ("last", "highest", "lowest")) >= 10
 
@@ -76,13 +76,13 @@ def test_people_and_doses_are_those_of_the_tables(data, tables):
         elif kind == "stays":
             own = stays[stays["subject_id"] == subject]
             wanted = str(int((own["intime"] <= intime).sum()))
-        elif kind == "starts" and "Propofol" in example.before.rsplit("Question: ")[1]:
+        elif kind == "starts" and "Propofol" in example.prefix.rsplit("Question: ")[1]:
             own = drugs[(drugs["stay_id"] == stay) & (drugs["itemid"] == 222168)]
             hours = (own["starttime"] - intime).dt.total_seconds() / 3600
             wanted = str(int(((hours >= 0) & (hours < 48)).sum()))
         else:
             continue
-        assert example.answer == wanted, example.uid
+        assert example.reference == wanted, example.uid
         compared[kind] += 1
     assert compared["age"] == compared["stays"] == len({example.uid.split(":")[0] for example in data.examples})
     assert compared["starts"] > 0
@@ -90,21 +90,21 @@ def test_people_and_doses_are_those_of_the_tables(data, tables):
 
 def test_the_text_shows_what_is_asked_and_none_of_it_can_be_cut(data):
     for example, kind in zip(data.examples, data.groups["kind"], strict=True):
-        text = example.before.rsplit("\n\nQuestion: ", 1)[0]
-        assert example.record == ""
+        text = example.prefix.rsplit("\n\nQuestion: ", 1)[0]
+        assert example.context == ""
         if kind == "given":
-            name = re.search(r"Was (.+) started in", example.before)[1]
-            assert (name in text) == (example.answer == "Yes")
+            name = re.search(r"Was (.+) started in", example.prefix)[1]
+            assert (name in text) == (example.reference == "Yes")
             assert "Drugs started in" in text
         else:
-            assert example.answer in text
+            assert example.reference in text
     assert set(data.groups["kind"]) == set(KINDS)
     assert data.generation.metrics == METRICS
 
 
 def test_yes_and_no_are_right_equally_often_in_every_split(data):
     counts = Counter(
-        (example.split, example.answer)
+        (example.split, example.reference)
         for example, kind in zip(data.examples, data.groups["kind"], strict=True) if kind == "given"
     )  # fmt: skip
     for split in ("train", "pilot", "test"):
@@ -118,11 +118,11 @@ def test_what_a_budget_leaves_out_is_not_asked(make):
     assert kinds["age"] == kinds["stays"] > 0
     asked = set()
     for example, kind in zip(short.examples, short.groups["kind"], strict=True):
-        text = example.before.rsplit("\n\nQuestion: ", 1)[0]
-        name = re.search(r"value of (.+) in the first", example.before)
+        text = example.prefix.rsplit("\n\nQuestion: ", 1)[0]
+        name = re.search(r"value of (.+) in the first", example.prefix)
         asked |= {name[1]} if name else set()
         assert name is None or name[1] in text
-        assert kind == "given" or example.answer in text
+        assert kind == "given" or example.reference in text
     assert asked == {"Heart rate"}
 
 
@@ -143,7 +143,7 @@ def test_patients_of_the_open_demo_are_asked_about_too(session_cache):
     assert demo.open_data
     assert len(demo.examples) > 20
     for example, kind in zip(demo.examples, demo.groups["kind"], strict=True):
-        assert kind == "given" or example.answer in example.before.rsplit("\n\nQuestion: ", 1)[0]
+        assert kind == "given" or example.reference in example.prefix.rsplit("\n\nQuestion: ", 1)[0]
 
 
 NUMBER = Question("last", "?", "7.40", "number", "", "", 2)

@@ -72,10 +72,10 @@ def test_a_record_is_relevant_where_its_text_shows_both_facts(records):
     seen = Counter()
     for example in records.examples:
         drug, name, side = re.search(
-            r"(?:given|procedure) (.+) and whose mean (.+) was (above|below)", example.after
+            r"(?:given|procedure) (.+) and whose mean (.+) was (above|below)", example.suffix
         ).groups()
-        line = re.search(rf"^{re.escape(name)} (-?[\d.]+) \(([\d.]+)-([\d.]+)\)", example.record, re.MULTILINE)
-        named = re.search(rf"^(?:Drugs|Procedures): (?:.*, )?{re.escape(drug)}(?:,|$)", example.record, re.MULTILINE)
+        line = re.search(rf"^{re.escape(name)} (-?[\d.]+) \(([\d.]+)-([\d.]+)\)", example.context, re.MULTILINE)
+        named = re.search(rf"^(?:Drugs|Procedures): (?:.*, )?{re.escape(drug)}(?:,|$)", example.context, re.MULTILINE)
         value, low, high = map(float, line.groups()) if line else (math.nan, 0, 0)
         beyond = value > high if side == "above" else value < low
         assert example.label == int(bool(named) and beyond)
@@ -104,7 +104,7 @@ def test_a_passage_is_relevant_where_the_tables_say_so(passages, session_cache):
     compared = 0
     for example in passages.examples:
         _, passage = example.uid.split("/")
-        asked = re.search(r"Search: (.+) (above|below) (-?[\d.]+)", example.after)
+        asked = re.search(r"Search: (.+) (above|below) (-?[\d.]+)", example.suffix)
         if asked is None:
             continue
         stay, hour = map(int, passage.split(":"))
@@ -126,12 +126,12 @@ def test_a_stays_passages_are_candidates_of_its_own_queries_alone(passages):
     for example in passages.examples:
         query, passage = example.uid.split("/")
         assert query.split(":")[0] == passage.split(":")[0]
-    started = [e for e in passages.examples if "was started" in e.after]
+    started = [e for e in passages.examples if "was started" in e.suffix]
     assert started
     for example in started:
-        name = re.search(r"Search: (.+) was started", example.after)[1]
+        name = re.search(r"Search: (.+) was started", example.suffix)[1]
         assert example.label == int(
-            bool(re.search(rf"^Started: (?:.*, )?{re.escape(name)}(?:,|$)", example.record, re.M))
+            bool(re.search(rf"^Started: (?:.*, )?{re.escape(name)}(?:,|$)", example.context, re.M))
         )
     assert set(passages.groups["kind"]) == {"above", "below", "started"}
 

@@ -31,7 +31,7 @@ def test_the_official_folder_of_gsm8k_holds_each_problem_once(tmp_path):
         written(tmp_path / f"{split}_socratic.jsonl", problems(*numbers, how="How many is it? **"))
     data = gsm8k.load(path=str(tmp_path), shots=1)
     assert Counter(one.split for one in data.examples) == {"train": 6, "test": 3}
-    assert not any("**" in one.before for one in data.examples)
+    assert not any("**" in one.prefix for one in data.examples)
     assert set(data.provenance["source"]) == {"train.jsonl", "test.jsonl"}
     alone = gsm8k.load(path=str(tmp_path / "test_socratic.jsonl"))  # who names it wants it
     assert len(alone.examples) == 3
@@ -88,7 +88,7 @@ def test_splits_that_are_drawn_anew_keep_equal_questions_together(tmp_path):
     shares = {"pilot": 0.5, "test": 0.5}
     found = multiple_choice.load(path=str(tmp_path), fractions=shares).examples
     assert len(found) == 60
-    splits = {(one.after, one.split) for one in found}
+    splits = {(one.suffix, one.split) for one in found}
     assert len(splits) == 30
     assert {split for _, split in splits} == {"pilot", "test"}
 

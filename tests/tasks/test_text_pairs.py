@@ -31,11 +31,11 @@ def test_the_header_is_asked_for_and_nothing_of_the_answer_is_in_the_prompt(tmp_
     assert Counter(one.split for one in data.examples) == {"test": 5}
     one = data.examples[1]
     assert (
-        one.before == 'Write the section "Chief complaint" of a clinical note from the conversation.\n\nConversation:\n'
+        one.prefix == 'Write the section "Chief complaint" of a clinical note from the conversation.\n\nConversation:\n'
     )
-    assert one.record == "Doctor: a 1?\nPatient: It hurts, 1."
-    assert one.after == "\n\nChief complaint:"
-    assert one.answer == "a has pain 1."
+    assert one.context == "Doctor: a 1?\nPatient: It hurts, 1."
+    assert one.suffix == "\n\nChief complaint:"
+    assert one.reference == "a has pain 1."
     assert one.subject == one.uid == "dialogue_to_section:mine.csv line 4"  # the conversation takes two lines
     assert data.groups == {"section": ("GENHX", "CC", "GENHX", "CC", "GENHX")}
     assert data.cohort == [{"step": "read", "items": 5}, {"step": "kept", "items": 5, "test": 5}]
@@ -48,13 +48,13 @@ def test_files_say_their_split_and_worked_examples_come_from_train_alone(tmp_pat
     data = dialogue_to_section.load(path=str(tmp_path), shots=2)
     assert Counter(one.split for one in data.examples) == {"train": 6, "pilot": 3, "test": 4}
     for one in data.examples:
-        assert one.before.count("Doctor: train") == 2
-        assert re.search(r"(Chief complaint|History of present illness): train has pain \d\.\n\nWrite", one.before)
-        assert one.answer not in one.before  # nor is one of train shown itself
-    assert len({one.before.rpartition("Write")[0] for one in data.examples if one.split == "test"}) == 1
+        assert one.prefix.count("Doctor: train") == 2
+        assert re.search(r"(Chief complaint|History of present illness): train has pain \d\.\n\nWrite", one.prefix)
+        assert one.reference not in one.prefix  # nor is one of train shown itself
+    assert len({one.prefix.rpartition("Write")[0] for one in data.examples if one.split == "test"}) == 1
     other = dialogue_to_section.load(path=str(tmp_path), shots=2, seed=1)
     assert other.fingerprint != data.fingerprint
-    assert other.examples[-1].before != data.examples[-1].before
+    assert other.examples[-1].prefix != data.examples[-1].prefix
     with pytest.raises(
         UserError, match=r"task\.shots=6: worked examples come from train alone, which has 6 to show, none"
     ):
@@ -92,7 +92,7 @@ def test_notes_of_visits_have_their_data_set_as_group(tmp_path):
     ]
     path = write_csv(tmp_path / "clinicalnlp_taskB_test1.csv", ["dataset", "encounter_id", "dialogue", "note"], rows)
     data = dialogue_to_note.load(path=str(path))
-    assert [one.answer for one in data.examples] == ["CHIEF COMPLAINT\n\nCough.", "PLAN\n\nRest."]
+    assert [one.reference for one in data.examples] == ["CHIEF COMPLAINT\n\nCough.", "PLAN\n\nRest."]
     assert data.groups == {"dataset": ("aci", "virt")}
 
 
@@ -101,7 +101,7 @@ def test_a_sheet_is_read_and_a_number_in_it_is_its_text(tmp_path):
         tmp_path / "MeQSum.xlsx", [["1.txt", "who makes it", "Who makes it?"], ["2.txt", 12, "What is 12?"]]
     )
     data = question_summary.load(path=str(path))
-    assert [(one.record, one.answer) for one in data.examples] == [
+    assert [(one.context, one.reference) for one in data.examples] == [
         ("who makes it", "Who makes it?"),
         ("12", "What is 12?"),
     ]
@@ -147,7 +147,7 @@ def test_reports_are_read_as_columns_or_as_a_whole_and_by_patient(tmp_path):
     ]
     path = write_csv(tmp_path / "indiana_reports.csv", ["uid", "indication", "findings", "impression"], rows)
     data = radiology_impression.load(path=str(path), open_data=True)
-    assert [(one.record, one.answer) for one in data.examples] == [("Clear.", "Normal."), ("Big heart.", "Big.")]
+    assert [(one.context, one.reference) for one in data.examples] == [("Clear.", "Normal."), ("Big heart.", "Big.")]
     assert data.open_data
     assert data.cohort[:2] == [{"step": "read", "items": 4}, {"step": "with findings and impression", "items": 2}]
     rows = [[1 + i // 2, i, REPORT.replace("clear", f"clear {i}")] for i in range(12)]
@@ -157,8 +157,8 @@ def test_reports_are_read_as_columns_or_as_a_whole_and_by_patient(tmp_path):
     split = {}
     for one in data.examples:
         assert split.setdefault(one.subject, one.split) == one.split  # a patient is on one side
-        assert one.record.startswith("The lungs are clear ")
-        assert "No acute process" not in one.before + one.record + one.after
+        assert one.context.startswith("The lungs are clear ")
+        assert "No acute process" not in one.prefix + one.context + one.suffix
     assert len(split) == 6
     assert set(split.values()) == {"pilot", "test"}
 
@@ -178,9 +178,9 @@ def test_a_discharge_note_gives_away_neither_its_course_nor_what_stands_behind_i
     assert len(data.examples) == 6
     assert data.cohort[:2] == [{"step": "read", "items": 9}, {"step": "with a brief hospital course", "items": 8}]
     for one in data.examples:
-        prompt = one.before + one.record + one.after
+        prompt = one.prefix + one.context + one.suffix
         assert not any(word in prompt for word in ("treated for heart", "weigh daily", "furosemide", "SECRET"))
-        assert "Brief Hospital Course" not in one.record
+        assert "Brief Hospital Course" not in one.context
         assert re.fullmatch(r"10\d+", one.subject)
 
 
@@ -199,9 +199,9 @@ def test_no_worked_example_is_of_the_same_patient(tmp_path):
     given = {"path": str(notes(tmp_path / "discharge.csv", 4, each=3)), "fractions": {"train": 1.0}}
     data = hospital_course.load(**given, shots=2)
     for one in data.examples:
-        own = {int(re.search(r"diuretics (\d+)", one.record)[1]) // 3}
-        assert len(own & {int(n) // 3 for n in re.findall(r"diuretics (\d+)", one.before)}) == 0
-        assert one.before.count("Patient ") == 2
+        own = {int(re.search(r"diuretics (\d+)", one.context)[1]) // 3}
+        assert len(own & {int(n) // 3 for n in re.findall(r"diuretics (\d+)", one.prefix)}) == 0
+        assert one.prefix.count("Patient ") == 2
 
 
 @shared
@@ -216,8 +216,8 @@ def test_the_shared_files_are_read_and_no_reference_is_cut_by_a_stop():
     ):
         assert Counter(one.split for one in data.examples) == sizes
         for one in data.examples:
-            assert one.record
-            assert one.answer
-            assert not any(stop in one.answer for stop in data.generation.stops)
+            assert one.context
+            assert one.reference
+            assert not any(stop in one.reference for stop in data.generation.stops)
     assert set(sections.groups["section"]) <= set(dialogue_to_section.HEADERS)
     assert questions.examples[0].answer == "Who manufactures cetirizine?"

@@ -41,7 +41,7 @@ def planted(settings: Settings, data: TaskData, asking: tuple[Path, bool, Call, 
     made = canaries(wanted.canaries, wanted.canaries_each, seed=settings.seed)
     texts = [one.text for one in made] + candidates(made, wanted.candidates, seed=settings.seed)
     frame = data.examples[0]
-    parts = [(frame.before, one, frame.after) for one in texts]
+    parts = [(frame.prefix, one, frame.suffix) for one in texts]
     prompts = tokenise(load_tokenizer(folder), parts, frame.options, chat=chat, limit=limit)
     if len({len(ids) for ids in prompts.ids}) > 1:
         raise UserError(

@@ -45,7 +45,7 @@ class Records:
     @property
     def texts(self) -> list[str]:
         """What a model reads, with the right answer, without chat markup."""
-        return [e.before + e.record + e.after + " " + e.options[0 if e.label else 1][0] for e in self.examples]
+        return [e.prefix + e.context + e.suffix + " " + e.options[0 if e.label else 1][0] for e in self.examples]
 
 
 def gathered_records(settings: Settings, asked: Plan) -> Records:
@@ -70,7 +70,7 @@ def gathered_records(settings: Settings, asked: Plan) -> Records:
     if wanted.mia:
         members = [place for place, number in enumerate(numbers) if number in trained]
         elsewhere = range(len(seen)) if trained <= set(rows) else range(len(seen), len(numbers))
-        texts, subjects = [e.record for e in examples], [e.subject for e in examples]
+        texts, subjects = [e.context for e in examples], [e.subject for e in examples]
         both = sides(texts, subjects, members, elsewhere)
         check_patients(both.member, [subjects[i] for i in both.rows])
     kind, fresh, ids = _reference(settings, asked, seen, len(rows))
@@ -132,10 +132,10 @@ def _reference(settings: Settings, asked: Plan, seen: Sequence[int], count: int)
 
 def _resampled(settings: Settings, donors: Sequence[Example], count: int) -> list[Example]:
     """Examples with new records in the donors' words, each a patient of its own, with an answer drawn from theirs."""
-    records = resampled([donor.record for donor in donors], count, seed=settings.seed)
+    records = resampled([donor.context for donor in donors], count, seed=settings.seed)
     labels = np.random.default_rng([settings.seed, 1]).choice([donor.label for donor in donors], count)
     return [
-        replace(donors[0], uid=f"new {i}", subject=f"new {i}", split="reference", record=record, label=int(label))
+        replace(donors[0], uid=f"new {i}", subject=f"new {i}", split="reference", context=record, label=int(label))
         for i, (record, label) in enumerate(zip(records, labels, strict=True))
     ]
 
@@ -145,7 +145,7 @@ def tokens_of(settings: Settings, asked: Plan, examples: Sequence[Example]) -> l
     speaker = settings.pivot if settings.tokenizer == "pivot" else settings.base
     found = tokenise(
         load_tokenizer(asked.opened.checkpoints[0].folder),
-        [(example.before, example.record, example.after) for example in examples],
+        [(example.prefix, example.context, example.suffix) for example in examples],
         examples[0].options,
         chat=speaker.chat_template,
         limit=asked.tokens.limit,
@@ -161,10 +161,10 @@ def tokens_of(settings: Settings, asked: Plan, examples: Sequence[Example]) -> l
 def neighbours_of(settings: Settings, asked: Plan, records: Records) -> list[tuple[int, ...]]:
     """The neighbours of members and non-members, record after record, in tokens."""
     own = [records.examples[i] for i in records.sides.rows]
-    words = vocabulary([example.record for example in own])
+    words = vocabulary([example.context for example in own])
     examples = [
-        replace(example, record=other)
+        replace(example, context=other)
         for example in own
-        for other in neighbours(example.record, words, settings.privacy.neighbours, seed=settings.seed)
+        for other in neighbours(example.context, words, settings.privacy.neighbours, seed=settings.seed)
     ]
     return tokens_of(settings, asked, examples)
