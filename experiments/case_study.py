@@ -27,7 +27,7 @@ from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.evaluation.store import hashed
 from patientdx.metrics.ranking import auroc
-from patientdx.reporting.rows import model_name
+from patientdx.core.tables import model_name
 from patientdx.tasks.example import TaskData
 
 TEST = "test"

@@ -14,13 +14,13 @@ from pathlib import Path
 from rich.console import Console
 
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.reporting import angles, answering, export, leakage_sheets, provenance, searches, tables
 from patientdx.reporting.groups import Group, groups
 from patientdx.reporting.pages import write_report
 from patientdx.reporting.runs import Study, read
-from patientdx.reporting.table import Sheet
 
-_TABLES: dict[str, Callable[[Group], Sheet | list[Sheet] | None]] = {
+_TABLES: dict[str, Callable[[Group], Table | list[Table] | None]] = {
     "models": tables.models,
     "chosen": tables.chosen,
     "comparisons": tables.comparisons,
@@ -42,11 +42,11 @@ _TABLES: dict[str, Callable[[Group], Sheet | list[Sheet] | None]] = {
 }
 
 
-def sheets(study: Study, name: str) -> list[Sheet]:
+def sheets(study: Study, name: str) -> list[Table]:
     """The tables of that name, one a group; UserError where the study has none."""
     if name == "runs":
         return [provenance.runs(study)]
-    found: list[Sheet] = []
+    found: list[Table] = []
     for group in groups(study):
         made = _TABLES[name](group)
         found += made if isinstance(made, list) else [made] if made is not None else []

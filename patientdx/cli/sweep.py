@@ -25,7 +25,7 @@ from patientdx.core import redaction
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
 from patientdx.evaluation.store import make_writable, write_json
-from patientdx.reporting.lambda_picture import title_of
+from patientdx.core.tables import metric_title
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NOTHING: Mapping[str, bool | None] = MappingProxyType({})
@@ -246,7 +246,7 @@ def choices(rows: list[dict[str, Any]], better: Mapping[str, bool | None] = _NOT
                 where = "" if len(_groups(rows)) == 1 else f"{' '.join(filter(None, group))}: "
                 lines.append(
                     f"{where}chosen on pilot: {reporting.model_name(best['row'])}, "
-                    f"test {title_of(metric)} {value:.2f} [{low:.2f}, {high:.2f}]"
+                    f"test {metric_title(metric)} {value:.2f} [{low:.2f}, {high:.2f}]"
                 )
     if not lines:
         return []

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
-from patientdx.reporting.rows import csv_text
+from patientdx.core.tables import csv_text
 
 CLINICAL = "clinical.json"
 TRACKED = "tracked.json"

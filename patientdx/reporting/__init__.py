@@ -7,13 +7,13 @@ together), `distinct_scores`, `fingerprint`. A key that is absent or None is sho
 80 characters.
 """
 
+from patientdx.core.tables import metric_names, model_name, write_csv
+from patientdx.evaluation.choice import choose
 from patientdx.reporting.lambda_picture import lambda_curve
 from patientdx.reporting.pages import write_report
-from patientdx.reporting.rows import metric_names, model_name, write_csv
 from patientdx.reporting.runs import Run, Study
 from patientdx.reporting.significance import best, direction
 from patientdx.reporting.terminal import cohort, evaluation, probes, table, write_evaluation
-from patientdx.selection.choice import choose
 
 __all__ = [
     "Run",

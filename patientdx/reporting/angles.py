@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from patientdx.core.tables import Table, count, make_table, plain, word
 from patientdx.merge.schedule import layer_of
 from patientdx.reporting.groups import Group
-from patientdx.reporting.table import Sheet, count, plain, sheet, word
 
 _KINDS = {  # the first pattern that is found names the kind of a tensor
     "norms": r"norm|\.ln_",
@@ -52,7 +52,7 @@ def angles(group: Group) -> list[Angle]:
     return []
 
 
-def by_kind(group: Group) -> Sheet | None:
+def by_kind(group: Group) -> Table | None:
     """The angles of each kind of tensor over all layers."""
     found = angles(group)
     rows = []
@@ -67,4 +67,4 @@ def by_kind(group: Group) -> Sheet | None:
     columns = ["kind of tensor", "tensors", "smallest", "median", "largest", "straight lines"]
     notes = ["angle between base and pivot in degrees; a straight line: so close to parallel that SLERP takes the "
              "linear merge"]  # fmt: skip
-    return sheet("angles", "Angles between the parents", columns, rows, notes=notes, of=group.title)
+    return make_table("angles", "Angles between the parents", columns, rows, notes=notes, subject=group.title)

@@ -3,14 +3,12 @@ groups of questions it gets right."""
 
 from __future__ import annotations
 
-from patientdx.reporting import numbers
+from patientdx.core.tables import Cell, Table, count, estimate, format_value, make_table, metric_title, plain, word
 from patientdx.reporting.groups import Group
-from patientdx.reporting.lambda_picture import title_of
-from patientdx.reporting.table import Cell, Sheet, count, estimate, plain, sheet, word
 from patientdx.reporting.tables import evaluated
 
 
-def abstention(group: Group) -> Sheet | None:
+def abstention(group: Group) -> Table | None:
     """Probability on yes and no together, which shows a model that no longer answers."""
     rows = []
     for name, model, _ in evaluated(group):
@@ -21,11 +19,11 @@ def abstention(group: Group) -> Sheet | None:
     columns = ["model", "mean", "5 %", "median", "95 %", "% of stays below 0.5"]
     if not rows:
         return None
-    return sheet("abstention", "Probability on yes and no together", columns, rows, of=group.title,
+    return make_table("abstention", "Probability on yes and no together", columns, rows, subject=group.title,
                  notes=["the rest of the probability is on other words"])  # fmt: skip
 
 
-def wordings(group: Group) -> list[Sheet]:
+def wordings(group: Group) -> list[Table]:
     """How much hangs on the wording of the question, of each chosen model that was asked in other words."""
     found = []
     for one in group.chosen:
@@ -39,13 +37,13 @@ def wordings(group: Group) -> list[Sheet]:
             cells = [word(f"{name} (reversed)" if other["reverses"] else name), estimate(other["auroc"])]
             rows.append([*cells, estimate(other["difference"]), plain(ranks.get(name)), plain(wrong.get("value"))])
         columns = ["wording", "AUROC", "difference", "rank correlation", "pairs out of order"]
-        notes = [f"on {spread['split']}; AUROC spread {numbers.text(spread['auroc_spread'], '.3f')} over all wordings"]
+        notes = [f"on {spread['split']}; AUROC spread {format_value(spread['auroc_spread'], '.3f')} over all wordings"]
         title = f"{one.name} asked in other words"
-        found.append(sheet("wordings", title, columns, rows, notes=notes, of=f"{group.title}, {one.name}"))
+        found.append(make_table("wordings", title, columns, rows, notes=notes, subject=f"{group.title}, {one.name}"))
     return found
 
 
-def graded(group: Group) -> list[Sheet]:
+def graded(group: Group) -> list[Table]:
     """Groups of questions, of a task whose answers are right or wrong: every metric of each chosen model's run."""
     found = []
     for one in group.chosen:
@@ -55,7 +53,7 @@ def graded(group: Group) -> list[Sheet]:
                 for role, measured in part["models"].items():
                     cells = [word(value), word(one.name if role == "merged" else role), count(part["n"])]
                     rows.append([*cells, *(estimate(measured[metric]) for metric in group.metrics)])
-            columns = [name, "model", "n", *map(title_of, group.metrics)]
+            columns = [name, "model", "n", *map(metric_title, group.metrics)]
             title = f"By {name}, {one.name}"
-            found.append(sheet("graded", title, columns, rows, of=f"{group.title}, {one.name}"))
+            found.append(make_table("graded", title, columns, rows, subject=f"{group.title}, {one.name}"))
     return found

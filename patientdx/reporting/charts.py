@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from patientdx.reporting import numbers
+from patientdx.core.tables import Row, as_number, format_interval, metric_title, model_name
 from patientdx.reporting.chart_style import DASHES, EVENT, GREY, HEIGHT, INK, OTHER, PARENTS, SIDE, WIDTH, Look, scales
-from patientdx.reporting.lambda_picture import Row, number, title_of
-from patientdx.reporting.rows import model_name
 
 if TYPE_CHECKING:
     import altair as alt
@@ -89,8 +87,8 @@ def series(row: Row) -> str:
 
 
 def _point(row: Row, metric: str, title: str, x: float) -> dict[str, Any]:
-    low, high = (number(row.get(f"{metric}_ci_{end}")) for end in ("low", "high"))
-    shown = numbers.interval(row[metric], low, high, 3)
+    low, high = (as_number(row.get(f"{metric}_ci_{end}")) for end in ("low", "high"))
+    shown = format_interval(row[metric], low, high, 3)
     says = f"{model_name(row)}, {row['split']}: {title} {shown}"
     return {"x": x, "y": row[metric], "low": low, "high": high, "says": says}
 
@@ -102,13 +100,13 @@ def forest(
     import altair as alt
 
     data = [
-        {**row, "shown": numbers.interval(row["value"], row["low"], row["high"], 3),
-         "says": f"{row['name']}: {title_of(metric)} {numbers.interval(row['value'], row['low'], row['high'], 3)}"}
+        {**row, "shown": format_interval(row["value"], row["low"], row["high"], 3),
+         "says": f"{row['name']}: {metric_title(metric)} {format_interval(row['value'], row['low'], row['high'], 3)}"}
         for row in rows
     ]  # fmt: skip
     order = [row["name"] for row in rows]
     ends = [row[key] for row in rows for key in ("value", "low", "high") if row[key] is not None]
-    x = alt.X("value:Q", title=title_of(metric), axis=alt.Axis(tickCount=5, grid=True),
+    x = alt.X("value:Q", title=metric_title(metric), axis=alt.Axis(tickCount=5, grid=True),
               scale=alt.Scale(domain=_domain([*ends, *([chance] if chance is not None else [])])))  # fmt: skip
     y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8))
     scale = scales({name: looks[name] for name in order})
@@ -169,7 +167,7 @@ def calibration(bins: Mapping[str, Sequence[Mapping[str, float]]], looks: Mappin
     data = [
         {"x": one["probability"], "y": one["observed"], "low": one["low"], "high": one["high"], "model": name,
          "says": f"{name}: predicted {one['probability']:.3f}, observed "
-                 f"{numbers.interval(one['observed'], one['low'], one['high'], 3)}"}
+                 f"{format_interval(one['observed'], one['low'], one['high'], 3)}"}
         for name, points in bins.items() for one in points
     ]  # fmt: skip
     top = min(1.0, 1.05 * max((max(one["x"], one["high"]) for one in data), default=1.0))

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from patientdx.reporting.numbers import estimate, number, p_value
+from patientdx.core.tables import format_estimate, format_number, format_p_value
 from patientdx.reporting.terminal import wording
 
 Found = Mapping[str, Any]
@@ -72,7 +72,9 @@ def _discrimination(found: Found) -> Table:
     for role, model in found["models"].items():
         part = model["discrimination"]
         fixed = list(part["sensitivity_at_specificity"].values())
-        rows.append([role, estimate(part["auroc"]), estimate(part["auprc"]), *(_stacked(one) for one in fixed)])
+        rows.append(
+            [role, format_estimate(part["auroc"]), format_estimate(part["auprc"]), *(_stacked(one) for one in fixed)]
+        )
         notes += _reasons(role, [part["auroc"], part["auprc"], *fixed])
     notes.insert(0, f"chance: AUROC 0.50, AUPRC {found['cohorts'][found['reported']]['prevalence']:.2f}; "
                     f"last: sensitivity where the specificity is 0.90 and 0.95")  # fmt: skip
@@ -88,10 +90,14 @@ def _calibration(found: Found) -> list[Table]:
             if "brier" not in part:
                 notes.append(f"{role}, {kind} recalibration: {part['reason']}")
                 continue
-            cells = [estimate(part["brier"], 3), estimate(part["scaled_brier"]), estimate(part["log_loss"])]
+            cells = [
+                format_estimate(part["brier"], 3),
+                format_estimate(part["scaled_brier"]),
+                format_estimate(part["log_loss"]),
+            ]
             overall.append([name, *cells])
             noise = "–" if part["ece_if_calibrated"] is None else f"{part['ece_if_calibrated']:.2f}"
-            calibrated.append([name, *(estimate(part[key]) for key in ("intercept", "slope", "ece")), noise])
+            calibrated.append([name, *(format_estimate(part[key]) for key in ("intercept", "slope", "ece")), noise])
             notes += _reasons(f"{role}, {kind}", [part[key] for key in ("brier", "intercept", "slope")])
         if model["at_the_edge"]:
             notes.append(f"{role}: {model['at_the_edge']} probabilities are exactly 0 or 1")
@@ -134,7 +140,7 @@ def _net_benefit(found: Found) -> Table:
 
 def _at(curve: Found, line: str, picked: Sequence[float]) -> list[str]:
     near = [min(range(len(curve["threshold"])), key=lambda i, t=t: abs(curve["threshold"][i] - t)) for t in picked]
-    return [number(100 * curve[line][index], 2) for index in near]
+    return [format_number(100 * curve[line][index], 2) for index in near]
 
 
 def _subgroups(role: str, model: Found) -> Table:
@@ -159,7 +165,7 @@ def _gaps(role: str, model: Found) -> Table:
             if gap["value"] is None:
                 notes.append(f"{name}: {gap['reason']}")
             else:
-                rows.append([name, _IN_GROUPS[key], f"{gap['highest']} − {gap['lowest']}", estimate(gap)])
+                rows.append([name, _IN_GROUPS[key], f"{gap['highest']} − {gap['lowest']}", format_estimate(gap)])
     notes.append("intervals are widened for the pairs there are in a grouping")
     return _laid_out(f"Largest gaps: {role}", ["", "measure", "groups", "gap"], rows, notes)
 
@@ -170,7 +176,15 @@ def _comparisons(found: Found) -> Table:
         first = f"{pair['a']} − {pair['b']}"
         for key, title in _COMPARED.items():
             one = pair[key]
-            rows.append([first, title, estimate(one, 3), p_value(one.get("p_value")), p_value(one.get("p_holm"))])
+            rows.append(
+                [
+                    first,
+                    title,
+                    format_estimate(one, 3),
+                    format_p_value(one.get("p_value")),
+                    format_p_value(one.get("p_holm")),
+                ]
+            )
             notes += _reasons(f"{pair['a']} − {pair['b']}, {title}", [one])
             first = ""
     notes.append("p by paired patient bootstrap; Holm: over the pairs of one measure")
@@ -183,7 +197,9 @@ def _abstention(answering: Mapping[str, Found]) -> Table:
     rows = []
     for role, one in answering.items():
         quantiles = [one["quantiles"][share] for share in ("0.05", "0.5", "0.95")]
-        rows.append([role, *(number(value, 3) for value in (one["mean"], *quantiles)), f"{one['below_half']:.1%}"])
+        rows.append(
+            [role, *(format_number(value, 3) for value in (one["mean"], *quantiles)), f"{one['below_half']:.1%}"]
+        )
     columns = ["model", "mean", "5 %", "median", "95 %", "stays below 0.5"]
     return _laid_out("Probability on yes and no together", columns, rows, [])
 
@@ -215,6 +231,6 @@ def _reasons(name: str, cells: Sequence[Found]) -> list[str]:
 def _stacked(one: Found, digits: int = 2) -> str:
     """The value over its interval, for narrow columns."""
     if one["value"] is None or one.get("low") is None:
-        return number(one["value"], digits)
-    value, low, high = (number(one[key], digits) for key in ("value", "low", "high"))
+        return format_number(one["value"], digits)
+    value, low, high = (format_number(one[key], digits) for key in ("value", "low", "high"))
     return f"{value}\n{low}{' to ' if low.startswith('-') else '–'}{high}"

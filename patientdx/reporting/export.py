@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from patientdx.reporting.rows import csv_text
-from patientdx.reporting.table import Cell, Sheet
+from patientdx.core.tables import Cell, Table, csv_text
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -18,14 +17,14 @@ _LATEX = {
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
-def latex(sheet: Sheet) -> str:
+def latex(sheet: Table) -> str:
     r"""A table environment for the booktabs package: title, question and notes as its caption, bold where the sheet is.
 
     Numbers stand as on the page; a minus is a minus. Letters that mean something to LaTeX are escaped.
     """
-    columns = "".join("l" if column in sheet.left else "r" for column in sheet.columns)
+    columns = "".join("l" if column.align == "left" else "r" for column in sheet.columns)
     caption = (
-        ". ".join(part.rstrip(".") for part in (sheet.title, sheet.of, *map(_sentence, sheet.notes)) if part) + "."
+        ". ".join(part.rstrip(".") for part in (sheet.title, sheet.subject, *map(_sentence, sheet.notes)) if part) + "."
     )
     lines = [
         "% \\usepackage{booktabs}",
@@ -34,7 +33,7 @@ def latex(sheet: Sheet) -> str:
         f"  \\caption{{{latex_text(caption)}}}",
         f"  \\begin{{tabular}}{{{columns}}}",
         "    \\toprule",
-        "    " + " & ".join(map(latex_text, sheet.columns)) + " \\\\",
+        "    " + " & ".join(latex_text(column.heading) for column in sheet.columns) + " \\\\",
         "    \\midrule",
         *("    " + " & ".join(map(_latex_cell, row)) + " \\\\" for row in sheet.rows),
         "    \\bottomrule",
@@ -60,13 +59,13 @@ def _latex_cell(cell: Cell) -> str:
     return f"\\textbf{{{text}}}" if cell.bold else text
 
 
-def markdown(sheet: Sheet) -> str:
+def markdown(sheet: Table) -> str:
     """A table of GitHub's Markdown under its title, with the notes below it."""
-    sides = ["---" if column in sheet.left else "---:" for column in sheet.columns]
+    sides = ["---" if column.align == "left" else "---:" for column in sheet.columns]
     lines = [
-        f"### {markdown_text(sheet.title)}" + (f": {markdown_text(sheet.of)}" if sheet.of else ""),
+        f"### {markdown_text(sheet.title)}" + (f": {markdown_text(sheet.subject)}" if sheet.subject else ""),
         "",
-        _line(map(markdown_text, sheet.columns)),
+        _line(markdown_text(column.heading) for column in sheet.columns),
         _line(sides),
         *(_line(map(_markdown_cell, row)) for row in sheet.rows),
         "",
@@ -90,7 +89,7 @@ def _markdown_cell(cell: Cell) -> str:
     return f"**{text}**" if cell.bold else text
 
 
-def csv(sheets: Sequence[Sheet]) -> str:
+def csv(sheets: Sequence[Table]) -> str:
     """Sheets of one name below one another, every digit; an interval takes three columns, bold a column of its own.
 
     Where there are several, or the sheet says what it is of, `of` is the first column.
@@ -98,12 +97,12 @@ def csv(sheets: Sequence[Sheet]) -> str:
     rows = []
     for sheet in sheets:
         for cells in sheet.rows:
-            row: dict[str, object] = {"of": sheet.of} if sheet.of else {}
+            row: dict[str, object] = {"of": sheet.subject} if sheet.subject else {}
             for column, cell in zip(sheet.columns, cells, strict=True):
-                row[column] = cell.value
-                if column in sheet.intervals:
-                    row |= {f"{column} low": cell.low, f"{column} high": cell.high}
+                row[column.heading] = cell.value
+                if column.has_intervals:
+                    row |= {f"{column.heading} low": cell.low, f"{column.heading} high": cell.high}
                 if any(other.bold for line in sheet.rows for other in line):
-                    row |= {f"{column} bold": cell.bold} if column in sheet.intervals else {}
+                    row |= {f"{column.heading} bold": cell.bold} if column.has_intervals else {}
             rows.append(row)
     return csv_text(rows)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from patientdx.reporting import charts, numbers, tables
+from patientdx.core.tables import Row, as_number, format_estimate, format_interval, format_value, metric_title
+from patientdx.reporting import charts, tables
 from patientdx.reporting.angles import ORDER, angles
 from patientdx.reporting.chart_style import (
     DASHES,
@@ -24,7 +25,6 @@ from patientdx.reporting.chart_style import (
 )
 from patientdx.reporting.charts import OUTSIDE
 from patientdx.reporting.groups import PILOT, Group
-from patientdx.reporting.lambda_picture import Row, number, title_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Figures:
         found = []
         splits = [split for split in (PILOT, self.group.reported) if self._on_curve(split)]
         for metric in self.group.metrics:
-            rows = {split: [r for r in self._on_curve(split) if number(r.get(metric)) is not None] for split in splits}
+            rows = {
+                split: [r for r in self._on_curve(split) if as_number(r.get(metric)) is not None] for split in splits
+            }
             if not any(row["role"] == "merged" for these in rows.values() for row in these):
                 continue
             chances = {split: _chance(metric, these) for split, these in rows.items()}
@@ -61,15 +63,15 @@ class Figures:
                     these,
                     metric,
                     self._looks,
-                    title=title_of(metric),
+                    title=metric_title(metric),
                     domain=domain,
                     chance=chances[split],
                     chosen=self._rings,
                 )
                 where = "" if not self._rings else ", where λ is chosen" if split == PILOT else ", reported"
                 caption, says = (
-                    f"{title_of(metric)} on {split}{where}",
-                    _curve_says(these, metric, title_of(metric), split),
+                    f"{metric_title(metric)} on {split}{where}",
+                    _curve_says(these, metric, metric_title(metric), split),
                 )
                 key = self._curve_key(chances[split])
                 found.append(self._figure(f"lambda-{metric}-{split}", chart, caption, says, key))
@@ -97,13 +99,13 @@ class Figures:
             rows = [row for row in self._on_curve(split) if row["role"] in PARENTS]
             rows += [
                 {"role": "merged", "method": one.row["method"], "lambda": place, "split": split, metric: value}
-                for place, value in ((number(c["lambda"]), number(c["value"])) for c in made["candidates"])
+                for place, value in ((as_number(c["lambda"]), as_number(c["value"])) for c in made["candidates"])
                 if place is not None and value is not None
             ]
             values = _ends(rows, metric)
             if not any(row["role"] == "merged" for row in rows):
                 continue
-            looks, title = {**self._looks, one.row["method"]: method_look(0)}, title_of(metric)
+            looks, title = {**self._looks, one.row["method"]: method_look(0)}, metric_title(metric)
             rings = {one.row["method"]: one.row["lambda"]}
             chart = charts.lambda_curve(rows, metric, looks, title=title, domain=_roomy(values), chosen=rings)
             says = _curve_says(rows, metric, title, split)
@@ -119,16 +121,16 @@ class Figures:
         names = [one.name for one in self.group.chosen] + [row["role"] for row in self.group.others()]
         for metric in self.group.metrics:
             data = [
-                {"name": name, "value": row[metric], "low": number(row.get(f"{metric}_ci_low")),
-                 "high": number(row.get(f"{metric}_ci_high"))}
-                for name, row in zip(names, rows, strict=True) if number(row.get(metric)) is not None
+                {"name": name, "value": row[metric], "low": as_number(row.get(f"{metric}_ci_low")),
+                 "high": as_number(row.get(f"{metric}_ci_high"))}
+                for name, row in zip(names, rows, strict=True) if as_number(row.get(metric)) is not None
             ]  # fmt: skip
             if data:
                 says = "; ".join(
-                    f"{one['name']} {numbers.interval(one['value'], one['low'], one['high'], 3)}" for one in data
+                    f"{one['name']} {format_interval(one['value'], one['low'], one['high'], 3)}" for one in data
                 )
                 chart = charts.forest(data, metric, self._looks, chance=_chance(metric, rows))
-                caption = f"{title_of(metric)} on {self.group.reported}"
+                caption = f"{metric_title(metric)} on {self.group.reported}"
                 found.append(self._figure(f"forest-{metric}", chart, caption, f"{caption}: {says}."))
         return found
 
@@ -142,7 +144,7 @@ class Figures:
         found = []
         for key, (metric, x, y, caption) in rows.items():
             says = {
-                name: f"{name}: {title_of(metric)} {numbers.estimate(one[metric], 3)}" for name, one in lines.items()
+                name: f"{name}: {metric_title(metric)} {format_estimate(one[metric], 3)}" for name, one in lines.items()
             }
             level = self.group.others()[0]["prevalence"] if key == "pr" and self.group.others() else None
             chart = charts.curves({name: one[key] for name, one in lines.items()}, self._looks, x=x, y=y, says=says,
@@ -232,7 +234,7 @@ class Figures:
         looks = {charts.series(row): self._looks[charts.series(row)] for row in rows if row["role"] == "merged"}
         looks |= {row["role"]: Look(INK, None, PARENTS[row["role"]]) for row in rows if row["role"] in PARENTS}
         looks |= {"chosen on pilot": Look(GREY, None, "ring")} if self._rings else {}
-        looks |= {} if chance is None else {f"chance ({numbers.text(chance, '.3f')})": Look(GREY, DASHES[1])}
+        looks |= {} if chance is None else {f"chance ({format_value(chance, '.3f')})": Look(GREY, DASHES[1])}
         return _key_of(looks)
 
     @cached_property
@@ -247,7 +249,7 @@ class Figures:
         return [
             row
             for row in rows
-            if row["role"] in ends or (row["role"] == "merged" and number(row["lambda"]) is not None)
+            if row["role"] in ends or (row["role"] == "merged" and as_number(row["lambda"]) is not None)
         ]
 
 
@@ -269,7 +271,7 @@ def _chance(metric: str, rows: Sequence[Row]) -> float | None:
 def _ends(rows: Sequence[Row], metric: str) -> list[float]:
     """Values and the ends of their intervals."""
     keys = (metric, f"{metric}_ci_low", f"{metric}_ci_high")
-    return [value for row in rows for key in keys if (value := number(row.get(key))) is not None]
+    return [value for row in rows for key in keys if (value := as_number(row.get(key))) is not None]
 
 
 def _roomy(values: Sequence[float]) -> list[float]:

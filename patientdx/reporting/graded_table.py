@@ -7,9 +7,15 @@ from typing import Any
 
 from rich.table import Table
 
-from patientdx.reporting.lambda_picture import Row
-from patientdx.reporting.numbers import estimate, interval, p_value, text
-from patientdx.reporting.rows import metric_names, model_name
+from patientdx.core.tables import (
+    Row,
+    format_estimate,
+    format_interval,
+    format_p_value,
+    format_value,
+    metric_names,
+    model_name,
+)
 from patientdx.reporting.terminal import GAP, WIDTH, framed, width
 
 
@@ -27,7 +33,7 @@ def models(rows: Sequence[Row]) -> list[Table]:
         metrics = metric_names(own)
         columns = {
             model_name(row): [
-                interval(*(row[f"{metric}{end}"] for end in ("", "_ci_low", "_ci_high"))) for metric in metrics
+                format_interval(*(row[f"{metric}{end}"] for end in ("", "_ci_low", "_ci_high"))) for metric in metrics
             ]
             for row in own
         }
@@ -56,8 +62,11 @@ def _side_by_side(columns: Mapping[str, list[str]], room: int) -> Iterator[dict[
 def _groups(name: str, groups: Mapping[str, Any], split: str) -> Iterator[Table]:
     first = next(iter(groups.values()))["models"]
     metric = next(iter(next(iter(first.values()))))
-    left = {name: [group.replace("_", " ") for group in groups], "n": [text(one["n"]) for one in groups.values()]}
-    columns = {role: [estimate(one["models"][role][metric]) for one in groups.values()] for role in first}
+    left = {
+        name: [group.replace("_", " ") for group in groups],
+        "n": [format_value(one["n"]) for one in groups.values()],
+    }
+    columns = {role: [format_estimate(one["models"][role][metric]) for one in groups.values()] for role in first}
     word = max(map(len, " ".join([name, *left[name]]).split()))
     parts = list(_side_by_side(columns, WIDTH - word - GAP - width("n", left["n"]) - GAP))
     for part in parts:
@@ -83,9 +92,9 @@ def _comparisons(found: Mapping[str, Any]) -> Table:
     for one in found["comparisons"]:
         right = one.get("mcnemar", {})
         cells = (
-            f"{one['a']} less {one['b']}", _breakable(one["metric"]), estimate(one["difference"]),
-            p_value(one["difference"].get("p_value")), text(right.get("only_a")), text(right.get("only_b")),
-            p_value(right.get("p_value")),
+            f"{one['a']} less {one['b']}", _breakable(one["metric"]), format_estimate(one["difference"]),
+            format_p_value(one["difference"].get("p_value")), format_value(right.get("only_a")), format_value(right.get("only_b")),
+            format_p_value(right.get("p_value")),
         )  # fmt: skip
         for column, cell in zip(columns.values(), cells, strict=False):
             column.append(cell)

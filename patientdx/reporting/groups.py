@@ -8,11 +8,10 @@ from functools import cache, cached_property
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.reporting.lambda_picture import Row, number
-from patientdx.reporting.rows import metric_names, model_name
+from patientdx.core.tables import Row, as_number, metric_names, model_name
+from patientdx.evaluation.choice import choose
 from patientdx.reporting.runs import Run, Study
 from patientdx.reporting.significance import Best, best_of, direction, draws, functions
-from patientdx.selection.choice import choose
 
 PILOT = "pilot"
 
@@ -125,7 +124,7 @@ class Group:
         except UserError:
             return None
         row = made["row"]
-        pilot = [one for one in rows if one["split"] == PILOT and number(one[metric]) is not None]
+        pilot = [one for one in rows if one["split"] == PILOT and as_number(one[metric]) is not None]
         same = [one for one in pilot if all(one[key] == row[key] for key in ("lambda", "variant"))]
         candidates = sorted(pilot, key=lambda one: (one["lambda"] is None, one["lambda"] or 0))
         corrected = self._without_luck(candidates, candidates.index(same[0]))
@@ -178,6 +177,6 @@ def sizes(rows: Iterable[Row]) -> list[str]:
         shown = [f"n = {row['n']}"]
         shown += [f"{row['patients']} patients"] if row.get("patients") is not None else []
         shown += [f"{row['events']} events"] if row.get("events") is not None else []
-        shown += [f"prevalence {row['prevalence']:.3f}"] if number(row.get("prevalence")) is not None else []
+        shown += [f"prevalence {row['prevalence']:.3f}"] if as_number(row.get("prevalence")) is not None else []
         said[row["split"]] = f"{row['split']}: " + ", ".join(shown)
     return list(said.values())

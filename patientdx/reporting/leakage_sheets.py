@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from patientdx.core.tables import Table, estimate, make_table, word
 from patientdx.reporting.groups import Group, Reported
-from patientdx.reporting.table import Sheet, estimate, sheet, word
 
 _NOTHING = {"value": None}
 
 
-def leakage(group: Group) -> Sheet | None:
+def leakage(group: Group) -> Table | None:
     """The leakage test: how much likelier records are that a model may have seen, in nats a token."""
     rows = []
     for name, one in _models(group):
@@ -23,10 +23,10 @@ def leakage(group: Group) -> Sheet | None:
     if not rows:
         return None
     columns = ["model", "difference", "nats a token", "less that of its start"]
-    return sheet("leakage", "Leakage test", columns, rows, notes=_reading(group), of=group.title)
+    return make_table("leakage", "Leakage test", columns, rows, notes=_reading(group), subject=group.title)
 
 
-def membership(group: Group) -> Sheet | None:
+def membership(group: Group) -> Table | None:
     """Attacks that guess whether a record was trained on."""
     rows = []
     for name, one in _models(group):
@@ -37,7 +37,7 @@ def membership(group: Group) -> Sheet | None:
     if not rows:
         return None
     columns = ["model", "attack", "AUC", "TPR at 1 % FPR", "AUC less that of its start"]
-    return sheet("membership", "Membership inference", columns, rows, notes=_reading(group), of=group.title)
+    return make_table("membership", "Membership inference", columns, rows, notes=_reading(group), subject=group.title)
 
 
 def _measured(group: Group) -> list[Reported]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from patientdx.core.atomic_io import write_atomically
+from patientdx.core.tables import Table, metric_title
 from patientdx.reporting import angles, answering, leakage_sheets, provenance, searches, tables
 from patientdx.reporting.chart_style import dark_style
 from patientdx.reporting.figures import Figure, Figures
 from patientdx.reporting.groups import Group, groups
-from patientdx.reporting.lambda_picture import title_of
 from patientdx.reporting.runs import Study, read
-from patientdx.reporting.table import Sheet
 
 _PAGE = Path(__file__).parent / "page"
 
@@ -26,7 +25,7 @@ class Section:
     title: str
     intro: str
     figures: list[Figure]
-    sheets: list[Sheet]
+    sheets: list[Table]
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _part(group: Group, name: str) -> Part:
     metric = group.metrics[0]
     comparisons = tables.comparisons(group)
     answers = [
-        {"name": one.name, "why": f"{title_of(metric)} on {group.reported}; {one.why}",
+        {"name": one.name, "why": f"{metric_title(metric)} on {group.reported}; {one.why}",
          "value": tables.metric_cell(one.row, metric).text}
         for one in group.chosen
     ]  # fmt: skip
@@ -120,10 +119,10 @@ def _part(group: Group, name: str) -> Part:
     return Part(name, group.title, answers, _cautions(group), found)
 
 
-Content = tuple[str, str, str, Callable[[], list[Figure]], list[Sheet | None]]
+Content = tuple[str, str, str, Callable[[], list[Figure]], list[Table | None]]
 
 
-def _contents(group: Group, figures: Figures, comparisons: Sheet | None) -> list[Content]:
+def _contents(group: Group, figures: Figures, comparisons: Table | None) -> list[Content]:
     """Key, title, first sentence, figures and tables of each section."""
     return [
         ("curve", "λ curve",

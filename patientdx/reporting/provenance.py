@@ -7,23 +7,22 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
+from patientdx.core.tables import Table, count, make_table, model_name, plain, word
 from patientdx.reporting.groups import Group
-from patientdx.reporting.rows import model_name
 from patientdx.reporting.runs import Run, Study, without_paths
-from patientdx.reporting.table import Sheet, count, plain, sheet, word
 
 _QUOTES = "'\""
 _PLACES = ("output", "cache", "save")  # overrides that say where, not what
 
 
-def cohort(group: Group) -> Sheet | None:
+def cohort(group: Group) -> Table | None:
     """The attrition table."""
     rows = next((run.cohort for run in group.runs if run.cohort), [])
     if not rows:
         return None
     names = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[word(row[name]) if name == "step" else _counted(row.get(name)) for name in names] for row in rows]
-    return sheet("cohort", "Who is in the cohort", names, cells, of=group.title,
+    return make_table("cohort", "Who is in the cohort", names, cells, subject=group.title,
                  notes=["what is left after each step"])  # fmt: skip
 
 
@@ -31,7 +30,7 @@ def _counted(text: str | None):
     return count(int(text)) if text and text.isdigit() else word(text)
 
 
-def parents(group: Group) -> Sheet | None:
+def parents(group: Group) -> Table | None:
     """The models that were merged, by content."""
     rows: dict[tuple, list] = {}
     for run in group.runs:
@@ -43,10 +42,10 @@ def parents(group: Group) -> Sheet | None:
     if not rows:
         return None
     columns = ["parent", "role", "licence", "sha256 of its weights"]
-    return sheet("parents", "Parents", columns, list(rows.values()), of=group.title)
+    return make_table("parents", "Parents", columns, list(rows.values()), subject=group.title)
 
 
-def runs(study: Study) -> Sheet:
+def runs(study: Study) -> Table:
     """The runs with their fingerprints."""
     rows = []
     for run in study.runs:
@@ -54,10 +53,10 @@ def runs(study: Study) -> Sheet:
         seconds = sum(run.provenance.get("seconds", {}).values())
         names = (own["task"], model_name(own), own["data"], run.metrics["fingerprint"])
         rows.append([*map(word, names), plain(seconds, 1)])
-    return sheet("runs", "Runs", ["task", "model", "data", "fingerprint", "seconds"], rows)
+    return make_table("runs", "Runs", ["task", "model", "data", "fingerprint", "seconds"], rows)
 
 
-def facts(group: Group) -> Sheet:
+def facts(group: Group) -> Table:
     """Data, scoring, seeds and versions: those of the group's first run, and all values where runs differ."""
     lines: dict[str, list[str]] = {}
     for run in group.runs:
@@ -65,7 +64,7 @@ def facts(group: Group) -> Sheet:
             shown = lines.setdefault(name, [])
             shown += [str(value)] if str(value) not in shown else []
     rows = [[word(name), word(" | ".join(values))] for name, values in lines.items()]
-    return sheet("facts", "Data, seeds and versions", ["what", "value"], rows, of=group.title)
+    return make_table("facts", "Data, seeds and versions", ["what", "value"], rows, subject=group.title)
 
 
 def _facts(run: Run) -> Iterable[tuple[str, Any]]:

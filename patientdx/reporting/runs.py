@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from patientdx.core.errors import UserError
-from patientdx.reporting.lambda_picture import Row
+from patientdx.core.tables import Row
 
 if TYPE_CHECKING:
     import numpy as np

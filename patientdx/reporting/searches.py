@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from patientdx.core.tables import Table, count, make_table, metric_title, plain, word
 from patientdx.reporting.groups import Group
-from patientdx.reporting.lambda_picture import title_of
-from patientdx.reporting.table import Sheet, count, plain, sheet, word
 
 
-def searches(group: Group) -> list[Sheet]:
+def searches(group: Group) -> list[Table]:
     """The candidates that a search for λ looked at, with what it cost."""
     found = []
     for one in group.chosen:
@@ -22,7 +21,7 @@ def searches(group: Group) -> list[Sheet]:
         notes = [f"search={made['strategy']}: {made['looked_at']} candidates looked at"]
         if made.get("forwards") is not None and made.get("grid_forwards") is not None:
             notes.append(f"{made['forwards']} forwards, {made['share']:.1%} of the {made['grid_forwards']} of the grid")
-        columns = ["λ", f"{title_of(made['metric'])} on {made['split']}", "stays scored", "what became of it"]
-        found.append(sheet("search", f"Candidates of {one.name}", columns, rows, notes=notes,
-                           of=f"{group.title}, {one.name}"))  # fmt: skip
+        columns = ["λ", f"{metric_title(made['metric'])} on {made['split']}", "stays scored", "what became of it"]
+        found.append(make_table("search", f"Candidates of {one.name}", columns, rows, notes=notes,
+                           subject=f"{group.title}, {one.name}"))  # fmt: skip
     return found

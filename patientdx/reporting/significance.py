@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patientdx.core.errors import UserError
-from patientdx.reporting.lambda_picture import Row, number
-from patientdx.reporting.rows import metric_names
+from patientdx.core.tables import Row, as_number, metric_names
 from patientdx.reporting.runs import Answers, Run
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def best_of(rows: Sequence[Row], runs: Sequence[Run]) -> Best:
     untested = False
     for these in groups.values():
         for metric in metric_names(these):
-            known = [row for row in these if number(row.get(metric)) is not None]
+            known = [row for row in these if as_number(row.get(metric)) is not None]
             if _undirected(known, metric, where):
                 continue
             found, said = _leaders(known, metric, where)

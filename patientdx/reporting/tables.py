@@ -6,13 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from patientdx.reporting import numbers
+from patientdx.core.tables import (
+    ABSENT,
+    Cell,
+    Table,
+    as_number,
+    count,
+    estimate,
+    interval,
+    make_table,
+    metric_title,
+    model_name,
+    p_value,
+    plain,
+    word,
+)
 from patientdx.reporting.groups import Group, Reported, sizes
-from patientdx.reporting.lambda_picture import number, title_of
-from patientdx.reporting.rows import model_name
 from patientdx.reporting.runs import Answers, Run
 from patientdx.reporting.significance import draws, functions
-from patientdx.reporting.table import Cell, Sheet, count, estimate, interval, p_value, plain, sheet, word
 
 _COMPARED = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier"}
 _IN_GROUPS = {"auroc": "AUROC", "observed_minus_expected": "observed − expected", "sensitivity": "sensitivity"}
@@ -22,11 +33,11 @@ _AT_THRESHOLD = {"sensitivity": "sensitivity", "specificity": "specificity", "pp
                  "alerts_per_100": "alerts per 100"}  # fmt: skip
 
 
-def models(group: Group) -> Sheet:
+def models(group: Group) -> Table:
     """Every model and split: the metrics with their intervals, best in bold where the paired test can tell."""
     answering = {"abstention_mass": ("yes+no mass", plain), "distinct_scores": ("distinct scores", count)}
     answering = {key: one for key, one in answering.items() if any(row.get(key) is not None for row in group.rows)}
-    columns = ["model", "split", *map(title_of, group.metrics), *(title for title, _ in answering.values())]
+    columns = ["model", "split", *map(metric_title, group.metrics), *(title for title, _ in answering.values())]
     rows = []
     for row in group.rows:
         cells = [word(model_name(row)), word(row["split"])]
@@ -39,7 +50,7 @@ def models(group: Group) -> Sheet:
         f"brackets: {group.level:.0%} interval by patient bootstrap",
         *_joined(group.best.notes),
     ]
-    return sheet("models", "All models", columns, rows, notes=notes, of=group.title)
+    return make_table("models", "All models", columns, rows, notes=notes, subject=group.title)
 
 
 def _joined(notes: Sequence[str]) -> list[str]:
@@ -47,15 +58,15 @@ def _joined(notes: Sequence[str]) -> list[str]:
     return [" ".join(notes).replace("Holm, p", "Holm's correction, p")] if notes else []
 
 
-def chosen(group: Group) -> Sheet | None:
+def chosen(group: Group) -> Table | None:
     """Of each method the model that counts: on pilot as it stands, corrected for having been chosen, and on test."""
     metric = group.metrics[0]
-    shown = title_of(metric)
+    shown = metric_title(metric)
     columns = ["model", "chosen", f"{shown} on pilot", f"{shown} on pilot, corrected", f"{shown} on {group.reported}"]
     rows = []
     for one in group.chosen:
         pilot, test = (metric_cell(row, metric) for row in (one.pilot, one.row))
-        corrected = Cell(numbers.ABSENT)
+        corrected = Cell(ABSENT)
         if one.corrected:
             found = {"value": one.corrected["corrected"]} if "corrected" in one.corrected else one.corrected
             corrected = estimate(one.corrected | found)
@@ -69,7 +80,7 @@ def chosen(group: Group) -> Sheet | None:
     if any(one.why.startswith("not chosen") for one in group.chosen):
         notes.append(f"there are several λ and no pilot split to choose on: all are shown, and the best of them on "
                      f"{group.reported} is not a result; splits=[pilot,test] gives one")  # fmt: skip
-    return sheet("chosen", "Chosen on pilot, reported once", columns, rows, notes=notes, of=group.title)
+    return make_table("chosen", "Chosen on pilot, reported once", columns, rows, notes=notes, subject=group.title)
 
 
 def _sized(group: Group) -> list[str]:
@@ -80,11 +91,11 @@ def _sized(group: Group) -> list[str]:
 def metric_cell(row: Mapping[str, Any] | None, metric: str) -> Cell:
     """A row's metric with its interval."""
     if row is None:
-        return Cell(numbers.ABSENT)
-    return interval(number(row.get(metric)), *(row.get(f"{metric}_ci_{end}") for end in ("low", "high")))
+        return Cell(ABSENT)
+    return interval(as_number(row.get(metric)), *(row.get(f"{metric}_ci_{end}") for end in ("low", "high")))
 
 
-def comparisons(group: Group) -> Sheet | None:
+def comparisons(group: Group) -> Table | None:
     """Each chosen model less each parent and tabular model, and less the chosen models of other methods."""
     found = [*_within_runs(group), *_between_runs(group)]
     if not found:
@@ -96,7 +107,7 @@ def comparisons(group: Group) -> Sheet | None:
     delong = any("delong" in one for one in pairs.values())
     columns = ["model", "less"]
     for name in measures:
-        columns += [_COMPARED.get(name, title_of(name)), f"p {_COMPARED.get(name, title_of(name))}"]
+        columns += [_COMPARED.get(name, metric_title(name)), f"p {_COMPARED.get(name, metric_title(name))}"]
         columns += ["p DeLong"] if name == "auroc" and delong else []
     rows = []
     for (a, b), one in pairs.items():
@@ -115,7 +126,7 @@ def comparisons(group: Group) -> Sheet | None:
     ]
     if any(one.get("delong", {}).get("rows_independent") is False for one in pairs.values()):
         notes.append("DeLong's test takes stays as independent, and some patients have several: read the bootstrap")
-    return sheet("comparisons", "Differences", columns, rows, notes=notes, of=group.title)
+    return make_table("comparisons", "Differences", columns, rows, notes=notes, subject=group.title)
 
 
 Compared = tuple[str, str, str, Mapping[str, Any]]
@@ -194,17 +205,17 @@ def evaluated(group: Group) -> list[tuple[str, dict[str, Any], Run]]:
     return [(name, model, run) for name, (model, run) in found.items()]
 
 
-def fit(group: Group) -> Sheet | None:
+def fit(group: Group) -> Table | None:
     """How far the probabilities are off overall, as predicted and recalibrated on pilot."""
     return _fitted(group, "fit", "Overall fit", ("brier", "scaled_brier", "log_loss"))
 
 
-def calibration(group: Group) -> Sheet | None:
+def calibration(group: Group) -> Table | None:
     """How right the probabilities are, as predicted and recalibrated on pilot."""
     return _fitted(group, "calibration", "Calibration", ("intercept", "slope", "ece"))
 
 
-def _fitted(group: Group, name: str, title: str, keys: Sequence[str]) -> Sheet | None:
+def _fitted(group: Group, name: str, title: str, keys: Sequence[str]) -> Table | None:
     noise = "ece" in keys
     rows, notes = [], _sized(group)
     for model, found, run in evaluated(group):
@@ -221,10 +232,12 @@ def _fitted(group: Group, name: str, title: str, keys: Sequence[str]) -> Sheet |
         return None
     right = "right are a slope of 1 and an intercept of 0; noise: the ECE to expect were these probabilities right"
     columns = ["model", "probabilities", *(_FIT[key] for key in keys), *(["noise"] * noise)]
-    return sheet(name, title, columns, rows, notes=[*notes, right] if noise else _sized(group), of=group.title)
+    return make_table(
+        name, title, columns, rows, notes=[*notes, right] if noise else _sized(group), subject=group.title
+    )
 
 
-def threshold(group: Group) -> Sheet | None:
+def threshold(group: Group) -> Table | None:
     """What happens at a threshold that was chosen on pilot."""
     rows, notes = [], _sized(group)
     for name, model, _ in evaluated(group):
@@ -239,10 +252,10 @@ def threshold(group: Group) -> Sheet | None:
     if not rows:
         return None
     columns = ["model", "threshold", *_AT_THRESHOLD.values()]
-    return sheet("threshold", "At a threshold", columns, rows, notes=notes, of=group.title)
+    return make_table("threshold", "At a threshold", columns, rows, notes=notes, subject=group.title)
 
 
-def subgroups(group: Group) -> Sheet | None:
+def subgroups(group: Group) -> Table | None:
     """The chosen models in subgroups of patients; small cells are named and not shown."""
     rows, notes = [], []
     shown = list(_IN_GROUPS)
@@ -260,10 +273,10 @@ def subgroups(group: Group) -> Sheet | None:
     if not rows and not notes:
         return None
     columns = ["model", "by", "group", "n", "events", *_IN_GROUPS.values()]
-    return sheet("subgroups", "Subgroups", columns, rows, notes=notes, of=group.title)
+    return make_table("subgroups", "Subgroups", columns, rows, notes=notes, subject=group.title)
 
 
-def gaps(group: Group) -> Sheet | None:
+def gaps(group: Group) -> Table | None:
     """The largest difference between two groups of each grouping."""
     rows, notes = [], []
     for one in group.chosen:
@@ -278,5 +291,5 @@ def gaps(group: Group) -> Sheet | None:
     if not rows:
         return None
     notes.append("intervals are widened for the pairs there are in a grouping")
-    return sheet("gaps", "Largest gaps between groups", ["model", "by", "measure", "groups", "gap"], rows, notes=notes,
-                 of=group.title)  # fmt: skip
+    return make_table("gaps", "Largest gaps between groups", ["model", "by", "measure", "groups", "gap"], rows, notes=notes,
+                 subject=group.title)  # fmt: skip

@@ -13,9 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from patientdx.core.atomic_io import write_atomically
-from patientdx.reporting.lambda_picture import Row, title_of
-from patientdx.reporting.numbers import ABSENT, estimate, interval, text
-from patientdx.reporting.rows import metric_names, model_name
+from patientdx.core.tables import (
+    ABSENT,
+    Row,
+    format_estimate,
+    format_interval,
+    format_value,
+    metric_names,
+    metric_title,
+    model_name,
+)
 from patientdx.reporting.significance import Best
 
 WIDTH = 80
@@ -34,14 +41,16 @@ def table(rows: Sequence[Row], *, title: str | None = None, best: Best | None = 
     is the same everywhere. More metrics than fit side by side stand one below the other, names and values alike.
     """
     columns: dict[str, list[str | Text]] = {
-        "task": [text(row.get("task")) for row in rows],
+        "task": [format_value(row.get("task")) for row in rows],
         "model": [model_name(row) for row in rows],
-        "split": [text(row.get("split")) for row in rows],
+        "split": [format_value(row.get("split")) for row in rows],
     }
-    metrics = {title_of(metric): [_with_interval(row, metric, best) for row in rows] for metric in metric_names(rows)}
+    metrics = {
+        metric_title(metric): [_with_interval(row, metric, best) for row in rows] for metric in metric_names(rows)
+    }
     answering = {
-        "yes+no\nmass": [text(row.get("abstention_mass"), ".3f") for row in rows],
-        "distinct\nscores": [text(row.get("distinct_scores")) for row in rows],
+        "yes+no\nmass": [format_value(row.get("abstention_mass"), ".3f") for row in rows],
+        "distinct\nscores": [format_value(row.get("distinct_scores")) for row in rows],
     }
     # A task that is not of yes/no questions has neither.
     answering = {name: column for name, column in answering.items() if set(column) != {ABSENT}}
@@ -91,7 +100,7 @@ def cohort(rows: Sequence[Mapping[str, Any]]) -> Table:
     names = list(dict.fromkeys(key for row in rows for key in row))
     counts = [tuple(row.get(name) for name in names if name != "step") for row in rows]
     shown = [row for i, row in enumerate(rows) if i == 0 or counts[i] != counts[i - 1]]
-    columns = {name: [text(row.get(name)) for row in shown] for name in names}
+    columns = {name: [format_value(row.get(name)) for row in shown] for name in names}
     rest = len(rows) - len(shown)
     caption = [f"{rest} more steps took nothing away: cohort.csv"] if rest else []
     return framed(columns, wraps=("step",), left=("step",), title="\nCohort", caption=caption)
@@ -111,9 +120,9 @@ def evaluation(found: Mapping[str, Any]) -> Table:
     for role, model in found["models"].items():
         raw, at, curve = model["calibration"]["raw"], model["threshold"], model["decision_curve"]["raw"]
         near = min(range(len(curve["threshold"])), key=lambda i: abs(curve["threshold"][i] - _ACT))
-        cells = [role, *(text(raw[name]["value"], form) for name, form in _CALIBRATION.items())]
-        cells += [text(at.get(name, {}).get("value"), ".2f") for name in ("sensitivity", "specificity")]
-        cells += [f"{100 * curve['model'][near]:.2f}", estimate(compared[role]) if role in compared else ""]
+        cells = [role, *(format_value(raw[name]["value"], form) for name, form in _CALIBRATION.items())]
+        cells += [format_value(at.get(name, {}).get("value"), ".2f") for name in ("sensitivity", "specificity")]
+        cells += [f"{100 * curve['model'][near]:.2f}", format_estimate(compared[role]) if role in compared else ""]
         for column, cell in zip(columns.values(), cells, strict=False):
             column.append(cell)
     caption = ["slope of calibration: 1 is right", f"at {_ACT:.0%}: net benefit per 100 stays, acting on that risk"]
@@ -147,20 +156,20 @@ def probes(found: Mapping[str, Any]) -> Table:
 def wording(found: Mapping[str, Any], title: str) -> Table:
     """The same under another title."""
     ranks = dict(zip(found["spearman"]["names"], found["spearman"]["values"][0], strict=True))
-    columns: dict[str, list[str]] = {"wording": ["the question"], "AUROC": [estimate(found["auroc"])],
+    columns: dict[str, list[str]] = {"wording": ["the question"], "AUROC": [format_estimate(found["auroc"])],
                                      "difference": [""], "rank\ncorr.": [""], "pairs out\nof order": [""]}  # fmt: skip
     for name, one in found["wordings"].items():
         wrong = one["not_reversed" if one["reverses"] else "not_kept"]
         cells = (
             f"{name} (reversed)" if one["reverses"] else name,
-            estimate(one["auroc"]),
-            estimate(one["difference"]),
-            text(ranks.get(name), ".2f"),
-            text(wrong.get("value"), ".2f"),
+            format_estimate(one["auroc"]),
+            format_estimate(one["difference"]),
+            format_value(ranks.get(name), ".2f"),
+            format_value(wrong.get("value"), ".2f"),
         )
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
-    spread = f"AUROC spread {text(found['auroc_spread'], '.2f')} over all wordings"
+    spread = f"AUROC spread {format_value(found['auroc_spread'], '.2f')} over all wordings"
     return framed(columns, wraps=("wording",), left=("wording",), title=title, caption=[spread])
 
 
@@ -193,15 +202,15 @@ def _cohorts(rows: Sequence[Row]) -> list[str]:
     """One line a task and split: how many rows, patients and events it has."""
     lines = {}
     for row in rows:
-        parts = [f"n {text(row.get('n'))}"]
+        parts = [f"n {format_value(row.get('n'))}"]
         parts += [f"{row['patients']} patients"] if row.get("patients") is not None else []
         if row.get("events") is not None:
-            parts += [f"{row['events']} events", f"prevalence {text(row.get('prevalence'), '.3f')}"]
-        lines[f"{text(row.get('split'))}: " + ", ".join(parts)] = None
+            parts += [f"{row['events']} events", f"prevalence {format_value(row.get('prevalence'), '.3f')}"]
+        lines[f"{format_value(row.get('split'))}: " + ", ".join(parts)] = None
     return list(lines)
 
 
 def _with_interval(row: Row, metric: str, best: Best | None) -> str | Text:
-    shown = interval(*(row.get(key) for key in (metric, f"{metric}_ci_low", f"{metric}_ci_high")))
+    shown = format_interval(*(row.get(key) for key in (metric, f"{metric}_ci_low", f"{metric}_ci_high")))
     bold = best is not None and (row.get("fingerprint"), metric) in best.bold
     return Text(shown, style="bold") if bold else shown

@@ -9,10 +9,10 @@ import pytest
 from made_studies import rows_in, write_made_run
 
 from patientdx.cli.report import main
+from patientdx.core.tables import Cell, Table, interval, make_table, word
 from patientdx.reporting import export, write_report
 from patientdx.reporting.groups import groups
 from patientdx.reporting.runs import read
-from patientdx.reporting.table import Cell, Sheet, interval, sheet, word
 from patientdx.reporting.tables import models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,8 +68,10 @@ def test_csv_holds_every_digit(made_study, capsys):
     assert {line["of"] for line in found} == {"mortality, small + small_numeric"}
 
 
-def odd() -> Sheet:
-    return sheet("odd", ODD, ["what", "x | y"], [[word("a|b*c_"), interval(-0.5, -0.75, None, bold=True)]], notes=[ODD])
+def odd() -> Table:
+    return make_table(
+        "odd", ODD, ["what", "x | y"], [[word("a|b*c_"), interval(-0.5, -0.75, None, bold=True)]], notes=[ODD]
+    )
 
 
 def test_letters_that_mean_something_are_escaped():
@@ -83,7 +85,7 @@ def test_letters_that_mean_something_are_escaped():
 
 
 def test_a_dash_stands_for_what_is_absent_and_csv_leaves_it_empty():
-    one = sheet("a", "A", ["model", "x"], [[word("b"), Cell("–")], [word("c"), interval(1, 0, 2)]])
+    one = make_table("a", "A", ["model", "x"], [[word("b"), Cell("–")], [word("c"), interval(1, 0, 2)]])
     assert "b & -- \\\\" in export.latex(one)
     assert export.csv([one]) == "model,x,x low,x high\nb,,,\nc,1,0,2\n"
 

@@ -5,9 +5,9 @@ import yaml
 from made_studies import rows_in, write_made_run, write_sweep
 
 from patientdx.core.errors import UserError
+from patientdx.core.tables import model_name
 from patientdx.reporting.groups import groups
 from patientdx.reporting.provenance import command
-from patientdx.reporting.rows import model_name
 from patientdx.reporting.runs import Run, Study, read, without_paths
 
 

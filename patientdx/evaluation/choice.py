@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.reporting.lambda_picture import Row, number
+from patientdx.core.tables import Row, as_number
 
 
 def choose(
@@ -31,10 +31,10 @@ def choose(
     tasks = sorted({str(row.get("task")) for row in rows})
     if len(tasks) > 1:
         raise UserError(f"λ is chosen for one task at a time; these rows hold {', '.join(tasks)}")
-    merged = [row for row in rows if row.get("role") == "merged" and number(row.get("lambda")) is not None]
+    merged = [row for row in rows if row.get("role") == "merged" and as_number(row.get("lambda")) is not None]
     sign = -1 if higher_is_better else 1
     ranked = sorted(
-        (row for row in merged if row.get("split") == chosen_on and number(row.get(metric)) is not None),
+        (row for row in merged if row.get("split") == chosen_on and as_number(row.get(metric)) is not None),
         key=lambda row: (sign * row[metric], row["lambda"], str(row.get("method")), str(row.get("variant"))),
     )
     if not ranked:
