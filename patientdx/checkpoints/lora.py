@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patientdx.checkpoints.identity import BEHAVIOUR_FILES, merge_spec
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, derivation
 from patientdx.checkpoints.patient_mark import mark, marked
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader, read_header
 from patientdx.checkpoints.writer import write_safetensors
@@ -141,9 +141,9 @@ class AdaptedCheckpoint:
         return self.read(name).reshape(-1).view(torch.uint8)
 
     @property
-    def merge_spec(self) -> tuple[str, tuple[Path, ...]]:
+    def derivation(self) -> tuple[str, tuple[Path, ...]]:
         """See `hashes.made_of`."""
-        rule, files = merge_spec(self._base)
+        rule, files = derivation(self._base)
         return f"{rule} with adapter", (*files, *(self._adapter.folder / name for name in ADAPTER_FILES))
 
 

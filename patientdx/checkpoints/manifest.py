@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import patientdx
-from patientdx.checkpoints.identity import BEHAVIOUR_FILES, merge_spec
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, derivation
 from patientdx.checkpoints.layout import Shard
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.source import ModelSource
@@ -89,7 +89,7 @@ def key(stated: Mapping[str, Any], recipe: Recipe, shards: Sequence[Shard]) -> s
     """
     files = []
     for checkpoint in sources_of(recipe):
-        rule, found = merge_spec(checkpoint)
+        rule, found = derivation(checkpoint)
         stats = [file.stat() for file in found]
         files.append([rule, [[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]])
         files.append([[t.name, list(t.shape), str(t.dtype), t.start] for t in checkpoint.tensors.values()])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import patientdx
 from patientdx.checkpoints.gguf import CONVERSION, convert_gguf
-from patientdx.checkpoints.identity import content_hash, file_hash, folder_hash
+from patientdx.checkpoints.identity import content_hash, folder_hash
 from patientdx.checkpoints.lora import ADAPTER_FILES, AdaptedCheckpoint, apply_adapter
 from patientdx.checkpoints.patient_mark import marked
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.cache import build_folder
+from patientdx.core.checksums import file_hash
 from patientdx.core.errors import UserError
 
 REPOSITORY = Path(patientdx.__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patientdx.checkpoints.identity import BEHAVIOUR_FILES, merge_spec
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, derivation
 from patientdx.checkpoints.lora import AdaptedCheckpoint
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.tokenizer_files import Tokens, read_tokens, union
@@ -119,9 +119,9 @@ class VocabularyView:
         return self.read(name).reshape(-1).view(torch.uint8)
 
     @property
-    def merge_spec(self) -> tuple[str, tuple[Path, ...]]:
+    def derivation(self) -> tuple[str, tuple[Path, ...]]:
         """See `hashes.made_of`; other parents' files count because they may give rows."""
-        parts = [merge_spec(self._source), *(merge_spec(owner) for owner, _, _ in self._vocabulary.owners)]
+        parts = [derivation(self._source), *(derivation(owner) for owner, _, _ in self._vocabulary.owners)]
         index = [self._own, *(rows for _, _, rows in self._vocabulary.owners)]
         order = hashlib.sha256(b"".join(rows.numpy().tobytes() for rows in index)).hexdigest()
         files = dict.fromkeys(file for _, of in parts for file in of)

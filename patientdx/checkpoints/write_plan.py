@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from patientdx.checkpoints.identity import content_hash, is_remembered
+from patientdx.checkpoints.identity import content_hash, is_hashed
 from patientdx.checkpoints.layout import Shard, lay_out
 from patientdx.checkpoints.manifest import (
     FILE,
@@ -77,7 +77,7 @@ class WritePlan:
     def unhashed(self) -> list[int]:
         """Numbers of the sources (see `provenance.sources_of`) whose weights were never hashed, each source once."""
         read = sources_of(self.recipe)
-        return [n for n, one in enumerate(read) if one not in read[:n] and not is_remembered(one, self.cache)]
+        return [n for n, one in enumerate(read) if one not in read[:n] and not is_hashed(one, self.cache)]
 
     def is_finished(self) -> bool:
         """Whether the target holds this very merge already.

@@ -9,8 +9,7 @@ from typing import Any
 
 import duckdb
 
-from patientdx.checkpoints.identity import file_hash
-from patientdx.core.checksums import sha256
+from patientdx.core.checksums import file_hash, sha256
 from patientdx.core.errors import UserError
 from patientdx.records import tables
 from patientdx.records.convert import CONVERT_FROM, converted

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from patientdx.checkpoints import identity
-from patientdx.checkpoints.identity import content_hash, file_hash, folder_hash, weights_hash
+from patientdx.checkpoints.identity import content_hash, folder_hash, weights_hash
 from patientdx.checkpoints.reader import Checkpoint
+from patientdx.core.checksums import file_hash
 
 
 @pytest.fixture
