@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from patientdx.core.atomic_io import write_atomically
+from experiments.figures import Panel, Series, save_figure
 from patientdx.metrics.bootstrap import Interval
+from patientdx.reporting.chart_style import COLOURS, INK
 
-_KINDS = {  # Okabe and Ito's colours, as in the λ curve
-    "parents": "#333333", "averaging": "#0072B2", "pruning": "#D55E00", "aligned heads": "#009E73", "other": "#AA4499",
+_FAMILIES = {
+    "parents": INK, "averaging": COLOURS[0], "pruning": COLOURS[1], "aligned heads": COLOURS[2], "other": COLOURS[3],
 }  # fmt: skip
-_KIND = {
+_FAMILY = {
     None: "parents", "linear": "averaging", "task_arithmetic": "averaging", "dare_ties": "pruning", "della": "pruning",
     "breadcrumbs": "pruning", "hierarchical": "aligned heads",
 }  # fmt: skip
-_GREY = "#666666"
 
 
 def draw(models: Sequence[tuple[str, str | None, Interval, Interval | None]], path: Path) -> None:
@@ -23,34 +23,26 @@ def draw(models: Sequence[tuple[str, str | None, Interval, Interval | None]], pa
 
     models: (title, merge method or None for a parent, accuracy, difference to linear averaging or None for itself).
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    figure = Figure(figsize=(9.2, 1.4 + 0.27 * len(models)), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": (1.15, 1)})
-    used = {}
-    for place, (_, method, value, over) in enumerate(models):
-        kind = _KIND.get(method, "other")
-        colour = used[kind] = _KINDS[kind]
-        for axes, one in ((left, value), (right, over)):
-            if one is not None:
-                axes.plot([one.low, one.high], [place, place], color=colour, linewidth=1.4)
-                axes.plot([one.value], [place], marker="D" if method is None else "o", color=colour, markersize=5)
+    order = [title for title, *_ in models]
     linear = next(value.value for _, method, value, _ in models if method == "linear")
-    for axes, at, label in ((left, linear, "accuracy"), (right, 0.0, "difference to linear averaging, paired")):
-        axes.axvline(at, color=_GREY, linestyle=(0, (4, 3)), linewidth=0.9)
-        axes.set_xlabel(label, fontsize=9)
-        axes.tick_params(labelsize=8.5)
-        axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color(_GREY)
-    left.set_yticks(range(len(models)), [title for title, *_ in models], fontsize=8.5)
-    left.invert_yaxis()
-    handles = [Line2D([], [], color=colour, marker="o", linewidth=1.4, label=kind) for kind, colour in used.items()]
-    level = models[0][2].level
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5,
-                  title=f"{level:.0%} intervals by question; dashed: linear averaging", title_fontsize=8.5)  # fmt: skip
-    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    height = 22 * len(models)
+    panels = [
+        Panel(_series([(title, method, value) for title, method, value, _ in models]), "accuracy", None,
+              marks_at_x=[linear], order=order, height=height),
+        Panel(_series([(title, method, over) for title, method, _, over in models if over is not None]),
+              "difference to linear averaging, paired", None, marks_at_x=[0.0], order=order, height=height),
+    ]  # fmt: skip
+    save_figure(panels, path, note=f"{models[0][2].level:.0%} intervals by question; dashed: linear averaging")
+
+
+def _series(models: Sequence[tuple[str, str | None, Interval]]) -> list[Series]:
+    """One series for each family of methods."""
+    points: dict[str, list[dict]] = {}
+    for title, method, value in models:
+        point = {"y": title, "x": value.value, "x_low": value.low, "x_high": value.high}
+        points.setdefault(_FAMILY.get(method, "other"), []).append(point)
+    return [
+        Series(family, points[family], colour, "diamond" if family == "parents" else "circle", line=False)
+        for family, colour in _FAMILIES.items()
+        if family in points
+    ]

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from experiments.figures import Panel, Series, save_figure
 from experiments.reading import command, folder, parser, show
 from experiments.study import Study, last_sweep, refuse_shared_patients
-from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.ranking import auroc
 from patientdx.reporting import choose
+from patientdx.reporting.chart_style import COLOURS
 from patientdx.selection.private import doubled_pairs, exponents, first_stays, probabilities
 
 EPSILONS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
-_TEST, _PILOT, _INK, _GREY = "#0072B2", "#D55E00", "#333333", "#999999"  # Okabe and Ito's colours, as in the λ curve
 
 
 @dataclass(frozen=True)
@@ -138,30 +138,20 @@ def _cells(curve: Curve, chances: NDArray[np.float64]) -> tuple[str, str, str, s
 
 def draw(curve: Curve, max_stays: int, path: Path) -> None:
     """ε against the expected AUROC on pilot and test, between a blind draw and the grid, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.4), dpi=200, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    places = np.logspace(-2, 2, 121)
-    for name, values, colour in (("test", curve.test, _TEST), ("pilot", curve.pilot, _PILOT)):
-        found = [curve.chances(float(epsilon), max_stays) @ values for epsilon in places]
-        axes.plot(places, found, color=colour, linewidth=1.8, label=name)
-        axes.axhline(values[curve.best], color=colour, linewidth=0.9, linestyle=(0, (6, 3)), alpha=0.7)
-        axes.annotate("grid", (places[0], values[curve.best]), color=colour, fontsize=8.5, va="bottom")
-    axes.set_xscale("log")
-    axes.set_xlabel("ε of the draw of λ", color=_INK)
-    axes.set_ylabel("expected AUROC", color=_INK)
-    axes.set_title(f"{curve.method}: what privacy costs", loc="left", color=_INK, pad=20)
+    splits = {"test": (curve.test, COLOURS[0]), "pilot": (curve.pilot, COLOURS[1])}
+    epsilons = [float(epsilon) for epsilon in np.logspace(-2, 2, 121)]
+    chances = [curve.chances(epsilon, max_stays) for epsilon in epsilons]
+    series = [
+        Series(name, [{"x": x, "y": float(chance @ values)} for x, chance in zip(epsilons, chances, strict=True)], tint)
+        for name, (values, tint) in splits.items()
+    ]
+    panel = Panel(
+        series, "ε of the draw of λ", "expected AUROC", title=f"{curve.method}: what privacy costs",
+        x_scale={"type": "log"}, levels={float(values[curve.best]): tint for values, tint in splits.values()},
+        points=False, width=520,
+    )  # fmt: skip
     note = f"pilot: {curve.stays} stays that count, {curve.events} events; {len(curve.weights)} λ; dashed: search=grid"
-    axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=_GREY)
-    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_GREY)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    save_figure([panel], path, note=note)
 
 
 def notes(found: Sequence[Curve], study: Study, max_stays: int) -> list[str]:

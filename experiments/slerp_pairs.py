@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from experiments.figures import Panel, Series, save_figure
 from experiments.published import area, change, published, sources
 from experiments.reading import command, folder, parser, show
 from experiments.study import Row, Run, Study, difference, last_sweep
-from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import Interval, replicates
 from patientdx.metrics.ranking import auroc
+from patientdx.reporting.chart_style import COLOURS, GREY
 
 TEST = "test"
 _SAME = 1e-4  # degrees: equal tensors have angles up to about 1e-6 by rounding, those that differ thousandths and more
-_INK, _GREY, _BLUE = "#333333", "#999999", "#0072B2"
 
 
 @dataclass(frozen=True)
@@ -125,35 +125,20 @@ def table(found: Sequence[Pair]) -> Table:
 
 def draw(found: Sequence[Pair], level: float, path: Path) -> None:
     """Gain against mean angle with intervals, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
-
-    figure = Figure(figsize=(7.2, 4.4), dpi=200, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    # Every other point a little to the left: pairs that are equally far apart would hide one another.
-    angle = [one.angle * (1.0 if place % 2 else 0.9) for place, one in enumerate(found)]
-    gain = np.array([one.gain.value for one in found])
-    ends = np.abs(np.array([[one.gain.low, one.gain.high] for one in found]).T - gain)
-    axes.axhline(0, color=_GREY, linewidth=0.9)
-    axes.errorbar(angle, gain, yerr=ends, fmt="o", color=_BLUE, ecolor=_BLUE, elinewidth=1.2, capsize=3, markersize=5)
-    for place, one in zip(angle, found, strict=True):
-        axes.annotate(one.pivot, (place, one.gain.high), xytext=(0, 5), textcoords="offset points", fontsize=7.5,
-                      color=_INK, ha="center", va="bottom", rotation=90)  # fmt: skip
-    axes.set_xscale("symlog", linthresh=1)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.margins(x=0.1, y=0.4)
-    axes.set_xlabel("mean angle between the parents' tensors, degrees", color=_INK)
-    axes.set_ylabel("AUROC of SLERP less that of linear", color=_INK)
-    axes.set_title("SLERP over linear", loc="left", color=_INK)
-    note = f"{level:.0%} intervals, paired; pairs that are equally far apart stand side by side"
-    axes.text(1, 1.02, note, transform=axes.transAxes, fontsize=8.5, color=_GREY, ha="right")
-    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_GREY)
-    write_atomically(path, lambda aside: figure.savefig(aside, format="png", metadata={"Software": None}))
+    points = [
+        {"x": one.angle, "y": one.gain.value, "low": one.gain.low, "high": one.gain.high, "text": one.pivot}
+        for one in found
+    ]
+    panel = Panel(
+        [Series("gain", points, COLOURS[0], line=False)],
+        "mean angle between the parents' tensors, degrees",
+        "AUROC of SLERP minus that of linear",
+        title="SLERP over linear",
+        x_scale={"type": "symlog"},
+        levels={0.0: GREY},
+        width=520,
+    )
+    save_figure([panel], path, note=f"{level:.0%} intervals, paired")
 
 
 def notes(study: Study, found: Sequence[Pair]) -> Iterator[str]:
