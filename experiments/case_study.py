@@ -25,9 +25,9 @@ from experiments.reading import command, folder, parser, show
 from experiments.study import Run, Study, difference, last_sweep
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
+from patientdx.core.tables import model_name
 from patientdx.evaluation.store import hashed
 from patientdx.metrics.ranking import auroc
-from patientdx.core.tables import model_name
 from patientdx.tasks.example import TaskData
 
 TEST = "test"

