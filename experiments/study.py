@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
-from patientdx.metrics.bootstrap import Interval, Metric, paired_difference, replicates
+from patientdx.metrics.bootstrap import Interval, paired_difference, replicates
+from patientdx.metrics.specification import Metric
 from patientdx.reporting import choose
 
 Row = dict[str, Any]

@@ -10,8 +10,8 @@ from scipy.special import expit, logit
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation import clinical
-from patientdx.evaluation.clinical import Scored, Wording, evaluate
-from patientdx.metrics import bootstrap, calibration, paired, ranking, recalibration, threshold
+from patientdx.evaluation.clinical import Scored, VariantScores, evaluate
+from patientdx.metrics import bootstrap, calibration, decision, paired, ranking
 from patientdx.metrics.decision import decision_curve
 
 ROLES = ("merged", "base", "pivot", "tabular_gbm")
@@ -46,7 +46,7 @@ def found(scored):
     random = np.random.default_rng(5)
     test = scored["merged", "test"]
     groups = {"sex": random.choice(["F", "M"], 300).tolist(), "ward": ["rare"] * 5 + ["usual"] * 295}
-    wordings = {"merged": {"survival": Wording(1 - test.probability, True)}}
+    wordings = {"merged": {"survival": VariantScores(1 - test.probability, True)}}
     return evaluate(scored, groups=groups, wordings=wordings, resamples=200)
 
 
@@ -78,15 +78,15 @@ def test_numbers_are_those_of_the_metrics_with_intervals_by_patient(scored, foun
         same = bootstrap.interval(metric, one.probability, one.label, one.subject, resamples=200)
         got = model["discrimination"][name]
         assert (got["value"], got["low"], got["high"]) == (same.value, same.low, same.high)
-    fit = recalibration.logistic(pilot.probability, pilot.label)
+    fit = calibration.fit_logistic(pilot.probability, pilot.label)
     logistic = model["calibration"]["logistic"]
     assert logistic["fit"] == {"intercept": fit.intercept, "slope": fit.slope}
     assert logistic["brier"]["value"] == calibration.brier(fit(one.probability), one.label)
     assert logistic["slope"]["value"] == calibration.calibration_slope(fit(one.probability), one.label)
     assert model["calibration"]["raw"]["slope"]["value"] == pytest.approx(logistic["slope"]["value"] * fit.slope)
-    cut = threshold.youden_threshold(pilot.probability, pilot.label)
+    cut = decision.youden_threshold(pilot.probability, pilot.label)
     assert (model["threshold"]["value"], model["threshold"]["chosen_on"]) == (cut, "pilot")
-    assert model["threshold"]["ppv"]["value"] == threshold.ppv(one.probability, one.label, threshold=cut)
+    assert model["threshold"]["ppv"]["value"] == decision.ppv(one.probability, one.label, threshold=cut)
     curve = decision_curve(fit(one.probability), one.label)
     assert model["decision_curve"]["logistic"] == curve
     assert list(model["decision_curve"]) == ["raw", "logistic", "temperature"]
@@ -157,7 +157,7 @@ def test_a_pilot_split_without_events_fits_nothing(scored):
 def test_a_target_sensitivity_chooses_the_threshold(scored):
     model = evaluate(scored, resamples=50, target_sensitivity=0.9)["models"]["merged"]
     pilot = scored["merged", "pilot"]
-    cut = threshold.threshold_for_sensitivity(pilot.probability, pilot.label, 0.9)
+    cut = decision.threshold_for_sensitivity(pilot.probability, pilot.label, 0.9)
     assert (model["threshold"]["value"], model["threshold"]["rule"]) == (cut, "sensitivity 0.9")
 
 

@@ -16,7 +16,7 @@ from patientdx.core.errors import UserError
 from patientdx.evaluation import merge_inputs, session
 from patientdx.evaluation.generated import TEXTS
 from patientdx.evaluation.runner import run
-from patientdx.metrics.text_overlap import NUMBERS, compared
+from patientdx.metrics.text_overlap import NUMBERS, compare
 from patientdx.reporting import graded_table
 from patientdx.reporting.groups import groups
 from patientdx.reporting.runs import read
@@ -80,7 +80,7 @@ def test_metrics_are_those_of_the_answers_that_are_left(outcome):
     for row in outcome.rows:
         answers = [one["answer"] for one in said if one["role"] == row["role"]]
         assert len(answers) == row["n"] == 5
-        found = [compared(a, b) for a, b in zip(answers, WRITTEN, strict=True)]
+        found = [compare(a, b) for a, b in zip(answers, WRITTEN, strict=True)]
         assert row["rouge1"] == pytest.approx(np.mean([one["rouge1"][0] for one in found]))
         assert row["bleu"] == pytest.approx(BLEU().corpus_score(answers, [WRITTEN]).score)
         assert row["chrf"] == pytest.approx(CHRF().corpus_score(answers, [WRITTEN]).score)
@@ -135,7 +135,7 @@ def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(make, out
     best = reporting.best(outcome.rows, [outcome.folder])
     assert not any(metric == "length_ratio" for _, metric in best.bold)  # neither more nor less is better
     assert any("paired bootstrap" in note for note in best.notes)
-    assert not any("could be compared" in note for note in best.notes)
+    assert not any("could be compare" in note for note in best.notes)
     (group,) = groups(read(outcome.folder))
     shown = [[cell.text for cell in row] for row in models(group).rows]
     chrf = {row["role"]: f"{row['chrf']:.3f} [" for row in outcome.rows}

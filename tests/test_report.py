@@ -11,7 +11,7 @@ from rich.console import Console
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.clinical import Scored, evaluate
-from patientdx.metrics.prompt_variants import Wording, wording_spread
+from patientdx.metrics.prompt_variants import VariantScores, variant_spread
 from patientdx.reporting import choose, cohort, evaluation, lambda_curve, probes, table, write_csv, write_evaluation
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -171,11 +171,11 @@ def test_other_wordings_are_a_table():
     random = np.random.default_rng(0)
     label, score = np.arange(60) % 3 // 2, random.random(60)
     wordings = {
-        "reworded": Wording(score**2),
-        "no_or_yes_and_other_words": Wording(random.random(60)),
-        "survival": Wording(score, reverses=True),
+        "reworded": VariantScores(score**2),
+        "no_or_yes_and_other_words": VariantScores(random.random(60)),
+        "survival": VariantScores(score, inverted=True),
     }
-    spread = wording_spread(score, wordings, label, [str(i) for i in range(60)], resamples=100)
+    spread = variant_spread(score, wordings, label, [str(i) for i in range(60)], resamples=100)
     console = Console(record=True, width=80, file=io.StringIO())
     console.print(probes({"role": "merged", "split": "test"} | spread))
     text = console.export_text().splitlines()

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patientdx.core.errors import UserError
-from patientdx.metrics import calibration, paired, ranking, recalibration, threshold
-from patientdx.metrics.bootstrap import Metric
+from patientdx.metrics import calibration, decision, paired, ranking
 from patientdx.metrics.decision import decision_curve
 from patientdx.metrics.intervals import Drawn, absent, estimates, on_scores
-from patientdx.metrics.prompt_variants import Wording, abstention, wording_spread
+from patientdx.metrics.prompt_variants import VariantScores, abstention, variant_spread
+from patientdx.metrics.specification import Metric
 from patientdx.metrics.subgroups import subgroups
 from patientdx.reporting.clinical_pictures import draw
 from patientdx.reporting.clinical_table import table
 
-__all__ = ["Scored", "Wording", "draw", "evaluate", "table"]
+__all__ = ["Scored", "VariantScores", "draw", "evaluate", "table"]
 
 # What is fitted or binned anew in each resample takes longest; so many are enough for it.
 FIT_RESAMPLES = 500
@@ -42,12 +42,12 @@ _FITS: dict[str, Metric] = {
     "slope": calibration.calibration_slope,
 }
 _SPECIFICITIES = {
-    f"{target:.2f}": partial(threshold.sensitivity_at_specificity, target=target) for target in (0.9, 0.95)
+    f"{target:.2f}": partial(decision.sensitivity_at_specificity, target=target) for target in (0.9, 0.95)
 }
 _AT_THRESHOLD = {
-    name: getattr(threshold, name) for name in ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100")
+    name: getattr(decision, name) for name in ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100")
 }
-_RECALIBRATIONS = {"logistic": recalibration.logistic, "temperature": recalibration.temperature}
+_RECALIBRATIONS = {"logistic": calibration.fit_logistic, "temperature": calibration.fit_temperature}
 _HISTOGRAM_BINS = 25
 
 
@@ -84,7 +84,7 @@ def evaluate(
     reported: str = "test",
     pilot: str | None = "pilot",
     groups: Mapping[str, Sequence[str]] | None = None,
-    wordings: Mapping[str, Mapping[str, Wording]] | None = None,
+    wordings: Mapping[str, Mapping[str, VariantScores]] | None = None,
     target_sensitivity: float | None = None,
     min_events: int = 20,
     min_rows: int = 10,
@@ -122,7 +122,7 @@ def evaluate(
         test, tuned = scored[role, reported], scored.get((role, pilot))
         models[role], drawn[role] = _model(asked, test, tuned)
         if wordings.get(role):
-            models[role]["wording"] = wording_spread(
+            models[role]["wording"] = variant_spread(
                 test.probability, wordings[role], test.label, test.subject, **asked.bootstrap
             )
     return {
@@ -242,9 +242,9 @@ def _threshold(asked: _Asked, tuned: Scored | None) -> dict[str, Any]:
     target = asked.target_sensitivity
     try:
         if target is None:
-            value = threshold.youden_threshold(tuned.probability, tuned.label)
+            value = decision.youden_threshold(tuned.probability, tuned.label)
         else:
-            value = threshold.threshold_for_sensitivity(tuned.probability, tuned.label, target)
+            value = decision.threshold_for_sensitivity(tuned.probability, tuned.label, target)
     except ValueError as error:
         return absent(f"on {asked.pilot}: {error}")
     return {"value": value, "rule": "youden" if target is None else f"sensitivity {target:g}", "chosen_on": asked.pilot}

@@ -39,7 +39,7 @@ def judging(data: TaskData) -> tuple[Judge, dict[str, int]]:
     how = data.generation
     if how.judge is not None:
         return how.judge, dict.fromkeys(how.metrics, 2)
-    return lambda i, text: text_overlap.compared(text, data.examples[i].reference), text_overlap.NUMBERS
+    return lambda i, text: text_overlap.compare(text, data.examples[i].reference), text_overlap.NUMBERS
 
 
 def numbers(data: TaskData) -> dict[str, int]:

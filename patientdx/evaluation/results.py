@@ -74,15 +74,18 @@ def placed(point: System) -> dict[str, Any]:
 def probed(settings: Settings, asked: Plan, found: Found, reworded: Mapping[str, Scores]) -> dict[str, Any] | None:
     """How much of the run's own model hangs on the question's wording, on the reported split; None where not asked.
 
-    As `metrics.answering.wording_spread` has it, and of each wording the fingerprint of its scores.
+    As `metrics.prompt_variants.variant_spread` has it, and of each wording the fingerprint of its scores.
     """
     if not asked.wordings:
         return None
     split, role = settings.reported, asked.points[0].role
     other = {one.probe.name: one for one in asked.wordings}
-    spread = prompt_variants.wording_spread(
+    spread = prompt_variants.variant_spread(
         found[role, split].probability,
-        {name: prompt_variants.Wording(reworded[name].probability, one.probe.inverted) for name, one in other.items()},
+        {
+            name: prompt_variants.VariantScores(reworded[name].probability, one.probe.inverted)
+            for name, one in other.items()
+        },
         _labels(asked, split),
         subjects_of(asked, split),
         **settings.draws,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import binomtest, norm, rankdata
 
-from patientdx.metrics.bootstrap import Metric, check_level, paired_replicates
+from patientdx.metrics.bootstrap import (
+    Bootstrap,
+    BootstrapOptions,
+    Name,
+    bootstrap_p,
+    check_level,
+    paired_replicates,
+)
 from patientdx.metrics.intervals import Estimate, estimate
-from patientdx.metrics.ranking import weighted
-
-Name = TypeVar("Name", bound=Hashable)
+from patientdx.metrics.ranking import check_scores
+from patientdx.metrics.specification import Metric
 
 
 @dataclass(frozen=True)
@@ -34,14 +40,14 @@ class DeLong:
 def delong(score_a: ArrayLike, score_b: ArrayLike, label: ArrayLike, *, level: float = 0.95) -> DeLong:
     """DeLong's test of two correlated AUROCs (DeLong et al., Biometrics 1988), in O(n log n) by ranks.
 
-    Scores and labels (n,) as in `patientdx.metrics.ranking`; midranks as in Sun and Xu, IEEE Signal Proc. Let. 2014. It
-    takes rows as independent: with several stays a patient the interval is too narrow, and `paired_estimate` is
-    the one to read. Raises ValueError as metrics do, for fewer than two events or non-events, and where the
-    standard error is 0 though the areas differ.
+    Scores and labels (n,) as in `patientdx.metrics.ranking`; midranks as in Sun and Xu, IEEE Signal Proc. Let. 2014.
+    Rows are taken as independent: with several stays per patient the interval is too narrow, and `paired_estimate` is
+    to be used. Raises ValueError as metrics do, for fewer than two events or non-events, and where the standard error
+    is 0 though the areas differ.
     """
     check_level(level)
-    score_a, label, _, _ = weighted(score_a, label, None)
-    score_b, _, _, _ = weighted(score_b, label, None)
+    score_a, label, _, _ = check_scores(score_a, label, None)
+    score_b, _, _, _ = check_scores(score_b, label, None)
     events = int(label.sum())
     if min(events, label.size - events) < 2:
         raise ValueError(f"DeLong's test needs two events and two non-events; {events} of {label.size} rows are events")
@@ -70,16 +76,16 @@ class McNemar:
 def mcnemar(right_a: ArrayLike, right_b: ArrayLike) -> McNemar:
     """McNemar's exact test of two models on the same rows (McNemar, Psychometrika 1947, with the binomial).
 
-    `right_a` and `right_b` (n,) say whether each model has a row right. Rows on which both agree say nothing; of the
-    others half are a's under the null. It takes rows as independent. Raises ValueError for arrays of other shapes or
-    values.
+    `right_a` and `right_b` (n,): whether each model has a row right, 0 or 1. Rows on which both agree carry no
+    information; of the others half are a's under the null. Rows are taken as independent. Raises ValueError for arrays
+    of other shapes or values.
     """
     a, b = np.asarray(right_a), np.asarray(right_b)
     if a.ndim != 1 or a.shape != b.shape or not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
         raise ValueError("both models need one answer a row, right (1) or wrong (0), on the same rows")
     only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
-    apart = only_a + only_b
-    return McNemar(only_a, only_b, 1.0 if not apart else float(binomtest(only_a, apart).pvalue))
+    discordant = only_a + only_b
+    return McNemar(only_a, only_b, 1.0 if not discordant else float(binomtest(only_a, discordant).pvalue))
 
 
 def paired_estimate(
@@ -88,18 +94,15 @@ def paired_estimate(
     score_b: ArrayLike,
     label: ArrayLike,
     subject: ArrayLike,
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    **options: Unpack[BootstrapOptions],
 ) -> Estimate:
-    """The metric of model a minus that of b as an estimate with `p_value`, both through the same draws of patients.
+    """The metric of model a minus that of b as an estimate with `p_value`, both on the same resamples.
 
-    Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `bootstrap_p`.
+    Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `bootstrap.bootstrap_p`.
     """
-    check_level(level)
-    drawn = paired_replicates(metric, score_a, score_b, label, subject, resamples=resamples, seed=seed)
-    return difference_of(*drawn, np.unique(np.asarray(subject)).size, level)
+    bootstrap = Bootstrap(**options)
+    drawn = paired_replicates(metric, score_a, score_b, label, subject, bootstrap)
+    return difference_of(*drawn, np.unique(np.asarray(subject)).size, bootstrap.level)
 
 
 def difference_of(
@@ -108,21 +111,6 @@ def difference_of(
     """The same from a difference and each model's values on the same resamples of `patients`, (resamples,) each."""
     drawn = drawn_a - drawn_b
     return estimate(value, drawn, level) | {"p_value": bootstrap_p(drawn, patients)}
-
-
-def bootstrap_p(drawn: NDArray[np.float64], patients: int) -> float | None:
-    """Two-sided p-value of "no difference" from differences (resamples,) resampled by patient, NaN left out.
-
-    Twice the share of resamples on the rarer side of 0, counting one more than was drawn so that it is never
-    0 (Davison and Hinkley 1997, section 4.2.5); the percentile interval of level 1 - p just reaches 0. None without
-    a resample. The smallest possible is 2 / (resamples + 1), and 2 / 2^n of n patients: where all n point one way, an
-    exact test of their signs can say no more, and resamples of a few patients all look alike.
-    """
-    usable = drawn[~np.isnan(drawn)]
-    if not usable.size:
-        return None
-    rarer = min(int((usable <= 0).sum()), int((usable >= 0).sum()))
-    return min(1.0, max(2 * (rarer + 1) / (usable.size + 1), 2.0 ** (1 - patients)))
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
@@ -139,7 +127,7 @@ def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
 
 
 def _placements(score, label) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each event the share of non-events below it, for each non-event the share of events above; ties one half."""
+    """Per event the fraction of non-events below it, per non-event the fraction of events above; ties one half."""
     overall = rankdata(score)
     pos, neg = score[label], score[~label]
     above = (overall[label] - rankdata(pos)) / neg.size

@@ -1,17 +1,14 @@
 """How well a score ranks events above non-events.
 
-Every metric of this package is one function `metric(score, label, weight=None)`:
+Metrics as in `patientdx.metrics.specification`, `metric(score, label, weight=None)`:
 
 - `score`: (n,) floats, higher means that the event is more likely; any scale, ties allowed.
 - `label`: (n,) of 0 and 1 (or booleans), 1 where the event happened.
-- `weight`: None, (n,) or (resamples, n), not negative. With (resamples, n) the scores are sorted once and
-  the answer is an array (resamples,), NaN where a resample has no weight on one of the classes; else it is a
-  float.
+- `weight`: None, (n,) or (resamples, n). With (resamples, n) the scores are sorted once; a resample without weight on
+  one of the classes is NaN.
 
 All raise ValueError for arrays that do not fit together, a score that is not a number, a label outside {0, 1}
 and a class that does not occur.
-
-`HIGHER_IS_BETTER` states the direction of each metric of a module by its function's name.
 """
 
 from __future__ import annotations
@@ -19,26 +16,30 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-HIGHER_IS_BETTER = {"auroc": True, "auprc": True}
+from patientdx.metrics.specification import Values, metric
 
 Points = list[tuple[float, float]]
 
+_ONE_CLASS = "both classes are needed; the weights leave out one of them"
 
-def auroc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> float | NDArray[np.float64]:
+
+@metric("AUROC", greater_is_better=True, takes="scores")
+def auroc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Area under the ROC curve: the chance that an event outranks a non-event, ties counting one half.
 
     The Mann-Whitney form (Hanley and McNeil, Radiology 1982): the weight of the non-events below each event
     is read from one cumulative sum. Arguments, shapes and errors: see the module.
     """
-    score, label, weight, many = weighted(score, label, weight)
+    score, label, weight, many = check_scores(score, label, weight)
     weight_pos, below, _, total_neg = around_events(score, label, weight)
     total_pos = weight_pos.sum(axis=1)
     with np.errstate(invalid="ignore"):
         area = np.einsum("rp,rp->r", weight_pos, below) / (total_pos * total_neg)
-    return one_or_many(area, many)
+    return scalar_or_array(area, many)
 
 
-def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> float | NDArray[np.float64]:
+@metric("AUPRC", greater_is_better=True, takes="scores")
+def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Average precision: the step-wise area under the precision-recall curve, without interpolation.
 
     Sum over events of the precision at the event's own threshold, divided by the number of events; tied
@@ -46,7 +47,7 @@ def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     prevalence.
     Arguments, shapes and errors: see the module.
     """
-    score, label, weight, many = weighted(score, label, weight)
+    score, label, weight, many = check_scores(score, label, weight)
     weight_pos, _, false_alarms, total_neg = around_events(score, label, weight)
     total_pos = weight_pos.sum(axis=1)
     ranked = np.sort(score[label])  # the columns of weight_pos
@@ -59,7 +60,7 @@ def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     with np.errstate(invalid="ignore"):
         area = np.einsum("rp,rp->r", weight_pos, hits) / total_pos
     area[total_neg <= 0] = np.nan
-    return one_or_many(area, many)
+    return scalar_or_array(area, many)
 
 
 def roc_curve(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, points: int = 200) -> Points:
@@ -82,8 +83,10 @@ def pr_curve(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None
     return _thinned(hits / hits[-1], precision, points)
 
 
-def weighted(score, label, weight):
-    """Float64 (n,), bool (n,) and float64 (resamples, n), and whether several resamples were asked for."""
+def check_scores(
+    score: ArrayLike, label: ArrayLike, weight: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64], bool]:
+    """Float64 (n,), bool (n,) and float64 (resamples, n), and whether `weight` had several resamples."""
     score = np.asarray(score, dtype=np.float64)
     label = np.asarray(label)
     if score.ndim != 1 or label.shape != score.shape:
@@ -107,7 +110,7 @@ def weighted(score, label, weight):
 
 
 def around_events(score, label, weight):
-    """What both areas are made of, with the p events in ascending order of score.
+    """What both areas are computed from, with the p events in ascending order of score.
 
     Returns the events' weights (r, p), the weight of non-events below each with ties at one half (r, p), the
     weight of non-events at or above each (r, p), and that of all non-events (r,).
@@ -132,18 +135,18 @@ def running_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums
 
 
-def one_or_many(area: NDArray[np.float64], many: bool) -> float | NDArray[np.float64]:
-    """The area of each resample (r,), or where one was asked for, its number; ValueError where that is NaN."""
+def scalar_or_array(values: NDArray[np.float64], many: bool) -> Values:
+    """The value of each resample (r,), or without resamples the only one; ValueError where that is NaN."""
     if many:
-        return area
-    if np.isnan(area[0]):
-        raise ValueError("both classes are needed; the weights leave out one of them")
-    return float(area[0])
+        return values
+    if np.isnan(values[0]):
+        raise ValueError(_ONE_CLASS)
+    return float(values[0])
 
 
 def _thresholds(score, label, weight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weight of events and of non-events at or above each distinct score, from the highest, after a zero."""
-    score, label, weight, many = weighted(score, label, weight)
+    score, label, weight, many = check_scores(score, label, weight)
     if many:
         raise ValueError("a curve takes one weight per row, (n,)")
     order = np.argsort(-score, kind="stable")
@@ -153,14 +156,14 @@ def _thresholds(score, label, weight) -> tuple[NDArray[np.float64], NDArray[np.f
     hits = np.append(0.0, np.cumsum(weight_ranked * label_ranked)[last_of_tie])
     false_alarms = np.append(0.0, np.cumsum(weight_ranked * ~label_ranked)[last_of_tie])
     if hits[-1] <= 0 or false_alarms[-1] <= 0:
-        raise ValueError("both classes are needed; the weights leave out one of them")
+        raise ValueError(_ONE_CLASS)
     return hits, false_alarms
 
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> Points:
     """At most `points` of the vertices, both ends kept, spread evenly along the curve's length."""
     if points < 2:
-        raise ValueError(f"a curve needs at least 2 points; {points} were asked for")
+        raise ValueError(f"a curve needs at least 2 points, not {points}")
     turn = np.diff(x[:-1]) * np.diff(y[1:]) - np.diff(x[1:]) * np.diff(y[:-1])
     keep = np.concatenate([[True], np.abs(turn) > 1e-15, [True]])
     x, y = x[keep], y[keep]

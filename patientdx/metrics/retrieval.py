@@ -1,8 +1,8 @@
-"""How well a ranking finds what is relevant: trec_eval's measures, one number a query, through ir-measures.
+"""How well a ranking finds what is relevant: trec_eval's measures, one number per query, through ir-measures.
 
 ndcg_K: discounted cumulative gain of the first K, over that of the best order of all relevant documents; gains are the
 grades as they stand (Järvelin and Kekäläinen, ACM TOIS 2002). map: mean of the precision at each relevant document,
-those never found counting 0. mrr: 1 over the rank of the first relevant one. recall_K: the share of all relevant
+those not listed counting 0. mrr: 1 over the rank of the first relevant one. recall_K: the fraction of all relevant
 documents among the first K.
 """
 
@@ -16,34 +16,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from patientdx.core.errors import UserError
-from patientdx.metrics.accuracy import checked, ratio
+from patientdx.metrics.accuracy import check_rows, ratio
+from patientdx.metrics.specification import Values, metric
 
-HIGHER_IS_BETTER = {"mean_over_queries": True}
 NAMES = ("ndcg_K", "map", "mrr", "recall_K")
 
 
-def mean_over_queries(
-    score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None
-) -> float | NDArray[np.float64]:
-    """The mean of one number a query, `score` (n,); as metrics in `patientdx.metrics.ranking` otherwise.
-
-    `label` (n,) says how much the number could be, and is not needed. Raises ValueError as they do.
-    """
-    score, label, weight = checked(score, label, weight)
+@metric("mean over queries", greater_is_better=True, takes="counts")
+def mean_over_queries(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
+    """The mean of one number per query, `score` (n,); `label` (n,) is not used."""
+    score, label, weight = check_rows(score, label, weight)
     return ratio(score, np.ones(score.size), weight)
 
 
 def check_names(names: Sequence[str], depth: int) -> None:
-    """UserError for no names, one that is none of `NAMES`, or a K beyond 1 to `depth`, the length of the lists."""
+    """UserError for no names, a name that is not in `NAMES`, or a K outside 1 to `depth`, the length of the lists."""
     if not names:
         raise UserError(f"task.metrics names nothing: a ranking has {', '.join(NAMES)}.")
     for name in names:
-        found = re.fullmatch(r"map|mrr|(?:ndcg|recall)_(\d+)", name)
-        if found is None:
+        match = re.fullmatch(r"map|mrr|(?:ndcg|recall)_(\d+)", name)
+        if match is None:
             raise UserError(
                 f"task.metrics.{name}: a ranking has {', '.join(NAMES)}, with a whole number for K, as in ndcg_10."
             )
-        if found[1] is not None and not 1 <= int(found[1]) <= depth:
+        if match[1] is not None and not 1 <= int(match[1]) <= depth:
             raise UserError(
                 f"task.metrics.{name}: the lists are {depth} candidates long (task.depth), so K is 1 to {depth}."
             )
@@ -63,18 +59,17 @@ def per_query(
     for number, (grades, rest) in enumerate(zip(ranked, missed, strict=True)):
         if not len(grades) or not (any(grades) or rest):
             raise ValueError("every query needs a list, and a document that is relevant")
-        found = {f"listed {rank}": int(grade) for rank, grade in enumerate(grades)}
-        relevant[str(number)] = found | {f"missed {place}": int(grade) for place, grade in enumerate(rest)}
+        documents = {f"listed {rank}": int(grade) for rank, grade in enumerate(grades)}
+        relevant[str(number)] = documents | {f"missed {index}": int(grade) for index, grade in enumerate(rest)}
         # Scores that fall with the rank: the order is ours, and no tie is left for trec_eval to break.
-        listed[str(number)] = {document: float(len(grades) - rank) for rank, document in enumerate(found)}
-    wanted = {name: ir_measures.parse_measure(_written(name)) for name in names}
-    values: Mapping[Any, NDArray[np.float64]] = {one: np.empty(len(ranked)) for one in wanted.values()}
-    for found in ir_measures.iter_calc(list(values), relevant, listed):
-        values[found.measure][int(found.query_id)] = found.value
-    return {name: values[one] for name, one in wanted.items()}
+        listed[str(number)] = {document: float(len(grades) - rank) for rank, document in enumerate(documents)}
+    measures = {name: ir_measures.parse_measure(_ir_measures_name(name)) for name in names}
+    values: Mapping[Any, NDArray[np.float64]] = {measure: np.empty(len(ranked)) for measure in measures.values()}
+    for result in ir_measures.iter_calc(list(values), relevant, listed):
+        values[result.measure][int(result.query_id)] = result.value
+    return {name: values[measure] for name, measure in measures.items()}
 
 
-def _written(name: str) -> str:
-    """What ir-measures calls it."""
+def _ir_measures_name(name: str) -> str:
     stem, _, number = name.partition("_")
     return {"ndcg": "nDCG", "recall": "R", "map": "AP", "mrr": "RR"}[stem] + (f"@{number}" if number else "")

@@ -1,1 +1,1 @@
-"""What a model gives away of the records it was made with: arrays and texts in, numbers and texts out."""
+"""What a model reveals of the records it was trained on: arrays and texts in, numbers and texts out."""

@@ -1,7 +1,7 @@
 """Membership inference: was this record in the training data? Scores of losses; higher always means "member".
 
-Losses are in nats a token. The published formulas are for losses or likelihoods with either sign; here every one is
-turned so that a member is expected to score higher.
+Losses are in nats per token. The published formulas are for losses or likelihoods with either sign; here the sign of
+each is such that a member is expected to score higher.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Scores = NDArray[np.float64]
 
 
 def loss(mean_loss: ArrayLike) -> Scores:
-    """(n,) -L (Yeom et al. 2018). `mean_loss` (n,): L, a record's mean loss a token."""
+    """(n,) -L (Yeom et al. 2018). `mean_loss` (n,): L, a record's mean loss per token."""
     return -np.asarray(mean_loss, dtype=np.float64)
 
 
@@ -35,7 +35,7 @@ def compressed_bytes(texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def reference(mean_loss: ArrayLike, reference_loss: ArrayLike) -> Scores:
-    """(n,) L of another model minus L: how much likelier the record is than to a model that did not see it.
+    """(n,) L of another model minus L: how much likelier the record is than under a model without it.
 
     Carlini et al. 2021. `reference_loss` (n,): of the same tokens, so both models need one tokenizer.
     """
@@ -48,22 +48,22 @@ def min_k(nll: ArrayLike, k: float) -> float:
     `nll` (T,): losses of its tokens. At least one token is taken.
     """
     nll = np.asarray(nll, dtype=np.float64)
-    return float(-np.sort(nll)[::-1][: _taken(len(nll), k)].mean())
+    return float(-np.sort(nll)[::-1][: _count(len(nll), k)].mean())
 
 
 def min_k_pp(nll: ArrayLike, mean: ArrayLike, variance: ArrayLike, k: float) -> float:
-    """Min-K%++ of one record (Zhang et al. 2025): tokens standardised before the k % lowest are averaged.
+    """Min-K%++ of one record (Zhang et al. 2025): tokens are standardised before the k % lowest are averaged.
 
     A token's value is (log p - mean) / standard deviation, both of log p over the vocabulary under the model's own p:
-    `nll`, `mean`, `variance` (T,) as in `scoring.loss.TokenLoss`. A place where the model is sure of one token has no
-    spread; the deviation is held at 1e-6 or more.
+    `nll`, `mean`, `variance` (T,) as in `patientdx.lm.logprobs.TokenLoss`. Where the model is certain of a single token
+    there is no spread; the deviation is held at 1e-6 or more.
     """
     nll, mean = np.asarray(nll, dtype=np.float64), np.asarray(mean, dtype=np.float64)
     standard = (-nll - mean) / np.maximum(np.sqrt(np.asarray(variance, dtype=np.float64)), 1e-6)
-    return float(np.sort(standard)[: _taken(len(standard), k)].mean())
+    return float(np.sort(standard)[: _count(len(standard), k)].mean())
 
 
-def _taken(tokens: int, k: float) -> int:
+def _count(tokens: int, k: float) -> int:
     return max(1, int(tokens * k / 100))
 
 
@@ -75,9 +75,9 @@ def neighbour(mean_loss: ArrayLike, neighbours_loss: ArrayLike) -> Scores:
     return np.asarray(neighbours_loss, dtype=np.float64).mean(axis=1) - np.asarray(mean_loss, dtype=np.float64)
 
 
-def recall(mean_loss: ArrayLike, behind_loss: ArrayLike) -> Scores:
-    """(n,) L behind a prefix of non-members over L (Xie et al. 2024, ReCaLL): such a prefix hurts members more.
+def recall(mean_loss: ArrayLike, prefixed_loss: ArrayLike) -> Scores:
+    """(n,) L after a prefix of non-members over L (Xie et al. 2024, ReCaLL): such a prefix hurts members more.
 
     Both losses are of the same tokens.
     """
-    return np.asarray(behind_loss, dtype=np.float64) / np.asarray(mean_loss, dtype=np.float64)
+    return np.asarray(prefixed_loss, dtype=np.float64) / np.asarray(mean_loss, dtype=np.float64)

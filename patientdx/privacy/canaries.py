@@ -1,7 +1,7 @@
-"""Canaries: invented records put into the training data on purpose, to see how well the model remembers them.
+"""Canaries: invented records put into the training data on purpose, to measure how well the model remembers them.
 
-A canary is an identification number of random digits in the words of a record. How likely the model finds it, among
-others that it could have been as well, is its exposure (Carlini et al. 2019, The Secret Sharer).
+A canary is an identification number of random digits in a sentence of a record. Its exposure is how likely the model
+takes it to be among other numbers that it could have been (Carlini et al. 2019, The Secret Sharer).
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ def canaries(copies: Sequence[int], each: int, *, seed: int = 0) -> list[Canary]
 
     UserError for a number of copies below 1 and for no canary at all.
     """
-    wrong = [number for number in copies if isinstance(number, bool) or not isinstance(number, int) or number < 1]
-    if wrong or each < 1:
+    invalid = [number for number in copies if isinstance(number, bool) or not isinstance(number, int) or number < 1]
+    if invalid or each < 1:
         raise UserError(
-            f"privacy.canaries={list(copies)}, {each} of each: numbers of copies are whole and at least 1, as in "
+            f"privacy.canaries={list(copies)}, {each} of each: numbers of copies are integers of at least 1, as in "
             "privacy.canaries=[1,4,16]; [] for none."
         )
     random = np.random.default_rng([seed, 0])
     numbers = _numbers(random, each * len(copies))
     labels = random.integers(0, 2, len(numbers))
-    times = [number for number in copies for _ in range(each)]
-    return [Canary(_WORDS.format(n), many, int(y)) for n, many, y in zip(numbers, times, labels, strict=True)]
+    repeats = [count for count in copies for _ in range(each)]
+    return [Canary(_WORDS.format(n), count, int(y)) for n, count, y in zip(numbers, repeats, labels, strict=True)]
 
 
 def candidates(inserted: Sequence[Canary], number: int, *, seed: int = 0) -> list[str]:
     """`number` texts that could have been canaries and are not."""
     random, taken = np.random.default_rng([seed, 1]), {canary.text for canary in inserted}
-    found = [_WORDS.format(n) for n in _numbers(random, number + len(taken))]
-    return [text for text in found if text not in taken][:number]
+    texts = [_WORDS.format(n) for n in _numbers(random, number + len(taken))]
+    return [text for text in texts if text not in taken][:number]
 
 
 def _numbers(random: np.random.Generator, count: int) -> list[str]:
     """`count` different numbers, their digits three by three."""
-    found: dict[str, None] = {}
-    while len(found) < count:
+    numbers: dict[str, None] = {}
+    while len(numbers) < count:
         digits = "".join(map(str, random.integers(0, 10, DIGITS)))
-        found[" ".join(digits[i : i + 3] for i in range(0, DIGITS, 3))] = None
-    return list(found)
+        numbers[" ".join(digits[i : i + 3] for i in range(0, DIGITS, 3))] = None
+    return list(numbers)
 
 
 def exposure(loss: float, candidate_losses: ArrayLike) -> float:
-    """log2 of the number of candidates less log2 of the canary's rank among them by loss, in bits.
+    """log2 of the number of candidates minus log2 of the canary's rank among them by loss, in bits.
 
     loss: of the canary; candidate_losses (m,): of the others, drawn at random from all that it could have been. The
     canary counts as a candidate, so the exposure lies between 0 and log2(m + 1), and is exact for this drawn set. A
@@ -73,27 +73,28 @@ def exposure(loss: float, candidate_losses: ArrayLike) -> float:
     return float(np.log2(len(others) + 1) - np.log2(rank))
 
 
-def continued(true: Sequence[int], said: Sequence[int]) -> dict[str, float | bool]:
-    """How a greedy continuation compares with what really follows: token ids of both, equally long.
+def continued(reference: Sequence[int], output: Sequence[int]) -> dict[str, float | bool]:
+    """Compare a greedy continuation with the text that really follows: token ids of both, equally long.
 
-    `exact`: the same. `prefix`: share of the true tokens said before the first mistake. `longest`: share of the true
-    tokens in the longest run of them that was said in one piece, wherever it stands.
+    `exact`: the same. `prefix`: fraction of the reference tokens before the first mistake. `longest`: fraction of the
+    reference tokens in the longest run of them that the output has in one piece, at any position.
     """
-    true, said = list(true), list(said)
-    right = next((i for i, (a, b) in enumerate(zip(true, said, strict=False)) if a != b), min(len(true), len(said)))
+    reference, output = list(reference), list(output)
+    pairs = enumerate(zip(reference, output, strict=False))
+    prefix = next((i for i, (a, b) in pairs if a != b), min(len(reference), len(output)))
     return {
-        "exact": true == said,
-        "prefix": right / len(true),
-        "longest": longest_common(true, said) / len(true),
+        "exact": reference == output,
+        "prefix": prefix / len(reference),
+        "longest": longest_common(reference, output) / len(reference),
     }
 
 
 def longest_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest run of tokens that stands in both."""
-    best, before = 0, [0] * (len(b) + 1)
-    for one in a:
-        here = [0]
-        for place, other in enumerate(b):
-            here.append(before[place] + 1 if one == other else 0)
-        best, before = max(best, *here), here
+    """Length of the longest run of tokens that both contain."""
+    best, previous = 0, [0] * (len(b) + 1)
+    for token in a:
+        lengths = [0]
+        for index, other in enumerate(b):
+            lengths.append(previous[index] + 1 if token == other else 0)
+        best, previous = max(best, *lengths), lengths
     return best

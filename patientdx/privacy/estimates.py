@@ -1,36 +1,24 @@
-"""From losses of records to what is said of leakage: differences and areas with their intervals by patient."""
+"""From losses of records to evidence of leakage: differences and areas with their intervals by patient."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
-from patientdx.metrics.bootstrap import replicates
+from patientdx.metrics.bootstrap import Bootstrap, replicates
 from patientdx.metrics.intervals import Estimate, absent, estimate, estimates
 from patientdx.metrics.paired import difference_of, holm, paired_estimate
 from patientdx.metrics.ranking import auroc
 from patientdx.privacy import dlt
-from patientdx.privacy.operating_point import tpr_at
 
-RATES = (0.01, 0.001)  # false alarms at which an attack is read
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """How intervals are drawn."""
-
-    resamples: int = 2000
-    level: float = 0.95
-    seed: int = 0
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """As the functions of `patientdx.metrics` take them."""
-        return {"resamples": self.resamples, "level": self.level, "seed": self.seed}
+RATES = (0.01, 0.001)  # false positive rates at which an attack is reported
+MIN_FALSE_POSITIVES = 10  # that a rate must allow, or its threshold depends on one or two records
 
 
 @dataclass(frozen=True)
@@ -44,107 +32,131 @@ class LossSet:
 
 
 def leakage_test(
-    sets: Mapping[str, LossSet], base: Mapping[str, LossSet] | None, drawn: Bootstrap
+    sets: Mapping[str, LossSet], base: Mapping[str, LossSet] | None, bootstrap: Bootstrap
 ) -> dict[str, dict[str, Estimate]]:
-    """delta1 and delta2 of a model, and the same less those of the model `base` on the same records.
+    """delta1 and delta2 of a model, and the same minus those of the model `base` on the same records.
 
-    sets, base: train, test and reference. Each set is resampled by patient on its own, the two models together. Of
-    each delta: `loss` (token-weighted, nats a token), `perplexity`, `record_loss` (record-weighted), `matched` (lengths
-    reweighted to test's; with the share of test records in it), `answer` (the answer's token alone), and over_base of
-    `loss` with its p-value, over_base_record and over_base_answer.
+    sets, base: train, test and reference. Each set is resampled by patient independently, the two models together. Of
+    each delta: `loss` (token-weighted, nats per token), `perplexity`, `record_loss` (record-weighted), `matched`
+    (lengths reweighted to test's; with the fraction of test records in it), `answer` (the answer's token alone), and
+    over_base of `loss` with its p-value, over_base_record and over_base_answer.
     """
-    edges = dlt.length_edges(*(one.tokens for one in sets.values()))
-    seeds = dict(zip(("test", "reference", "train"), ([drawn.seed, 1], [drawn.seed, 2], [drawn.seed, 3]), strict=True))
-    own = {name: _sums(one, edges, drawn, seeds[name]) for name, one in sets.items()}
-    before = None if base is None else {name: _sums(one, edges, drawn, seeds[name]) for name, one in base.items()}
+    edges = dlt.length_edges(*(losses.tokens for losses in sets.values()))
+    seeds = {name: [bootstrap.seed, stream] for name, stream in (("test", 1), ("reference", 2), ("train", 3))}
+
+    def sums(losses: Mapping[str, LossSet]) -> dict[str, Mapping[str, Any]]:
+        return {name: _sums(part, edges, bootstrap.resamples, seeds[name]) for name, part in losses.items()}
+
+    model_sums, base_sums = sums(sets), None if base is None else sums(base)
     return {
-        "delta1": _delta(own, before, "reference", drawn.level),
-        "delta2": _delta(own, before, "train", drawn.level),
+        "delta1": _delta(model_sums, base_sums, "reference", bootstrap.level),
+        "delta2": _delta(model_sums, base_sums, "train", bootstrap.level),
     }
 
 
-def _sums(one: LossSet, edges: ArrayLike, drawn: Bootstrap, seed: Sequence[int]) -> dict[str, Any]:
+def _sums(losses: LossSet, edges: ArrayLike, resamples: int, seed: Sequence[int]) -> dict[str, Any]:
     """The set's sums (`dlt.columns`) and, under "drawn", those of each resample."""
-    columns = dlt.columns(one.total, one.tokens, edges) | {"answer": np.asarray(one.answer, dtype=np.float64)}
-    metrics = {name: _summed(column) for name, column in columns.items()}
-    found = replicates(metrics, one.total, one.tokens, one.subject, resamples=drawn.resamples, seed=seed)
-    return {name: float(column.sum()) for name, column in columns.items()} | {
-        "drawn": found, "patients": len(set(one.subject))}  # fmt: skip
+    columns = dlt.columns(losses.total, losses.tokens, edges) | {"answer": np.asarray(losses.answer, dtype=np.float64)}
+
+    def weighted_sum(column: NDArray[np.float64]) -> Callable[..., NDArray[np.float64]]:
+        return lambda _score, _label, weight: weight @ column
+
+    metrics = {name: weighted_sum(column) for name, column in columns.items()}
+    drawn = replicates(metrics, losses.total, losses.tokens, losses.subject, resamples=resamples, seed=seed)
+    sums = {name: float(column.sum()) for name, column in columns.items()}
+    return sums | {"drawn": drawn, "patients": len(set(losses.subject))}
 
 
-def _summed(column: NDArray[np.float64]):
-    return lambda _score, _label, weight: weight @ column
+def _delta(sums: Mapping[str, Any], base: Mapping[str, Any] | None, other: str, level: float) -> dict[str, Estimate]:
+    measures = {"loss": dlt.loss, "perplexity": dlt.perplexity, "record_loss": dlt.record_loss, "answer": _answer_loss}
 
+    def difference(sums: Mapping[str, Any], measure: str) -> tuple[float, NDArray[np.float64]]:
+        test, reference, function = sums["test"], sums[other], measures[measure]
+        return function(test) - function(reference), function(test["drawn"]) - function(reference["drawn"])
 
-def _delta(own: Mapping, before: Mapping | None, other: str, level: float) -> dict[str, Estimate]:
-    kinds = {"loss": dlt.loss, "perplexity": dlt.perplexity, "record_loss": dlt.record_loss, "answer": _answer}
-
-    def difference(sums: Mapping, kind) -> tuple[float, NDArray[np.float64]]:
-        value = kind(sums["test"]) - kind(sums[other])
-        return value, kind(sums["test"]["drawn"]) - kind(sums[other]["drawn"])
-
-    found = {name: estimate(*difference(own, kind), level) for name, kind in kinds.items()}
-    value = float(dlt.matched_difference(own["test"], own[other]))
+    result = {name: estimate(*difference(sums, name), level) for name in measures}
+    value = float(dlt.matched_difference(sums["test"], sums[other]))
     if np.isnan(value):
-        found["matched"] = absent("no bin of length holds records of both sets")
+        result["matched"] = absent("no bin of length holds records of both sets")
     else:
-        matched = dlt.matched_difference(own["test"]["drawn"], own[other]["drawn"])
-        share = dlt.matched_share(own["test"], own[other])
-        found["matched"] = estimate(value, matched, level) | {"share": share}
-    if before is not None:
-        for name, kind in (("over_base", "loss"), ("over_base_record", "record_loss"), ("over_base_answer", "answer")):
-            (value, resampled), (past, past_resampled) = difference(own, kinds[kind]), difference(before, kinds[kind])
-            patients = min(own["test"]["patients"], own[other]["patients"])  # of the set that says least
-            found[name] = difference_of(value - past, resampled, past_resampled, patients, level)
-    return found
+        matched = dlt.matched_difference(sums["test"]["drawn"], sums[other]["drawn"])
+        share = dlt.matched_share(sums["test"], sums[other])
+        result["matched"] = estimate(value, matched, level) | {"share": share}
+    if base is not None:
+        patients = min(sums["test"]["patients"], sums[other]["patients"])  # of the smaller set
+        for suffix, measure in (("", "loss"), ("_record", "record_loss"), ("_answer", "answer")):
+            (value, drawn), (base_value, base_drawn) = difference(sums, measure), difference(base, measure)
+            result[f"over_base{suffix}"] = difference_of(value - base_value, drawn, base_drawn, patients, level)
+    return result
 
 
-def _answer(sums: Mapping[str, Any]) -> Any:
+def _answer_loss(sums: Mapping[str, Any]) -> Any:
     return sums["answer"] / sums["records"]
 
 
-def auc(score: ArrayLike, member: ArrayLike, subject: Sequence[str], drawn: Bootstrap) -> Estimate:
+def auc(score: ArrayLike, member: ArrayLike, subject: Sequence[str], bootstrap: Bootstrap) -> Estimate:
     """Area under the ROC curve by patient bootstrap; score (n,), member (n,) of 0 and 1."""
-    return estimates({"": auroc}, score, np.asarray(member).astype(int), subject, **drawn.keywords)[0][""]
+    return estimates({"": auroc}, score, np.asarray(member).astype(int), subject, **bootstrap.keywords)[0][""]
 
 
 def attack(
-    score: ArrayLike,
-    base: ArrayLike | None,
-    member: ArrayLike,
-    subject: Sequence[str],
-    drawn: Bootstrap,
+    score: ArrayLike, base: ArrayLike | None, member: ArrayLike, subject: Sequence[str], bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """What one attack finds: `auc` by patient bootstrap, `tpr` at 1 % and 0.1 % false alarms, and over_base.
+    """How well an attack works: `auc` by patient bootstrap, `tpr` at 1 % and 0.1 % false positives, and over_base.
 
     score (n,), higher means member; base (n,) the same attack on the model before, or None where there is none.
-    `over_base`: area less that on base, paired, with its p-value.
+    `over_base`: area minus that on base, paired, with its p-value.
     """
     score, member = np.asarray(score, dtype=np.float64), np.asarray(member).astype(int)
-    tpr = {f"{rate:g}": tpr_at(score, member, rate, level=drawn.level) for rate in RATES}
+    tpr = {f"{rate:g}": tpr_at(score, member, rate, level=bootstrap.level) for rate in RATES}
     over = None
     if base is not None:
-        over = paired_estimate(auroc, score, np.asarray(base, dtype=np.float64), member, subject, **drawn.keywords)
-    return {"auc": auc(score, member, subject, drawn), "tpr": tpr, "over_base": over}
+        over = paired_estimate(auroc, score, np.asarray(base, dtype=np.float64), member, subject, **bootstrap.keywords)
+    return {"auc": auc(score, member, subject, bootstrap), "tpr": tpr, "over_base": over}
 
 
-def reading(role: str, told: Mapping[str, Any], drawn: Bootstrap) -> list[str]:
-    """What a model's numbers say, in sentences: of the leakage test, and of the attacks together.
+def tpr_at(score: ArrayLike, member: ArrayLike, fpr: float, *, level: float = 0.95) -> dict[str, Any]:
+    """Fraction of members above the threshold that at most a fraction `fpr` of the non-members passes.
 
-    told: its entry in privacy.json. An attack counts where its area is above that on the model before, by a p-value
-    corrected for the number of attacks (Holm) at 1 - level. Of too few resamples no p-value is small enough for that.
+    score (n,), higher means member; member (n,) of 0 and 1. An estimate {value, low, high, found, members,
+    false_alarms, non_members} with the exact binomial interval (Clopper and Pearson 1934) for this threshold; or
+    {value: None, reason} with so few non-members that `fpr` allows fewer than 10 of them.
     """
-    said, against = [], told["against"]
-    if "dlt" in told:
+    score, member = np.asarray(score, dtype=np.float64), np.asarray(member).astype(bool)
+    inside, outside = score[member], np.sort(score[~member])[::-1]
+    allowed = math.floor(fpr * len(outside) + 1e-9)
+    if allowed < MIN_FALSE_POSITIVES:
+        needed = math.ceil(MIN_FALSE_POSITIVES / fpr - 1e-9)
+        return absent(f"not resolvable with {len(outside)} non-members: {needed} are needed")
+    threshold = outside[allowed]  # the first non-member that must not pass
+    hits = int((inside > threshold).sum())
+    exact = binomtest(hits, len(inside)).proportion_ci(level, method="exact")
+    return {
+        "value": hits / len(inside), "low": float(exact.low), "high": float(exact.high),
+        "found": hits, "members": len(inside),
+        "false_alarms": int((outside > threshold).sum()), "non_members": len(outside),
+    }  # fmt: skip
+
+
+def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap) -> list[str]:
+    """What a model's numbers mean, in sentences: of the leakage test, and of the attacks together.
+
+    measured: its entry in privacy.json. An attack counts where its area is above that on the model before, by a
+    p-value corrected for the number of attacks (Holm) at 1 - level. Too few resamples give no p-value that small.
+    """
+    sentences, against = [], measured["against"]
+    if "dlt" in measured:
         kind = "loss" if against is None else "over_base"
-        said.append(dlt.reading(role, *(told["dlt"][name][kind] for name in ("delta1", "delta2")), over=against))
-    if "mia" in told and against is not None:
-        tests = {name: one["over_base"] for name, one in told["mia"].items() if one["over_base"]["p_value"] is not None}
-        corrected = holm({name: one["p_value"] for name, one in tests.items()})
-        works = [name for name, one in tests.items() if one["value"] > 0 and corrected[name] < 1 - drawn.level]
-        found = f"found by {', '.join(works)}" if works else "found by none"
-        least = len(tests) * 2 / (drawn.resamples + 1)
-        if not works and least >= 1 - drawn.level:
-            found = f"not decided: {drawn.resamples} resamples are too few for so many tests"
-        said.append(f"{role}, against {against}: of {len(tests)} attacks, membership is {found}.")
-    return said
+        deltas = (measured["dlt"][name][kind] for name in ("delta1", "delta2"))
+        sentences.append(dlt.reading(role, *deltas, over=against))
+    if "mia" in measured and against is not None:
+        over_base = {name: result["over_base"] for name, result in measured["mia"].items()}
+        tests = {name: over for name, over in over_base.items() if over["p_value"] is not None}
+        corrected = holm({name: over["p_value"] for name, over in tests.items()})
+        works = [name for name, over in tests.items() if over["value"] > 0 and corrected[name] < 1 - bootstrap.level]
+        result = f"found by {', '.join(works)}" if works else "found by none"
+        least = len(tests) * 2 / (bootstrap.resamples + 1)
+        if not works and least >= 1 - bootstrap.level:
+            result = f"not decided: {bootstrap.resamples} resamples are too few for so many tests"
+        sentences.append(f"{role}, against {against}: of {len(tests)} attacks, membership is {result}.")
+    return sentences

@@ -1,7 +1,7 @@
-"""The likelihood ratio attack, offline form (Carlini et al. 2022): how odd is the target's confidence in a record?
+"""The likelihood ratio attack, offline form (Carlini et al. 2022): how unusual is the target's confidence in a record?
 
-Shadow models are trained on random halves of the patients. What those without a record say of it is what a model says
-that has not seen it; a target far above that has.
+Shadow models are trained on random halves of the patients. Those without a record give the confidence of a model that
+has not seen it; a target far above that has seen it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from patientdx.core.errors import UserError
 
-LEAST = 2  # shadow models without a record: fewer have no spread
-OWN_SPREAD = 32  # from here on each record has a spread of its own, as the paper advises for many models
+LEAST = 2  # shadow models without a record: fewer give no spread
+PER_RECORD_SPREAD = 32  # from here on each record has its spread, as the paper advises for many models
 
 
 def halves(subjects: Sequence[str], shadows: int, *, seed: int = 0) -> NDArray[np.bool_]:
     """(shadows, n): which records each shadow model is trained on.
 
-    Every patient is in half of the models (of an odd number one fewer or more), and all their records go together.
-    Patients are paired, and a pair shares every model out between them, so that all models see as many patients. The
-    draw depends on the patients and the seed, not on the order of the records. UserError for fewer than 4 models, of
-    which 2 are without each record.
+    Every patient is in half of the models (of an odd number one fewer or more), with all records. Patients are paired,
+    and each model is trained on just one patient of a pair, so that all models have as many patients. The draw depends
+    on the patients and the seed, not on the order of the records. UserError for fewer than 4 models, of which 2 are
+    without each record.
     """
     if shadows < 2 * LEAST:
         raise UserError(
             f"privacy.shadows={shadows}: LiRA needs at least {2 * LEAST} shadow models, or 0 to leave it out."
         )
-    random, dealt = np.random.default_rng(seed), {}
+    random, trained_on = np.random.default_rng(seed), {}
     people = random.permutation(sorted(set(subjects))).tolist()
     for first in range(0, len(people), 2):
         inside = random.permutation(shadows) < shadows // 2
-        dealt |= dict(zip(people[first : first + 2], (inside, ~inside), strict=False))
-    return np.stack([dealt[who] for who in subjects], axis=1)
+        trained_on |= dict(zip(people[first : first + 2], (inside, ~inside), strict=False))
+    return np.stack([trained_on[subject] for subject in subjects], axis=1)
 
 
 def lira(confidence: ArrayLike, shadows: ArrayLike, inside: ArrayLike) -> NDArray[np.float64]:
@@ -53,7 +53,7 @@ def lira(confidence: ArrayLike, shadows: ArrayLike, inside: ArrayLike) -> NDArra
             "Set privacy.shadows higher."
         )
     mean = np.nanmean(without, axis=0)
-    if count.min() >= OWN_SPREAD:
+    if count.min() >= PER_RECORD_SPREAD:
         spread = np.nanstd(without, axis=0, ddof=1)
     else:
         squares = np.nansum((without - mean) ** 2, axis=0)

@@ -1,13 +1,13 @@
-"""Fresh records in the words of given ones: the reference of the leakage test where no generator can make more.
+"""Fresh records in the manner of existing ones: the reference of the leakage test where no generator can make more.
 
-A text is taken apart into pieces that end at a line break or a separator. A piece's shape is its text with every number
-taken out, such as "Heart rate # (#-#) bpm". A fresh record walks from shape to shape as the records do, by which shape
-follows which how often, and every number in it is drawn from those that the shape has at that place in any record. So
-numbers come from many patients, each on its own, and only neighbouring shapes were ever seen together. Shapes of fewer
-than `LEAST` records are left out: a rare word never comes back.
+A text is split into pieces that end at a line break or a separator. A piece's shape is its text with every number
+replaced, such as "Heart rate # (#-#) bpm". A fresh record is a Markov chain over shapes with the records' transition
+counts, and every number in it is drawn from those that the shape has at that position in any record. So numbers come
+from many patients, each independently, and only neighbouring shapes come from one record. Shapes of fewer than `LEAST`
+records are left out: a rare word never comes back.
 
-The fresh records know nothing of how numbers belong together (a minimum may exceed a maximum), so a model that knows
-medicine finds them harder than real ones and Δ1 comes out too low. The contrast with the base model is to be read.
+Fresh records do not respect how numbers belong together (a minimum may exceed a maximum), so a model with medical
+knowledge finds them harder than real ones and Δ1 comes out too low. Read the contrast with the base model.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ import numpy as np
 from patientdx.core.errors import UserError
 
 LEAST = 5
-_PIECE = re.compile(r"(.*?)(\n|: |; |, |\. | \| |$)", re.DOTALL)  # what it says, and what it ends at
+_PIECE = re.compile(r"(.*?)(\n|: |; |, |\. | \| |$)", re.DOTALL)  # its text, and the separator
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_SLOT = "\0"  # stands for a number in a shape, where no text has it
-_START, _END = "", "\1"  # no piece is empty, and none is this
+_SLOT = "\0"  # replaces a number in a shape; no text contains it
+_START, _END = "", "\1"  # no piece is equal to these
 
-Piece = tuple[str, list[str], str]  # shape, its numbers, what it ends at
+Piece = tuple[str, list[str], str]  # shape, its numbers, its separator
 
 
 def resampled(texts: Sequence[str], count: int, *, seed: int = 0) -> list[str]:
     """`count` fresh texts in the manner of `texts`; none of them is one of `texts`.
 
-    The draws depend on the seed and on which texts there are, not on their order. UserError where the texts do not fall
-    apart into shapes that several records share, as for a template that puts a record on one line.
+    The draws depend on the seed and on which texts there are, not on their order. UserError where the texts do not
+    split into shapes that several records share, as for a template that puts a record on one line.
     """
     donors = [
-        [(_NUMBER.sub(_SLOT, said), _NUMBER.findall(said), end) for said, end in _pieces(t)] for t in sorted(texts)
+        [(_NUMBER.sub(_SLOT, piece), _NUMBER.findall(piece), end) for piece, end in _pieces(t)] for t in sorted(texts)
     ]
-    held = Counter(shape for pieces in donors for shape in {shape for shape, _, _ in pieces})
-    kept = [_without_rare(pieces, held) for pieces in donors]
-    share = sum(len(shape) for pieces in donors for shape, *_ in pieces)
-    left = sum(len(shape) for pieces in kept for shape, *_ in pieces)
-    if left < 0.5 * share or not share:
+    records_with = Counter(shape for pieces in donors for shape in {shape for shape, _, _ in pieces})
+    common = [_without_rare(pieces, records_with) for pieces in donors]
+    length = sum(len(shape) for pieces in donors for shape, *_ in pieces)
+    common_length = sum(len(shape) for pieces in common for shape, *_ in pieces)
+    if common_length < 0.5 * length or not length:
         raise _no_pieces(len(texts))
-    following, pools = _counted(kept)
+    following, pools = _counted(common)
     random, known = np.random.default_rng([seed, len(donors)]), set(texts)
-    longest, found = max(map(len, kept)), []
+    longest, fresh = max(map(len, common)), []
     for _ in range(100 * count):
         text = _walk(following, pools, longest, random)
         if text and text not in known:
-            found.append(text)
-        if len(found) == count:
+            fresh.append(text)
+        if len(fresh) == count:
             break
-    if found and np.mean([*map(len, found)]) < 0.5 * np.mean([*map(len, texts)]):
+    if fresh and np.mean([*map(len, fresh)]) < 0.5 * np.mean([*map(len, texts)]):
         raise _no_pieces(len(texts))
-    if len(found) == count:
-        return found
+    if len(fresh) == count:
+        return fresh
     raise UserError(
         f"the {len(texts)} records are so alike that no fresh ones can be made of them. Use more records, or "
         "privacy.reference=fresh on a generated source."
@@ -65,53 +65,53 @@ def resampled(texts: Sequence[str], count: int, *, seed: int = 0) -> list[str]:
 
 def _no_pieces(records: int) -> UserError:
     return UserError(
-        f"{records} records do not fall apart into pieces that at least {LEAST} of them share, so no fresh ones can be "
+        f"{records} records do not split into pieces that at least {LEAST} of them share, so no fresh ones can be "
         "made in their manner. Use task.template=intervals or paper, more records, or privacy.reference=fresh on a "
         "generated source."
     )
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
-    return [(said, end) for said, end in _PIECE.findall(text) if said or end]
+    return [(piece, end) for piece, end in _PIECE.findall(text) if piece or end]
 
 
-def _without_rare(pieces: Sequence[Piece], held: Counter[str]) -> list[Piece]:
-    """The pieces whose shapes enough records hold; the end of one that goes passes to the piece before it."""
-    found: list[Piece] = []
+def _without_rare(pieces: Sequence[Piece], records_with: Counter[str]) -> list[Piece]:
+    """The pieces with common shapes; the separator of a removed one passes to the piece before it."""
+    common: list[Piece] = []
     for shape, numbers, end in pieces:
-        if held[shape] >= LEAST:
-            found.append((shape, numbers, end))
-        elif found:
-            found[-1] = (*found[-1][:2], end)
-    return found
+        if records_with[shape] >= LEAST:
+            common.append((shape, numbers, end))
+        elif common:
+            common[-1] = (*common[-1][:2], end)
+    return common
 
 
-def _counted(kept: Sequence[Sequence[Piece]]):
-    """Which shape (with its end) follows which and how often, and the numbers at each place of each shape."""
+def _counted(records: Sequence[Sequence[Piece]]) -> tuple[dict[str, Counter[str]], dict[tuple[str, int], list[str]]]:
+    """Which shape (with its separator) follows which and how often, and the numbers at each slot of each shape."""
     following: dict[str, Counter[str]] = defaultdict(Counter)
     pools: dict[tuple[str, int], list[str]] = defaultdict(list)
-    for pieces in kept:
-        before = _START
-        for said, numbers, end in pieces:
-            shape = said + end
-            following[before][shape] += 1
-            before = shape
-            for place, number in enumerate(numbers):
-                pools[shape, place].append(number)
-        following[before][_END] += 1
+    for pieces in records:
+        previous = _START
+        for text, numbers, end in pieces:
+            shape = text + end
+            following[previous][shape] += 1
+            previous = shape
+            for slot, number in enumerate(numbers):
+                pools[shape, slot].append(number)
+        following[previous][_END] += 1
     return following, pools
 
 
 def _walk(following, pools, longest: int, random: np.random.Generator) -> str:
-    """One fresh text; empty where it comes to no end within the length of the longest record."""
-    shape, said = _START, []
-    while len(said) <= longest:
+    """A fresh text; empty where it does not end within the length of the longest record."""
+    shape, pieces = _START, []
+    while len(pieces) <= longest:
         names, counts = zip(*sorted(following[shape].items()), strict=True)
         shape = names[random.choice(len(names), p=np.array(counts) / sum(counts))]
         if shape == _END:
-            return "".join(said).rstrip("\n:;, ")
+            return "".join(pieces).rstrip("\n:;, ")
         words = shape.split(_SLOT)
-        drawn = [pools[shape, place] for place in range(len(words) - 1)]
+        drawn = [pools[shape, slot] for slot in range(len(words) - 1)]
         numbers = [pool[random.integers(len(pool))] for pool in drawn]
-        said.append("".join(word + number for word, number in zip(words, [*numbers, ""], strict=True)))
+        pieces.append("".join(word + number for word, number in zip(words, [*numbers, ""], strict=True)))
     return ""

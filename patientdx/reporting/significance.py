@@ -17,7 +17,7 @@ from patientdx.core.tables import Row, as_number, metric_names
 from patientdx.reporting.runs import Answers, Run
 
 if TYPE_CHECKING:
-    from patientdx.metrics.bootstrap import Metric
+    from patientdx.metrics.specification import Metric
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def functions(run: Run) -> dict[str, Metric]:
 
 def direction(run: Run, metric: str) -> bool | None:
     """Whether more of the metric is better; None where neither is. A metric that the run does not name is taken so."""
-    from patientdx.metrics.bootstrap import higher_is_better
+    from patientdx.metrics.specification import metric_spec
 
     function = functions(run).get(metric)
-    return True if function is None else higher_is_better(function)
+    return True if function is None else metric_spec(function).greater_is_better
 
 
 def draws(run: Run) -> dict[str, Any]:
@@ -91,8 +91,9 @@ def _leaders(rows: Sequence[Row], metric: str, where: Mapping) -> tuple[list[str
     """Fingerprints of the rows that are best, and the test's resamples and level; None where none could be made."""
     import numpy as np
 
-    from patientdx.metrics.bootstrap import higher_is_better, replicates
-    from patientdx.metrics.paired import bootstrap_p, holm
+    from patientdx.metrics.bootstrap import bootstrap_p, replicates
+    from patientdx.metrics.paired import holm
+    from patientdx.metrics.specification import higher_is_better
 
     scored = {row["fingerprint"]: _answers(row, where) for row in rows}
     if len(scored) < 2 or None in scored.values():

@@ -149,7 +149,7 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> None:
 
 
 def probes(found: Mapping[str, Any]) -> Table:
-    """How much hangs on the question's wording: what `metrics.answering.wording_spread` found, with role and split."""
+    """How much hangs on the question's wording: what `metrics.prompt_variants.variant_spread` found, with role and split."""
     return wording(found, f"\nThe {found['role']} model asked in other words, {found['split']}")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from patientdx.merge.schedule import Schedule, values
-from patientdx.metrics.bootstrap import Metric, higher_is_better
+from patientdx.metrics.specification import Metric, higher_is_better
 
 Score = Callable[["Candidate", NDArray[np.int64]], NDArray[np.float64]]
 

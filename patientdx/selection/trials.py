@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from patientdx.evaluation.config.search import CHOSEN_ON, Search
 from patientdx.merge.schedule import Schedule, label
-from patientdx.metrics.bootstrap import Interval, Metric, interval
+from patientdx.metrics.bootstrap import Interval, interval
 from patientdx.metrics.paired import paired_estimate
 from patientdx.metrics.selection_bias import winner
+from patientdx.metrics.specification import Metric
 from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, place
 
 SEARCH = "search.json"

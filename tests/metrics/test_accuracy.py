@@ -5,9 +5,10 @@ from math import comb
 import numpy as np
 import pytest
 
-from patientdx.metrics.accuracy import HIGHER_IS_BETTER, accuracy, accuracy_at_half, share
-from patientdx.metrics.bootstrap import higher_is_better, interval
+from patientdx.metrics.accuracy import accuracy, accuracy_at_half, share
+from patientdx.metrics.bootstrap import interval
 from patientdx.metrics.paired import mcnemar
+from patientdx.metrics.specification import metric_spec
 
 SAID = np.array([0, 1, 2, 3, 1, 0])
 RIGHT = np.array([0, 1, 0, 3, 2, 0])
@@ -44,8 +45,7 @@ def test_one_half_is_no_yes():
 
 def test_every_metric_says_its_direction_and_takes_the_bootstrap():
     for metric in (accuracy, share, accuracy_at_half):
-        assert higher_is_better(metric) is True
-    assert set(HIGHER_IS_BETTER) == {"accuracy", "share", "accuracy_at_half"}
+        assert metric_spec(metric).greater_is_better is True
     found = interval(accuracy, np.tile(SAID, 30), np.tile(RIGHT, 30), np.arange(180), resamples=500)
     assert found.value == pytest.approx(4 / 6)
     half = 1.96 * np.sqrt(found.value * (1 - found.value) / 180)  # the normal interval of a share

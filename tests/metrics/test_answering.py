@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from patientdx.core.errors import UserError
 from patientdx.metrics.paired import paired_estimate
-from patientdx.metrics.prompt_variants import Wording, abstention, wording_spread
+from patientdx.metrics.prompt_variants import VariantScores, abstention, variant_spread
 from patientdx.metrics.ranking import auroc
 
 
@@ -31,7 +31,7 @@ def test_abstention_by_hand():
 
 def test_a_model_that_understands_reverses_and_loses_nothing():
     score, label, subject, _ = stays()
-    found = wording_spread(score, {"survival": Wording(1 - score, True)}, label, subject, resamples=50)
+    found = variant_spread(score, {"survival": VariantScores(1 - score, True)}, label, subject, resamples=50)
     one = found["wordings"]["survival"]
     assert one["auroc"]["value"] == pytest.approx(found["auroc"]["value"])
     assert one["difference"]["value"] == pytest.approx(0, abs=1e-12)
@@ -43,7 +43,7 @@ def test_a_model_that_understands_reverses_and_loses_nothing():
 
 def test_a_model_that_says_yes_to_both_is_caught():
     score, label, subject, _ = stays()
-    found = wording_spread(score, {"survival": Wording(score, True)}, label, subject, resamples=200)
+    found = variant_spread(score, {"survival": VariantScores(score, True)}, label, subject, resamples=200)
     one, area = found["wordings"]["survival"], auroc(score, label)
     assert one["auroc"]["value"] == pytest.approx(1 - area)
     assert one["difference"]["value"] == pytest.approx(1 - 2 * area)
@@ -58,8 +58,8 @@ def test_numbers_of_noisy_wordings():
     score, label, subject, random = stays()
     other = np.round(np.clip(score + 0.2 * random.normal(size=200), 0, 1), 1)
     survival = np.round(expit(-2 * score + random.normal(size=200)), 1)
-    wordings = {"shorter": Wording(other), "survival": Wording(survival, reverses=True)}
-    found = wording_spread(score, wordings, label, subject, resamples=100, seed=3)
+    wordings = {"shorter": VariantScores(other), "survival": VariantScores(survival, inverted=True)}
+    found = variant_spread(score, wordings, label, subject, resamples=100, seed=3)
     turned = {"shorter": other, "survival": -survival}
     for index, (name, values) in enumerate(turned.items(), start=1):
         one = found["wordings"][name]
@@ -75,8 +75,8 @@ def test_numbers_of_noisy_wordings():
 def test_pairs_are_counted_as_if_one_by_one():
     score, label, subject, random = stays(n=60)
     survival = np.round(random.random(60), 1)
-    wordings = {"kept": Wording(survival), "reversed": Wording(survival, reverses=True)}
-    found = wording_spread(score, wordings, label, subject, resamples=20)["wordings"]
+    wordings = {"kept": VariantScores(survival), "reversed": VariantScores(survival, inverted=True)}
+    found = variant_spread(score, wordings, label, subject, resamples=20)["wordings"]
     ordered = [(i, j) for i, j in combinations(range(60), 2) if score[i] != score[j]]
     signs = [np.sign((score[i] - score[j]) * (survival[i] - survival[j])) for i, j in ordered]
     assert found["kept"]["not_kept"] == {"value": sum(s <= 0 for s in signs) / len(ordered), "pairs": len(ordered)}
@@ -87,11 +87,11 @@ def test_pairs_are_counted_as_if_one_by_one():
 def test_constant_scores_say_so():
     score, label, subject, _ = stays(n=40)
     flat = np.full(40, 0.5)
-    found = wording_spread(score, {"flat": Wording(flat, True)}, label, subject, resamples=20)
+    found = variant_spread(score, {"flat": VariantScores(flat, True)}, label, subject, resamples=20)
     assert found["wordings"]["flat"]["not_reversed"]["value"] == 1
     assert found["wordings"]["flat"]["auroc"]["value"] == 0.5
     assert found["spearman"]["values"] == [[1, None], [None, None]]
-    found = wording_spread(flat, {"other": Wording(score)}, label, subject, resamples=20)
+    found = variant_spread(flat, {"other": VariantScores(score)}, label, subject, resamples=20)
     reason = {"value": None, "reason": "the question's score is the same for every row"}
     assert found["wordings"]["other"]["not_kept"] == reason
     json.dumps(found, allow_nan=False)
@@ -100,13 +100,13 @@ def test_constant_scores_say_so():
 def test_a_survival_certain_to_the_last_digit_keeps_its_order():
     score = np.array([1e-3, 1e-2, 0.1, 0.2])
     survival = np.array([4e-20, 3e-20, 2e-20, 1e-20])  # 1 - p would be 1 four times
-    found = wording_spread(score, {"s": Wording(survival, True)}, [0, 1, 0, 1], [1, 2, 3, 4], resamples=20)
+    found = variant_spread(score, {"s": VariantScores(survival, True)}, [0, 1, 0, 1], [1, 2, 3, 4], resamples=20)
     assert found["wordings"]["s"]["not_reversed"]["value"] == 0
 
 
 def test_refusals():
     score, label, subject, _ = stays(n=40)
     with pytest.raises(UserError, match="the wording w has 39 scores for 40 rows"):
-        wording_spread(score, {"w": Wording(score[1:])}, label, subject)
+        variant_spread(score, {"w": VariantScores(score[1:])}, label, subject)
     with pytest.raises(ValueError, match="calibration takes probabilities; these scores run from"):
-        wording_spread(score, {"w": Wording(-score)}, label, subject)
+        variant_spread(score, {"w": VariantScores(-score)}, label, subject)

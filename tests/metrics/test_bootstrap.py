@@ -7,8 +7,9 @@ from sklearn.metrics import roc_auc_score
 
 from patientdx.core.errors import UserError
 from patientdx.metrics import bootstrap
-from patientdx.metrics.bootstrap import higher_is_better, interval, intervals, paired_difference, replicates
+from patientdx.metrics.bootstrap import interval, intervals, paired_difference, replicates
 from patientdx.metrics.ranking import auprc, auroc
+from patientdx.metrics.specification import metric_spec
 
 
 def stays(seed: int = 0, patients: int = 150, events: float = 0.2):
@@ -147,6 +148,6 @@ def _seed_that_draws_one_patient() -> int:
 
 
 def test_direction_of_a_metric():
-    assert higher_is_better(auroc) is True
+    assert metric_spec(auroc).greater_is_better is True
     with pytest.raises(UserError, match="does not say whether higher is better"):
-        higher_is_better(stays)
+        metric_spec(stays).greater_is_better

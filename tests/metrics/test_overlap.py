@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
-from patientdx.metrics import text_overlap
-from patientdx.metrics.bootstrap import higher_is_better, interval, patient_weights
+from patientdx.metrics.bootstrap import interval, patient_weights
 from patientdx.metrics.paired import paired_estimate
-from patientdx.metrics.text_overlap import NUMBERS, bleu, chrf, compared, mean, rate, ratio
+from patientdx.metrics.specification import metric_spec
+from patientdx.metrics.text_overlap import NUMBERS, bleu, chrf, compare, mean, rate, ratio
 
 REFERENCES = [
     "The patient has chest pain since Monday.",
@@ -33,23 +33,23 @@ SAID = [
 
 def arrays(name: str, said=SAID, references=REFERENCES) -> tuple[np.ndarray, np.ndarray]:
     """Score and label of a metric, as a run keeps them."""
-    numbers = np.array([compared(a, b)[name] for a, b in zip(said, references, strict=True)], dtype=np.float64)
+    numbers = np.array([compare(a, b)[name] for a, b in zip(said, references, strict=True)], dtype=np.float64)
     assert numbers.shape == (len(said), NUMBERS[name])
     return (numbers[:, 0] if NUMBERS[name] == 2 else numbers[:, :-1]), numbers[:, -1]
 
 
 def test_rouge_by_hand():
     # Stems: the patient ha chest pain since monday / the patient ha had chest pain since mondai: 7 words against 8.
-    found = compared(SAID[0], REFERENCES[0])
+    found = compare(SAID[0], REFERENCES[0])
     precision, recall = 7 / 8, 7 / 7
     assert found["rouge1"] == (pytest.approx(2 * precision * recall / (precision + recall)), 1.0)
     precision, recall = 5 / 7, 5 / 6  # all but has-chest; has-had and had-chest are in the answer alone
     assert found["rouge2"][0] == pytest.approx(2 * precision * recall / (precision + recall))
     assert found["rougeL"] == found["rouge1"]  # in the same order
-    turned = compared("Monday since pain chest", REFERENCES[0])
+    turned = compare("Monday since pain chest", REFERENCES[0])
     assert turned["rouge1"][0] == pytest.approx(2 * 1 * (4 / 7) / (1 + 4 / 7))
     assert turned["rougeL"][0] == pytest.approx(2 * (1 / 4) * (1 / 7) / (1 / 4 + 1 / 7))
-    values = [compared(a, b)["rouge1"][0] for a, b in zip(SAID, REFERENCES, strict=True)]
+    values = [compare(a, b)["rouge1"][0] for a, b in zip(SAID, REFERENCES, strict=True)]
     assert mean(*arrays("rouge1")) == pytest.approx(np.mean(values))
 
 
@@ -99,7 +99,7 @@ def test_a_resample_of_numbers_is_a_resample_of_texts():
         assert values["bleu"][i] == pytest.approx(BLEU().corpus_score(said, [references]).score)
         assert values["chrf"][i] == pytest.approx(CHRF().corpus_score(said, [references]).score)
         assert values["rougeL"][i] == pytest.approx(
-            np.mean([compared(a, b)["rougeL"][0] for a, b in zip(said, references, strict=True)])
+            np.mean([compare(a, b)["rougeL"][0] for a, b in zip(said, references, strict=True)])
         )
     found = interval(bleu, *arrays("bleu"), np.arange(len(SAID)), resamples=200)
     assert found.low <= found.value <= found.high
@@ -118,16 +118,22 @@ def test_real_notes_are_compared_as_the_libraries_compare_them():
 
 
 def test_length_repetition_and_empty_answers():
-    found = [compared(a, b) for a, b in zip(SAID, REFERENCES, strict=True)]
+    found = [compare(a, b) for a, b in zip(SAID, REFERENCES, strict=True)]
     assert [one["length_ratio"] for one in found] == [(9, 7), (4, 4), (8, 12), (0, 9), (12, 1), (10, 7)]
     assert [one["empty"][0] for one in found] == [0, 0, 0, 1, 0, 0]
     # Seven 4-grams, of which "no fever no fever" and "fever no fever no" are all there is.
     assert [one["repetition"][0] for one in found] == [0, 0, 0, 0, 0, pytest.approx(5 / 7)]
-    assert compared("a b c", "d")["repetition"] == (0.0, 1.0)
-    assert compared(" \n", "d")["empty"] == (1.0, 1.0)
+    assert compare("a b c", "d")["repetition"] == (0.0, 1.0)
+    assert compare(" \n", "d")["empty"] == (1.0, 1.0)
     assert ratio(*arrays("length_ratio")) == 43 / 40
     assert rate(*arrays("empty")) == 1 / 6
-    assert [higher_is_better(one) for one in (mean, rate, ratio, bleu, chrf)] == [True, False, None, True, True]
+    assert [metric_spec(one).greater_is_better for one in (mean, rate, ratio, bleu, chrf)] == [
+        True,
+        False,
+        None,
+        True,
+        True,
+    ]
 
 
 def test_two_models_are_compared_on_the_same_draws():
@@ -158,5 +164,4 @@ def test_what_does_not_fit_is_an_error(metric, score, label, weight, said):
 
 
 def test_every_metric_of_a_text_has_its_numbers():
-    assert set(compared("a", "b")) == set(NUMBERS)
-    assert set(text_overlap.HIGHER_IS_BETTER) == {"mean", "rate", "ratio", "bleu", "chrf"}
+    assert set(compare("a", "b")) == set(NUMBERS)

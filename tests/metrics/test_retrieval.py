@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from patientdx.core.errors import UserError
-from patientdx.metrics.bootstrap import higher_is_better, interval
+from patientdx.metrics.bootstrap import interval
 from patientdx.metrics.retrieval import check_names, mean_over_queries, per_query
+from patientdx.metrics.specification import metric_spec
 
 NAMES = ("ndcg_3", "ndcg_20", "map", "mrr", "recall_1", "recall_4")
 
@@ -63,7 +64,7 @@ def test_the_mean_takes_weights_as_metrics_do():
     assert mean_over_queries(score, np.ones(3)) == 0.5
     weight = np.array([[2, 0, 1], [0, 0, 3]])
     assert mean_over_queries(score, np.ones(3), weight).tolist() == pytest.approx([1 / 3, 1])
-    assert higher_is_better(mean_over_queries)
+    assert metric_spec(mean_over_queries).greater_is_better
     one = interval(mean_over_queries, np.arange(20) / 20, np.ones(20), np.arange(20), resamples=200)
     assert one.low < one.value < one.high
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_score, recall_score, roc_curve
 
-from patientdx.metrics.threshold import (
+from patientdx.metrics.decision import (
     alerts_per_100,
     npv,
     ppv,

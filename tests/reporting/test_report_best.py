@@ -5,8 +5,8 @@ import pytest
 from made_studies import rows_in, write_made_run
 from rich.console import Console
 
-from patientdx.metrics.bootstrap import replicates
-from patientdx.metrics.paired import bootstrap_p, holm
+from patientdx.metrics.bootstrap import bootstrap_p, replicates
+from patientdx.metrics.paired import holm
 from patientdx.metrics.ranking import auroc
 from patientdx.reporting import best, table
 from patientdx.reporting.groups import groups

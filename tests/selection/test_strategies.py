@@ -8,6 +8,7 @@ from toys import planted
 
 from patientdx.core.functions import Call
 from patientdx.metrics.ranking import auroc
+from patientdx.metrics.specification import metric
 from patientdx.selection.bayes import bayes
 from patientdx.selection.depth import depth
 from patientdx.selection.grid import grid
@@ -86,19 +87,16 @@ def test_ties_go_to_the_smaller_weight_and_to_a_single_one(name):
 
 
 def test_a_metric_of_which_less_is_better_is_minimised():
+    @metric("Brier-like", greater_is_better=False, takes="probabilities")
     def brier_like(score, label, weight=None):
         weight = np.ones_like(score) if weight is None else weight
         found = (weight * (score - label) ** 2).sum(-1) / weight.sum(-1)
         return found if np.ndim(weight) == 2 else float(found)
 
-    brier_like.__module__ = __name__
     label = np.arange(80) % 2
     near = Pilot(label, np.arange(80), brier_like, lambda one, rows: abs(label[rows] - abs(one.weight - 0.6)))
     for name in ("grid", "racing", "bayes"):
         assert abs(STRATEGIES[name](near).chosen.weight - 0.6) < 0.06
-
-
-HIGHER_IS_BETTER = {"brier_like": False}
 
 
 def test_racing_saves_forwards_keeps_to_its_budget_and_says_why_each_left():
