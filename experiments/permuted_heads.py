@@ -141,7 +141,7 @@ def undone(settings: Settings, made: Sequence[Order]) -> tuple[int, int]:
     back = {layer: " ".join(map(str, order.back())) for layer, order in enumerate(made)
              if order.heads != tuple(sorted(order.heads))}  # fmt: skip
     found = {
-        layer_of(name): curve.facts.get("permutation")
+        layer_of(name): curve.diagnostics.get("permutation")
         for name, curve in curves(settings.merge_spec, settings.cache).items()
         if name.endswith("q_proj.weight")
     }

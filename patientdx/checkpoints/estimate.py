@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,7 +17,8 @@ from patientdx.checkpoints.save import check_space, merged, nearest
 from patientdx.checkpoints.staging import Partial
 from patientdx.checkpoints.write_plan import WritePlan
 from patientdx.checkpoints.writer import FORMAT, ShardFiles
-from patientdx.merge.curve import BLOCK
+from patientdx.merge.method import method_spec
+from patientdx.merge.scratch import BLOCK
 
 TRIED = 1 << 25  # bytes of a tensor that is merged to learn how long the rest takes
 
@@ -90,7 +90,7 @@ def _foretold(plan: WritePlan) -> tuple[float | None, str]:
     """Seconds for all, from the time that one tensor for each thread takes, and how that was found."""
     recipe = plan.recipe
     method = recipe.method.__name__
-    if hasattr(sys.modules[recipe.method.__module__], "survey"):
+    if method_spec(recipe.method).global_counts is not None:
         return None, f"merge={method} may look at whole models before it joins a tensor"
     tried = _some(plan)
     if not tried:

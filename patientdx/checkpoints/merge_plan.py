@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
 from patientdx.merge.curve import Curve
+from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, depth, layer_of, weight_at
 
 # What a method may name in its signature beside its own numbers; the recipe supplies it.
@@ -53,7 +53,7 @@ class Recipe:
     @cached_property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Names of the tensors that the method must see together: one each, or one layer's where it says so."""
-        if getattr(sys.modules[self.method.__module__], "SCOPE", "tensor") == "tensor":
+        if method_spec(self.method).scope == "tensor":
             return tuple((name,) for name in self.names)
         layers: dict[Any, list[str]] = {}
         for name in self.names:
@@ -63,9 +63,9 @@ class Recipe:
 
     def curves(self, group: tuple[str, ...]) -> dict[str, Curve]:
         """The curve of each tensor of one group; UserError where the method cannot join them."""
-        together = getattr(sys.modules[self.method.__module__], "SCOPE", "tensor") != "tensor"
+        by_layer = method_spec(self.method).scope == "layer"
         given: dict[str, Any] = {"seed": self.seed, "config": self.parents[0].config, "name": group[0]}
-        read = _several if together else _one
+        read = _read_group if by_layer else _read_tensor
         if self.ancestor is not None:
             given["ancestor"] = read(self.ancestor, group)
         if "cutoffs" in self._named:
@@ -75,7 +75,7 @@ class Recipe:
             found = self.method([read(parent, group) for parent in self.parents], **self.arguments, **given)
         except ValueError as error:
             raise error if isinstance(error, UserError) else UserError(str(error)) from error
-        return found if together else {group[0]: found}
+        return found if by_layer else {group[0]: found}
 
     def prepare(self) -> None:
         """Find out, on all threads, what the method must know of whole models; else `curves` does it, on its own."""
@@ -85,16 +85,13 @@ class Recipe:
     @cached_property
     def _cutoffs(self) -> Any:
         """What a method finds out about whole models before it joins a single tensor (global trimming), or None."""
-        fit_global_thresholds = getattr(sys.modules[self.method.__module__], "survey", None)
-        if fit_global_thresholds is None:
-            return None
 
         def tensors():
             for name in self.names:
                 yield name, [parent.read(name) for parent in self.parents], self.ancestor.read(name)
 
         with workers() as at_once:
-            return fit_global_thresholds(tensors, each=at_once, **self.arguments)
+            return method_spec(self.method).fit_global_thresholds(tensors, self.arguments, at_once)
 
     @cached_property
     def layers(self) -> int:
@@ -111,9 +108,9 @@ class Recipe:
             raise UserError(str(error)) from error
 
 
-def _one(checkpoint: Checkpoint, group: tuple[str, ...]) -> Tensor:
+def _read_tensor(checkpoint: Checkpoint, group: tuple[str, ...]) -> Tensor:
     return checkpoint.read(group[0])
 
 
-def _several(checkpoint: Checkpoint, group: tuple[str, ...]) -> dict[str, Tensor]:
+def _read_group(checkpoint: Checkpoint, group: tuple[str, ...]) -> dict[str, Tensor]:
     return {name: checkpoint.read(name) for name in group}

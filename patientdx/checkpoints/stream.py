@@ -140,7 +140,7 @@ class _Pass:
         group = _Group(names, len(wanted))
         for name in wanted:
             curve, header = curves[name], self.tensors[name]
-            merged = Merged(name, header.nbytes, dict(curve.facts))
+            merged = Merged(name, header.nbytes, dict(curve.diagnostics))
             spans = self._spans(curve, header)
             steps = [len(spans) + len(self.hashed)]
             ended = partial(self._ended, group, merged, steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +30,7 @@ from patientdx.checkpoints.reader import TensorHeader
 from patientdx.checkpoints.sidecar_files import sidecar_files
 from patientdx.checkpoints.source import ModelSource
 from patientdx.core.errors import UserError
+from patientdx.merge.method import method_spec
 
 SHARD_BYTES = 2_000_000_000  # several even at 1 billion parameters: their checksums are taken at the same time
 DTYPES = ("bfloat16", "float16", "float32")
@@ -142,7 +142,7 @@ def wanted(recipe: Recipe, dtype: str | None) -> list[TensorHeader]:
 
 def _check_weights(recipe: Recipe) -> None:
     method = recipe.method.__name__
-    allowed = getattr(sys.modules[recipe.method.__module__], "LAMBDA", None)
+    allowed = method_spec(recipe.method).lambda_range
     if allowed is None:
         if recipe.weight is not None:
             raise UserError(f"lambda={recipe.weight}: merge={method} has no λ. Leave lambda out.")

@@ -24,8 +24,8 @@ from patientdx.cli import sweep_order, sweep_state
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
-from patientdx.evaluation.store import make_writable, write_json
 from patientdx.core.tables import metric_title
+from patientdx.evaluation.store import make_writable, write_json
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NOTHING: Mapping[str, bool | None] = MappingProxyType({})

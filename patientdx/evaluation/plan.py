@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from patientdx.evaluation.leakage.planted import planted_texts
 from patientdx.evaluation.merge_inputs import Parents, parents_of
 from patientdx.evaluation.store import fingerprint
 from patientdx.lm.prompts import Prompts
+from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, label
 from patientdx.metrics.retrieval import check_names
 from patientdx.records.splits import SPLITS, check_splits
@@ -255,7 +255,7 @@ def _finetuned(settings: Settings, opened: Parents, data: TaskData) -> Iterator[
 def _identity(settings: Settings, opened: Parents) -> dict[str, Any]:
     """What the merged model's answers depend on: the parent's where it is one, else all that it is made of."""
     merge = settings.merge
-    ends = getattr(sys.modules[merge.function.__module__], "ENDS", None)
+    ends = method_spec(merge.function).exact_ends
     # With further parents only the base is an end.
     if ends is not None and (settings.weight == 0.0 or (settings.weight == 1.0 and not settings.extra)):
         return {"parent": opened.hashes[ends[int(settings.weight)]]}

@@ -197,7 +197,7 @@ def _merged_from(settings: Settings, asked: Plan, processes: int) -> dict[str, A
     """Parents, merge and prompts."""
     models, tokens = settings.merge_spec.models, asked.tokens
     shape = curves(settings.merge_spec, settings.cache)
-    tensors = {name: dict(curve.facts) for name, curve in shape.items() if curve.facts}
+    tensors = {name: dict(curve.diagnostics) for name, curve in shape.items() if curve.diagnostics}
     return {
         "parents": [
             {"name": model.name, "sha256": content, "licence": model.licence}

@@ -1,7 +1,8 @@
-"""What a merge method returns: a curve in weight space, and how a point on it is worked out.
+"""What a merge method returns: a curve in weight space, and how a point on it is computed.
 
-A curve is a sum of tensors that do not depend on λ, each with a share that does. Everything costly (angles, norms,
-masks) is spent when the curve is made; a point is then one pass over the weights: read each term once, write once.
+A curve is a sum of tensors that do not depend on λ, each with a coefficient that does. Everything expensive (angles,
+norms, masks) is computed when the curve is made; a point is then one pass over the weights: read each term once, write
+once.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from patientdx.merge.scratch import BLOCK, scratch
 
 @dataclass(frozen=True)
 class ComputedTerm:
-    """A term that is not stored but worked out as it is needed, a block at a time: a trimmed task vector, say.
+    """A term that is not stored but computed when it is needed, a block at a time; for example a trimmed task vector.
 
     sources: stored tensors of one shape, any floating dtype; never written to.
     block: (pieces, start, λ) -> float64 (n,). `pieces` are the sources' elements start .. start + n as float64 (n,),
-    free to be overwritten. A pure function, called from several threads: no state, no randomness but by place.
+    that may be overwritten. A pure function, called from several threads: no state, and randomness by index only.
     """
 
     sources: tuple[Tensor, ...]
@@ -33,16 +34,16 @@ class ComputedTerm:
 class Curve:
     """One tensor's path in λ.
 
-    terms: tensors of one shape, any floating dtype, never written to; or rules that work one out.
-    shares: λ -> for each term one float, or a float64 tensor (rows,) with one for each row, a row being the elements
-    along the last axis; the point at λ is the sum of share x term.
-    facts: what was found when the curve was made (angle, branch taken, ...), for the report.
-    by_row: blocks hold whole rows (elements along the last axis), because a term or its shares need them whole.
+    terms: tensors of one shape, any floating dtype, never written to; or rules that compute one.
+    coefficients: λ -> for each term one float, or a float64 tensor (rows,) with one for each row, a row being the
+    elements along the last axis; the point at λ is the sum of coefficient x term.
+    diagnostics: what was measured when the curve was made (angle, branch taken, ...), for the report.
+    by_row: blocks hold complete rows (elements along the last axis), because a term or its coefficients need them.
     """
 
     terms: tuple[Tensor | ComputedTerm, ...]
-    shares: Callable[[float], tuple[float | Tensor, ...]]
-    facts: Mapping[str, float | str] = field(default_factory=dict)
+    coefficients: Callable[[float], tuple[float | Tensor, ...]]
+    diagnostics: Mapping[str, float | str] = field(default_factory=dict)
     by_row: bool = False
 
 
@@ -52,10 +53,10 @@ def evaluate(curve: Curve, weight: float, out: Tensor, *, span: tuple[int, int] 
 
     Arithmetic is float64 (float32 on a device without), with one rounding to `out`'s dtype at the end: where terms
     of opposite sign nearly cancel, float32 sums are thousands of bfloat16 steps off, and the pass is bound by memory,
-    not by arithmetic. Where one stored term has share 1 and all others 0, that term is copied, so end points equal
-    their parent bit for bit.
-    span: (start, stop), flat elements: only these are worked out and `out` (stop - start,) takes them; for a curve
-    `by_row` both are whole rows. Spans give the same bits as the whole.
+    not by arithmetic. Where one stored term has coefficient 1 and all others 0, that term is copied, so end points
+    equal their parent bit for bit.
+    span: (start, stop), flat elements: only these are computed, into `out` (stop - start,); for a curve `by_row` both
+    are multiples of a row. Spans give the same bits as the complete tensor.
     `out` must be contiguous, of the terms' shape (or the span's length), and share no memory with them (ValueError);
     it may lie on another device than the terms.
     """
@@ -65,17 +66,17 @@ def evaluate(curve: Curve, weight: float, out: Tensor, *, span: tuple[int, int] 
     row = max(1, stored[0].shape[-1] if stored[0].ndim else 1)
     flat = [
         (
-            share,
+            coefficient,
             tuple(source.reshape(-1) for source in (term.sources if isinstance(term, ComputedTerm) else (term,))),
             term,
         )
-        for share, term in zip(curve.shares(weight), curve.terms, strict=True)
-        if not _is(share, 0.0)
+        for coefficient, term in zip(curve.coefficients(weight), curve.terms, strict=True)
+        if not _equals(coefficient, 0.0)
     ]
     target = out.view(-1)
     if not flat:
         return out.zero_()
-    if len(flat) == 1 and _is(flat[0][0], 1.0) and not isinstance(flat[0][2], ComputedTerm):
+    if len(flat) == 1 and _equals(flat[0][0], 1.0) and not isinstance(flat[0][2], ComputedTerm):
         target.copy_(flat[0][1][0][first:last])
         return out
     exact = torch.float32 if out.device.type == "mps" else torch.float64
@@ -83,38 +84,40 @@ def evaluate(curve: Curve, weight: float, out: Tensor, *, span: tuple[int, int] 
     for start in range(first, last, step):
         stop = min(start + step, last)
         acc = None
-        for share, sources, term in flat:
+        for coefficient, sources, term in flat:
             # Multiplied, then added: a fused multiply-add would leave a residue where two terms cancel exactly, and
             # the result would depend on the processor.
             room = scratch("sum" if acc is None else "term", stop - start, exact, out.device)
-            piece = _times(_piece(term, sources, start, stop, weight, room), share, start, row)
+            piece = _times(_piece(term, sources, start, stop, weight, room), coefficient, start, row)
             acc = piece if acc is None else acc.add_(piece)
         target[start - first : stop - first].copy_(acc)
     return out
 
 
-def _piece(term: Tensor | ComputedTerm, sources: Sequence[Tensor], start: int, stop: int, weight: float, room: Tensor):
+def _piece(
+    term: Tensor | ComputedTerm, sources: Sequence[Tensor], start: int, stop: int, weight: float, room: Tensor
+) -> Tensor:
     """Elements start .. stop of a term, written to `room` (stop - start,)."""
     if not isinstance(term, ComputedTerm):
         return room.copy_(sources[0][start:stop])
     rooms = [scratch(f"source {i}", stop - start, room.dtype, room.device) for i in range(len(sources))]
-    pieces = [one.copy_(source[start:stop]) for one, source in zip(rooms, sources, strict=True)]
+    pieces = [buffer.copy_(source[start:stop]) for buffer, source in zip(rooms, sources, strict=True)]
     return room.copy_(term.block(pieces, start, weight))
 
 
-def _times(piece: Tensor, share: float | Tensor, start: int, row: int) -> Tensor:
-    if isinstance(share, Tensor):
-        rows = share[start // row : start // row + piece.numel() // row].to(piece.device, piece.dtype)
+def _times(piece: Tensor, coefficient: float | Tensor, start: int, row: int) -> Tensor:
+    if isinstance(coefficient, Tensor):
+        rows = coefficient[start // row : start // row + piece.numel() // row].to(piece.device, piece.dtype)
         return piece.view(-1, row).mul_(rows[:, None]).view(-1)
-    return piece.mul_(share)
+    return piece.mul_(coefficient)
 
 
-def _is(share: float | Tensor, value: float) -> bool:
-    return not isinstance(share, Tensor) and share == value
+def _equals(coefficient: float | Tensor, value: float) -> bool:
+    return not isinstance(coefficient, Tensor) and coefficient == value
 
 
 def write(curves: Mapping[str, Curve], weight: float, into: Mapping[str, Tensor]) -> None:
-    """Evaluate every curve at λ = `weight` into the same-named tensors (a live model's own storage)."""
+    """Evaluate every curve at λ = `weight` into the same-named tensors (the storage of a live model)."""
     for name, curve in curves.items():
         evaluate(curve, weight, into[name])
 
@@ -145,32 +148,46 @@ def geometry(a: Tensor, b: Tensor) -> Geometry:
 
 
 def line(weight: float) -> tuple[float, float]:
-    """Shares of the straight line between two parents."""
+    """Coefficients of the straight line between two parents."""
     return 1.0 - weight, weight
 
 
-def two(parents: Sequence[Tensor], method: str) -> tuple[Tensor, Tensor]:
+def require_pair(parents: Sequence[Tensor], method: str) -> tuple[Tensor, Tensor]:
     """The two parents of a method that joins exactly two; ValueError for another number or two shapes."""
     if len(parents) != 2:
         raise ValueError(f"merge={method} joins exactly two parents, got {len(parents)}")
-    if parents[0].shape != parents[1].shape:
-        raise ValueError(
-            f"merge={method} joins tensors of one shape, got {tuple(parents[0].shape)} and {tuple(parents[1].shape)}"
-        )
+    require_shape(parents, method)
     return parents[0], parents[1]
+
+
+def require_parents(parents: Sequence[Tensor], method: str) -> tuple[Tensor, ...]:
+    """The parents of a method that joins two or more; ValueError for fewer, or for tensors of two shapes."""
+    if len(parents) < 2:
+        raise ValueError(f"merge={method} joins two or more parents, got {len(parents)}")
+    require_shape(parents, method)
+    return tuple(parents)
+
+
+def require_shape(tensors: Sequence[Tensor], method: str) -> None:
+    """ValueError for tensors of two shapes."""
+    for tensor in tensors[1:]:
+        if tensor.shape != tensors[0].shape:
+            raise ValueError(
+                f"merge={method} joins tensors of one shape, got {tuple(tensors[0].shape)} and {tuple(tensor.shape)}"
+            )
 
 
 def _check_out(terms: Sequence[Tensor], out: Tensor, span: tuple[int, int] | None) -> None:
     if not out.is_contiguous():
         raise ValueError(f"a merged tensor is written to contiguous memory, got strides {out.stride()}")
-    wanted = out.shape if span is None else terms[0].shape
+    shape = out.shape if span is None else terms[0].shape
     if span is not None and out.numel() != span[1] - span[0]:
         raise ValueError(f"{span[1] - span[0]} merged elements cannot be written into {out.numel()}")
     for term in terms:
-        if term.shape != wanted:
+        if term.shape != shape:
             raise ValueError(f"a tensor of shape {tuple(term.shape)} cannot be merged into {tuple(out.shape)}")
         if term.device == out.device and _overlap(term, out):
-            raise ValueError("a merged tensor cannot be written over its own parents: give it memory of its own")
+            raise ValueError("a merged tensor cannot be written over its parents: give it other memory")
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:

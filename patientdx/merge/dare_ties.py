@@ -10,12 +10,13 @@ from torch import Tensor
 from patientdx.merge.curve import Curve
 from patientdx.merge.dare_linear import dropping
 from patientdx.merge.elect import MERGEKIT_SUM, PAPER, PEFT, SUM, elect
-from patientdx.merge.task_vectors import deltas, one_of
+from patientdx.merge.method import merge_method
+from patientdx.merge.task_vectors import check_choice, task_vectors
 
-LAMBDA = (0.0, math.inf)  # the papers' scaling coefficient
 COMPAT = {"paper": PAPER, "sum": SUM, "mergekit": MERGEKIT_SUM, "peft": PEFT}
 
 
+@merge_method(lambda_range=(0.0, math.inf))  # the papers' scaling coefficient
 def dare_ties(
     parents: Sequence[Tensor],
     *,
@@ -28,19 +29,19 @@ def dare_ties(
 ) -> Curve:
     """m(λ) = ancestor + λ · elected and joined dropped task vectors; the ancestor bit for bit at λ=0.
 
-    Drop as in dare_linear (the same masks under the same seed), election as elect.py says for each `compat`. The rest
-    is multiplied by 1 / density, but by the ratio of L1 norms under "mergekit", whose sum is not divided by the
-    weights, unlike that of its ties. "sum" is "paper" without the division by how many agree, for weights that are
-    shares: parents that moved alike keep, in expectation, the size of their task vector.
+    Drop as in dare_linear (the same masks under the same seed), election as in elect.py for each `compat`. The kept
+    elements are multiplied by 1 / density; under "mergekit" by the ratio of L1 norms, and the sum is not divided by
+    the weights, unlike that of its ties. "sum" is "paper" without the division by how many agree, for weights that add
+    up to 1: parents that agree keep, in expectation, the size of their task vector.
     weights: one number for each parent, base first; null: 1 each.
     Raises ValueError for tensors of two shapes or numbers that do not fit.
     """
-    one_of(compat, "compat", COMPAT)
-    found = deltas(parents, ancestor, weights, "dare_ties")
-    drop, facts = dropping(found, name, seed, density, rescale="L1" if compat == "mergekit" else "density")
+    check_choice(compat, "compat", COMPAT)
+    deltas = task_vectors(parents, ancestor, weights, "dare_ties")
+    drop, diagnostics = dropping(deltas, name, seed, density, rescale="L1" if compat == "mergekit" else "density")
 
-    def join(moved: Sequence[Tensor], start: int) -> Tensor:
-        drop(moved, start)
-        return elect(moved, found.weights, COMPAT[compat])
+    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
+        drop(vectors, start)
+        return elect(vectors, deltas.weights, COMPAT[compat])
 
-    return found.curve(join, facts)
+    return deltas.curve(join, diagnostics)

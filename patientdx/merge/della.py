@@ -10,12 +10,13 @@ from torch import Tensor
 from patientdx.merge.curve import Curve
 from patientdx.merge.della_linear import pruning
 from patientdx.merge.elect import MERGEKIT, PAPER, SUM, elect
-from patientdx.merge.task_vectors import deltas, one_of
+from patientdx.merge.method import merge_method
+from patientdx.merge.task_vectors import check_choice, task_vectors
 
-LAMBDA = (0.0, math.inf)  # the paper's scaling coefficient
 COMPAT = {"paper": PAPER, "sum": SUM, "mergekit": MERGEKIT}
 
 
+@merge_method(lambda_range=(0.0, math.inf))  # the paper's scaling coefficient
 def della(
     parents: Sequence[Tensor],
     *,
@@ -29,18 +30,19 @@ def della(
 ) -> Curve:
     """m(λ) = ancestor + λ · elected and joined pruned task vectors; the ancestor bit for bit at λ=0.
 
-    Pruning as in della_linear (the same masks under the same seed), election as elect.py says for each `compat`;
+    Pruning as in della_linear (the same masks under the same seed), election as in elect.py for each `compat`;
     "mergekit" divides by the weights, unlike its della_linear and dare_ties. "sum" is "paper" without the division by
-    how many agree, for weights that are shares, as in dare_ties.
+    how many agree, for weights that add up to 1, as in dare_ties.
     weights: one number for each parent, base first; null: 1 each.
     Raises ValueError for tensors of two shapes or numbers that do not fit.
     """
-    one_of(compat, "compat", COMPAT)
-    found = deltas(parents, ancestor, weights, "della")
-    prune, facts = pruning(found, name, seed, density, epsilon, rescale="L1" if compat == "mergekit" else "element")
+    check_choice(compat, "compat", COMPAT)
+    deltas = task_vectors(parents, ancestor, weights, "della")
+    rescale = "L1" if compat == "mergekit" else "element"
+    prune, diagnostics = pruning(deltas, name, seed, density, epsilon, rescale=rescale)
 
-    def join(moved: Sequence[Tensor], start: int) -> Tensor:
-        prune(moved, start)
-        return elect(moved, found.weights, COMPAT[compat])
+    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
+        prune(vectors, start)
+        return elect(vectors, deltas.weights, COMPAT[compat])
 
-    return found.curve(join, facts, by_row=True)
+    return deltas.curve(join, diagnostics, by_row=True)

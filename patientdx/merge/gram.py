@@ -1,4 +1,4 @@
-"""Inner products among a few tensors: all that the methods on the sphere need to know of the weights."""
+"""Inner products among a few tensors: all that the methods on the sphere need from the weights."""
 
 from __future__ import annotations
 
@@ -10,23 +10,11 @@ from torch import Tensor
 from patientdx.merge.curve import BLOCK
 
 
-def several(parents: Sequence[Tensor], method: str) -> tuple[Tensor, ...]:
-    """The parents of a method that joins two or more; ValueError for fewer, or for tensors of two shapes."""
-    if len(parents) < 2:
-        raise ValueError(f"merge={method} joins two or more parents, got {len(parents)}")
-    for other in parents[1:]:
-        if other.shape != parents[0].shape:
-            raise ValueError(
-                f"merge={method} joins tensors of one shape, got {tuple(parents[0].shape)} and {tuple(other.shape)}"
-            )
-    return tuple(parents)
-
-
 @torch.no_grad()
 def gram(tensors: Sequence[Tensor], origin: Tensor | None = None, *, by_row: bool = False) -> Tensor:
     """Inner products of n tensors of one shape and any dtype, or of their differences from `origin`; float64, on CPU.
 
-    (1, n, n) for whole tensors as flat vectors; `by_row`: (rows, n, n), one matrix for each row, a row being the
+    (1, n, n) for tensors as flat vectors; `by_row`: (rows, n, n), one matrix for each row, a row being the
     elements along the last axis (a tensor of shape () is one row of one element). Differences are taken in float64,
     a block at a time.
     """
@@ -35,20 +23,20 @@ def gram(tensors: Sequence[Tensor], origin: Tensor | None = None, *, by_row: boo
     rows = tensors[0].numel() // width if by_row else 1
     flat = [tensor.reshape(rows, width) for tensor in tensors]
     start = None if origin is None else origin.reshape(rows, width)
-    found = torch.zeros(rows, len(flat), len(flat), dtype=torch.float64, device=flat[0].device)
+    products = torch.zeros(rows, len(flat), len(flat), dtype=torch.float64, device=flat[0].device)
     tall = max(1, BLOCK // max(1, width))
     for top in range(0, rows, tall):
         for left in range(0, width, BLOCK):
-            place = slice(top, top + tall), slice(left, left + BLOCK)
-            pieces = [_exact(tensor[place]) for tensor in flat]
+            block = slice(top, top + tall), slice(left, left + BLOCK)
+            pieces = [_exact(tensor[block]) for tensor in flat]
             if start is not None:
-                zero = _exact(start[place])
+                zero = _exact(start[block])
                 pieces = [piece - zero for piece in pieces]
             for i, x in enumerate(pieces):
                 for j, y in enumerate(pieces[: i + 1]):
-                    found[place[0], i, j] += _dots(x, y)
-    lower = found.tril(-1)
-    return (found + lower.mT).cpu()
+                    products[block[0], i, j] += _dots(x, y)
+    lower = products.tril(-1)
+    return (products + lower.mT).cpu()
 
 
 def _exact(piece: Tensor) -> Tensor:
@@ -58,7 +46,7 @@ def _exact(piece: Tensor) -> Tensor:
 
 def _dots(x: Tensor, y: Tensor) -> Tensor:
     # torch.dot, and the sum of one long row, are split among threads: their last bits depend on how many there are.
-    # Rows are summed whole by one thread each, and a short row is not split.
+    # Each row is summed by one thread, and a short row is not split.
     return torch.stack([part.sum(-1) for part in (x * y).split(1 << 14, -1)]).sum(0)
 
 

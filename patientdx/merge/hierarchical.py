@@ -17,12 +17,10 @@ from torch import Tensor
 
 from patientdx.merge.curve import BLOCK, Curve
 from patientdx.merge.gram import gram
+from patientdx.merge.method import merge_method
 from patientdx.merge.schedule import layer_of
-from patientdx.merge.task_vectors import one_of
+from patientdx.merge.task_vectors import check_choice
 from patientdx.merge.transport import Alignment, align
-
-LAMBDA = None  # the weight follows from the parents
-SCOPE = "layer"  # heads can be moved only where all of a layer's attention is seen
 
 _CHOICES = {
     "alignment": ("hard", "soft", "none"),
@@ -33,7 +31,7 @@ _CHOICES = {
 }
 _PROJECTIONS = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
 # By whose heads each tensor of an attention is divided, and along which axis; norms of one head are shared by all.
-_PLACES = {
+_AXES = {
     **dict.fromkeys(("q_proj.weight", "q_proj.bias", "q_norm.weight"), ("heads", 0)),
     **dict.fromkeys(("k_proj.weight", "k_proj.bias", "k_norm.weight"), ("groups", 0)),
     **dict.fromkeys(("v_proj.weight", "v_proj.bias"), ("groups", 0)),
@@ -44,6 +42,7 @@ _SHARED = ("q_norm.weight", "k_norm.weight")
 _FUSED = re.compile(r"qkv|query_key_value|c_attn|in_proj|kv_proj|q_a_proj|kv_a_proj", re.IGNORECASE)
 
 
+@merge_method(lambda_range=None, scope="layer")  # the weight follows from the parents; heads are moved within a layer
 @torch.no_grad()
 def hierarchical(
     parents: Sequence[Mapping[str, Tensor]],
@@ -77,42 +76,42 @@ def hierarchical(
     Raises ValueError for a word that is none of the above, other than two parents, tensors that do not fit together,
     and an attention that is not made of q_proj, k_proj, v_proj and o_proj in the sizes of the config.
     """
-    given = {"alignment": alignment, "weighting": weighting, "order": order, "scope": scope, "cosine": cosine}
-    for name, word in given.items():
-        one_of(word, name, _CHOICES[name])
+    choices = {"alignment": alignment, "weighting": weighting, "order": order, "scope": scope, "cosine": cosine}
+    for name, choice in choices.items():
+        check_choice(choice, name, _CHOICES[name])
     _check_fit(parents, ancestor)
     first, second = parents if order == "base_first" else (parents[1], parents[0])
     weighed = [name for name in first if layer_of(name) is not None and "norm" not in name]
     products = {name: _products(name, first, second, ancestor) for name in weighed}
-    aligned, facts = {}, {}
+    aligned, diagnostics = {}, {}
     if alignment != "none":
         solve = partial(align, tau=tau, epsilon=epsilon, iterations=iterations, tolerance=tolerance)
-        aligned, facts = _aligned(first, second, config, partial(solve, hard=alignment == "hard"))
+        aligned, diagnostics = _aligned(first, second, config, partial(solve, hard=alignment == "hard"))
     if cosine == "aligned":
         products |= {name: _products(name, first, aligned, ancestor) for name in weighed if name in aligned}
     if scope == "block":
         products = dict.fromkeys(products, tuple(map(sum, zip(*products.values(), strict=True))))
     curves = {}
     for name, tensor in first.items():
-        shares, found = _shares(products.get(name), weighting)
+        pair, rule = _coefficients(products.get(name), weighting)
         terms = (tensor, aligned.get(name, second[name]))
-        curves[name] = Curve(terms, lambda _, shares=shares: shares, found | facts.get(name, {}))
+        curves[name] = Curve(terms, lambda _, pair=pair: pair, rule | diagnostics.get(name, {}))
     return curves
 
 
-def _shares(products: tuple[float, float, float] | None, weighting: str) -> tuple[tuple[float, float], dict]:
-    """Shares of A and B~, and the facts behind them; without `products` the plain mean."""
+def _coefficients(products: tuple[float, float, float] | None, weighting: str) -> tuple[tuple[float, float], dict]:
+    """Coefficients of A and B~, and their diagnostics; without `products` the plain mean."""
     if products is None:
         return (0.5, 0.5), {"branch": "mean"}
     aa, bb, ab = products
-    if not bb:  # of two parents that never left W0 either is right
+    if not bb:  # where both parents equal W0 either is right
         return (1.0, 0.0), {"branch": "second is the ancestor", "w": 0.0, "cosine": 0.0}
     if not aa:
         return (0.0, 1.0), {"branch": "first is the ancestor", "w": 1.0, "cosine": 0.0}
     cosine = max(-1.0, min(1.0, ab / (aa**0.5 * bb**0.5)))
     w = max(0.0, cosine)
-    shares = (1 - w, w) if weighting == "literal" else (1 / (1 + w), w / (1 + w))
-    return shares, {"branch": "cosine", "w": w, "cosine": cosine}
+    coefficients = (1 - w, w) if weighting == "literal" else (1 / (1 + w), w / (1 + w))
+    return coefficients, {"branch": "cosine", "w": w, "cosine": cosine}
 
 
 def _products(name: str, *models: Mapping[str, Tensor]) -> tuple[float, float, float]:
@@ -125,55 +124,56 @@ def _products(name: str, *models: Mapping[str, Tensor]) -> tuple[float, float, f
 
 
 def _aligned(first, second, config, solve) -> tuple[dict[str, Tensor], dict[str, dict]]:
-    """The second parent's attention tensors in the first one's order of heads, and the facts of each tensor."""
+    """The second parent's attention tensors in the first one's order of heads, and the diagnostics of each tensor."""
     fused = [name for name in first if layer_of(name) is not None and _FUSED.search(name)]
     if fused:
         raise ValueError(
             f"merge=hierarchical moves attention heads, but {fused[0]} holds several projections in one: its heads "
             "cannot be told apart here. Set merge.alignment=none, or use a method that sees tensors only (merge=slerp)"
         )
-    tensors, facts = {}, {}
+    tensors, diagnostics = {}, {}
     for prefix in dict.fromkeys(name.removesuffix(end) for name in first for end in _PROJECTIONS if name.endswith(end)):
         inside = {name.removeprefix(prefix): name for name in first if name.startswith(prefix)}
         heads, groups = _head_counts(prefix, {end: first[name] for end, name in inside.items()}, config)
-        views = [_views({end: each[prefix + end] for end in _PROJECTIONS}, heads, groups) for each in (first, second)]
-        matrices, found = _transport(*views, solve)
+        views = [_views({end: model[prefix + end] for end in _PROJECTIONS}, heads, groups) for model in (first, second)]
+        matrices, costs = _transport(*views, solve)
         for end, name in inside.items():
-            facts[name] = dict(found)
-            if _PLACES[end] is not None and not (end in _SHARED and first[name].numel() == _head_size(config)):
-                atoms, axis = _PLACES[end]
-                tensors[name] = _moved(second[name], matrices[atoms], axis)
-                facts[name]["permutation"] = " ".join(str(i) for i in matrices[atoms].argmax(1).tolist())
-    return tensors, facts
+            diagnostics[name] = dict(costs)
+            if _AXES[end] is not None and not (end in _SHARED and first[name].numel() == _head_size(config)):
+                atoms, axis = _AXES[end]
+                tensors[name] = _align_tensor(second[name], matrices[atoms], axis)
+                diagnostics[name]["permutation"] = " ".join(str(i) for i in matrices[atoms].argmax(1).tolist())
+    return tensors, diagnostics
 
 
 def _transport(a: Mapping[str, Tensor], b: Mapping[str, Tensor], solve) -> tuple[dict[str, Tensor], dict]:
-    """Matrices (heads, heads) and (groups, groups) that bring B's heads to A's places, and what they cost.
+    """Matrices (heads, heads) and (groups, groups) that bring B's heads into A's order, and their costs.
 
-    A key/value group is moved whole, with its query heads and their columns of W_O; then query heads inside each
+    A key/value group is moved with its query heads and their columns of W_O; then query heads inside each
     group. Dimensions inside a head keep their order, which rotary positions fix. The cost of two groups (of two query
     heads) is the squared distance of their rows of W_K, W_V, W_Q and columns of W_O (of W_Q, W_O), each of the four
     divided by its mean Frobenius norm over its model's groups (over the group's heads).
     """
     sums = {part: _inner_products(a[part], b[part]) for part in a}
     heads, groups = len(sums["q"][0]), len(sums["k"][0])
-    each = heads // groups
+    per_group = heads // groups
     outer = solve(_cost([sums["k"], sums["v"], *(_of_groups(sums[part], groups) for part in "qo")]))
-    matrix = torch.kron(outer.matrix, torch.eye(each, dtype=torch.float64))
+    matrix = torch.kron(outer.matrix, torch.eye(per_group, dtype=torch.float64))
     inner: list[Alignment] = []
-    if each > 1:
-        moved = [(aa, ab @ matrix.T, matrix @ bb @ matrix.T) for aa, ab, bb in (sums["q"], sums["o"])]
+    if per_group > 1:
+        aligned_sums = [(aa, ab @ matrix.T, matrix @ bb @ matrix.T) for aa, ab, bb in (sums["q"], sums["o"])]
         for group in range(groups):
-            of = slice(group * each, (group + 1) * each)
-            inner.append(solve(_cost([(aa[of], ab[of, of], bb[of, of]) for aa, ab, bb in moved])))
-        matrix = torch.block_diag(*(one.matrix for one in inner)) @ matrix
-    facts = {
+            members = slice(group * per_group, (group + 1) * per_group)
+            pairs = [(aa[members], ab[members, members], bb[members, members]) for aa, ab, bb in aligned_sums]
+            inner.append(solve(_cost(pairs)))
+        matrix = torch.block_diag(*(alignment.matrix for alignment in inner)) @ matrix
+    diagnostics = {
         "accepted": "yes" if outer.accepted else "no",
         "cost_before": outer.before,
         "cost_after": outer.after,
-        "groups_reordered_inside": float(sum(one.accepted for one in inner)),
+        "groups_reordered_inside": float(sum(alignment.accepted for alignment in inner)),
     }
-    return {"heads": matrix, "groups": outer.matrix}, facts
+    return {"heads": matrix, "groups": outer.matrix}, diagnostics
 
 
 def _cost(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
@@ -188,7 +188,7 @@ def _cost(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
 
 
 def _of_groups(sums: tuple[Tensor, Tensor, Tensor], groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The inner products of whole groups, from those of their heads: heads at the same place in both are paired."""
+    """The inner products of whole groups, from those of their heads: heads of the same index in both are paired."""
     aa, *pairs = sums
     split = (groups, len(aa) // groups)
     ab, bb = (pair.view(split + split).diagonal(dim1=1, dim2=3).sum(-1) for pair in pairs)
@@ -201,7 +201,7 @@ def _inner_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     aa, ab, bb = (torch.zeros(size, dtype=torch.float64) for size in ((count,), (count, count), (count, count)))
     step = max(1, BLOCK // (count * width))
     for start in range(0, length, step):
-        x, y = (one[:, start : start + step].movedim(1, 0).double() for one in (a, b))
+        x, y = (view[:, start : start + step].movedim(1, 0).double() for view in (a, b))
         # Batched: a product with one long inner axis is cut up by the number of threads, and its sum with it.
         aa += x.square().sum((0, 2))
         ab += torch.bmm(x, y.mT).sum(0)
@@ -216,9 +216,9 @@ def _views(weights: Mapping[str, Tensor], heads: int, groups: int) -> dict[str, 
     return rows | {"o": o.unflatten(1, (heads, -1)).movedim(1, 0)}
 
 
-def _moved(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
+def _align_tensor(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
     """The tensor with its atoms along `axis` mixed by `matrix`: itself for the identity, an exact copy for any other
-    permutation, else worked out in float64 and kept in float32 (float64 if the tensor is)."""
+    permutation, else computed in float64 and stored in float32 (float64 if the tensor is)."""
     count = len(matrix)
     order = matrix.argmax(1)
     if torch.equal(matrix, torch.eye(count, dtype=torch.float64)):
@@ -243,7 +243,7 @@ def _head_size(config: Mapping[str, Any]) -> int:
 def _head_counts(prefix: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[int, int]:
     """Query heads and key/value groups; ValueError for an attention whose heads cannot be moved safely."""
     absent = [end for end in _PROJECTIONS if end not in tensors]
-    unknown = [end for end in tensors if end not in _PLACES]
+    unknown = [end for end in tensors if end not in _AXES]
     if absent or unknown:
         odd = f"lacks {absent[0]}" if absent else f"holds {unknown[0]}, which may belong to single heads"
         raise ValueError(
@@ -255,11 +255,11 @@ def _head_counts(prefix: str, tensors: Mapping[str, Tensor], config: Mapping[str
     heads = config["num_attention_heads"]
     groups = config.get("num_key_value_heads") or heads
     sizes = [heads * _head_size(config), *[groups * _head_size(config)] * 2]
-    found = [tensors[end].shape[0] for end in _PROJECTIONS[:3]]
-    if heads % groups or found != sizes or tensors["o_proj.weight"].shape[1] != sizes[0]:
+    rows = [tensors[end].shape[0] for end in _PROJECTIONS[:3]]
+    if heads % groups or rows != sizes or tensors["o_proj.weight"].shape[1] != sizes[0]:
         raise ValueError(
             f"config.json says {heads} heads in {groups} groups of head size {_head_size(config)}; {prefix.rstrip('.')}"
-            f" has {found[0]}, {found[1]} and {found[2]} rows of queries, keys and values and "
+            f" has {rows[0]}, {rows[1]} and {rows[2]} rows of queries, keys and values and "
             f"{tensors['o_proj.weight'].shape[1]} columns of output: give parents whose config.json fits their weights"
         )
     return heads, groups

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from patientdx.merge.curve import Curve
-from patientdx.merge.gram import cosines, gram, several
+from patientdx.merge.curve import Curve, require_parents, require_shape
+from patientdx.merge.gram import cosines, gram
+from patientdx.merge.method import merge_method
+from patientdx.merge.task_vectors import check_choice
 
-LAMBDA = None  # the angle between the parents decides; there is no position to choose
 
-
+@merge_method(lambda_range=None)  # the angle between the parents decides
 def model_stock(
     parents: Sequence[Tensor], *, ancestor: Tensor, filter_wise: bool = False, compat: str = "paper"
 ) -> Curve:
@@ -26,12 +27,11 @@ def model_stock(
     -1 / (n - 1), and keeps the ancestor only where the denominator is below 1e-6.
     Raises ValueError for fewer than two parents, two shapes, or an unknown `compat`.
     """
-    if compat not in ("paper", "mergekit"):
-        raise ValueError(f"merge.compat={compat}: it is one of paper, mergekit")
-    count = len(several(parents, "model_stock"))
-    several((*parents, ancestor), "model_stock")  # of one shape
-    found = cosines(gram(parents, ancestor, by_row=filter_wise))[1]
-    pairs = [found[:, i, j] for i in range(count) for j in range(i)]
+    check_choice(compat, "compat", ("paper", "mergekit"))
+    count = len(require_parents(parents, "model_stock"))
+    require_shape((*parents, ancestor), "model_stock")
+    cosine_pairs = cosines(gram(parents, ancestor, by_row=filter_wise))[1]
+    pairs = [cosine_pairs[:, i, j] for i in range(count) for j in range(i)]
     cosine = sum(pairs) / len(pairs)
     if compat == "paper":
         cosine = cosine.clamp(min=0.0)
@@ -39,9 +39,9 @@ def model_stock(
     ratio = torch.where(below.abs() < 1e-6, 0.0, count * cosine / below)
     if filter_wise:
         values = ratio.tolist() or [0.0]
-        facts = {"ratio_min": min(values), "ratio_max": max(values)}
-        shares = (1.0 - ratio, *[ratio / count] * count)
+        diagnostics = {"ratio_min": min(values), "ratio_max": max(values)}
+        coefficients = (1.0 - ratio, *[ratio / count] * count)
     else:
-        facts = {"cosine_mean": (sum(pairs) / len(pairs)).item(), "ratio": ratio.item()}
-        shares = (1.0 - ratio.item(), *[ratio.item() / count] * count)
-    return Curve((ancestor, *parents), lambda weight: shares, facts, by_row=filter_wise)
+        diagnostics = {"cosine_mean": (sum(pairs) / len(pairs)).item(), "ratio": ratio.item()}
+        coefficients = (1.0 - ratio.item(), *[ratio.item() / count] * count)
+    return Curve((ancestor, *parents), lambda weight: coefficients, diagnostics, by_row=filter_wise)

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from patientdx.merge.curve import Curve
-from patientdx.merge.gram import several
+from patientdx.merge.curve import Curve, require_parents
 from patientdx.merge.karcher import mean, on_sphere
+from patientdx.merge.method import merge_method
+from patientdx.merge.task_vectors import check_choice
 
-LAMBDA = (0.0, 1.0)  # where λ may lie
-ENDS = (0, 1)  # the parent that λ=0 and λ=1 give back, bit for bit
 
-
+@merge_method(lambda_range=(0.0, 1.0), exact_ends=(0, 1))
 def multislerp(parents: Sequence[Tensor], *, compat: str = "paper") -> Curve:
-    """Weighted mean of directions, by one trip to the tangent space and back, times the weighted mean norm.
+    """Weighted mean of directions, by one map to the tangent space and back, times the weighted mean norm.
 
     At the mean direction μ = Σ wᵢ uᵢ / |Σ wᵢ uᵢ| of the unit vectors uᵢ each is brought to the tangent space by the
     logarithm, the logarithms are averaged, and the exponential brings the average back to the sphere. Weights are
@@ -26,7 +25,6 @@ def multislerp(parents: Sequence[Tensor], *, compat: str = "paper") -> Curve:
     so that its result is μ itself times the mean norm.
     Raises ValueError for fewer than two parents, two shapes, or an unknown `compat`.
     """
-    if compat not in ("paper", "mergekit"):
-        raise ValueError(f"merge.compat={compat}: it is one of paper, mergekit")
+    check_choice(compat, "compat", ("paper", "mergekit"))
     steps = 1 if compat == "paper" else 0
-    return on_sphere(several(parents, "multislerp"), lambda found, pulls: mean(found, pulls, steps, 0.0))
+    return on_sphere(require_parents(parents, "multislerp"), lambda cosine, pulls: mean(cosine, pulls, steps, 0.0))

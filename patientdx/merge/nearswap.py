@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from patientdx.merge.curve import ComputedTerm, Curve, two
+from patientdx.merge.curve import ComputedTerm, Curve, require_pair
+from patientdx.merge.method import merge_method
 
-LAMBDA = (0.0, math.inf)  # λ is a distance, in units of the weights; 0 is the base
 
-
+@merge_method(lambda_range=(0.0, math.inf))  # λ is a distance, in units of the weights; 0 is the base
 def nearswap(parents: Sequence[Tensor]) -> Curve:
     """Each weight of the base a moves towards that of the pivot b by at most λ.
 
@@ -21,7 +21,7 @@ def nearswap(parents: Sequence[Tensor]) -> Curve:
     At λ=0 it is the base bit for bit, at the largest difference and beyond the pivot.
     Raises ValueError for other than two parents, or parents of two shapes.
     """
-    a, b = two(parents, "nearswap")
+    a, b = require_pair(parents, "nearswap")
 
     def step(pieces: Sequence[Tensor], start: int, weight: float) -> Tensor:
         base, pivot = pieces

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
+from patientdx.merge.method import merge_method
 
-LAMBDA = None  # there is no position to choose
 
-
+@merge_method(lambda_range=None)
 def none(parents: Sequence[Tensor]) -> Curve:
     """The base, whatever the pivot; there is no λ."""
     return Curve((parents[0],), lambda weight: (1.0,))

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from patientdx.merge.curve import Curve, two
-from patientdx.merge.gram import cosines, gram, several
+from patientdx.merge.curve import Curve, require_pair, require_shape
+from patientdx.merge.gram import cosines, gram
+from patientdx.merge.method import merge_method
+from patientdx.merge.task_vectors import check_choice
 
-LAMBDA = (0.0, 1.0)  # where λ may lie
-ENDS = (0, 1)  # the parent that λ=0 and λ=1 give back, bit for bit
 
-
+@merge_method(lambda_range=(0.0, 1.0), exact_ends=(0, 1))
 def nuslerp(
     parents: Sequence[Tensor], *, row_wise: bool = False, of: str = "weights", ancestor: Tensor | None = None
 ) -> Curve:
@@ -24,13 +24,12 @@ def nuslerp(
 
     row_wise: one θ for each row (the elements along the last axis) instead of one for the tensor as a flat vector.
     of: "weights", or "deltas": a and b are then the differences from the `ancestor`, which is added back.
-    The line (1 - λ) a + λ b is taken only where sin θ < 1e-6, too little for float64 products to tell the angle by,
-    or where a norm is 0. `row_wise` is nuslerp_flatten=false in mergekit 0.1.5.
+    The line (1 - λ) a + λ b is taken only where sin θ < 1e-6, below the accuracy of an angle from float64
+    products, or where a norm is 0. `row_wise` is nuslerp_flatten=false in mergekit 0.1.5.
     Raises ValueError for other than two parents, two shapes, an unknown `of`, or deltas without an ancestor.
     """
-    a, b = two(parents, "nuslerp")
-    if of not in ("weights", "deltas"):
-        raise ValueError(f"merge.of={of}: it is one of weights, deltas")
+    a, b = require_pair(parents, "nuslerp")
+    check_choice(of, "of", ("weights", "deltas"))
     if of == "deltas" and ancestor is None:
         raise ValueError(
             "merge.of=deltas joins differences from the parents' common ancestor, and none is given: set "
@@ -38,13 +37,13 @@ def nuslerp(
         )
     origin = ancestor if of == "deltas" else None
     if origin is not None:
-        several((a, b, origin), "nuslerp")  # of one shape
+        require_shape((a, b, origin), "nuslerp")
     norms, cosine = cosines(gram((a, b), origin, by_row=row_wise))
     angle = torch.acos(cosine[:, 0, 1])
     sine = torch.sin(angle)
     straight = (sine < 1e-6) | (norms.amin(-1) == 0)
 
-    def shares(weight: float) -> tuple[float | Tensor, ...]:
+    def coefficients(weight: float) -> tuple[float | Tensor, ...]:
         pair: list[float | Tensor] = [1.0 - weight, weight]
         if 0.0 < weight < 1.0:
             pair = [torch.where(straight, part, torch.sin(part * angle) / sine) for part in pair]
@@ -52,10 +51,10 @@ def nuslerp(
         return tuple(pair) if origin is None else (1.0 - pair[0] - pair[1], *pair)
 
     terms = (a, b) if origin is None else (origin, a, b)
-    return Curve(terms, shares, _facts(cosine[:, 0, 1], norms, straight, row_wise), by_row=row_wise)
+    return Curve(terms, coefficients, _diagnostics(cosine[:, 0, 1], norms, straight, row_wise), by_row=row_wise)
 
 
-def _facts(cosine: Tensor, norms: Tensor, straight: Tensor, row_wise: bool) -> dict[str, float | str]:
+def _diagnostics(cosine: Tensor, norms: Tensor, straight: Tensor, row_wise: bool) -> dict[str, float | str]:
     if not row_wise:
         return {
             "cosine": cosine.item(),

@@ -1,4 +1,4 @@
-"""Random numbers by place: the same element draws the same number in any order, on any thread, in any span.
+"""Random numbers by index: an element draws the same number in any order, on any thread, in any span.
 
 SplitMix64 (Steele, Lea and Flood 2014) as a function of a counter; each of its 64-bit numbers serves two neighbours.
 """
@@ -27,9 +27,9 @@ def key_of(seed: int, number: int, name: str) -> int:
 def keep_random(x: Tensor, key: int, start: int, keep: float | Tensor) -> None:
     """Zero, in place, each element of x (n,) but with its keep probability: one for all, or float64 (n,).
 
-    x: elements start .. start + n of the tensor with this key, float64. Element i is kept where its own number u_i,
-    uniform on the 2^32 steps of [0, 1), is below the keep probability; so what a low probability keeps, a higher
-    one keeps, too. `keep` is overwritten.
+    x: elements start .. start + n of the tensor with this key, float64. Element i is kept where its number u_i,
+    uniform on the 2^32 steps of [0, 1), is below the keep probability; what a low probability keeps, a higher one
+    keeps too. `keep` is overwritten.
     """
     drawn = like(x, "drawn").copy_(steps(key, start, x.numel(), x.device))
     if isinstance(keep, Tensor):
@@ -48,14 +48,14 @@ def uniform(key: int, start: int, count: int) -> Tensor:
 def steps(key: int, start: int, count: int, device: torch.device) -> Tensor:
     """int32 (count,), uniform over all int32: u = (2^31 - 1 - step) / 2^32 of elements start .. start + count.
 
-    Gone with the thread's next call.
+    The thread's next call reuses the memory.
     """
     first = start // 2
     half = (start + count + 1) // 2 - first
     mixed, room = (scratch(slot, half, torch.int64, device) for slot in ("mixed", "shifted"))
     torch.add(_ramp(half, device), _signed(key + (first + 1) * _STEP), out=mixed)
     for shift, factor in _MIX:
-        # int64 shifts copy the sign; the mask makes them the unsigned shifts that are meant.
+        # int64 shifts copy the sign; the mask makes them unsigned shifts.
         torch.bitwise_right_shift(mixed, shift, out=room).bitwise_and_((1 << (64 - shift)) - 1)
         mixed.bitwise_xor_(room)
         if factor is not None:

@@ -10,75 +10,76 @@ from torch import Tensor
 
 from patientdx.merge.curve import Curve
 from patientdx.merge.elect import Election, count_conflicts, elect
+from patientdx.merge.method import merge_method
 from patientdx.merge.scratch import like, scratch
-from patientdx.merge.task_vectors import Deltas, deltas, one_of, share_of
+from patientdx.merge.task_vectors import TaskVectors, check_choice, check_density, task_vectors
 from patientdx.merge.thresholds import cutoffs, keep_largest
 
-LAMBDA = (0.0, math.inf)  # 1 in the paper, which has no such factor
 COMPAT = {"paper": Election(divide=None), "mergekit": Election(plus=True, divide="weights")}
 
 
+@merge_method(lambda_range=(0.0, math.inf))  # 1 in the paper, which has no such factor
 def sce(parents: Sequence[Tensor], *, ancestor: Tensor, density: float = 0.1, compat: str = "paper") -> Curve:
     """m(λ) = ancestor + λ Σ ηᵢ τᵢ over the τᵢ that agree with the elected sign; the ancestor bit for bit at λ=0.
 
-    Select: of each tensor the share `density` of elements on which the task vectors vary most stays (population
-    variance over all parents, one that never left the ancestor included; compared as float32, which tells differences
+    Select: of each tensor the fraction `density` of elements on which the task vectors vary most stays (population
+    variance over all parents, those equal to the ancestor included; compared as float32, which tells differences
     of 1e-22 and more apart). Calculate: ηᵢ = Σ τᵢ² / ΣΣ τⱼ² over the elements selected. Erase: s = sgn(Σ τᵢ),
     and elements of the other sign are dropped.
-    compat "mergekit" (0.1.5): a share below 1 is taken of the elements of non-zero variance; + wins where Σ τᵢ = 0; and
-    the sum is divided by the sum of the ηᵢ that agree.
-    facts: `weight_<number>`, ηᵢ; `conflicts`, share of the elements that are selected and of two signs.
+    compat "mergekit" (0.1.5): a density below 1 is taken of the elements of non-zero variance; + wins where Σ τᵢ = 0;
+    and the sum is divided by the sum of the ηᵢ that agree.
+    diagnostics: `weight_<number>`, ηᵢ; `conflicts`, fraction of the elements that are selected and have two signs.
     Raises ValueError for tensors of two shapes, a density outside (0, 1] or an unknown compat.
     """
-    one_of(compat, "compat", COMPAT)
-    share_of(density, "density")
+    check_choice(compat, "compat", COMPAT)
+    check_density(density)
     if len(parents) < 2:
         raise ValueError(f"merge=sce compares two parents or more, got {len(parents)}")
-    found = deltas(parents, ancestor, None, "sce", every=True)
+    deltas = task_vectors(parents, ancestor, None, "sce", every=True)
     count = ancestor.numel()
-    wanted = int(density * (count if compat == "paper" or density == 1.0 else _varied(found)))
-    (cutoff,) = cutoffs(lambda: [_spreads(found)], count, [[wanted]])[0]
+    selected = int(density * (count if compat == "paper" or density == 1.0 else _varied(deltas)))
+    (cutoff,) = cutoffs(lambda: [_spreads(deltas)], count, [[selected]])[0]
 
-    def select(moved: Sequence[Tensor], start: int) -> None:
-        spread = _spread(moved)
-        for x in moved:
+    def select(vectors: Sequence[Tensor], start: int) -> None:
+        spread = _spread(vectors)
+        for x in vectors:
             keep_largest(x, spread, start, cutoff)
 
-    energy, opposed = [0.0] * len(found.parents), 0
-    for start, moved in found.blocks():
-        select(moved, start)
-        energy = [so_far + torch.dot(x, x).item() for so_far, x in zip(energy, moved, strict=True)]
-        opposed += count_conflicts(moved)[1]
-    whole = sum(energy)
-    weights = [own / whole if whole > 0 else 1.0 / len(energy) for own in energy]
+    energy, opposed = [0.0] * len(deltas.parents), 0
+    for start, vectors in deltas.blocks():
+        select(vectors, start)
+        energy = [total + torch.dot(x, x).item() for total, x in zip(energy, vectors, strict=True)]
+        opposed += count_conflicts(vectors)[1]
+    total = sum(energy)
+    weights = [part / total if total > 0 else 1.0 / len(energy) for part in energy]
 
-    def join(moved: Sequence[Tensor], start: int) -> Tensor:
-        select(moved, start)
-        return elect(moved, weights, COMPAT[compat])
+    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
+        select(vectors, start)
+        return elect(vectors, weights, COMPAT[compat])
 
-    facts = {f"weight_{number}": weight for number, weight in zip(found.numbers, weights, strict=True)}
-    return found.curve(join, facts | {"conflicts": opposed / max(1, count)})
+    diagnostics = {f"weight_{number}": weight for number, weight in zip(deltas.numbers, weights, strict=True)}
+    return deltas.curve(join, diagnostics | {"conflicts": opposed / max(1, count)})
 
 
-def _spread(moved: Sequence[Tensor]) -> Tensor:
+def _spread(vectors: Sequence[Tensor]) -> Tensor:
     """Variance over the task vectors, element by element; float64 (n,)."""
-    mean = like(moved[0], "mean").copy_(moved[0])
-    for x in moved[1:]:
+    mean = like(vectors[0], "mean").copy_(vectors[0])
+    for x in vectors[1:]:
         mean.add_(x)
-    mean.div_(len(moved))
-    found, term = like(mean, "spread").zero_(), like(mean, "term")
-    for x in moved:
-        found.add_(torch.sub(x, mean, out=term).square_())
-    return found.div_(len(moved))
+    mean.div_(len(vectors))
+    spread, term = like(mean, "spread").zero_(), like(mean, "term")
+    for x in vectors:
+        spread.add_(torch.sub(x, mean, out=term).square_())
+    return spread.div_(len(vectors))
 
 
-def _spreads(found: Deltas) -> Iterator[list[Tensor]]:
-    """Their variances as float32, block after block, gone with the next."""
-    for _, moved in found.blocks():
-        spread = _spread(moved)
+def _spreads(deltas: TaskVectors) -> Iterator[list[Tensor]]:
+    """Their variances as float32, block after block; the next block reuses the memory."""
+    for _, vectors in deltas.blocks():
+        spread = _spread(vectors)
         yield [scratch("float32", len(spread), torch.float32, spread.device).copy_(spread)]
 
 
-def _varied(found: Deltas) -> int:
+def _varied(deltas: TaskVectors) -> int:
     """Elements on which the task vectors vary."""
-    return sum(int((spread.sign_()).sum()) for (spread,) in _spreads(found))
+    return sum(int((spread.sign_()).sum()) for (spread,) in _spreads(deltas))

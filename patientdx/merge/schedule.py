@@ -11,41 +11,43 @@ Schedule = Gradient | tuple[tuple[str, Gradient], ...]  # hashable; `schedule` m
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 
-def schedule(given: float | Sequence | Mapping) -> Schedule:
-    """λ as a config says it: a number; a list of at least two; a mapping from parts of names to numbers or lists,
-    where "*" or "rest" (a command line takes no "*") stands for all others; or mergekit's list of {filter, value}.
-    Raises ValueError for anything else."""
-    if isinstance(given, Mapping):
-        given = [{"filter": part, "value": value} for part, value in given.items()]
-    if isinstance(given, Sequence) and not isinstance(given, str) and given:
-        if all(isinstance(one, Mapping) and set(one) <= {"filter", "value"} and "value" in one for one in given):
-            return tuple((_part(one.get("filter")), _gradient(one["value"])) for one in given)
-        return _gradient(given)
-    return _gradient(given)
+def schedule(value: float | Sequence | Mapping) -> Schedule:
+    """λ from its value in a config: a number; a list of at least two; a mapping from parts of names to numbers or
+    lists, where "*" or "rest" (a command line takes no "*") stands for all others; or mergekit's list of {filter,
+    value}. Raises ValueError for anything else."""
+    if isinstance(value, Mapping):
+        value = [{"filter": part, "value": value} for part, value in value.items()]
+    if isinstance(value, list | tuple) and value and all(map(_is_filter, value)):
+        return tuple((_part(item.get("filter")), _gradient(item["value"])) for item in value)
+    return _gradient(value)
 
 
-def _part(given: str | None) -> str:
-    return "*" if given in (None, "", "*", "rest") else str(given)
+def _is_filter(item: object) -> bool:
+    return isinstance(item, Mapping) and set(item) <= {"filter", "value"} and "value" in item
 
 
-def _gradient(given: float | Sequence) -> Gradient:
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return _number(given)
-    several = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 1
-    if several and all(isinstance(one, int | float) and not isinstance(one, bool) for one in given):
-        return tuple(map(_number, given))
-    raise ValueError(f"{given!r} is neither a number nor a list of two numbers or more")
+def _part(value: str | None) -> str:
+    return "*" if value in (None, "", "*", "rest") else str(value)
 
 
-def _number(given: float) -> float:
-    """λ to 12 decimals: range(0,1.01,0.1) gives 0.7000000000000001, which is to be 0.7 in every name and key."""
-    return round(float(given), 12)
+def _gradient(value: float | Sequence) -> Gradient:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number(value)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 1
+    if is_list and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
+        return tuple(map(_number, value))
+    raise ValueError(f"{value!r} is neither a number nor a list of two numbers or more")
+
+
+def _number(value: float) -> float:
+    """λ to 12 decimals: range(0,1.01,0.1) gives 0.7000000000000001, which must be 0.7 in every name and key."""
+    return round(float(value), 12)
 
 
 def layer_of(name: str) -> int | None:
     """Number of the transformer layer that a tensor belongs to, counted from 0; None outside the layers."""
-    found = _LAYER.search(name)
-    return int(found[1]) if found else None
+    match = _LAYER.search(name)
+    return int(match[1]) if match else None
 
 
 def depth(names: Sequence[str]) -> int:
@@ -56,11 +58,11 @@ def depth(names: Sequence[str]) -> int:
 def weight_at(at: Schedule, name: str, layers: int) -> float:
     """λ of the tensor `name` in a model of `layers` layers.
 
-    A number holds everywhere. Several are a gradient: they stand at equal distances from the first layer to the
+    A number holds everywhere. A list is a gradient: its values lie at equal distances from the first layer to the
     last, with straight lines between. Tensors outside the layers (embedding, last norm, head) take the first; in a
     model of one layer that layer takes the last. Pairs go from parts of tensor names to numbers or gradients: the
-    first part found in `name` decides, "*" is found in all. Meaning as in mergekit 0.1.5.
-    Raises ValueError where no part is found in `name`.
+    first part that `name` contains decides, "*" matches all. Meaning as in mergekit 0.1.5.
+    Raises ValueError where no part matches.
     """
     if isinstance(at, float):
         return at
@@ -68,19 +70,19 @@ def weight_at(at: Schedule, name: str, layers: int) -> float:
         for part, value in at:
             if part == "*" or part in name:
                 return weight_at(value, name, layers)
-        raise ValueError(f'lambda says nothing for {name}: add "*" for the tensors that no filter names')
+        raise ValueError(f'lambda has no value for {name}: add "*" for the tensors that no filter names')
     layer = layer_of(name)
     if layer is None:
         return at[0]
-    # In this order a list of one number for each layer is met exactly.
-    place = layer * (len(at) - 1) / (layers - 1) if layers > 1 else float(len(at) - 1)
-    left = min(int(place), len(at) - 1)
-    share = place - left
+    # In this order of operations a list of one number for each layer is reproduced exactly.
+    position = layer * (len(at) - 1) / (layers - 1) if layers > 1 else float(len(at) - 1)
+    left = min(int(position), len(at) - 1)
+    share = position - left
     return at[left] if share == 0 else (1 - share) * at[left] + share * at[left + 1]
 
 
 def values(at: Schedule) -> tuple[float, ...]:
-    """Every number that a schedule is made of."""
+    """Every number in a schedule."""
     if isinstance(at, float):
         return (at,)
     return tuple(number for _, value in at for number in values(value)) if isinstance(at[0], tuple) else at

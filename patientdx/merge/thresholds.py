@@ -18,11 +18,11 @@ from patientdx.merge.scratch import like, scratch
 
 Blocks = Iterable[Sequence[Tensor]]
 Parts = Callable[[], Iterable[Blocks]]
-Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 _LOW = 1 << 16  # the bits of a magnitude are found in two halves of 16
 _WINDOW = 3 * _LOW  # where a sample says that the cutoff lies: the upper half it names, and its neighbours
-# Elements outside the bucket looked at go to so many counters in turn: adding to one again and again would wait for it.
+# Elements outside the bucket go to so many counters in turn: adding to one counter repeatedly would wait for it.
 _REST = 64
 
 
@@ -31,7 +31,7 @@ class Cutoff:
     """Where the k largest of n magnitudes end.
 
     magnitude: the k-th largest, a float32. last: of the elements equal to it those count that have a flat index up
-    to this; so exactly k do, the lowest indices first, and any span can be judged by itself.
+    to this; so exactly k do, the lowest indices first, and any span can be masked by itself.
     """
 
     magnitude: float
@@ -43,125 +43,127 @@ class Cutoff:
 
 
 def cutoffs(
-    parts: Parts, count: int, wanted: Sequence[Sequence[int]], each: Each = map, *, sample: Parts | None = None
+    parts: Parts, count: int, counts: Sequence[Sequence[int]], map_parts: Map = map, *, sample: Parts | None = None
 ) -> list[tuple[Cutoff, ...]]:
-    """Cutoffs of the largest k elements of several sequences of `count` elements, for each k wanted of each sequence.
+    """Cutoffs of the largest k elements of several sequences of `count` elements, for each k in its `counts`.
 
     parts: gives the same parts at each call, one after the other; a part gives blocks, a block for each sequence
-    float32 (n,), signs left in, which this overwrites. Read twice, and a third time up to the last tie that counts;
+    float32 (n,), with signs, which are overwritten. Read twice, and a third time up to the last tie that counts;
     with two tables of 64 Ki counters for each sequence and k. k <= 0 keeps nothing, k >= count everything.
-    each: goes through parts as `map` does, or on several threads: the order makes no difference to what is counted.
-    sample: some of the blocks, to guess from where a cutoff lies: where that is right, one reading is saved; the
-    result is the same.
+    map_parts: goes through parts as `map` does, or on several threads: the order does not change the counts.
+    sample: some of the blocks, from which the position of a cutoff is guessed: where that is right, one reading is
+    saved; the result is the same.
     """
-    found = {
+    ends = {
         (p, k): Cutoff(math.inf, -1) if k <= 0 else Cutoff(0.0, count)
-        for p, ks in enumerate(wanted)
+        for p, ks in enumerate(counts)
         for k in ks
         if k <= 0 or k >= count
     }
-    open_ = [(p, k) for p, ks in enumerate(wanted) for k in ks if (p, k) not in found]
-    if open_:
-        found |= _search(parts, count, open_, each, sample)
-    return [tuple(found[p, k] for k in ks) for p, ks in enumerate(wanted)]
+    searches = [(p, k) for p, ks in enumerate(counts) for k in ks if (p, k) not in ends]
+    if searches:
+        ends |= _search(parts, count, searches, map_parts, sample)
+    return [tuple(ends[p, k] for k in ks) for p, ks in enumerate(counts)]
 
 
 def _search(
-    parts: Parts, count: int, open_: Sequence[tuple[int, int]], each: Each, sample: Parts | None
+    parts: Parts, count: int, searches: Sequence[tuple[int, int]], map_parts: Map, sample: Parts | None
 ) -> dict[tuple[int, int], Cutoff]:
-    placed = {} if sample is None else _guessed(parts, count, open_, each, sample)
-    placed |= _counted(parts, [one for one in open_ if one not in placed], each)
-    found, ties = {}, {}
-    for (p, k), (value, rank, equal) in placed.items():
+    located = {} if sample is None else _from_sample(parts, count, searches, map_parts, sample)
+    located |= _from_counts(parts, [search for search in searches if search not in located], map_parts)
+    ends, ties = {}, {}
+    for (p, k), (value, rank, equal) in located.items():
         if rank == equal:
-            found[p, k] = Cutoff(_float(value), count)
+            ends[p, k] = Cutoff(_float(value), count)
         else:
             ties[p, k] = value, rank
-    return found | _last_ties(chain.from_iterable(parts()) if ties else (), ties)
+    return ends | _last_ties(chain.from_iterable(parts()) if ties else (), ties)
 
 
-def _counted(parts: Parts, open_: Sequence[tuple[int, int]], each: Each) -> dict[tuple[int, int], tuple[int, int, int]]:
+def _from_counts(
+    parts: Parts, searches: Sequence[tuple[int, int]], map_parts: Map
+) -> dict[tuple[int, int], tuple[int, int, int]]:
     """In two readings, for each sequence and k: bits of the k-th largest magnitude, its rank among those equal to it
     (from 1), and how many are equal to it.
     """
-    if not open_:
+    if not searches:
         return {}
-    coarse = _sum(each(partial(_coarse, sorted({p for p, _ in open_})), parts()))
-    upper = {(p, k): _place(coarse[p], k) for p, k in open_}
-    fine = _sum(each(partial(_fine, sorted({(p, bucket) for (p, _), (bucket, _) in upper.items()})), parts()))
-    found = {}
+    coarse = _sum(map_parts(partial(_coarse, sorted({p for p, _ in searches})), parts()))
+    upper = {(p, k): _locate(coarse[p], k) for p, k in searches}
+    fine = _sum(map_parts(partial(_fine, sorted({(p, bucket) for (p, _), (bucket, _) in upper.items()})), parts()))
+    ends = {}
     for (p, k), (bucket, rank) in upper.items():
-        low, rank = _place(fine[p, bucket][:_LOW], rank)
-        found[p, k] = (bucket << 16) + low, rank, int(fine[p, bucket][low])
-    return found
+        low, rank = _locate(fine[p, bucket][:_LOW], rank)
+        ends[p, k] = (bucket << 16) + low, rank, int(fine[p, bucket][low])
+    return ends
 
 
-def _guessed(
-    parts: Parts, count: int, open_: Sequence[tuple[int, int]], each: Each, sample: Parts
+def _from_sample(
+    parts: Parts, count: int, searches: Sequence[tuple[int, int]], map_parts: Map, sample: Parts
 ) -> dict[tuple[int, int], tuple[int, int, int]]:
-    """The same in one reading, of those for which the sample points to the right place."""
-    coarse = _sum(each(partial(_coarse, sorted({p for p, _ in open_})), sample()))
+    """The same in one reading, of those for which the sample points to the right bucket."""
+    coarse = _sum(map_parts(partial(_coarse, sorted({p for p, _ in searches})), sample()))
     first = {}
-    for p, k in open_:
-        seen = int(coarse[p].sum()) if p in coarse else 0
-        if seen:
-            bucket, _ = _place(coarse[p], min(seen, max(1, round(k * seen / count))))
+    for p, k in searches:
+        sampled = int(coarse[p].sum()) if p in coarse else 0
+        if sampled:
+            bucket, _ = _locate(coarse[p], min(sampled, max(1, round(k * sampled / count))))
             first[p, k] = max(0, bucket - 1)
-    near = _sum(each(partial(_near, sorted({(p, bucket) for (p, _), bucket in first.items()})), parts()))
-    found = {}
+    near = _sum(map_parts(partial(_near, sorted({(p, bucket) for (p, _), bucket in first.items()})), parts()))
+    ends = {}
     for (p, k), bucket in first.items():
         table = near[p, bucket]
         inside, rank = table[:_WINDOW], k - int(table[_WINDOW])
         if 1 <= rank <= int(inside.sum()):
-            low, rank = _place(inside, rank)
-            found[p, k] = (bucket << 16) + low, rank, int(inside[low])
-    return found
+            low, rank = _locate(inside, rank)
+            ends[p, k] = (bucket << 16) + low, rank, int(inside[low])
+    return ends
 
 
 def _coarse(sequences: Sequence[int], part: Blocks) -> dict[int, Tensor]:
     """How many magnitudes there are with each upper half of the bits, for each of these sequences."""
-    found = {p: torch.zeros(_LOW // 2, dtype=torch.int64) for p in sequences}
+    tables = {p: torch.zeros(_LOW // 2, dtype=torch.int64) for p in sequences}
     for block in part:
-        for p, table in found.items():
+        for p, table in tables.items():
             key = _bits(block[p]).bitwise_right_shift_(16)
             table += torch.bincount(key, minlength=len(table)).to(table.device)
-    return found
+    return tables
 
 
 def _fine(buckets: Sequence[tuple[int, int]], part: Blocks) -> dict[tuple[int, int], Tensor]:
-    """For each sequence and upper half: how many magnitudes there are with each lower half; then what is no use."""
-    found = {bucket: torch.zeros(_LOW + _REST, dtype=torch.int64) for bucket in buckets}
+    """For each sequence and upper half: how many magnitudes have each lower half; then counters of all others."""
+    tables = {bucket: torch.zeros(_LOW + _REST, dtype=torch.int64) for bucket in buckets}
     for block in part:
         bits = {p: _bits(block[p]) for p, _ in buckets}
         room, rest = like(block[0].view(torch.int32), "key"), _rest(len(block[0]), block[0].device)
-        for (p, upper), table in found.items():
+        for (p, upper), table in tables.items():
             key = torch.minimum(torch.bitwise_xor(bits[p], upper << 16, out=room), rest, out=room)
             table += torch.bincount(key, minlength=len(table)).to(table.device)
-    return found
+    return tables
 
 
 def _near(buckets: Sequence[tuple[int, int]], part: Blocks) -> dict[tuple[int, int], Tensor]:
     """For each sequence and upper half: how many magnitudes there are of each in it and in the next two; last, how
     many lie above.
     """
-    found = {bucket: torch.zeros(_WINDOW + 1, dtype=torch.int64) for bucket in buckets}
+    tables = {bucket: torch.zeros(_WINDOW + 1, dtype=torch.int64) for bucket in buckets}
     inside: dict[tuple[int, int], list[Tensor]] = {bucket: [] for bucket in buckets}
     for block in part:
         bits = {p: _bits(block[p]) for p, _ in buckets}
-        for (p, upper), table in found.items():
+        for (p, upper), table in tables.items():
             keys, above = _between(bits[p], upper << 16, (upper << 16) + _WINDOW)
             table[_WINDOW] += above
             inside[p, upper].append(keys)
             # Few are inside: counting them block by block would cost more for the counters than for the elements.
             if sum(map(len, inside[p, upper])) >= _LOW:
                 _count(inside[p, upper], table)
-    for bucket, table in found.items():
+    for bucket, table in tables.items():
         _count(inside[bucket], table)
-    return found
+    return tables
 
 
 def _between(bits: Tensor, low: int, high: int) -> tuple[Tensor, int]:
-    """What lies from `low` up to `high`, less `low`; and how many lie above."""
+    """The bits from `low` up to `high`, minus `low`; and how many lie above."""
     if bits.device.type != "cpu":
         return bits[(bits >= low) & (bits < high)] - low, int((bits >= high).count_nonzero())
     # numpy compares, counts and chooses in a fifth of torch's time on a CPU.
@@ -171,7 +173,7 @@ def _between(bits: Tensor, low: int, high: int) -> tuple[Tensor, int]:
 
 
 def _equal(bits: Tensor, value: int) -> Any:
-    """Places of the elements that are equal to the value, ascending."""
+    """Indices of the elements that are equal to the value, ascending."""
     return np.flatnonzero(bits.numpy() == value) if bits.device.type == "cpu" else (bits == value).nonzero()
 
 
@@ -182,16 +184,16 @@ def _count(keys: list[Tensor], table: Tensor) -> None:
 
 
 def _sum(tables: Iterable[dict[Any, Tensor]]) -> dict[Any, Tensor]:
-    whole: dict[Any, Tensor] = {}
-    for found in tables:
-        for key, table in found.items():
-            whole[key] = whole[key].add_(table) if key in whole else table
-    return whole
+    total: dict[Any, Tensor] = {}
+    for part in tables:
+        for key, table in part.items():
+            total[key] = total[key].add_(table) if key in total else table
+    return total
 
 
 def _last_ties(blocks: Blocks, ties: dict[tuple[int, int], tuple[int, int]]) -> dict[tuple[int, int], Cutoff]:
     """ties: sequence and k -> bits of the cutoff, and how many of the elements equal to it count."""
-    found, start, left = {}, 0, dict(ties)
+    ends, start, left = {}, 0, dict(ties)
     for block in blocks:
         bits = {p: _bits(block[p]) for p, _ in left}
         for (p, k), (value, rank) in list(left.items()):
@@ -199,12 +201,12 @@ def _last_ties(blocks: Blocks, ties: dict[tuple[int, int], tuple[int, int]]) -> 
             if len(places) < rank:
                 left[p, k] = value, rank - len(places)
             else:
-                found[p, k] = Cutoff(_float(value), start + int(places[rank - 1]))
+                ends[p, k] = Cutoff(_float(value), start + int(places[rank - 1]))
                 del left[p, k]
         if not left:
             break
         start += block[0].numel()
-    return found
+    return ends
 
 
 def keep_largest(x: Tensor, by: Tensor, start: int, cutoff: Cutoff) -> None:
@@ -217,7 +219,7 @@ def keep_largest(x: Tensor, by: Tensor, start: int, cutoff: Cutoff) -> None:
     bits = _bits_of(cutoff.magnitude)
     for part, score, edge in ((x[:split], by[:split], bits - 1), (x[split:], by[split:], bits)):
         if part.numel():
-            # One vectorised pass that zeroes all up to the edge; a bool mask takes several times as long.
+            # One vectorised pass that zeroes all up to the edge; a boolean mask takes several times as long.
             torch.ops.aten.hardshrink_backward.grad_input(part, score, _top(edge, x.dtype), grad_input=part)
 
 
@@ -229,15 +231,15 @@ def drop_largest(x: Tensor, by: Tensor, start: int, cutoff: Cutoff) -> None:
 
 
 def _rest(count: int, device: torch.device) -> Tensor:
-    found = scratch("rest", count, torch.int32, device)
-    return torch.arange(count, dtype=torch.int32, device=device, out=found).bitwise_and_(_REST - 1).add_(_LOW)
+    rest = scratch("rest", count, torch.int32, device)
+    return torch.arange(count, dtype=torch.int32, device=device, out=rest).bitwise_and_(_REST - 1).add_(_LOW)
 
 
 def _bits(block: Tensor) -> Tensor:
     return block.view(torch.int32).bitwise_and_(0x7FFFFFFF)
 
 
-def _place(table: Tensor, k: int) -> tuple[int, int]:
+def _locate(table: Tensor, k: int) -> tuple[int, int]:
     """Bucket that holds the k-th largest element, and its rank among those of the bucket, from 1."""
     above = table.flip(0).cumsum(0)
     at = int(torch.searchsorted(above, k))

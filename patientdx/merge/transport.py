@@ -12,11 +12,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Alignment:
-    """Which item of the second set stands at each place of the first.
+    """Which items of the second set replace each item of the first.
 
-    matrix: (n, n) float64, rows adding up to 1; place i takes the sum over j of matrix[i, j] x item j.
-    before, after: mean cost of a place when every item stays, and under the plan that was found, taken or not; in units
-    of the median cost. accepted: whether the plan was taken; the matrix is the identity otherwise.
+    matrix: (n, n) float64, rows adding up to 1; item i becomes the sum over j of matrix[i, j] x item j.
+    before, after: mean cost of an item under the identity, and under the computed plan; in units of the median cost.
+    accepted: whether the plan is used; the matrix is the identity otherwise.
     """
 
     matrix: Tensor
@@ -43,7 +43,7 @@ def align(
     cost, stay = scaled(cost.double()), torch.eye(len(cost), dtype=torch.float64)
     plan = sinkhorn(cost, epsilon=epsilon, iterations=iterations, tolerance=tolerance)
     matrix = stay[assignment(plan)] if hard else plan / plan.sum(1, keepdim=True)
-    before, after = ((cost * share).sum().item() / len(cost) for share in (stay, matrix))
+    before, after = ((cost * plan).sum().item() / len(cost) for plan in (stay, matrix))
     accepted = before - after > tau * before and not torch.equal(matrix, stay)
     return Alignment(matrix if accepted else stay, before, after, accepted)
 
@@ -66,7 +66,7 @@ def sinkhorn(cost: Tensor, *, epsilon: float = 0.05, iterations: int = 200, tole
     Raises ValueError for costs that are no square or not finite, and for an `epsilon` or `iterations` not above 0.
     """
     if cost.ndim != 2 or cost.shape[0] != cost.shape[1] or not cost.numel():
-        raise ValueError(f"a transport plan needs as many places as items, got costs of shape {tuple(cost.shape)}")
+        raise ValueError(f"a transport plan needs two sets of one size, got costs of shape {tuple(cost.shape)}")
     if not torch.isfinite(cost).all():
         raise ValueError("a transport plan needs finite costs: a parent's weights hold NaN or infinity")
     if not epsilon > 0 or iterations < 1:
@@ -74,11 +74,11 @@ def sinkhorn(cost: Tensor, *, epsilon: float = 0.05, iterations: int = 200, tole
             f"epsilon={epsilon:g}, iterations={iterations}: a transport plan needs both above 0, as in epsilon=0.05 "
             "and iterations=200"
         )
-    kernel, share = cost.double() / -epsilon, -math.log(len(cost))
+    kernel, log_mass = cost.double() / -epsilon, -math.log(len(cost))
     columns = torch.zeros(len(cost), dtype=torch.float64)
     for _ in range(iterations):
-        rows = share - torch.logsumexp(kernel + columns, 1)
-        columns = share - torch.logsumexp(kernel + rows[:, None], 0)
+        rows = log_mass - torch.logsumexp(kernel + columns, 1)
+        columns = log_mass - torch.logsumexp(kernel + rows[:, None], 0)
         plan = torch.exp(kernel + rows[:, None] + columns)
         if (plan.sum(1) - 1 / len(cost)).abs().sum() <= tolerance:
             break
@@ -86,7 +86,7 @@ def sinkhorn(cost: Tensor, *, epsilon: float = 0.05, iterations: int = 200, tole
 
 
 def assignment(plan: Tensor) -> Tensor:
-    """For each row the column that it is given, (n,) int64: the permutation whose entries of `plan` add up to most.
+    """For each row its column, (n,) int64: the permutation whose entries of `plan` add up to most.
 
     The Hungarian method, as scipy.optimize.linear_sum_assignment solves it.
     """

@@ -58,7 +58,7 @@ def test_dtypes_and_shards_that_cannot_be(pair, tmp_path):
         (
             slerp,
             schedule({"mlp": 0.5}),
-            'lambda says nothing for model.embed_tokens.weight: add "*" for the tensors that no filter names',
+            'lambda has no value for model.embed_tokens.weight: add "*" for the tensors that no filter names',
         ),
     ],
 )

@@ -81,7 +81,7 @@ def test_every_tensor_has_its_lambda_facts_and_checksum(record, merged):
     for name, said in record["tensors"].items():
         assert said["lambda"] == recipe.weight_of(name)
         assert said["sha256"] == hashlib.sha256(raw(stored.read(name))).hexdigest()
-        assert said["facts"] == recipe.curves((name,))[name].facts
+        assert said["facts"] == recipe.curves((name,))[name].diagnostics
     shares = {said["lambda"] for said in record["tensors"].values()}
     assert shares == {0.0, 0.25, 1.0}
 

@@ -2,15 +2,16 @@ import pytest
 import torch
 from naive import KINDS, assert_is, deltas, family, largest, summed
 
-from patientdx.merge.breadcrumbs import breadcrumbs, fit_global_thresholds
+from patientdx.merge.breadcrumbs import breadcrumbs
 from patientdx.merge.curve import evaluate
+from patientdx.merge.method import method_spec
 from patientdx.merge.task_arithmetic import task_arithmetic
 
 NUMBERS = [(2, 0.9, 0.01, None), (3, 0.5, 0.3, [1.0, -0.3, 2.0]), (1, 0.3, 0.7, [2.0]), (2, 0.7, 0.0, None)]
 
 
 def merged(parents, ancestor, **given):
-    found = fit_global_thresholds(lambda: [("x", parents, ancestor)], **given)
+    found = method_spec(breadcrumbs).fit_global_thresholds(lambda: [("x", parents, ancestor)], given)
     return breadcrumbs(parents, ancestor=ancestor, name="x", cutoffs=found, **given)
 
 
@@ -34,7 +35,7 @@ def test_by_hand():
     parent = torch.tensor([5.0, -4.0, 3.0, 2.0, -2.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     curve = merged((parent,), torch.zeros(10), density=0.3, gamma=0.1)
     assert evaluate(curve, 1.0, torch.empty(10)).tolist() == [0, -4.0, 3.0, 2.0, 0, 0, 0, 0, 0, 0]
-    assert curve.facts == {"kept_0": 0.3, "conflicts": 0.0}
+    assert curve.diagnostics == {"kept_0": 0.3, "conflicts": 0.0}
 
 
 @pytest.mark.parametrize("kind", ["random", "all equal"])
@@ -42,7 +43,7 @@ def test_exactly_so_many_stay(kind):
     ancestor, parents = family(kind, (50, 40))
     assert all((d != 0).sum() > 1900 for d in deltas(parents, ancestor))
     for density, gamma in ((0.9, 0.01), (0.1, 0.5), (0.001, 0.0), (0.5, 0.25)):
-        facts = merged(parents, ancestor, density=density, gamma=gamma).facts
+        facts = merged(parents, ancestor, density=density, gamma=gamma).diagnostics
         assert [facts["kept_0"] * 2000, facts["kept_1"] * 2000] == [int(density * 2000)] * 2
 
 
@@ -58,9 +59,11 @@ def test_the_models_share_differs_from_the_tensors():
     tensors = {"small": (torch.full((10,), 0.1),), "large": (torch.full((10,), 5.0),)}
     zero = torch.zeros(10)
     given = {"density": 0.5, "gamma": 0.3, "trim": "model"}
-    found = fit_global_thresholds(lambda: [(name, parents, zero) for name, parents in tensors.items()], **given)
+    found = method_spec(breadcrumbs).fit_global_thresholds(
+        lambda: [(name, parents, zero) for name, parents in tensors.items()], given
+    )
     kept = {
-        name: breadcrumbs(parents, ancestor=zero, name=name, cutoffs=found, **given).facts["kept_0"]
+        name: breadcrumbs(parents, ancestor=zero, name=name, cutoffs=found, **given).diagnostics["kept_0"]
         for name, parents in tensors.items()
     }
     assert kept == {"small": 0.6, "large": 0.4}
@@ -79,6 +82,8 @@ def test_words_of_refusal():
         breadcrumbs((x, x), gamma=0.2, **given)
     with pytest.raises(ValueError, match=r"^merge.trim=layer: it is one of tensor, model$"):
         breadcrumbs((x, x), trim="layer", **given)
-    words = r"^merge.trim=model needs to see whole models first: give what survey found as cutoffs$"
+    words = (
+        r"^merge.trim=model needs whole models first: give what MethodSpec.fit_global_thresholds returns as cutoffs$"
+    )
     with pytest.raises(ValueError, match=words):
         breadcrumbs((x, x), trim="model", **given)

@@ -3,7 +3,8 @@ import torch
 from naive import KINDS, assert_is, deltas, elected, family
 from test_breadcrumbs import masked
 
-from patientdx.merge.breadcrumbs_ties import breadcrumbs_ties, fit_global_thresholds
+from patientdx.merge.breadcrumbs_ties import breadcrumbs_ties
+from patientdx.merge.method import method_spec
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -15,7 +16,9 @@ def test_is_mask_elect_join(kind, compat, trim):
         ancestor, parents = family(kind, (37, 19), count)
         left = [masked(d, density, gamma) for d in deltas(parents, ancestor)]
         given = {"density": density, "gamma": gamma, "weights": weights, "trim": trim, "compat": compat}
-        found = fit_global_thresholds(lambda parents=parents, ancestor=ancestor: [("x", parents, ancestor)], **given)
+        found = method_spec(breadcrumbs_ties).fit_global_thresholds(
+            lambda parents=parents, ancestor=ancestor: [("x", parents, ancestor)], given
+        )
         curve = breadcrumbs_ties(parents, ancestor=ancestor, name="x", cutoffs=found, **given)
         # mergekit's breadcrumbs_ties has normalize: false, unlike its ties.
         assert_is(curve, ancestor, elected(left, weights or [1.0] * count, compat, divide=False))

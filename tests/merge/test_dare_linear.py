@@ -78,10 +78,10 @@ def test_the_l1_norm_is_kept_under_mergekit_and_facts_say_by_which_factor():
     moved = evaluate(curve, 1.0, torch.empty(ancestor.shape, dtype=torch.float64)) - ancestor.double()
     assert moved.abs().sum().item() == pytest.approx(base.abs().sum().item())
     mask = numbers(base, 0) < 0.3
-    assert curve.facts["factor_0"] == pytest.approx((base.abs().sum() / base[mask].abs().sum()).item())
-    assert curve.facts["kept_0"] == (mask & (base != 0)).double().mean().item()
-    assert set(curve.facts) == {"factor_0", "factor_1", "kept_0", "kept_1"}
-    assert merged(parents, ancestor).facts == {}
+    assert curve.diagnostics["factor_0"] == pytest.approx((base.abs().sum() / base[mask].abs().sum()).item())
+    assert curve.diagnostics["kept_0"] == (mask & (base != 0)).double().mean().item()
+    assert set(curve.diagnostics) == {"factor_0", "factor_1", "kept_0", "kept_1"}
+    assert merged(parents, ancestor).diagnostics == {}
 
 
 def test_words_of_refusal():

@@ -86,8 +86,8 @@ def test_without_epsilon_it_is_dare_with_the_same_masks(compat):
 
 def test_facts_only_where_they_were_counted():
     ancestor, parents = family("random", (40, 30))
-    assert merged(parents, ancestor).facts == {}
-    facts = merged(parents, ancestor, compat="mergekit").facts
+    assert merged(parents, ancestor).diagnostics == {}
+    facts = merged(parents, ancestor, compat="mergekit").diagnostics
     assert set(facts) == {"factor_0", "factor_1", "kept_0", "kept_1"}
     assert 0.45 < facts["kept_0"] < 0.55
 

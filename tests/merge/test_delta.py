@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from patientdx.merge.curve import BLOCK, evaluate
-from patientdx.merge.task_vectors import deltas, model_cutoffs, one_of, share_of, weights_of
+from patientdx.merge.task_vectors import check_choice, check_density, check_weights, model_cutoffs, task_vectors
 
 
 def whole(pieces, number):
@@ -13,7 +13,7 @@ def whole(pieces, number):
 def test_blocks_are_the_difference(count):
     g = torch.Generator().manual_seed(0)
     ancestor, a, b = (torch.randn(count, generator=g).bfloat16() for _ in range(3))
-    found = deltas((a, b), ancestor, None, "x")
+    found = task_vectors((a, b), ancestor, None, "x")
     for number, parent in enumerate((a, b)):
         exact = parent.double() - ancestor.double()
         if count:
@@ -25,7 +25,7 @@ def test_blocks_are_the_difference(count):
 @pytest.mark.parametrize("width", [1, 576, BLOCK - 1, BLOCK, BLOCK + 3])
 def test_blocks_by_row_hold_whole_rows(width):
     shape = (-(-2 * BLOCK // width) + 1, width)
-    found = deltas((torch.zeros(shape),), torch.ones(shape), None, "x")
+    found = task_vectors((torch.zeros(shape),), torch.ones(shape), None, "x")
     sizes = [(start, moved[0].numel()) for start, moved in found.blocks(by_row=True)]
     assert all(start % width == 0 == size % width and size for start, size in sizes)
     assert sum(size for _, size in sizes) == shape[0] * shape[1]
@@ -55,24 +55,24 @@ def test_float32_magnitudes_are_the_float64_difference_rounded_once(dtypes):
     parent = torch.cat((spread(), first * (1 + 1e-6 * torch.randn(BLOCK + 9, generator=g)))).to(
         getattr(torch, dtypes[1])
     )
-    found = whole(deltas((parent,), ancestor, None, "x").magnitudes(), 0)
+    found = whole(task_vectors((parent,), ancestor, None, "x").magnitudes(), 0)
     assert torch.equal(found, (parent.double() - ancestor.double()).float())
 
 
 def test_a_parent_in_the_ancestors_own_memory_is_left_out_and_a_copy_of_it_is_not():
     ancestor, pivot = torch.randn(3, 4), torch.randn(3, 4)
-    found = deltas((ancestor, pivot, ancestor.clone()), ancestor, [2, 3, 4], "x")
+    found = task_vectors((ancestor, pivot, ancestor.clone()), ancestor, [2, 3, 4], "x")
     assert (found.numbers, found.weights) == ((1, 2), (3.0, 4.0))
-    assert deltas((ancestor.view(3, 4),), ancestor, None, "x").numbers == ()
-    assert deltas((ancestor[:2],), ancestor[:2], None, "x").numbers == ()
+    assert task_vectors((ancestor.view(3, 4),), ancestor, None, "x").numbers == ()
+    assert task_vectors((ancestor[:2],), ancestor[:2], None, "x").numbers == ()
     square = torch.randn(4, 4)
-    assert deltas((square.T,), square, None, "x").numbers == (0,)
-    assert deltas((ancestor, pivot), ancestor, None, "x", every=True).numbers == (0, 1)
+    assert task_vectors((square.T,), square, None, "x").numbers == (0,)
+    assert task_vectors((ancestor, pivot), ancestor, None, "x", every=True).numbers == (0, 1)
 
 
 def test_without_a_parent_that_moved_the_curve_is_the_ancestor():
     ancestor = torch.randn(5)
-    curve = deltas((ancestor,), ancestor, None, "x").curve(lambda moved, start: 1 / 0, {})
+    curve = task_vectors((ancestor,), ancestor, None, "x").curve(lambda moved, start: 1 / 0, {})
     assert torch.equal(evaluate(curve, 3.0, torch.empty(5)), ancestor)
 
 
@@ -101,20 +101,20 @@ def test_cutoffs_of_a_model_are_those_of_one_long_vector():
 def test_words_of_refusal():
     x = torch.ones(2)
     with pytest.raises(ValueError, match=r"^merge=ties joins one parent or more, got none$"):
-        deltas((), x, None, "ties")
+        task_vectors((), x, None, "ties")
     with pytest.raises(ValueError, match=r"^merge=ties joins tensors of one shape, got \(2,\) and \(2, 1\)$"):
-        deltas((x, x[:, None]), x, None, "ties")
+        task_vectors((x, x[:, None]), x, None, "ties")
     words = r"^merge.weights=\[1.0\] has 1 for 2 parents: give one number for each, base first$"
     with pytest.raises(ValueError, match=words):
-        weights_of([1.0], 2)
+        check_weights([1.0], 2)
     for wrong in (1.0, ["a", "b"], [True, 1.0], [float("nan"), 1.0], "12", {"a": 1}):
         with pytest.raises(ValueError, match=r"give a list of numbers, one for each parent, base first, or null$"):
-            weights_of(wrong, 2)
-    assert weights_of([1, 0.5], 2) == (1.0, 0.5)
-    assert weights_of(None, 3) == (1.0, 1.0, 1.0)
+            check_weights(wrong, 2)
+    assert check_weights([1, 0.5], 2) == (1.0, 0.5)
+    assert check_weights(None, 3) == (1.0, 1.0, 1.0)
     with pytest.raises(ValueError, match=r"^merge.compat=peft: it is one of paper, mergekit$"):
-        one_of("peft", "compat", ("paper", "mergekit"))
+        check_choice("peft", "compat", ("paper", "mergekit"))
     for wrong in (0.0, -0.1, 1.1, float("nan")):
         words = rf"^merge.density={wrong:g} is no share of the elements: give a number above 0 and up to 1$"
         with pytest.raises(ValueError, match=words):
-            share_of(wrong, "density")
+            check_density(wrong)

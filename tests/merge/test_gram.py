@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from patientdx.merge.curve import BLOCK
-from patientdx.merge.gram import cosines, gram, several
+from patientdx.merge.curve import BLOCK, require_parents
+from patientdx.merge.gram import cosines, gram
 
 
 def draw(shape, count=3, dtype=torch.float32):
@@ -78,6 +78,6 @@ def test_cosines_of_values_whose_squares_leave_float32():
 
 def test_fewer_than_two_parents_or_two_shapes_are_refused():
     with pytest.raises(ValueError, match=r"^merge=karcher joins two or more parents, got 1$"):
-        several([torch.ones(2)], "karcher")
+        require_parents([torch.ones(2)], "karcher")
     with pytest.raises(ValueError, match=r"^merge=karcher joins tensors of one shape, got \(2,\) and \(3,\)$"):
-        several([torch.ones(2), torch.ones(2), torch.ones(3)], "karcher")
+        require_parents([torch.ones(2), torch.ones(2), torch.ones(3)], "karcher")

@@ -48,13 +48,13 @@ def test_b_an_order_of_heads_is_found_and_undone(shape, weighting, order):
     close(found, a if order == "base_first" else b)
     assert any(heads.tolist() != sorted(heads.tolist()) for heads, _ in orders.values())
     for layer, (heads, groups) in orders.items():
-        facts = curves[f"model.layers.{layer}.self_attn.q_proj.weight"].facts
+        facts = curves[f"model.layers.{layer}.self_attn.q_proj.weight"].diagnostics
         assert sorted(facts["permutation"].split()) == [str(i) for i in range(6)]
         back = heads.argsort() if order == "base_first" else heads
         assert facts["permutation"] == " ".join(map(str, back.tolist()))
         back = groups.argsort() if order == "base_first" else groups
         for part in ("k_proj", "v_proj"):
-            facts = curves[f"model.layers.{layer}.self_attn.{part}.weight"].facts
+            facts = curves[f"model.layers.{layer}.self_attn.{part}.weight"].diagnostics
             assert facts["permutation"] == " ".join(map(str, back.tolist()))
         assert facts["accepted"] == ("no" if groups.tolist() == sorted(groups.tolist()) else "yes")
         if facts["accepted"] == "yes":  # what query heads in another order inside a group cost is still there
@@ -118,10 +118,10 @@ def test_d_the_weight_is_a_cosine_between_0_and_1(shape, scope):
     for a, b in ((near(ancestor, 0.1, 5), near(ancestor, 0.1, 6)), (weights(model(shape, 2)), near(ancestor, 1, 6))):
         for name, curve in curves_of(a, b, ancestor, of.config, scope=scope).items():
             if "norm" in name or ".layers." not in name:
-                assert (curve.facts["branch"], curve.shares(0.0)) == ("mean", (0.5, 0.5))
+                assert (curve.diagnostics["branch"], curve.coefficients(0.0)) == ("mean", (0.5, 0.5))
             else:
-                assert 0 <= curve.facts["w"] <= 1
-                assert curve.shares(0.0) == (1 - curve.facts["w"], curve.facts["w"])
+                assert 0 <= curve.diagnostics["w"] <= 1
+                assert curve.coefficients(0.0) == (1 - curve.diagnostics["w"], curve.diagnostics["w"])
 
 
 @pytest.mark.parametrize("weighting", ["literal", "normalised"])
@@ -134,11 +134,11 @@ def test_e_opposite_deltas_give_the_first_parent_bit_for_bit(weighting):
     curves = curves_of(a, b, ancestor, of.config, weighting=weighting)
     found = points(curves, a)
     for name, curve in curves.items():
-        if curve.facts["branch"] == "cosine":
-            assert curve.facts["cosine"] == pytest.approx(-1)
-            assert curve.facts["w"] == 0.0
+        if curve.diagnostics["branch"] == "cosine":
+            assert curve.diagnostics["cosine"] == pytest.approx(-1)
+            assert curve.diagnostics["w"] == 0.0
             assert torch.equal(found[name], a[name])
-    assert sum(curve.facts["branch"] == "cosine" for curve in curves.values()) == 14
+    assert sum(curve.diagnostics["branch"] == "cosine" for curve in curves.values()) == 14
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_gain_below_tau_moves_no_head():
     of = model("mha", 1)
     a, b = weights(of), weights(model("mha", 2))
     curves = curves_of(a, b, near(a, 0.1, 5), of.config, tau=0.5)
-    facts = curves[ATTENTION + "q_proj.weight"].facts
+    facts = curves[ATTENTION + "q_proj.weight"].diagnostics
     assert facts["accepted"] == "no"
     assert facts["permutation"] == "0 1 2 3 4 5"
     assert facts["cost_after"] < facts["cost_before"]
@@ -204,7 +204,7 @@ def test_a_norm_over_all_heads_moves_with_them():
     second = {name: b[name] for name in layer} | wide
     curves = hierarchical((first, second), ancestor=first, config=of.config.to_dict())
     for name, count in zip(wide, (6, 2), strict=True):
-        order = [int(i) for i in curves[name].facts["permutation"].split()]
+        order = [int(i) for i in curves[name].diagnostics["permutation"].split()]
         assert order != sorted(order) or count == 2
         assert torch.equal(curves[name].terms[1], rows[name][order].flatten())
 
@@ -223,7 +223,7 @@ def test_threads_change_no_bit_and_no_fact():
             for threads in (1, 2, 3):
                 torch.set_num_threads(threads)
                 curves = hierarchical((first, second), ancestor=ancestor, config=config, alignment=alignment, tau=-1.0)
-                found.append(({n: dict(c.facts) for n, c in curves.items()}, bits(points(curves, first))))
+                found.append(({n: dict(c.diagnostics) for n, c in curves.items()}, bits(points(curves, first))))
             assert found[0] == found[1] == found[2]
     finally:
         torch.set_num_threads(before)
@@ -253,4 +253,4 @@ def test_a_weight_after_alignment_does_not_depend_on_the_order_of_heads(shape, w
     # On the parents as they are the weight of what was reordered falls, and the merge is another one.
     before = curves_of(a, moved, ancestor, of.config, **numbers)
     name = ATTENTION + "q_proj.weight"
-    assert before[name].facts["w"] < 0.9 < curves_of(a, b, ancestor, of.config, **numbers)[name].facts["w"]
+    assert before[name].diagnostics["w"] < 0.9 < curves_of(a, b, ancestor, of.config, **numbers)[name].diagnostics["w"]

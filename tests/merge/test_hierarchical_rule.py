@@ -18,7 +18,7 @@ def one(name="model.layers.0.mlp.up_proj.weight", a=(1.0, 0.0), b=(1.0, 1.0), an
     """The point and the facts of a single tensor."""
     tensors = [{name: torch.tensor(t, dtype=torch.float64)} for t in (a, b, ancestor)]
     (curve,) = hierarchical(tensors[:2], ancestor=tensors[2], config={}, **numbers).values()
-    return evaluate(curve, 0.0, torch.empty(len(a), dtype=torch.float64)).tolist(), curve.facts
+    return evaluate(curve, 0.0, torch.empty(len(a), dtype=torch.float64)).tolist(), curve.diagnostics
 
 
 def test_the_published_rule_by_hand():
@@ -59,9 +59,9 @@ def test_a_block_has_one_cosine_over_all_its_tensors():
     curves = hierarchical((a, b), ancestor=ancestor, config={}, scope="block")
     x, y = (torch.cat([(one[name] - ancestor[name]).double() for name in names]) for one in (a, b))
     expected = (x @ y / (x.norm() * y.norm())).item()
-    assert [curve.facts["w"] for curve in curves.values()] == pytest.approx([expected] * 3, rel=1e-6)
+    assert [curve.diagnostics["w"] for curve in curves.values()] == pytest.approx([expected] * 3, rel=1e-6)
     alone = hierarchical((a, b), ancestor=ancestor, config={})
-    assert len({curve.facts["w"] for curve in alone.values()}) == 3
+    assert len({curve.diagnostics["w"] for curve in alone.values()}) == 3
 
 
 def test_the_cosine_runs_over_every_block_and_in_float64():
@@ -73,8 +73,8 @@ def test_the_cosine_runs_over_every_block_and_in_float64():
     name = "model.layers.0.mlp.up_proj.weight"
     (curve,) = hierarchical(({name: a}, {name: b}), ancestor={name: ancestor}, config={}).values()
     x, y = (a - ancestor).double(), (b - ancestor).double()
-    assert curve.facts["w"] == pytest.approx((x @ y / (x.norm() * y.norm())).item(), rel=1e-12)
-    assert curve.facts["w"] > 0.99
+    assert curve.diagnostics["w"] == pytest.approx((x @ y / (x.norm() * y.norm())).item(), rel=1e-12)
+    assert curve.diagnostics["w"] > 0.99
 
 
 @pytest.mark.parametrize("shape", ["mha", "gqa"])
@@ -93,7 +93,7 @@ def test_costs_are_distances_of_the_heads_features(shape):
 
     cost = torch.cdist(features(layers[0]), features(layers[1])) ** 2
     curves = hierarchical(layers, ancestor=layers[0], config=of.config.to_dict())
-    facts = curves[ATTENTION + "q_proj.weight"].facts
+    facts = curves[ATTENTION + "q_proj.weight"].diagnostics
     assert facts["cost_before"] == pytest.approx((cost.diagonal().mean() / cost.quantile(0.5)).item(), rel=1e-9)
 
 
@@ -153,7 +153,7 @@ def test_a_fused_attention_is_refused_but_for_no_alignment(fused):
     layer = {name: torch.ones(3, 3)}
     refused(words, lambda _: layer)
     (curve,) = hierarchical((layer, layer), ancestor={name: torch.zeros(3, 3)}, config={}, alignment="none").values()
-    assert curve.facts["branch"] == "cosine"
+    assert curve.diagnostics["branch"] == "cosine"
 
 
 def test_an_attention_of_other_parts_is_refused():

@@ -82,10 +82,10 @@ def test_the_order_of_the_others_does_not_matter():
 
 def test_ends_of_more_than_two_parents():
     a, b, c = draw(3)
-    assert karcher((a, b, c)).shares(0.0) == (1.0, 0.0, 0.0)
-    assert karcher((a, b, c)).shares(1.0)[0] == 0.0
+    assert karcher((a, b, c)).coefficients(0.0) == (1.0, 0.0, 0.0)
+    assert karcher((a, b, c)).coefficients(1.0)[0] == 0.0
     torch.testing.assert_close(merged((a, b, c), 1.0), merged((b, c), 0.5))
-    assert karcher((a, b)).shares(1.0) == (0.0, 1.0)
+    assert karcher((a, b)).coefficients(1.0) == (0.0, 1.0)
 
 
 def test_a_parent_without_length_only_shortens():
@@ -102,9 +102,9 @@ def test_a_parent_without_length_only_shortens():
 def test_opposite_parents_take_the_line(weight):
     a, b = draw(2)
     curve = karcher((a, -2 * a))
-    assert curve.facts["angle_degrees_max"] == pytest.approx(180.0, abs=1e-5)
-    assert curve.shares(weight) == (1 - weight, weight)
-    assert karcher((a, -a, b)).shares(0.0) == (1.0, 0.0, 0.0)
+    assert curve.diagnostics["angle_degrees_max"] == pytest.approx(180.0, abs=1e-5)
+    assert curve.coefficients(weight) == (1 - weight, weight)
+    assert karcher((a, -a, b)).coefficients(0.0) == (1.0, 0.0, 0.0)
     # The mean direction of these is b's, at right angles to a and -a: there is a mean after all.
     b = b - (a @ b) / (a @ a) * a
     scale = (2 / 3 * a.norm() + 1 / 3 * b.norm()) / b.norm()
@@ -123,7 +123,7 @@ def test_an_opposite_base_of_weight_0_is_no_hindrance():
 def test_directions_that_cancel_take_the_line(count, turn):
     angles = [turn + 2 * math.pi * i / count for i in range(count)]
     parents = [torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64) for angle in angles]
-    assert karcher(parents).shares((count - 1) / count) == pytest.approx([1 / count] * count)
+    assert karcher(parents).coefficients((count - 1) / count) == pytest.approx([1 / count] * count)
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
@@ -158,8 +158,8 @@ def test_more_steps_come_nearer_and_a_wide_tolerance_stops_them():
 
 def test_facts_name_the_widest_angle():
     a, b, c = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0]), torch.tensor([0.0, 2.0])
-    assert karcher((a, b, c)).facts == {"cosine_min": 0.0, "angle_degrees_max": 90.0}
-    assert karcher((a, b)).facts["angle_degrees_max"] == pytest.approx(45.0)
+    assert karcher((a, b, c)).diagnostics == {"cosine_min": 0.0, "angle_degrees_max": 90.0}
+    assert karcher((a, b)).diagnostics["angle_degrees_max"] == pytest.approx(45.0)
 
 
 def test_what_it_cannot_join_is_refused():

@@ -1,7 +1,6 @@
 """Laws of every method that has a yaml in conf/merge: a new yaml is tested as soon as it is there."""
 
 import inspect
-import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import yaml
 
 from patientdx.core.functions import dotted
 from patientdx.merge.curve import BLOCK, evaluate, write
+from patientdx.merge.method import method_spec
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf/merge").glob("*.yaml"))
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
@@ -35,13 +35,11 @@ def make_curve(path: Path, parents, ancestor=None):
         "seed": 0,
         "config": {},
     }
-    fit_global_thresholds = rule(path, "survey")  # what it finds in a model of this one tensor
-    given["cutoffs"] = fit_global_thresholds and fit_global_thresholds(
-        lambda: [("x", parents, given["ancestor"])], **numbers
-    )
+    # The thresholds of a model of this one tensor.
+    given["cutoffs"] = spec(path).fit_global_thresholds(lambda: [("x", parents, given["ancestor"])], numbers)
     named = [name for name in list(inspect.signature(method).parameters)[1:] if name not in numbers]
     assert set(named) <= ARGUMENTS | defaults(method), f"{path.stem} needs {named}: teach make_curve to give it"
-    if rule(path, "SCOPE") == "layer":
+    if spec(path).scope == "layer":
         key = "model.layers.0.mlp.up_proj.weight"
         origin = {key: given["ancestor"]}
         return method([{key: parent} for parent in parents], ancestor=origin, config={}, **numbers)[key]
@@ -52,13 +50,13 @@ def defaults(method) -> set[str]:
     return {n for n, p in inspect.signature(method).parameters.items() if p.default is not inspect.Parameter.empty}
 
 
-def rule(path: Path, name: str):
+def spec(path: Path):
     node = yaml.safe_load(path.read_text(encoding="utf-8"))["merge"]
-    return getattr(sys.modules[dotted(node["_target_"]).__module__], name, None)
+    return method_spec(dotted(node["_target_"]))
 
 
 def weights(path: Path) -> list[float]:
-    allowed = rule(path, "LAMBDA")
+    allowed = spec(path).lambda_range
     if allowed is None:
         return [0.0]
     low, high = allowed[0], min(allowed[1], allowed[0] + 1.0)  # a λ may have no upper end
@@ -86,7 +84,7 @@ def bytes_of(a: torch.Tensor) -> bytes:
 
 every_method = pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 ITSELF = {"none", "model_stock", "nearswap"}  # without two ends, but one parent twice gives that parent
-with_ends = pytest.mark.parametrize("path", [p for p in YAMLS if rule(p, "ENDS")], ids=lambda path: path.stem)
+with_ends = pytest.mark.parametrize("path", [p for p in YAMLS if spec(p).exact_ends], ids=lambda path: path.stem)
 
 
 @every_method
@@ -94,7 +92,7 @@ def test_yaml_module_and_function_share_a_name_and_lambda_is_declared_on_both_si
     whole = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert whole["merge"]["name"] == path.stem
     assert whole["merge"]["_target_"] == f"patientdx.merge.{path.stem}.{path.stem}"
-    assert ("lambda" in whole) == (rule(path, "LAMBDA") is not None)
+    assert ("lambda" in whole) == (spec(path).lambda_range is not None)
 
 
 @with_ends
@@ -104,11 +102,13 @@ def test_yaml_module_and_function_share_a_name_and_lambda_is_declared_on_both_si
 def test_ends_are_parents_bit_for_bit(path, dtype, shape, spread):
     parents = parents_of(shape, dtype, spread=spread)
     parents[0].view(-1)[:1] = -0.0
-    for weight, which in zip((0.0, 1.0), rule(path, "ENDS"), strict=True):
+    for weight, which in zip((0.0, 1.0), spec(path).exact_ends, strict=True):
         assert same(point(path, parents, weight), parents[which])
 
 
-@pytest.mark.parametrize("path", [p for p in YAMLS if rule(p, "ENDS") or p.stem in ITSELF], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [p for p in YAMLS if spec(p).exact_ends or p.stem in ITSELF], ids=lambda path: path.stem
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_identical_parents_give_themselves_bit_for_bit(path, dtype):
     # Shares that add up to 1 only within float64's rounding do not show in a narrower dtype; in float64 they may.
@@ -157,7 +157,9 @@ def test_the_number_of_threads_changes_no_bit_and_no_fact(path):
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             curve = make_curve(path, parents)
-            found.append((dict(curve.facts), [bytes_of(point(path, parents, weight)) for weight in weights(path)]))
+            found.append(
+                (dict(curve.diagnostics), [bytes_of(point(path, parents, weight)) for weight in weights(path)])
+            )
     finally:
         torch.set_num_threads(before)
     assert found[0] == found[1] == found[2]

@@ -31,13 +31,13 @@ def test_fewer_than_two_parents_are_refused(count):
 
 def test_more_parents_share_what_the_base_gives_up():
     parents = [torch.tensor([value]) for value in (1.0, 10.0, 100.0)]
-    assert linear(parents).shares(0.5) == (0.5, 0.25, 0.25)
-    assert linear(parents, weights=[3, 1]).shares(0.5) == (0.5, 0.375, 0.125)
-    assert linear(parents, weights=[0.75, 0.25]).shares(1.0) == (0.0, 0.75, 0.25)
-    assert linear(parents, weights=[0, 5]).shares(1.0) == (0.0, 0.0, 1.0)
+    assert linear(parents).coefficients(0.5) == (0.5, 0.25, 0.25)
+    assert linear(parents, weights=[3, 1]).coefficients(0.5) == (0.5, 0.375, 0.125)
+    assert linear(parents, weights=[0.75, 0.25]).coefficients(1.0) == (0.0, 0.75, 0.25)
+    assert linear(parents, weights=[0, 5]).coefficients(1.0) == (0.0, 0.0, 1.0)
     assert evaluate(linear(parents), 0.5, torch.empty(1)).item() == 28.0
     assert evaluate(linear(parents), 0.0, torch.empty(1)).item() == 1.0
-    assert linear(parents[:2], weights=[7]).shares(0.3) == linear(parents[:2]).shares(0.3) == (0.7, 0.3)
+    assert linear(parents[:2], weights=[7]).coefficients(0.3) == linear(parents[:2]).coefficients(0.3) == (0.7, 0.3)
 
 
 def test_many_parents_are_the_float64_formula_rounded_once():

@@ -59,7 +59,7 @@ def test_by_hand_at_60_degrees():
     origin = torch.zeros(2, dtype=torch.float64)
     a, b = torch.tensor([2.0, 0.0], dtype=torch.float64), torch.tensor([0.5, 3**0.5 / 2], dtype=torch.float64)
     curve = model_stock((a, b), ancestor=origin)
-    assert curve.facts == pytest.approx({"cosine_mean": 0.5, "ratio": 2 / 3})
+    assert curve.diagnostics == pytest.approx({"cosine_mean": 0.5, "ratio": 2 / 3})
     torch.testing.assert_close(merged((a, b), origin), (a + b) / 3)
 
 
@@ -67,7 +67,7 @@ def test_parents_that_point_apart_keep_the_ancestor_unless_mergekit_is_asked_for
     origin = torch.tensor([1.0, 1.0], dtype=torch.float64)
     a, b = origin + torch.tensor([1.0, 0.0]), origin + torch.tensor([-0.5, 3**0.5 / 2])  # cosine -1/2, ratio -2
     assert torch.equal(merged((a, b), origin), origin)
-    assert model_stock((a, b), ancestor=origin).facts["cosine_mean"] == pytest.approx(-0.5)
+    assert model_stock((a, b), ancestor=origin).diagnostics["cosine_mean"] == pytest.approx(-0.5)
     torch.testing.assert_close(merged((a, b), origin, compat="mergekit"), naive((a, b), origin, least=-1.0))
     opposite = (origin + torch.tensor([1.0, 0.0]), origin - torch.tensor([3.0, 0.0]))  # nothing to divide by
     for compat in ("paper", "mergekit"):
@@ -81,7 +81,7 @@ def test_rows_have_ratios_of_their_own():
     curve = model_stock((a, b), ancestor=origin, filter_wise=True)
     expected = torch.tensor([[2.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     torch.testing.assert_close(evaluate(curve, 0.0, torch.empty(4, 2)), expected)
-    assert curve.facts == pytest.approx({"ratio_min": 0.0, "ratio_max": 1.0})
+    assert curve.diagnostics == pytest.approx({"ratio_min": 0.0, "ratio_max": 1.0})
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 7), (0,), (3, 0), (2, 3, 4), (3, BLOCK + 1)])

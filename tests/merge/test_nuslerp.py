@@ -58,8 +58,8 @@ def test_away_from_the_threshold_it_is_slerp(weight):
 def test_near_collinear_parents_stay_on_the_sphere_where_slerp_takes_the_line():
     a = torch.tensor([1.0, 0.0], dtype=torch.float64)
     b = torch.tensor([math.cos(0.01), math.sin(0.01)], dtype=torch.float64)
-    assert slerp((a, b)).facts["branch"] == "line"
-    assert nuslerp((a, b)).facts["branch"] == "sphere"
+    assert slerp((a, b)).diagnostics["branch"] == "line"
+    assert nuslerp((a, b)).diagnostics["branch"] == "sphere"
     assert merged((a, b), 0.5).norm().item() == pytest.approx(1.0, abs=1e-15)
     assert evaluate(slerp((a, b)), 0.5, torch.empty_like(a)).norm().item() < 1 - 1e-6
 
@@ -86,25 +86,25 @@ def test_collinear_rows_take_the_line_and_the_others_the_sphere():
     sphere = [math.cos(math.pi / 8), math.sin(math.pi / 8)]
     expected = [sphere, [1.25, 2.5], [0.5, 1.0], [1.0, 0.0], [0.0, 0.0]]
     torch.testing.assert_close(found, torch.tensor(expected))
-    assert curve.facts == pytest.approx({"rows": 5, "straight_rows": 4, "cosine_min": -1.0, "cosine_max": 1.0})
+    assert curve.diagnostics == pytest.approx({"rows": 5, "straight_rows": 4, "cosine_min": -1.0, "cosine_max": 1.0})
 
 
 @pytest.mark.parametrize("other", [1.0, -1.0, 3.0, 0.0])
 def test_collinear_tensors_take_the_line(other):
     a, _, ancestor = draw((50,))
     curve = nuslerp((a, other * a))
-    assert curve.facts["branch"] == "line"
-    assert curve.shares(0.25) == (0.75, 0.25)
+    assert curve.diagnostics["branch"] == "line"
+    assert curve.coefficients(0.25) == (0.75, 0.25)
     still = nuslerp((ancestor, a), of="deltas", ancestor=ancestor)  # a task vector without length
-    assert still.facts["branch"] == "line"
+    assert still.diagnostics["branch"] == "line"
     torch.testing.assert_close(evaluate(still, 0.25, torch.empty_like(a)), 0.75 * ancestor + 0.25 * a)
 
 
 def test_facts_name_angle_and_norms():
     a, b, ancestor = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]), torch.tensor([1.0, 0.0])
-    facts = nuslerp((a, b)).facts
+    facts = nuslerp((a, b)).diagnostics
     assert facts == {"cosine": 0.0, "angle_degrees": 90.0, "norm_base": 3.0, "norm_pivot": 4.0, "branch": "sphere"}
-    facts = nuslerp((a, b), of="deltas", ancestor=ancestor).facts
+    facts = nuslerp((a, b), of="deltas", ancestor=ancestor).diagnostics
     assert (facts["norm_base"], facts["norm_pivot"]) == pytest.approx((2.0, 17**0.5))
     assert facts["cosine"] == pytest.approx(-1 / 17**0.5)
 

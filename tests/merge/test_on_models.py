@@ -1,7 +1,6 @@
 """Every method that has a yaml, on whole models: tied heads and heads of their own, grouped and single attention."""
 
 import inspect
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
 from patientdx.core.functions import dotted
 from patientdx.merge.curve import evaluate
+from patientdx.merge.method import method_spec
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf/merge").glob("*.yaml"))
 KINDS = {
@@ -23,12 +23,12 @@ KINDS = {
 }
 
 
-def rule(path: Path, name: str):
-    return getattr(sys.modules[dotted(f"patientdx.merge.{path.stem}.{path.stem}").__module__], name, None)
+def spec(path: Path):
+    return method_spec(dotted(f"patientdx.merge.{path.stem}.{path.stem}"))
 
 
 every_method = pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-with_lambda = pytest.mark.parametrize("path", [p for p in YAMLS if rule(p, "LAMBDA")], ids=lambda path: path.stem)
+with_lambda = pytest.mark.parametrize("path", [p for p in YAMLS if spec(p).lambda_range], ids=lambda path: path.stem)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -47,7 +47,7 @@ def recipe(path: Path, parents, ancestor, weight=None, seed=0):
     node = {key: value for key, value in whole["merge"].items() if key not in ("name", "_target_")}
     method = dotted(whole["merge"]["_target_"])
     named = [name for name in inspect.signature(method).parameters if name in SUPPLIED]
-    has_weight = rule(path, "LAMBDA") is not None
+    has_weight = spec(path).lambda_range is not None
     return recipe_of(
         *parents,
         method=method,
@@ -107,9 +107,9 @@ def test_a_model_merged_with_itself_is_itself(path, kind, models):
 @every_kind
 def test_lambda_0_is_where_the_curve_begins(path, kind, models):
     ancestor, *pair = models[kind]
-    starts_at = ancestor if recipe(path, pair, ancestor).ancestor is not None and not rule(path, "ENDS") else pair[0]
+    starts_at = ancestor if recipe(path, pair, ancestor).ancestor is not None and not spec(path).exact_ends else pair[0]
     assert weights(recipe(path, pair, ancestor, weight=0.0)) == stored(starts_at)
-    if rule(path, "ENDS"):
+    if spec(path).exact_ends:
         assert weights(recipe(path, pair, ancestor, weight=1.0)) == stored(pair[1])
 
 

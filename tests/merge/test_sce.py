@@ -36,7 +36,7 @@ def test_is_select_calculate_erase(kind, compat, shape):
         joined, weights = formula(parents, ancestor, density, compat)
         curve = sce(parents, ancestor=ancestor, density=density, compat=compat)
         assert_is(curve, ancestor, joined)
-        found = [curve.facts[f"weight_{number}"] for number in range(count)]
+        found = [curve.diagnostics[f"weight_{number}"] for number in range(count)]
         assert found == pytest.approx(weights.tolist(), rel=1e-12)
 
 
@@ -47,7 +47,7 @@ def test_by_hand():
     curve = sce((a, b), ancestor=ancestor, density=0.4)
     expected = [3 * 13 / 15 + 1 * 2 / 15, 0, 2 * 13 / 15, 0, 0]
     torch.testing.assert_close(evaluate(curve, 1.0, torch.empty(5)), torch.tensor(expected))
-    assert curve.facts == pytest.approx({"weight_0": 13 / 15, "weight_1": 2 / 15, "conflicts": 0.2})
+    assert curve.diagnostics == pytest.approx({"weight_0": 13 / 15, "weight_1": 2 / 15, "conflicts": 0.2})
     # Three elements vary at all: int(0.7 * 3) = 2 stay; where one agrees it stands alone.
     theirs = sce((a, b), ancestor=ancestor, density=0.7, compat="mergekit")
     torch.testing.assert_close(evaluate(theirs, 1.0, torch.empty(5)), torch.tensor([3 * 13 / 15 + 2 / 15, 0, 2, 0, 0]))

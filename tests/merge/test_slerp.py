@@ -88,21 +88,21 @@ def test_the_collinear_threshold_from_both_sides(step, branch, sign):
     a = torch.tensor([1.0, 0.0], dtype=torch.float64)
     b = torch.tensor([cosine, math.sqrt(1 - cosine**2)], dtype=torch.float64)
     curve = slerp((a, b))
-    assert curve.facts["branch"] == branch
-    assert curve.facts["cosine"] == pytest.approx(cosine, abs=1e-14)
+    assert curve.diagnostics["branch"] == branch
+    assert curve.diagnostics["cosine"] == pytest.approx(cosine, abs=1e-14)
     theta = math.acos(cosine)
     sphere = (math.sin(0.7 * theta) / math.sin(theta), math.sin(0.3 * theta) / math.sin(theta))
-    assert curve.shares(0.3) == pytest.approx((0.7, 0.3) if branch == "line" else sphere, abs=1e-9)
+    assert curve.coefficients(0.3) == pytest.approx((0.7, 0.3) if branch == "line" else sphere, abs=1e-9)
 
 
 def test_the_threshold_can_be_moved():
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])  # 45 degrees
-    branches = [slerp((a, b), collinear=c).facts["branch"] for c in (0.0, 0.7, 0.71, 1.0)]
+    branches = [slerp((a, b), collinear=c).diagnostics["branch"] for c in (0.0, 0.7, 0.71, 1.0)]
     assert branches == ["line", "line", "sphere", "sphere"]
     for same in (a, -a):  # no division by sin 0, even where the threshold says sphere
         curve = slerp((a, same), collinear=1.0)
-        assert curve.facts["branch"] == "line"
-        assert curve.shares(0.25) == (0.75, 0.25)
+        assert curve.diagnostics["branch"] == "line"
+        assert curve.coefficients(0.25) == (0.75, 0.25)
 
 
 @pytest.mark.parametrize("collinear", [-0.1, 1.1, math.nan])
@@ -114,8 +114,8 @@ def test_a_threshold_that_is_no_cosine_is_refused(collinear):
 def test_antipodal_parents_take_the_line_through_zero():
     a = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     curve = slerp((a, -a))
-    assert curve.facts["branch"] == "line"
-    assert curve.facts["angle_degrees"] == pytest.approx(180.0, abs=1e-5)
+    assert curve.diagnostics["branch"] == "line"
+    assert curve.diagnostics["angle_degrees"] == pytest.approx(180.0, abs=1e-5)
     assert torch.equal(merged(a, -a, 0.5), torch.zeros(1000))
     torch.testing.assert_close(merged(a, -a, 0.25), 0.5 * a)
 
@@ -126,9 +126,9 @@ def test_a_parent_without_length_takes_the_line(which, tiny):
     pair = [torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.0])]
     pair[which] = torch.tensor([tiny, 0.0])
     curve = slerp(pair)
-    assert curve.facts["branch"] == "line"
-    assert curve.facts["norm_base" if which == 0 else "norm_pivot"] == pytest.approx(tiny)
-    assert curve.shares(0.4) == (0.6, 0.4)
+    assert curve.diagnostics["branch"] == "line"
+    assert curve.diagnostics["norm_base" if which == 0 else "norm_pivot"] == pytest.approx(tiny)
+    assert curve.coefficients(0.4) == (0.6, 0.4)
     torch.testing.assert_close(merged(*pair, 0.5), (pair[0] + pair[1]) / 2)
 
 
@@ -141,8 +141,8 @@ def test_large_float16_values_do_not_overflow_on_the_way():
     b = a.clone()
     b[::2] *= -1  # 90 degrees; squares and sums are far beyond float16, and beyond float32's exact range
     curve = slerp((a, b))
-    assert curve.facts["norm_base"] == pytest.approx(60000.0 * math.sqrt(5000), rel=1e-3)
-    assert curve.facts["angle_degrees"] == pytest.approx(90.0)
+    assert curve.diagnostics["norm_base"] == pytest.approx(60000.0 * math.sqrt(5000), rel=1e-3)
+    assert curve.diagnostics["angle_degrees"] == pytest.approx(90.0)
     found = merged(a, b, 0.5)
     assert found[0].item() == 0.0
     # sqrt(2) 60000 is beyond float16: infinite in the formula's own rounding too, and scoring refuses it by name.
@@ -152,7 +152,7 @@ def test_large_float16_values_do_not_overflow_on_the_way():
 
 def test_norms_of_values_whose_squares_leave_float32():
     a, b = torch.tensor([1e30, 0.0]), torch.tensor([0.0, 1e-30])
-    facts = slerp((a, b)).facts
+    facts = slerp((a, b)).diagnostics
     assert facts["norm_base"] == pytest.approx(1e30)
     assert facts["norm_pivot"] == pytest.approx(1e-30)
     assert facts["angle_degrees"] == 90.0
@@ -161,7 +161,7 @@ def test_norms_of_values_whose_squares_leave_float32():
 def test_facts_over_several_blocks():
     generator = torch.Generator().manual_seed(1)
     a, b = (torch.randn(2 * BLOCK + 5, generator=generator) for _ in range(2))
-    facts = slerp((a, b)).facts
+    facts = slerp((a, b)).diagnostics
     x, y = a.double(), b.double()
     assert set(facts) == {"cosine", "angle_degrees", "norm_base", "norm_pivot", "branch"}
     assert facts["cosine"] == pytest.approx((x @ y / x.norm() / y.norm()).item(), abs=1e-12)

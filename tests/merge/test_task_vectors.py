@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from patientdx.checkpoints.merge_plan import SUPPLIED
 from patientdx.merge.curve import BLOCK, evaluate
+from patientdx.merge.method import method_spec
 
 METHODS = {
     "task_arithmetic": [{}, {"form": "convex"}],
@@ -41,9 +42,7 @@ def function(method):
 
 def curve(method, numbers, parents, ancestor, **others):
     given = {"name": "x", "seed": 0} | others
-    fit_global_thresholds = getattr(import_module(f"patientdx.merge.{method}"), "survey", None)
-    if fit_global_thresholds is not None:
-        given["cutoffs"] = fit_global_thresholds(lambda: [("x", parents, ancestor)], **numbers)
+    given["cutoffs"] = method_spec(function(method)).fit_global_thresholds(lambda: [("x", parents, ancestor)], numbers)
     named = inspect.signature(function(method)).parameters
     given = {name: value for name, value in given.items() if name in named}
     return function(method)(parents, ancestor=ancestor, **numbers, **given)
@@ -115,7 +114,7 @@ def test_an_ancestor_that_is_a_parent_and_a_copy_of_it_give_the_same(method, num
     base, (pivot,) = family("bfloat16", (50, 60), count=1)
     shared, copied = (curve(method, numbers, (base, pivot), ancestor) for ancestor in (base, base.clone()))
     assert torch.equal(point(shared), point(copied))
-    assert set(shared.facts.items()) <= set(copied.facts.items())
+    assert set(shared.diagnostics.items()) <= set(copied.diagnostics.items())
 
 
 @every_form
@@ -152,7 +151,7 @@ def test_equal_parents_give_themselves_where_nothing_is_dropped(method, numbers)
 @every_form
 def test_what_is_found_is_plain_numbers(method, numbers):
     ancestor, parents = family("random", (20, 30))
-    facts = dict(curve(method, numbers, parents, ancestor).facts)
+    facts = dict(curve(method, numbers, parents, ancestor).diagnostics)
     assert json.loads(json.dumps(facts)) == facts
     assert all(isinstance(value, float) for value in facts.values())
 

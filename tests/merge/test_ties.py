@@ -3,13 +3,14 @@ import torch
 from naive import KINDS, assert_is, deltas, elected, family, largest
 
 from patientdx.merge.curve import BLOCK, evaluate
+from patientdx.merge.method import method_spec
 from patientdx.merge.task_arithmetic import task_arithmetic
-from patientdx.merge.ties import fit_global_thresholds, ties
+from patientdx.merge.ties import ties
 
 
 def whole(parents, ancestor, **given):
     """ties of a model of one tensor."""
-    found = fit_global_thresholds(lambda: [("x", parents, ancestor)], **given)
+    found = method_spec(ties).fit_global_thresholds(lambda: [("x", parents, ancestor)], given)
     return ties(parents, ancestor=ancestor, name="x", cutoffs=found, **given)
 
 
@@ -30,7 +31,7 @@ def test_exactly_so_many_stay(kind):
     ancestor, parents = family(kind, (50, 40))
     nonzero = [int((d != 0).sum()) for d in deltas(parents, ancestor)]
     for density in (1e-6, 0.1, 0.5, 0.999, 1.0):
-        facts = whole(parents, ancestor, density=density).facts
+        facts = whole(parents, ancestor, density=density).diagnostics
         for number in (0, 1):
             assert facts[f"kept_{number}"] * 2000 == min(max(1, int(density * 2000)), nonzero[number])
 
@@ -38,7 +39,7 @@ def test_exactly_so_many_stay(kind):
 def test_facts_say_where_signs_oppose():
     ancestor = torch.zeros(8)
     parents = torch.tensor([1.0, 1, 1, 1, 5, 5, 5, 5]), torch.tensor([9.0, -9, -9, 1, -8, 8, 1, 1])
-    facts = whole(parents, ancestor, density=0.5).facts
+    facts = whole(parents, ancestor, density=0.5).diagnostics
     # Of the base the 5s stay, of the pivot 9, -9, -9 and -8, which comes before 8: they meet in one place.
     assert facts == {"kept_0": 0.5, "kept_1": 0.5, "conflicts": 0.125}
 
@@ -75,13 +76,13 @@ def test_the_models_share_differs_from_the_tensors():
     def model():
         return ((name, parents, zero) for name, parents in tensors.items())
 
-    found = fit_global_thresholds(model, density=0.6)
+    found = method_spec(ties).fit_global_thresholds(model, {"density": 0.6})
     kept = {
-        name: ties(parents, ancestor=zero, name=name, density=0.6, cutoffs=found).facts["kept_0"]
+        name: ties(parents, ancestor=zero, name=name, density=0.6, cutoffs=found).diagnostics["kept_0"]
         for name, parents in tensors.items()
     }
     assert kept == {"small": 0.2, "large": 1.0}
-    assert ties((small,), ancestor=zero, name="small", density=0.6, trim="tensor").facts["kept_0"] == 0.6
+    assert ties((small,), ancestor=zero, name="small", density=0.6, trim="tensor").diagnostics["kept_0"] == 0.6
 
 
 @pytest.mark.parametrize(("compat", "trim"), [("mergekit", None), ("peft", None), ("paper", "tensor")])
@@ -89,7 +90,7 @@ def test_trim_by_tensor_needs_no_survey(compat, trim):
     def tensors():
         raise AssertionError("read")
 
-    assert fit_global_thresholds(tensors, compat=compat, trim=trim) is None
+    assert method_spec(ties).fit_global_thresholds(tensors, {"compat": compat, "trim": trim}) is None
 
 
 def test_peft_keeps_nothing_of_a_tensor_too_small_for_the_density():
@@ -127,7 +128,9 @@ def test_words_of_refusal():
     with pytest.raises(ValueError, match=r"^merge.compat=fusion: it is one of paper, mergekit, peft$"):
         ties((x, x), compat="fusion", **given)
     with pytest.raises(ValueError, match=r"^merge.trim=layer: it is one of tensor, model$"):
-        fit_global_thresholds(list, trim="layer")
-    words = r"^merge.trim=model needs to see whole models first: give what survey found as cutoffs$"
+        method_spec(ties).fit_global_thresholds(list, {"trim": "layer"})
+    words = (
+        r"^merge.trim=model needs whole models first: give what MethodSpec.fit_global_thresholds returns as cutoffs$"
+    )
     with pytest.raises(ValueError, match=words):
         ties((x, x), **given)

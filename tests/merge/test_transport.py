@@ -134,7 +134,7 @@ def test_sets_of_equals_and_sets_of_one_stay():
 @pytest.mark.parametrize(
     ("cost", "options", "words"),
     [
-        (torch.zeros(2, 3), {}, "a transport plan needs as many places as items, got costs of shape (2, 3)"),
+        (torch.zeros(2, 3), {}, "a transport plan needs two sets of one size, got costs of shape (2, 3)"),
         (
             torch.tensor([[math.nan]]),
             {},

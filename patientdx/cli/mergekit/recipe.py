@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from sys import modules
 from typing import Any
 
 import yaml
@@ -17,6 +16,7 @@ from patientdx.cli.mergekit.methods import METHODS, Method
 from patientdx.cli.mergekit.numbers import Numbers, Slice, Weight
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
+from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import schedule, values
 
 _ABSENT = {
@@ -262,7 +262,7 @@ def _tokenizer(content: dict[str, Any], parents: Sequence[str], base: str | None
 
 
 def _check_weight(method: str, weight: Weight | None, errors: list[str]) -> None:
-    allowed = modules[dotted(_target(method)).__module__].LAMBDA
+    allowed = method_spec(dotted(_target(method))).lambda_range
     if weight is None or allowed is None:
         return
     low, high = allowed

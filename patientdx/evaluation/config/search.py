@@ -10,6 +10,7 @@ from typing import Any
 
 from patientdx.core.functions import Call, checked
 from patientdx.evaluation.config import checks
+from patientdx.merge.method import method_spec
 
 FIXED = "fixed"
 SUPPLIED = ("pilot", "seed")  # what a strategy may name beside its own numbers
@@ -53,7 +54,7 @@ def request(
     errors += _beside(name, config, splits, overrides)
     if not call.target or not merge.target:
         return None
-    low, high = getattr(sys.modules[merge.function.__module__], "LAMBDA", None) or (None, None)
+    low, high = method_spec(merge.function).lambda_range or (None, None)
     if low is None:
         errors.append(
             f"search={name}: merge={merge.function.__name__} has no λ to search. Use search=fixed, or a method that "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from patientdx.evaluation.config.search import FIXED, Search
 from patientdx.evaluation.config.search import request as searched
 from patientdx.evaluation.kinds.names import KINDS, only_yes_no
 from patientdx.lm import vllm
+from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, schedule, values
 
 log = logging.getLogger(__name__)
@@ -305,7 +305,7 @@ def _scoring(plain: dict[str, Any], sweep: bool, errors: list[str]) -> dict[str,
 def _weight(value: Any, method: str, call: Call, errors: list[str]) -> Schedule | None:
     if not call.target:
         return None  # reported with the method itself
-    allowed = getattr(sys.modules[call.function.__module__], "LAMBDA", None)
+    allowed = method_spec(call.function).lambda_range
     if allowed is None:
         if value is not None:
             errors.append(
