@@ -58,7 +58,7 @@ def test_words_of_refusal():
     with pytest.raises(ValueError, match=r"^merge.form=sum: it is one of scaled, convex$"):
         task_arithmetic((x, x), ancestor=x, form="sum")
     words = (
-        r"^merge.weights=\[1, 2\] has no place in merge.form=convex, where lambda weighs both parents: leave it null, "
+        r"^merge.weights=\[1, 2\] is not valid with merge.form=convex, where lambda weighs both parents: leave it null, "
         r"or use merge.form=scaled$"
     )
     with pytest.raises(ValueError, match=words):
