@@ -22,7 +22,8 @@ from patientdx.cli import sweep, sweep_state
 from patientdx.core import distributed, redaction
 from patientdx.core.errors import UserError
 from patientdx.evaluation import store
-from patientdx.evaluation.config.settings import Settings, parse
+from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.config.sections import RunConfig
 
 if TYPE_CHECKING:
     from patientdx.evaluation.runner import Outcome
@@ -44,17 +45,17 @@ def main(cfg: DictConfig) -> None:
 
 
 def attempt(cfg: DictConfig, job: HydraConf) -> int:
-    """Settings in, merged model and result folder out. Returns 0, 2 where that was refused, 1 where it failed."""
+    """RunConfig in, merged model and result folder out. Returns 0, 2 where that was refused, 1 where it failed."""
     swept = job.mode == RunMode.MULTIRUN
     try:
-        settings = parse(cfg, sweep=swept, overrides=job.overrides.task)
-        scored = settings.task_name is not None and not settings.dry_run
-        if settings.dry_run or settings.save is not None:
+        config = parse(cfg, sweep=swept, overrides=job.overrides.task)
+        scored = config.task is not None and not config.save.dry_run
+        if config.save.dry_run or config.save.folder is not None:
             if scored:
-                check(settings)
-            save(settings)
+                check(config)
+            save(config)
         if scored:
-            score(cfg, settings, job)
+            score(cfg, config, job)
         elif swept and sweep.leads():
             folder = sweep.folder_of(cfg, job.runtime.output_dir)
             sweep_state.leave(folder, job.job.num, {"saved": True, "overrides": list(job.overrides.task)})
@@ -85,32 +86,32 @@ def complain(error: Exception, open_data: bool) -> None:
     sweep.say(redaction.describe(error, open_data=open_data))
 
 
-def check(settings: Settings) -> None:
+def check(config: RunConfig) -> None:
     """Refuse what cannot be scored before gigabytes are written."""
     from patientdx.evaluation import runner
 
-    runner.check(settings)
+    runner.check(config)
 
 
-def save(settings: Settings) -> None:
+def save(config: RunConfig) -> None:
     """Write the merged model, or say what that would take."""
     from patientdx.cli import save as saving
 
     if PROCESSES == 1:
-        saving.save(settings)
+        saving.save(config)
         return
     from patientdx.evaluation import session
 
-    session.accelerator(settings.device)
-    distributed.run_on_all_ranks(lambda: saving.save(settings, (RANK, PROCESSES)))
+    session.accelerator(config.inference.device)
+    distributed.run_on_all_ranks(lambda: saving.save(config, (RANK, PROCESSES)))
 
 
-def score(cfg: DictConfig, settings: Settings, job: HydraConf) -> None:
+def score(cfg: DictConfig, config: RunConfig, job: HydraConf) -> None:
     """Score the run's models on the task, and show what was found."""
     # Not at the top: a merge to disk starts without the libraries that run a model.
     from patientdx.evaluation.runner import run
 
-    outcome = run(settings)
+    outcome = run(config)
     if not sweep.leads():
         return
     overrides = list(job.overrides.task)

@@ -31,7 +31,8 @@ from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY, holds_patients
 from patientdx.core.errors import UserError
 from patientdx.evaluation import contamination, finetuned, session
-from patientdx.evaluation.config.settings import MergeSpec, Settings, parse
+from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.config.sections import MergeSpec, RunConfig
 from patientdx.evaluation.merge_inputs import parents_of, recipe
 from patientdx.evaluation.plan import asking_of
 from patientdx.evaluation.store import read_json, write_json
@@ -70,7 +71,7 @@ _NOT_THAT = (
 RECORDS_SHOWN, DIALOGUES_SHOWN = 384, 192  # about what a quarter of an hour of one core is enough for
 
 
-def composed(asked: argparse.Namespace) -> Settings:
+def composed(asked: argparse.Namespace) -> RunConfig:
     """The settings of the training, the base in the pivot's place too; UserError where they will not do."""
     if "finetune=none" in asked.overrides:
         raise UserError(_NOT_THAT)
@@ -80,52 +81,53 @@ def composed(asked: argparse.Namespace) -> Settings:
     given += asked.overrides
     try:
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            settings = parse(compose("config", given))
+            config = parse(compose("config", given))
     except HydraException as error:
         raise UserError(str(error).splitlines()[0]) from error
-    if settings.finetune.init_from != "base" or settings.finetune.split != "train":
+    if config.finetune.init_from != "base" or config.finetune.split != "train":
         raise UserError(_NOT_THAT)
-    return replace(settings, pivot=settings.base)
+    assert config.merge is not None
+    return config.with_merge(config.weight, models=(config.merge.base, config.merge.base))
 
 
-def training(settings: Settings) -> Job:
+def training(config: RunConfig) -> Job:
     """What is to be trained. UserError where the records are patients' and nobody said that they may be."""
-    opened, data = parents_of(settings.merge_spec, settings.cache), session.task_data(settings.task)
-    if not settings.save_patients and (not data.open_data or holds_patients(settings.base)):
+    opened, data = parents_of(config.merge.spec, config.cache), session.task_data(config.task.call)
+    if not config.save.patients and (not data.open_data or holds_patients(config.merge.base)):
         raise UserError(
-            f"task={settings.task_name}: what the model would be trained on is not open, and a model can give it away. "
+            f"task={config.task.name}: what the model would be trained on is not open, and a model can give it away. "
             "Say save_patients=true: the folder is then marked as one that holds patients."
         )
-    return finetuned.job(settings, data, asking_of(settings, opened), {"parent": opened.hashes[0]})
+    return finetuned.job(config, data, asking_of(config, opened), {"parent": opened.hashes[0]})
 
 
-def written(settings: Settings, trained: Trained, folder: Path) -> str:
+def written(config: RunConfig, trained: Trained, folder: Path) -> str:
     """Write the trained model into the folder as one without adapter; its content hash."""
-    merge_spec = MergeSpec((replace(trained.source, name=STEM),), settings.merge)
+    merge_spec = MergeSpec((replace(trained.source, name=STEM),), config.merge.spec.call)
     # For the record: the base, and the training by its key, wherever on this machine it lies.
-    told = replace(settings.base, name=STEM, adapter=trained.folder.name, ancestor=settings.base.name)
-    save(recipe(merge_spec, None, settings.cache, adapt=True), folder, cache=settings.cache, sources=(told,))
-    if marked(trained.folder) or not session.task_data(settings.task).open_data:
+    told = replace(config.merge.base, name=STEM, adapter=trained.folder.name, ancestor=config.merge.base.name)
+    save(recipe(merge_spec, None, config.cache, adapt=True), folder, cache=config.cache, sources=(told,))
+    if marked(trained.folder) or not session.task_data(config.task.call).open_data:
         mark(folder)
-    return content_hash(Checkpoint(folder), settings.cache)
+    return content_hash(Checkpoint(folder), config.cache)
 
 
-def facts(settings: Settings, trained: Trained, digest: str) -> dict[str, Any]:
+def facts(config: RunConfig, trained: Trained, digest: str) -> dict[str, Any]:
     """What goes beside the weights: base, task, numbers, seconds, memory, the loss of every step."""
-    data = session.task_data(settings.task)
+    data = session.task_data(config.task.call)
     return {
-        "title": f"{finetuned.title(settings)} on {settings.task_name}",
-        "base": settings.base.name,
-        "task": {"name": settings.task_name, "fingerprint": data.fingerprint, **data.provenance},
+        "title": f"{finetuned.title(config)} on {config.task.name}",
+        "base": config.merge.base.name,
+        "task": {"name": config.task.name, "fingerprint": data.fingerprint, **data.provenance},
         "sha256": digest,
         **trained.facts,
     }
 
 
-def taught(settings: Settings) -> Iterator[Example]:
+def taught(config: RunConfig) -> Iterator[Example]:
     """The examples that it is trained on."""
-    data = session.task_data(settings.task)
-    yield from (data.examples[i] for i in finetuned.rows(settings.finetune, data))
+    data = session.task_data(config.task.call)
+    yield from (data.examples[i] for i in finetuned.rows(config.finetune, data))
 
 
 def there(folder: Path, job: Job) -> dict[str, Any] | None:
@@ -141,25 +143,25 @@ def there(folder: Path, job: Job) -> dict[str, Any] | None:
 
 def contents(asked: argparse.Namespace) -> Iterator[str]:
     """Make the model; what was made, what it took, and what to do with it."""
-    settings = composed(asked)
+    config = composed(asked)
     usual, study = (STEM, "forgetting") if asked.data is None else (f"{STEM}_dialogue", "forgetting_dialogue")
-    folder = settings.output / (asked.name or usual)
-    job = training(settings)
+    folder = config.output / (asked.name or usual)
+    job = training(config)
     told = there(folder, job)
     if told is None:
         tokens = sum(len(one.ids) for one in job.texts)
-        log.info("training %s: %d texts, %d tokens a pass", settings.base.name, len(job.texts), tokens)
-        trained = finetuned.trained(settings, job)
-        told = facts(settings, trained, written(settings, trained, folder))
+        log.info("training %s: %d texts, %d tokens a pass", config.merge.base.name, len(job.texts), tokens)
+        trained = finetuned.trained(config, job)
+        told = facts(config, trained, written(config, trained, folder))
         write_json(told, folder / TRAINING)
-    contamination.leave(folder, taught(settings))
+    contamination.leave(folder, taught(config))
     losses = [loss for _, loss in told["train"]]
     yield finetuned.cost(told["title"], told, None)
-    yield f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last; base {settings.base.name}"
+    yield f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last; base {config.merge.base.name}"
     yield f"sha256 {told['sha256']}"
     yield f"domain model: {folder}"
     more = "" if asked.data is None else f" data={asked.data}"
-    more += "" if settings.output == Path("outputs") else f" output={settings.output}"
+    more += "" if config.output == Path("outputs") else f" output={config.output}"
     more += "" if folder.name == usual else f" pivot_model.source={folder}"
     yield f"Next: python run.py experiment={study}{more}"
 

@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +137,10 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     named = any(one.startswith("task=") for one in asked.overrides)
     overrides = [*(USUAL[2:] if named else USUAL), *asked.overrides]
     models = [one for one in asked.overrides if not one.startswith(("task", "data=", "splits", "bootstrap", "dtype"))]
-    settings = asked_of(*overrides)
+    config = asked_of(*overrides)
     for precision in asked.precisions:
         check(precision)
-    rows = questions(replace(settings, pivot=settings.base, ancestor=None))[1]
+    rows = questions(config.with_merge(config.weight, models=(config.merge.base,) * 2, ancestor=None))[1]
     for name in asked.merges:  # what is converted once is not the merge's time
         own = asked_of(*overrides, f"merge=published/{name}")
         recipe(own.merge_spec, own.weight, own.cache, adapt=True)
@@ -153,9 +153,9 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         kept_one = work / asked.merges[0]
         found = list(in_precisions(kept_one, asked.precisions, asked.new_tokens, overrides, asked.threads))
     return {
-        "base": settings.base.name, "pivot": settings.pivot.name, "task": settings.task_name, "questions": len(rows),
+        "base": config.merge.base.name, "pivot": config.merge.pivot.name, "task": config.task.name, "questions": len(rows),
         "new_tokens": asked.new_tokens, "machine": machine(),
-        "draws": settings.draws,
+        "draws": config.bootstrap.keywords,
         "merges": [one.facts for one in merges], "precisions": found,
     }  # fmt: skip
 

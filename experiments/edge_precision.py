@@ -26,7 +26,7 @@ from torch import Tensor
 from experiments.permuted_heads import asked_of
 from patientdx.core.errors import UserError
 from patientdx.evaluation import session
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import CPU_BATCH_TOKENS
 from patientdx.evaluation.kinds.names import MULTIPLE_CHOICE
 from patientdx.evaluation.merge_inputs import parents_of
@@ -88,13 +88,13 @@ def sizes(model: torch.nn.Module) -> dict[str, int]:
         return {"memory": sum(found.values()), "file": file.stat().st_size}
 
 
-def questions(settings: Settings) -> tuple[OptionPrompts, list[int], list[int], list[str]]:
+def questions(config: RunConfig) -> tuple[OptionPrompts, list[int], list[int], list[str]]:
     """Tokens, rows of the reported split, the right option of each and its set. UserError for another kind of task."""
-    if settings.kind != MULTIPLE_CHOICE:
-        raise UserError(f"task={settings.task_name} is not multiple choice: use task=medical_qa or one of its sets.")
-    data = session.task_data(settings.task)
-    tokens = session.prompts(*asking_of(settings, parents_of(settings.merge_spec, settings.cache)))
-    rows = [i for i, one in enumerate(data.examples) if one.split == settings.reported]
+    if config.task.kind != MULTIPLE_CHOICE:
+        raise UserError(f"task={config.task.name} is not multiple choice: use task=medical_qa or one of its sets.")
+    data = session.task_data(config.task.call)
+    tokens = session.prompts(*asking_of(config, parents_of(config.merge.spec, config.cache)))
+    rows = [i for i, one in enumerate(data.examples) if one.split == config.inference.reported]
     sets = data.groups.get("set", (data.name,) * len(data.examples))
     return tokens, rows, [int(data.examples[i].gold) for i in rows], [sets[i] for i in rows]
 
@@ -122,9 +122,9 @@ def writing(model, ids: Sequence[int], length: int) -> float:
 
 def measure(folder: Path, precision: str, length: int, overrides: Sequence[str]) -> dict[str, Any]:
     """Everything about one precision, as edge.py shows it; times in seconds, sizes in bytes."""
-    settings = asked_of(*overrides)
-    alone = replace(settings.base, source=str(folder), adapter=None, gguf=None)
-    tokens, rows, right, sets = questions(replace(settings, base=alone, pivot=alone, ancestor=None))
+    config = asked_of(*overrides)
+    alone = replace(config.merge.base, source=str(folder), adapter=None, gguf=None)
+    tokens, rows, right, sets = questions(config.with_merge(config.weight, models=(alone, alone), ancestor=None))
     start = time.perf_counter()
     model = in_precision(folder, precision)
     loaded = time.perf_counter() - start

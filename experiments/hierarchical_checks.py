@@ -20,7 +20,7 @@ from patientdx.metrics.bootstrap import interval, paired_difference
 
 if TYPE_CHECKING:
     from experiments.hierarchical import Model
-    from patientdx.evaluation.config.settings import Settings
+    from patientdx.evaluation.config.sections import RunConfig
 
 
 def identity(averages: Sequence[tuple[str, Run]], split: str, *, weights: bool) -> Iterator[str]:
@@ -103,7 +103,7 @@ def weights_agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     """In words, whether the merges of two composed configs have the same weights. Reads the parents of both."""
     from omegaconf import OmegaConf
 
-    from patientdx.evaluation.config.settings import parse
+    from patientdx.evaluation.config.run_config import parse
 
     different, elements = differing_weights(*(parse(OmegaConf.create(dict(config))) for config in (a, b)))
     return (
@@ -111,7 +111,7 @@ def weights_agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     )
 
 
-def differing_weights(a: Settings, b: Settings) -> tuple[int, int]:
+def differing_weights(a: RunConfig, b: RunConfig) -> tuple[int, int]:
     """How many weights of two merges differ, and of how many. UserError where the merges are not of the same tensors.
 
     They are compared as they would be written, in the dtype of the base's files, a tensor or a layer at a time.

@@ -36,7 +36,8 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
 from patientdx.cli import save
 from patientdx.core.errors import UserError
 from patientdx.evaluation import session
-from patientdx.evaluation.config.settings import Settings, parse
+from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import batch_tokens
 from patientdx.evaluation.kinds.names import CHOICE
 from patientdx.evaluation.merge_inputs import curves, parents_of, recipe
@@ -105,7 +106,7 @@ class Line:
         return found | moved | {"weights": self.weights, "undone": self.undone}
 
 
-def asked_of(*overrides: str) -> Settings:
+def asked_of(*overrides: str) -> RunConfig:
     """The settings of a run with these overrides. UserError for one that Hydra cannot place, as for what is in it."""
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         try:
@@ -121,28 +122,30 @@ def with_questions(overrides: Sequence[str]) -> list[str]:
     return [*USUAL, *(() if named else QUESTIONS), *overrides]
 
 
-def answers(settings: Settings) -> Answers:
+def answers(config: RunConfig) -> Answers:
     """What the merge of these settings answers to the yes/no questions of its task."""
-    opened = parents_of(settings.merge_spec, settings.cache)
-    live = session.live(opened.checkpoints[0].folder, opened.names, settings.dtype, settings.device, None)
-    merge = recipe(settings.merge_spec, settings.weight, settings.cache)
-    model = live.fill(merge, curves(settings.merge_spec, settings.cache), (settings.merge_spec, settings.weight))
-    data, tokens = session.task_data(settings.task), session.prompts(*asking_of(settings, opened))
-    rows = [i for i, one in enumerate(data.examples) if one.split == settings.reported]
-    done, values = score(model, tokens, rows, batch_tokens=batch_tokens(settings), label="questions")
+    opened = parents_of(config.merge.spec, config.cache)
+    live = session.live(
+        opened.checkpoints[0].folder, opened.names, config.inference.dtype, config.inference.device, None
+    )
+    merge = recipe(config.merge.spec, config.weight, config.cache)
+    model = live.fill(merge, curves(config.merge.spec, config.cache), (config.merge.spec, config.weight))
+    data, tokens = session.task_data(config.task.call), session.prompts(*asking_of(config, opened))
+    rows = [i for i, one in enumerate(data.examples) if one.split == config.inference.reported]
+    done, values = score(model, tokens, rows, batch_tokens=batch_tokens(config), label="questions")
     ordered = np.empty_like(values)
     ordered[done] = values
     # Of the options the first is yes, label 1.
     return Answers(ordered, np.array([1 - data.examples[i].label for i in rows]))
 
 
-def undone(settings: Settings, made: Sequence[Order]) -> tuple[int, int]:
+def undone(config: RunConfig, made: Sequence[Order]) -> tuple[int, int]:
     """Layers in which the merge put the query heads back, and layers whose heads were moved."""
     back = {layer: " ".join(map(str, order.back())) for layer, order in enumerate(made)
              if order.heads != tuple(sorted(order.heads))}  # fmt: skip
     found = {
         layer_of(name): curve.diagnostics.get("permutation")
-        for name, curve in curves(settings.merge_spec, settings.cache).items()
+        for name, curve in curves(config.merge.spec, config.cache).items()
         if name.endswith("q_proj.weight")
     }
     return sum(found[layer] == order for layer, order in back.items()), len(back)
@@ -172,7 +175,7 @@ def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
         for name in tqdm(tried, desc=f"first parent {called}", unit="merge", leave=False):
             plain, moved = (replace(merges[name], base=first, pivot=pivot) for pivot in pivots)
             found = answers(plain), answers(moved)
-            aligns = plain.merge.given.get("alignment", "none") != "none"
+            aligns = plain.merge.keywords.get("alignment", "none") != "none"
             back = undone(moved, made) if aligns else None
             yield Line(called, name, *found, differing_weights(plain, moved), back)
 
@@ -203,9 +206,9 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """All that is shown, as permuted_heads.json has it."""
     with tempfile.TemporaryDirectory(dir=asked.work) as work:
         lines = list(study(asked.overrides, asked.seed, Path(work)))
-    settings = asked_of(*with_questions(asked.overrides))
+    config = asked_of(*with_questions(asked.overrides))
     return {
-        "task": settings.task_name, "base": settings.base.name, "pivot": settings.pivot.name, "dtype": settings.dtype,
+        "task": config.task.name, "base": config.merge.base.name, "pivot": config.merge.pivot.name, "dtype": config.inference.dtype,
         "questions": len(lines[0].plain.right), "seed": asked.seed, "lines": [line.facts for line in lines],
     }  # fmt: skip
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
 
-from patientdx.evaluation.config.settings import Settings, parse
+from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.config.sections import RunConfig
 
 WORDS = ("heart rate", "sodium", "the interval 60 to 100", "lactate of 2.4 mmol/L", "a quick fox", "No")
 
@@ -38,7 +39,7 @@ def overrides(base: Path, pivot: Path, *more: str) -> list[str]:
     ]
 
 
-def settings(base: Path, pivot: Path, output: Path, *more: str) -> Settings:
+def settings(base: Path, pivot: Path, output: Path, *more: str) -> RunConfig:
     """The same run for use in this process."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return parse(compose("config", overrides(base, pivot, f"output={output}", *more)))

@@ -12,7 +12,8 @@ from select import select
 
 from hydra import compose, initialize_config_dir
 
-from patientdx.evaluation.config.settings import Settings, parse
+from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.config.sections import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,7 +36,7 @@ def small(base: Path, pivot: Path, *more: str) -> list[str]:
     ]
 
 
-def settings(base: Path, pivot: Path, output: Path, *more: str) -> Settings:
+def settings(base: Path, pivot: Path, output: Path, *more: str) -> RunConfig:
     """The same run for use in this process."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return parse(compose("config", small(base, pivot, f"output={output}", *more)))

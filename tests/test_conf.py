@@ -19,7 +19,8 @@ from experiments.measuring import SCRIPTS
 from experiments.published import published
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
-from patientdx.evaluation.config.settings import Settings, parse
+from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.tracking import TrackingSettings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 @cache
-def settings(*overrides: str) -> Settings:
+def settings(*overrides: str) -> RunConfig:
     found = composed(*overrides)
     return parse(OmegaConf.masked_copy(found, [key for key in found if key != "hydra"]))
 

@@ -20,7 +20,7 @@ from patientdx.checkpoints.source import ModelSource, holds_patients, locate
 from patientdx.cli import save
 from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned, session
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.merge_inputs import curves
 from patientdx.evaluation.plan import plan
 from patientdx.evaluation.runner import run

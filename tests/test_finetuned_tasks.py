@@ -12,7 +12,7 @@ from training_here import one_thread, train_here
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned, session
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.plan import asking_of, plan
 from patientdx.evaluation.runner import run
 
@@ -35,7 +35,7 @@ def here(monkeypatch):
 
 @pytest.fixture
 def make(tiny_base, tiny_pivot, tmp_path):
-    """Settings of a run of tiny models, with a cache of their own for what is trained."""
+    """RunConfig of a run of tiny models, with a cache of their own for what is trained."""
 
     def made(*words: str):
         given = overrides(tiny_base, tiny_pivot, f"output={tmp_path}/outputs", *TUNED, *words)

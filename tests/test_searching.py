@@ -18,8 +18,8 @@ from hydra import compose, initialize_config_dir
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import session
-from patientdx.evaluation.config.search import Search
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.config.search import SearchConfig
 from patientdx.evaluation.runner import run
 from patientdx.evaluation.store import Store
 from patientdx.lm.binary import Scores
@@ -174,7 +174,7 @@ REFUSED = [
     (["search=grid", "splits=pilot"], "Put another split last, as in splits=[pilot,test]"),
     (["search=grid", "task=none", "save=merged"], "search=grid chooses λ by scores, and task=none has none"),
     (["search=grid", "save=merged"], "search=grid: save and dry_run are about one λ, which is not known yet"),
-    (["search=grid", "dry_run=true"], "Search first, then give what was found: search=fixed lambda=<it>"),
+    (["search=grid", "dry_run=true"], "SearchConfig first, then give what was found: search=fixed lambda=<it>"),
     (["search=grid", "model=tabular_gbm"], "search=grid: model=tabular_gbm has no λ"),
     (["+search.points=[0,1]"], "search.points: search=fixed takes λ as given, and no numbers"),
     (["search=grid", "+search.steps=3"], "search.steps: grid has no such parameter"),
@@ -251,7 +251,7 @@ def follower(monkeypatch):
 def led(pilot, points) -> Choice:
     """The grid's choice as the first process makes it."""
     call = Call("patientdx.selection.grid.grid", json.dumps({"points": points}))
-    return find_weight._led(SimpleNamespace(search=Search("grid", call, 0.0, 1.0), seed=0), pilot)
+    return find_weight._led(SimpleNamespace(search=SearchConfig("grid", call, 0.0, 1.0), seed=0), pilot)
 
 
 def asking(answers) -> Pilot:

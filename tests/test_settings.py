@@ -10,7 +10,8 @@ from omegaconf import open_dict
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
-from patientdx.evaluation.config.settings import Settings, parse
+from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.config.sections import RunConfig
 
 CONF = Path(__file__).parents[1] / "conf"
 RANGE = "0 is the base model and 1 the pivot model."
@@ -50,30 +51,32 @@ def errors(cfg) -> list[str]:
 
 
 def test_the_default_config():
-    settings = parse(composed())
-    assert isinstance(settings, Settings)
-    assert (settings.weight, settings.merge_name, settings.task_name, settings.kind) == (
+    config = parse(composed())
+    assert isinstance(config, RunConfig)
+    assert (config.weight, config.merge.name, config.task.name, config.task.kind) == (
         0.4,
         "slerp",
         "mortality",
         "binary",
     )
-    assert settings.merge == Call("patientdx.merge.slerp.slerp", '{"collinear": 0.9995}')
-    assert (settings.base.name, settings.pivot.name) == ("smollm2_135m_instruct", "smollm2_135m_numeric")
-    assert [label for label, _ in settings.metrics] == ["auroc", "auprc"]
-    assert (settings.splits, parse(composed(), sweep=True).splits) == (("test",), ("pilot", "test"))
-    assert settings.composed["lambda"] == 0.4
-    assert hash(settings.merge) == hash(parse(composed("lambda=0.1")).merge)  # a sweep shares its curves
+    assert config.merge.spec.call == Call("patientdx.merge.slerp.slerp", '{"collinear": 0.9995}')
+    assert (config.merge.base.name, config.merge.pivot.name) == ("smollm2_135m_instruct", "smollm2_135m_numeric")
+    assert [label for label, _ in config.task.metrics] == ["auroc", "auprc"]
+    assert (config.inference.splits, parse(composed(), sweep=True).inference.splits) == (("test",), ("pilot", "test"))
+    assert config.composed["lambda"] == 0.4
+    assert hash(config.merge.spec.call) == hash(
+        parse(composed("lambda=0.1")).merge.spec.call
+    )  # a sweep shares its curves
 
 
 def test_the_cache_of_the_environment_reaches_the_task(monkeypatch, tmp_path):
     monkeypatch.setenv("PATIENTDX_CACHE", str(tmp_path))
-    settings = parse(composed())
-    assert settings.cache == tmp_path
-    assert json.loads(settings.task.arguments)["cache"] == str(tmp_path)
-    settings = parse(composed("cache='~/somewhere'"))
-    assert settings.cache == Path.home() / "somewhere"
-    assert json.loads(settings.task.arguments)["cache"] == str(settings.cache)
+    config = parse(composed())
+    assert config.cache == tmp_path
+    assert json.loads(config.task.call.arguments)["cache"] == str(tmp_path)
+    config = parse(composed("cache='~/somewhere'"))
+    assert config.cache == Path.home() / "somewhere"
+    assert json.loads(config.task.call.arguments)["cache"] == str(config.cache)
 
 
 @pytest.mark.parametrize(("text", "weight"), [("0", 0.0), ("1", 1.0), ("0.25", 0.25), ("1e-3", 0.001)])
@@ -262,8 +265,8 @@ def test_an_interpolation_that_leads_nowhere():
 
 
 def test_splits_as_a_word_and_named_twice():
-    assert parse(composed("splits=train")).splits == ("train",)
-    assert parse(composed("splits=[test,pilot,test]")).splits == ("test", "pilot")
+    assert parse(composed("splits=train")).inference.splits == ("train",)
+    assert parse(composed("splits=[test,pilot,test]")).inference.splits == ("test", "pilot")
 
 
 def test_a_package_that_is_not_installed_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch):
@@ -275,7 +278,7 @@ def test_a_package_that_is_not_installed_is_not_taken_for_a_wrong_name(tmp_path,
 
 @pytest.mark.parametrize("value", [True, 3, "x", [1, 2]])
 def test_a_call_gives_its_arguments(value):
-    call = Call("patientdx.evaluation.config.settings.Call", json.dumps({"arguments": value}))
+    call = Call("patientdx.evaluation.config.run_config.Call", json.dumps({"arguments": value}))
     assert call("patientdx.x").arguments == value
 
 
@@ -300,9 +303,9 @@ def test_lambda_by_depth_and_by_filter():
     assert parse(composed("lambda=[0,0.5,1]")).weight == (0.0, 0.5, 1.0)
     found = parse(composed("lambda={self_attn:[0,1],rest:0.4}"))
     assert found.weight == (("self_attn", (0.0, 1.0)), ("*", 0.4))
-    assert hash(found.merge_spec) == hash(parse(composed("lambda=0.1")).merge_spec)
+    assert hash(found.merge.spec) == hash(parse(composed("lambda=0.1")).merge.spec)
 
 
 def test_a_merge_alone_has_no_task():
-    settings = parse(composed("task=none", "save=/tmp/merged"))
-    assert (settings.task, settings.task_name, settings.save) == (None, None, Path("/tmp/merged"))
+    config = parse(composed("task=none", "save=/tmp/merged"))
+    assert (config.task, config.save.folder) == (None, Path("/tmp/merged"))

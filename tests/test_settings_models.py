@@ -6,7 +6,7 @@ import pytest
 from test_settings import composed, errors
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
 
@@ -50,21 +50,21 @@ def test_further_parents():
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_tabular_models(words, names, needed):
-    settings = parse(composed(*words))
-    assert (tuple(name for name, _ in settings.baselines), settings.needs_features) == (names, needed)
-    assert (settings.model, settings.method) == (
+    config = parse(composed(*words))
+    assert (tuple(name for name, _ in config.systems.baselines), config.systems.needs_features) == (names, needed)
+    assert (config.systems.model, config.method) == (
         ("merged", "slerp") if words[:1] != ["model=tabular_gbm"] else TABULAR[:1] * 2
     )
 
 
 def test_a_tabular_model_alone_takes_its_keys_and_leaves_those_of_a_merge_out_of_its_record():
-    settings = parse(composed("model=tabular_gbm", "model.max_iter=7"))
-    ((_, call),) = settings.baselines
-    assert (call.target, call.given["max_iter"]) == ("patientdx.training.tabular.tabular_gbm", 7)
-    assert settings.weight is None
-    assert settings.composed["model"]["max_iter"] == 7
-    assert not {"merge", "lambda", "base_model", "pivot_model", "dtype", "scoring"} & settings.composed.keys()
-    assert {"task", "seed", "bootstrap", "splits"} <= settings.composed.keys()
+    config = parse(composed("model=tabular_gbm", "model.max_iter=7"))
+    ((_, call),) = config.systems.baselines
+    assert (call.target, call.keywords["max_iter"]) == ("patientdx.training.tabular.tabular_gbm", 7)
+    assert config.weight is None
+    assert config.composed["model"]["max_iter"] == 7
+    assert not {"merge", "lambda", "base_model", "pivot_model", "dtype", "scoring"} & config.composed.keys()
+    assert {"task", "seed", "bootstrap", "splits"} <= config.composed.keys()
 
 
 @pytest.mark.parametrize("name", TABULAR)
@@ -73,7 +73,7 @@ def test_a_baseline_is_what_its_yaml_says(name):
     assert alone.baselines == beside.baselines
     ((_, call),) = beside.baselines
     defaults = {key: one.default for key, one in inspect.signature(call.function).parameters.items()}
-    assert call.given == {key: value for key, value in defaults.items() if key != "seed"}
+    assert call.keywords == {key: value for key, value in defaults.items() if key != "seed"}
 
 
 def test_a_pair_that_a_study_puts_others_in_place_of_is_refused():

@@ -18,7 +18,7 @@ from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, main
 from patientdx.core.functions import Call
-from patientdx.evaluation.config.settings import MergeSpec
+from patientdx.evaluation.config.sections import MergeSpec
 from patientdx.evaluation.merge_inputs import parents
 from patientdx.evaluation.merge_inputs import recipe as recipe_with
 from patientdx.merge.schedule import schedule

@@ -90,7 +90,7 @@ def pair(overrides: Sequence[str]) -> Case:
     """The scores of the grid's models, from the store, or worked out by the pipeline."""
     # Not at the top: the toys need no model.
     from patientdx.evaluation import session
-    from patientdx.evaluation.config.settings import parse
+    from patientdx.evaluation.config.run_config import parse
     from patientdx.evaluation.runner import run
     from patientdx.evaluation.store import Store
 
@@ -98,17 +98,17 @@ def pair(overrides: Sequence[str]) -> Case:
     for weight in tqdm(GRID, desc="scores"):
         words = ["experiment=lambda_curve", "merge=slerp", "tracking=none", "clinical=false", *overrides]
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            settings = parse(compose("config", [*words, f"lambda={weight}"]), sweep=True)
-        outcome = run(settings)
+            config = parse(compose("config", [*words, f"lambda={weight}"]), sweep=True)
+        outcome = run(config)
         for row in outcome.rows:
             if row["role"] == "merged":
-                scores = Store(settings.output / "scores").load(row["fingerprint"], row["n"])
+                scores = Store(config.output / "scores").load(row["fingerprint"], row["n"])
                 found[row["split"]].append(scores[:, 0] - scores[:, 1])
-    examples = session.task_data(settings.task).examples
+    examples = session.task_data(config.task.call).examples
     labels = {split: np.array([e.label for e in examples if e.split == split], dtype=bool) for split in found}
     subject = np.array([e.subject for e in examples if e.split == "pilot"])
     return Case(
-        f"{settings.base.name} and {settings.pivot.name}, {settings.method}", 0, len(GRID), np.array(found["pilot"]),
+        f"{config.merge.base.name} and {config.merge.pivot.name}, {config.method}", 0, len(GRID), np.array(found["pilot"]),
         labels["pilot"], np.unique(subject, return_inverse=True)[1], np.array(found["test"]), labels["test"],
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.merge_inputs import parents
 from patientdx.evaluation.store import make_writable
 from patientdx.merge.schedule import layer_of
@@ -298,21 +298,21 @@ def compare(overrides: Sequence[str]) -> tuple[list[Row], Path, str]:
             cfg = compose("config", list(overrides))
     except HydraException as error:
         raise UserError(str(error)) from error
-    settings = parse(cfg)
-    ancestor, node = settings.ancestor, settings.composed.get("ancestor")
+    config = parse(cfg)
+    ancestor, node = config.merge.spec.ancestor, config.composed.get("ancestor")
     if ancestor is None and node is not None:  # given, though the merge method asks for none
         unknown = sorted(node.keys() - ModelSource.__dataclass_fields__.keys())
         if unknown:
             raise UserError(f"ancestor has no key {', '.join(unknown)}: give a yaml of conf/base_model.")
         ancestor = ModelSource(**node)
-    folder = settings.output / "compare" / f"{settings.base.name}_{settings.pivot.name}"
+    folder = config.output / "compare" / f"{config.merge.base.name}_{config.merge.pivot.name}"
     make_writable(folder)
-    opened = parents((settings.base, settings.pivot), settings.cache, ancestor, settings.tokenizer)
+    opened = parents((config.merge.base, config.merge.pivot), config.cache, ancestor, config.merge.spec.tokenizer)
     rows = list(
         fit_global_thresholds([*opened.checkpoints, *([opened.ancestor] if opened.ancestor else [])], opened.names)
     )
     write_rows(rows, folder / "tensors.csv")
-    heatmaps(rows, folder / "heatmap.png", f"{settings.base.name}  →  {settings.pivot.name}")
+    heatmaps(rows, folder / "heatmap.png", f"{config.merge.base.name}  →  {config.merge.pivot.name}")
     signs = "the weights" if ancestor is None else f"the changes since {ancestor.name}"
     return rows, folder, signs
 

@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 from patientdx.tasks.meds_labels import write
 
 

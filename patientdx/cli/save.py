@@ -11,31 +11,36 @@ from patientdx.checkpoints.save import save as write
 from patientdx.checkpoints.source import holds_patients
 from patientdx.checkpoints.write_plan import outline
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.merge_inputs import recipe
 
 
-def save(settings: Settings, process: tuple[int, int] = (0, 1)) -> None:
-    """Write the merged model to `settings.save`, or with `dry_run` say what it would read, write and need.
+def save(config: RunConfig, process: tuple[int, int] = (0, 1)) -> None:
+    """Write the merged model to `config.save.folder`, or with `dry_run` say what it would read, write and need.
 
     process: number of this process, and how many share the tensors. Raises UserError before a weight is read.
     """
-    merge_spec = settings.merge_spec
-    merge = recipe(merge_spec, settings.weight, settings.cache, adapt=settings.task is None)
+    merge_spec = config.merge.spec
+    merge = recipe(merge_spec, config.weight, config.cache, adapt=config.task is None)
     sources = (*merge_spec.models, *(() if merge_spec.ancestor is None else (merge_spec.ancestor,)))
     held = [model.name for model in sources if holds_patients(model)]
-    if held and not settings.save_patients:
+    if held and not config.save.patients:
         raise UserError(
             f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
             "or say save_patients=true: the folder is then marked as one that holds patients."
         )
-    asked = {"cache": settings.cache, "sources": sources, "tokenizer": settings.tokenizer, "dtype": settings.save_dtype}
-    target = settings.save or settings.output / settings.name / "merged"
+    asked = {
+        "cache": config.cache,
+        "sources": sources,
+        "tokenizer": config.merge.spec.tokenizer,
+        "dtype": config.save.dtype,
+    }
+    target = config.save.folder or config.output / config.name / "merged"
     device = "cpu"
-    if settings.device == "auto" and torch.cuda.is_available():
+    if config.inference.device == "auto" and torch.cuda.is_available():
         device = f"cuda:{process[0] % torch.cuda.device_count()}"
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    if settings.dry_run:
+    if config.save.dry_run:
         if process[0] == 0:
             console.print(str(estimate(outline(merge, target, processes=process[1], device=device, **asked))))
         return

@@ -32,7 +32,7 @@ from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import wanted
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.evaluation.config.settings import MergeSpec
+from patientdx.evaluation.config.sections import MergeSpec
 from patientdx.evaluation.merge_inputs import recipe as recipe_with
 from patientdx.merge.schedule import schedule
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config import checks
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ class Call:
         return dotted(self.target)
 
     @property
-    def given(self) -> dict[str, Any]:
+    def keywords(self) -> dict[str, Any]:
         """Its arguments."""
         return json.loads(self.arguments)
 
-    def __call__(self, *given: Any) -> Any:
-        return self.function(*given, **self.given)
+    def __call__(self, *positional: Any) -> Any:
+        return self.function(*positional, **self.keywords)
 
 
 def dotted(target: str) -> Any:
@@ -57,8 +56,9 @@ def checked(node: dict[str, Any], where: str, supplied: tuple[str, ...], errors:
 
     supplied: parameters that the pipeline gives, which no yaml may.
     """
-    target = checks.given(node, where, "_target_", errors)
+    target = node.pop("_target_", None)
     if target is None:
+        errors.append(f"{where}._target_ is missing.")
         return Call("", "{}")
     try:
         function = dotted(target)

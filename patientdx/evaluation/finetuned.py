@@ -19,8 +19,8 @@ from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import session
-from patientdx.evaluation.config.finetune import Comparator
-from patientdx.evaluation.config.settings import MergeSpec, Settings
+from patientdx.evaluation.config.finetune import FinetuneConfig
+from patientdx.evaluation.config.sections import MergeSpec, RunConfig
 from patientdx.evaluation.kinds.names import CHOICE, GENERATE, MULTIPLE_CHOICE, TAUGHT
 from patientdx.evaluation.merge_inputs import parents_of, recipe
 from patientdx.evaluation.store import write_json
@@ -40,7 +40,7 @@ _LINE = Call("patientdx.merge.linear.linear", "{}")
 _UNBOUNDED = 1 << 30  # tokens, where a model's configuration names no longest context
 
 
-def rows(asked: Comparator, data: TaskData) -> list[int]:
+def rows(asked: FinetuneConfig, data: TaskData) -> list[int]:
     """Numbers of the examples that the comparator is trained on; UserError where they will not do."""
     found = _drawn(asked, data, asked.split, asked.examples, "examples")
     if asked.hyperparameters.patience is not None:
@@ -49,7 +49,7 @@ def rows(asked: Comparator, data: TaskData) -> list[int]:
 
 
 def job(
-    settings: Settings,
+    config: RunConfig,
     data: TaskData,
     asking: tuple[Path, bool, Call, int],
     start: Mapping[str, Any],
@@ -62,7 +62,7 @@ def job(
     asking: see `plan`; prompts are made as for scoring. start: what the model before training depends on.
     members: numbers of the examples to train on, in place of those that are asked for; extra: texts beside them.
     """
-    asked = settings.finetune
+    asked = config.finetune
     found = rows(asked, data) if members is None else list(members)
     tokens = _prompts(asked, data, asking)
     looked = (
@@ -75,7 +75,7 @@ def job(
         taught = _taught(asked, data, asking, tokens, numbers)
         return tuple(text(*one, asked.hyperparameters.loss) for one in taught)
 
-    device = session.accelerator(settings.device).device.type
+    device = session.accelerator(config.inference.device).device.type
     return Job(
         start=json.dumps(start, sort_keys=True),
         hyperparameters=asked.hyperparameters,
@@ -89,12 +89,12 @@ def job(
     )
 
 
-def title(settings: Settings) -> str:
+def title(config: RunConfig) -> str:
     """The comparator in a few words, for the column of methods: lora(base) 64 record."""
-    asked = settings.finetune
+    asked = config.finetune
     start = asked.init_from
     if asked.init_from == "merged":
-        start = settings.merge_name + ("" if settings.weight is None else f" λ={label(settings.weight)}")
+        start = config.merge.name + ("" if config.weight is None else f" λ={label(config.weight)}")
     words = [f"{asked.hyperparameters.method}({start})"]
     words += [] if asked.examples is None else [str(asked.examples)]
     words += [] if asked.hyperparameters.steps is None else [f"{asked.hyperparameters.steps} steps"]
@@ -103,33 +103,33 @@ def title(settings: Settings) -> str:
     return " ".join(words)
 
 
-def trained(settings: Settings, job: Job) -> Trained:
+def trained(config: RunConfig, job: Job) -> Trained:
     """The comparator, trained now unless it is in the cache."""
-    return build(job, lambda: start_of(settings, job), settings.cache)
+    return build(job, lambda: start_of(config, job), config.cache)
 
 
-def merge_spec(settings: Settings, job: Job) -> MergeSpec:
+def merge_spec(config: RunConfig, job: Job) -> MergeSpec:
     """The comparator as a merge of itself alone: what the live model is filled with."""
-    return MergeSpec((trained(settings, job).source,), _ALONE)
+    return MergeSpec((trained(config, job).source,), _ALONE)
 
 
-def start_of(settings: Settings, job: Job) -> Path:
+def start_of(config: RunConfig, job: Job) -> Path:
     """The folder of the model before training: a parent's own, or a merge written to the cache."""
-    opened, of = parents_of(settings.merge_spec, settings.cache), settings.finetune.init_from
+    opened, of = parents_of(config.merge.spec, config.cache), config.finetune.init_from
     start = json.loads(job.start)
-    if settings.tokenizer is None and "parent" in start:
+    if config.merge.spec.tokenizer is None and "parent" in start:
         return opened.checkpoints[opened.hashes.index(start["parent"])].folder
-    target = settings.cache / "models" / f"start-{hashlib.sha256(job.start.encode()).hexdigest()[:16]}"
+    target = config.cache / "models" / f"start-{hashlib.sha256(job.start.encode()).hexdigest()[:16]}"
     if target.is_dir():
         return target
-    merge_spec, weight = settings.merge_spec, settings.weight
+    merge_spec, weight = config.merge.spec, config.weight
     if of != "merged":
-        pair = (settings.base, settings.pivot)
-        merge_spec, weight = MergeSpec(pair, _LINE, tokenizer=settings.tokenizer), float(of == "pivot")
+        pair = (config.merge.base, config.merge.pivot)
+        merge_spec, weight = MergeSpec(pair, _LINE, tokenizer=config.merge.spec.tokenizer), float(of == "pivot")
     folder = save(
-        recipe(merge_spec, weight, settings.cache),
+        recipe(merge_spec, weight, config.cache),
         target,
-        cache=settings.cache,
+        cache=config.cache,
         sources=sources_of(merge_spec),
         tokenizer=merge_spec.tokenizer,
     )
@@ -143,11 +143,11 @@ def sources_of(merge_spec: MergeSpec) -> tuple[ModelSource, ...]:
     return (*merge_spec.models, *(() if merge_spec.ancestor is None else (merge_spec.ancestor,)))
 
 
-def said(settings: Settings, job: Job, members: Sequence[int], data: TaskData) -> dict[str, Any]:
+def said(config: RunConfig, job: Job, members: Sequence[int], data: TaskData) -> dict[str, Any]:
     """For the record: what was trained on what, and what that took; no id."""
-    facts = facts_of(job, settings.cache) or {}
+    facts = facts_of(job, config.cache) or {}
     return {
-        **asdict(settings.finetune),
+        **asdict(config.finetune),
         "start": json.loads(job.start),
         "fingerprint": job.key,
         "n": len(members),
@@ -159,15 +159,15 @@ def said(settings: Settings, job: Job, members: Sequence[int], data: TaskData) -
     }
 
 
-def leave(settings: Settings, job: Job, folder: Path, merging: float | None) -> None:
+def leave(config: RunConfig, job: Job, folder: Path, merging: float | None) -> None:
     """What training took, in a result folder and on the screen, beside the `merging` seconds of the run's own model."""
-    facts = facts_of(job, settings.cache)
+    facts = facts_of(job, config.cache)
     if facts is None:  # its answers were kept, it was not
         return
     write_json(facts | {"merging_seconds": merging}, folder / COST)
     write_atomically(folder / LOSS, lambda aside: draw(facts, aside))
-    log.info("%s", cost(title(settings), facts, merging))
-    log.info("fine-tuned model: %s", place(job, settings.cache))
+    log.info("%s", cost(title(config), facts, merging))
+    log.info("fine-tuned model: %s", place(job, config.cache))
 
 
 def cost(name: str, facts: Mapping[str, Any], merging: float | None) -> str:
@@ -183,7 +183,7 @@ def cost(name: str, facts: Mapping[str, Any], merging: float | None) -> str:
     return words
 
 
-def _drawn(asked: Comparator, data: TaskData, split: str, wanted: int | None, key: str) -> list[int]:
+def _drawn(asked: FinetuneConfig, data: TaskData, split: str, wanted: int | None, key: str) -> list[int]:
     """So many examples of a split; of yes/no questions with both outcomes."""
     name = f"finetune={asked.hyperparameters.method}"
     _check_answers(name, data)
@@ -222,7 +222,7 @@ def _check_answers(name: str, data: TaskData) -> None:
 
 
 def _taught(
-    asked: Comparator,
+    asked: FinetuneConfig,
     data: TaskData,
     asking: tuple[Path, bool, Call, int],
     tokens: Prompts | OptionPrompts,
@@ -243,7 +243,9 @@ def _taught(
         yield from _references(asked, data, asking, tokens, numbers)
 
 
-def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numbers: Sequence[int]) -> Iterator[tuple]:
+def _references(
+    asked: FinetuneConfig, data: TaskData, asking, tokens: Prompts, numbers: Sequence[int]
+) -> Iterator[tuple]:
     folder, chat, _, _ = asking
     tokenizer, chat = load_tokenizer(folder), chat if data.chat is None else data.chat
     longest = json.loads((folder / "config.json").read_text()).get("max_position_embeddings") or _UNBOUNDED
@@ -269,7 +271,7 @@ def _references(asked: Comparator, data: TaskData, asking, tokens: Prompts, numb
         yield tokens.ids[i] if fits else ids, (*answer, *end)
 
 
-def _too_short(asked: Comparator, longest: int, fault: UserError, more: str = "") -> UserError:
+def _too_short(asked: FinetuneConfig, longest: int, fault: UserError, more: str = "") -> UserError:
     """What to say where a prompt and its answer do not fit, whatever is cut of the record."""
     found = str(fault).partition(". ")[0] + more
     if asked.max_tokens is None:
@@ -283,7 +285,7 @@ def _too_short(asked: Comparator, longest: int, fault: UserError, more: str = ""
     )
 
 
-def _prompts(asked: Comparator, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Prompts | OptionPrompts:
+def _prompts(asked: FinetuneConfig, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Prompts | OptionPrompts:
     """The prompts as scoring has them, but no longer than asked for with their answer."""
     folder, chat, task, longest = asking
     if asked.max_tokens is None or data.kind == GENERATE:  # there `_references` sees to it

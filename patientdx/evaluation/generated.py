@@ -17,7 +17,7 @@ from patientdx.checkpoints.source import holds_patients
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned, session
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import GPU_BATCH_TOKENS, Timer, batch_tokens, filled
 from patientdx.evaluation.merge_inputs import recipe
 from patientdx.evaluation.plan import Plan, System
@@ -47,14 +47,14 @@ def numbers(data: TaskData) -> dict[str, int]:
     return judging(data)[1] | ({} if data.generation.encoder is None else {BERTSCORE: 2})
 
 
-def answers(settings: Settings, asked: Plan, point: System, rows: Sequence[int], key: str, clock: Timer) -> np.ndarray:
+def answers(config: RunConfig, asked: Plan, point: System, rows: Sequence[int], key: str, clock: Timer) -> np.ndarray:
     """(n, k + 2) float64: the k `numbers` of each answer, then its tokens, and 1 where it ended before it was cut off.
 
     All processes say and judge their share. The texts of an open task are left beside the scores, by the same `key`.
     """
-    where, how = session.accelerator(settings.device), asked.data.generation
+    where, how = session.accelerator(config.inference.device), asked.data.generation
     judge, widths = judging(asked.data)
-    by_vllm = settings.generator == vllm.NAME
+    by_vllm = config.inference.generator == vllm.NAME
     if by_vllm and where.num_processes > 1:
         raise UserError(f"generator=vllm fills a GPU by itself, but {where.num_processes} processes run. Start one.")
     tokenizer = load_tokenizer(asked.opened.checkpoints[0].folder)
@@ -67,18 +67,18 @@ def answers(settings: Settings, asked: Plan, point: System, rows: Sequence[int],
 
     def share() -> tuple[list[int], list[tuple[str, list[float]]]]:
         if by_vllm:
-            with _written(settings, point, clock) as folder:
-                told = {"length": how.length, "stops": how.stops, "dtype": settings.dtype}
+            with _written(config, point, clock) as folder:
+                told = {"length": how.length, "stops": how.stops, "dtype": config.inference.dtype}
                 places, found = vllm.generate(folder, tokenizer, asked.tokens, rows, **told)
         else:
-            model = filled(settings, point, clock)
+            model = filled(config, point, clock)
             places, found = generate(
                 model,
                 asked.tokens,
                 rows,
                 length=how.length,
                 ends=end_tokens(model, tokenizer),
-                batch_tokens=batch_tokens(settings, GPU_BATCH_TOKENS),
+                batch_tokens=batch_tokens(config, GPU_BATCH_TOKENS),
                 stopped=stopped if how.stops else None,
                 share=(where.process_index, where.num_processes),
                 label=point.role,
@@ -101,36 +101,43 @@ def answers(settings: Settings, asked: Plan, point: System, rows: Sequence[int],
             said[place], scores[place] = text, values
     if asked.data.open_data:
         lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in said)
-        distributed.run_on_all_ranks(lambda: write_text(lines, _kept(settings, key)) if where.is_main_process else None)
+        distributed.run_on_all_ranks(lambda: write_text(lines, _kept(config, key)) if where.is_main_process else None)
     clock.lap("scoring")
     return scores
 
 
 @contextmanager
-def _written(settings: Settings, point: System, clock: Timer) -> Iterator[Path]:
+def _written(config: RunConfig, point: System, clock: Timer) -> Iterator[Path]:
     """The point as a folder of the cache, gone again at the end."""
     merge_spec = point.merge_spec
     if point.job is not None:
-        merge_spec = finetuned.merge_spec(settings, point.job)
+        merge_spec = finetuned.merge_spec(config, point.job)
         clock.lap("training")
-    with TemporaryDirectory(dir=settings.cache, prefix="vllm-") as place:
+    with TemporaryDirectory(dir=config.cache, prefix="vllm-") as place:
         target = Path(place) / "model"
         sources = finetuned.sources_of(merge_spec)
-        merge = recipe(merge_spec, point.weight, settings.cache)
-        save(merge, target, cache=settings.cache, sources=sources, tokenizer=merge_spec.tokenizer, dtype=settings.dtype)
+        merge = recipe(merge_spec, point.weight, config.cache)
+        save(
+            merge,
+            target,
+            cache=config.cache,
+            sources=sources,
+            tokenizer=merge_spec.tokenizer,
+            dtype=config.inference.dtype,
+        )
         if any(holds_patients(model) for model in merge_spec.models):
             mark(target)
         clock.lap("save")
         yield target
 
 
-def write_answers(settings: Settings, asked: Plan, folder: Path) -> None:
+def write_answers(config: RunConfig, asked: Plan, folder: Path) -> None:
     """All answers of an open task as answers.jsonl: question, split, model and text, one a line; else nothing."""
     lines: list[dict[str, Any]] = []
     for (role, split), key in asked.keys.items():
         try:
             # Not splitlines: an answer may hold line ends that JSON leaves as they are.
-            said = _kept(settings, key).read_text(encoding="utf-8").split("\n")
+            said = _kept(config, key).read_text(encoding="utf-8").split("\n")
         except OSError:
             continue  # scores without their texts
         for i, line in zip(asked.rows[split], said, strict=False):
@@ -139,5 +146,5 @@ def write_answers(settings: Settings, asked: Plan, folder: Path) -> None:
         write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), folder / TEXTS)
 
 
-def _kept(settings: Settings, key: str) -> Path:
-    return settings.output / "scores" / f"{key}.jsonl"
+def _kept(config: RunConfig, key: str) -> Path:
+    return config.output / "scores" / f"{key}.jsonl"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.generated import BERTSCORE, numbers
 from patientdx.evaluation.kinds.names import MULTIPLE_CHOICE
 from patientdx.evaluation.plan import Plan
@@ -29,26 +29,26 @@ CHOSEN = ("acc", "acc_norm", "acc_bytes", "acc_tokens")
 Marks = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def marks(settings: Settings, asked: Plan, found: Found, role: str, split: str) -> Marks:
+def marks(config: RunConfig, asked: Plan, found: Found, role: str, split: str) -> Marks:
     """For each of the task's metrics what one model answered, (n,) or (n, k), and what is right, (n,), as it takes it.
 
     Raises UserError for a metric by a name that tasks of this kind do not have.
     """
     scores, rows = found[role, split].option, asked.rows[split]
     known = _chosen(asked, scores, rows) if asked.data.kind == MULTIPLE_CHOICE else _judged(asked, scores)
-    names = [name for name, _ in _named(settings, asked)]
+    names = [name for name, _ in _named(config, asked)]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UserError(
-            f"task.metrics names {', '.join(unknown) or 'nothing'}; task={settings.task_name} has {', '.join(known)}."
+            f"task.metrics names {', '.join(unknown) or 'nothing'}; task={config.task.name} has {', '.join(known)}."
         )
     return {name: known[name] for name in names}
 
 
-def _named(settings: Settings, asked: Plan) -> list[tuple[str, str]]:
+def _named(config: RunConfig, asked: Plan) -> list[tuple[str, str]]:
     """The task's metrics, without the one that takes an encoder where none is given."""
     how = asked.data.generation
-    return [one for one in settings.metrics if one[0] != BERTSCORE or how is None or how.encoder is not None]
+    return [one for one in config.task.metrics if one[0] != BERTSCORE or how is None or how.encoder is not None]
 
 
 def _chosen(asked: Plan, scores: NDArray[np.float64], rows: list[int]) -> Marks:
@@ -79,23 +79,25 @@ def _judged(asked: Plan, scores: NDArray[np.float64]) -> Marks:
     return found | {"cut_off": (1 - scores[:, -1], np.ones(len(scores)))}
 
 
-def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any]]:
+def measure(config: RunConfig, asked: Plan, found: Found) -> list[dict[str, Any]]:
     """One row a model and split, as `report` takes them: every metric with its interval by bootstrap of questions."""
     rows, points = [], {point.role: point for point in asked.points}
     for role, split in asked.keys:
         subjects, own = subjects_of(asked, split), {}
-        for name, (answer, right) in marks(settings, asked, found, role, split).items():
-            one = bootstrap.interval(_metrics(settings, asked)[name], answer, right, subjects, **settings.draws)
+        for name, (answer, right) in marks(config, asked, found, role, split).items():
+            one = bootstrap.interval(
+                _metrics(config, asked)[name], answer, right, subjects, **config.bootstrap.keywords
+            )
             own |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
         row = {
-            "task": settings.task_name,
+            "task": config.task.name,
             "split": split,
             **placed(points[role]),
             "role": role,
-            **parent_names(settings),
+            **parent_names(config),
             **own,
         }
-        row |= {"n": len(subjects), "dtype": settings.dtype, "data": "open" if asked.data.open_data else "credentialed",
+        row |= {"n": len(subjects), "dtype": config.inference.dtype, "data": "open" if asked.data.open_data else "credentialed",
                 "fingerprint": asked.keys[role, split]}  # fmt: skip
         if asked.data.kind != MULTIPLE_CHOICE:
             length, ended = found[role, split].option[:, -2:].T
@@ -105,7 +107,7 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
     return rows
 
 
-def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
+def compared(config: RunConfig, asked: Plan, found: Found) -> dict[str, Any]:
     """The reported split, model against model and group by group; goes into metrics.json as `graded`.
 
     `comparisons`: the run's own model less each other one, every metric with interval and p-value by paired bootstrap;
@@ -113,9 +115,9 @@ def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
     `rows` for independent, though they may be of fewer `subjects`.
     `groups`: of each grouping and group `n` and, by model, every metric as an estimate.
     """
-    split, metrics, draws = settings.reported, _metrics(settings, asked), settings.draws
+    split, metrics, draws = config.inference.reported, _metrics(config, asked), config.bootstrap.keywords
     roles = [role for role, one in asked.keys if one == split]
-    held = {role: marks(settings, asked, found, role, split) for role in roles}
+    held = {role: marks(config, asked, found, role, split) for role in roles}
     own, subjects = roles[0], subjects_of(asked, split)
     comparisons = []
     for other in roles[1:]:
@@ -149,16 +151,16 @@ def _within(metric, answer, right, subjects: list[str], inside: NDArray[np.int64
     return intervals.estimates({"": metric}, answer[inside], right[inside], clusters, **draws)[0][""]
 
 
-def headline(settings: Settings, asked: Plan, rows: list[dict]) -> dict[str, float | int | str]:
+def headline(config: RunConfig, asked: Plan, rows: list[dict]) -> dict[str, float | int | str]:
     """For a tracker, of the run's own model: numbers by `medqa/acc`; other splits than the reported one say which."""
     summary: dict[str, float | int | str] = {}
     for row in (row for row in rows if row["role"] == asked.points[0].role):
-        stem = row["task"] if row["split"] == settings.reported else f"{row['task']}_{row['split']}"
+        stem = row["task"] if row["split"] == config.inference.reported else f"{row['task']}_{row['split']}"
         summary |= {f"{stem}/{key}": value for key, value in row.items() if key not in NAMES and value is not None}
     return summary
 
 
-def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
+def predictions(config: RunConfig, asked: Plan, found: Found) -> pa.Table:
     """One row a question and model: hashed ids, what is right, and by metric what was answered (or the numbers that it
     is made of, a list); no text.
 
@@ -166,7 +168,7 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
     """
     parts = []
     for (role, split), scores in found.items():
-        names = {"open_data": asked.data.open_data, "cache": settings.cache}
+        names = {"open_data": asked.data.open_data, "cache": config.cache}
         uids = [asked.data.examples[i].uid for i in asked.rows[split]]
         columns = {
             "id": hashed(uids, **names),
@@ -174,7 +176,7 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
             "split": [split] * len(uids),
             "role": [role] * len(uids),
         }
-        for name, (answer, right) in marks(settings, asked, found, role, split).items():
+        for name, (answer, right) in marks(config, asked, found, role, split).items():
             columns |= {name: list(answer), f"{name}_right": right}
         if asked.data.kind == MULTIPLE_CHOICE:
             columns["log_p"] = [row[~np.isnan(row)] for row in scores.option]
@@ -182,5 +184,5 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _metrics(settings: Settings, asked: Plan) -> dict[str, bootstrap.Metric]:
-    return {name: dotted(target) for name, target in _named(settings, asked)}
+def _metrics(config: RunConfig, asked: Plan) -> dict[str, bootstrap.Metric]:
+    return {name: dotted(target) for name, target in _named(config, asked)}

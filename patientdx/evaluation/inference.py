@@ -13,7 +13,7 @@ from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
 from patientdx.evaluation import finetuned, session
-from patientdx.evaluation.config.settings import MERGED, Settings
+from patientdx.evaluation.config.sections import MERGED, RunConfig
 from patientdx.evaluation.merge_inputs import curves, parents_of, recipe
 from patientdx.evaluation.plan import Plan, System
 from patientdx.evaluation.store import Store
@@ -44,14 +44,14 @@ class Timer:
         return spent
 
 
-def kept(settings: Settings, key: str, n: int, make: Callable[[], np.ndarray]) -> Scores:
+def kept(config: RunConfig, key: str, n: int, make: Callable[[], np.ndarray]) -> Scores:
     """The n scores under `key`; made and stored where they are not there. All processes of this run take part.
 
     Another run that needs the same scores waits for them. Not if it is of several processes: there the others would
     wait for the first at a place where they may not wait long.
     """
-    where = session.accelerator(settings.device)
-    first, store = where.is_main_process, Store(settings.output / "scores")
+    where = session.accelerator(config.inference.device)
+    first, store = where.is_main_process, Store(config.output / "scores")
     found = distributed.broadcast(store.load(key, n) if first else None)
     if found is not None:
         return Scores(found)
@@ -63,32 +63,34 @@ def kept(settings: Settings, key: str, n: int, make: Callable[[], np.ndarray]) -
     return Scores(found)
 
 
-def predict(settings: Settings, asked: Plan, point: System, rows: Sequence[int], clock: Timer) -> np.ndarray:
+def predict(config: RunConfig, asked: Plan, point: System, rows: Sequence[int], clock: Timer) -> np.ndarray:
     """(n, 2) float64: log masses of a tabular model, fitted and asked by the first process alone."""
 
     def ask() -> np.ndarray:
-        model = session.fitted(settings.task, point.role, point.tabular, settings.seed)
+        model = session.fitted(config.task.call, point.role, point.tabular, config.seed)
         return log_mass(model, asked.data.features.values[rows])
 
-    first = session.accelerator(settings.device).is_main_process
+    first = session.accelerator(config.inference.device).is_main_process
     scores = distributed.broadcast(distributed.run_on_all_ranks(lambda: ask() if first else None))
     clock.lap("baselines")
     return scores
 
 
-def filled(settings: Settings, point: System, clock: Timer) -> torch.nn.Module:
+def filled(config: RunConfig, point: System, clock: Timer) -> torch.nn.Module:
     """The live model, holding the point; a fine-tuned one is trained before, unless it is there."""
     merge_spec = point.merge_spec
     if point.job is not None:
-        merge_spec = finetuned.merge_spec(settings, point.job)
+        merge_spec = finetuned.merge_spec(config, point.job)
         clock.lap("training")
-    opened = parents_of(settings.merge_spec, settings.cache)
+    opened = parents_of(config.merge.spec, config.cache)
     folder = opened.checkpoints[0].folder
-    live = session.live(folder, opened.names, settings.dtype, settings.device, settings.device_map)
+    live = session.live(
+        folder, opened.names, config.inference.dtype, config.inference.device, config.inference.device_map
+    )
     clock.lap("load")
-    shape = curves(merge_spec, settings.cache)
+    shape = curves(merge_spec, config.cache)
     spent = clock.lap("curve")
-    found = recipe(merge_spec, point.weight, settings.cache)
+    found = recipe(merge_spec, point.weight, config.cache)
     model = live.fill(found, shape, (merge_spec, point.weight))
     spent += clock.lap("fill")
     if point.role == MERGED:
@@ -96,30 +98,30 @@ def filled(settings: Settings, point: System, clock: Timer) -> torch.nn.Module:
     return model
 
 
-def batch_tokens(settings: Settings, cpu: int = 1) -> int:
+def batch_tokens(config: RunConfig, cpu: int = 1) -> int:
     """Padded tokens of a batch: as asked for, else `cpu` on a CPU, where 1 is one prompt at a time."""
-    return settings.batch_tokens or (
-        cpu if session.accelerator(settings.device).device.type == "cpu" else GPU_BATCH_TOKENS
+    return config.inference.batch_tokens or (
+        cpu if session.accelerator(config.inference.device).device.type == "cpu" else GPU_BATCH_TOKENS
     )
 
 
 def answer(
-    settings: Settings, point: System, tokens: Prompts | OptionPrompts, rows: Sequence[int], label: str, clock: Timer
+    config: RunConfig, point: System, tokens: Prompts | OptionPrompts, rows: Sequence[int], label: str, clock: Timer
 ) -> np.ndarray:
     """(n, options) float64: fill the live model with the point and score, sharing the rows among processes.
 
     NaN where a question has fewer options than another.
     """
-    where = session.accelerator(settings.device)
+    where = session.accelerator(config.inference.device)
     several = isinstance(tokens, OptionPrompts)
     ask = score_options if several else score_pairs if isinstance(tokens, PairPrompts) else score
 
     def share() -> tuple[list[int], np.ndarray]:
         return ask(
-            filled(settings, point, clock),
+            filled(config, point, clock),
             tokens,
             rows,
-            batch_tokens=batch_tokens(settings, 1 if ask is score else CPU_BATCH_TOKENS),
+            batch_tokens=batch_tokens(config, 1 if ask is score else CPU_BATCH_TOKENS),
             share=(where.process_index, where.num_processes),
             label=label,
         )
@@ -134,7 +136,7 @@ def answer(
     if odd.any():
         raise UserError(
             f"the {point.role} model gives {int(odd.any(1).sum())} of {len(scores)} prompts a score "
-            f"that is not a number in dtype={settings.dtype}. Use dtype=float32; if that does not help, a parent's "
+            f"that is not a number in dtype={config.inference.dtype}. Use dtype=float32; if that does not help, a parent's "
             "weights are damaged."
         )
     return scores

@@ -17,7 +17,7 @@ from patientdx.checkpoints.source import ModelSource, adapted, locate
 from patientdx.checkpoints.vocabulary import common_vocabulary
 from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
-from patientdx.evaluation.config.settings import MergeSpec
+from patientdx.evaluation.config.sections import MergeSpec
 from patientdx.merge.curve import Curve
 from patientdx.merge.schedule import Schedule, depth
 
@@ -73,7 +73,7 @@ def parents_of(merge_spec: MergeSpec, cache: Path, *, adapt: bool = False) -> Pa
 def recipe(merge_spec: MergeSpec, weight: Schedule | None, cache: Path, *, adapt: bool = False) -> Recipe:
     """The merge of the parents at λ = `weight`; UserError where the method lacks something. adapt: see `parents`."""
     found = parents_of(merge_spec, cache, adapt=adapt)
-    merge = merge_spec.merge
+    merge = merge_spec.call
     if merge_spec.layers not in (None, depth(found.names)):
         raise UserError(
             f"the mergekit recipe is for models of {merge_spec.layers} layers, but {merge_spec.models[0].name} has "
@@ -83,7 +83,7 @@ def recipe(merge_spec: MergeSpec, weight: Schedule | None, cache: Path, *, adapt
         found.checkpoints,
         found.names,
         merge.function,
-        merge.given,
+        merge.keywords,
         weight,
         ancestor=found.ancestor,
         seed=merge_spec.seed,

@@ -16,7 +16,7 @@ from patientdx.checkpoints.identity import content_hash
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import contamination, finetuned, session
-from patientdx.evaluation.config.settings import MERGED, MergeSpec, Settings
+from patientdx.evaluation.config.sections import MergeSpec, RunConfig
 from patientdx.evaluation.kinds.names import CHOICE, GENERATE, RANK
 from patientdx.evaluation.leakage.planted import planted_texts
 from patientdx.evaluation.merge_inputs import Parents, parents_of
@@ -88,108 +88,110 @@ class Plan:
     wordings: tuple[Wording, ...] = ()
 
 
-def plan(settings: Settings) -> Plan:
+def plan(config: RunConfig) -> Plan:
     """The run of these settings; UserError where parents, task or prompts will not do. Reads no weights but hashes."""
-    opened = parents_of(settings.merge_spec, settings.cache) if settings.model == MERGED else None
-    data = session.task_data(settings.task)
-    _check_rows(settings, data)
-    rows = {name: [i for i, e in enumerate(data.examples) if e.split == name] for name in settings.splits}
+    opened = parents_of(config.merge.spec, config.cache) if config.merge is not None else None
+    data = session.task_data(config.task.call)
+    _check_rows(config, data)
+    rows = {name: [i for i, e in enumerate(data.examples) if e.split == name] for name in config.inference.splits}
     tokens, points, keys, wordings = None, (), {}, ()
     if opened is not None:
-        names = [model.name for model in settings.merge_spec.models]
+        names = [model.name for model in config.merge.spec.models]
         folders = [one.folder for one in opened.checkpoints]
-        contamination.refuse(zip(names, folders, strict=True), data, settings.splits)
-        tokens = session.prompts(*asking_of(settings, opened))
-        points = (*_points(settings, opened), *_finetuned(settings, opened, data))
+        contamination.refuse(zip(names, folders, strict=True), data, config.inference.splits)
+        tokens = session.prompts(*asking_of(config, opened))
+        points = (*_points(config, opened), *_finetuned(config, opened, data))
         for point in points:
-            for split in settings.splits:
-                keys[point.role, split] = fingerprint(_question(settings, point, opened, data, tokens, split))
-        wordings = tuple(_wordings(settings, points[0], opened, data))
-    for point in _baselines(settings, data):
+            for split in config.inference.splits:
+                keys[point.role, split] = fingerprint(_question(config, point, opened, data, tokens, split))
+        wordings = tuple(_wordings(config, points[0], opened, data))
+    for point in _baselines(config, data):
         points += (point,)
         keys |= {
             (point.role, split): fingerprint(point.identity | {"scored": _digest(data, rows[split])})
-            for split in _unseen(settings)
+            for split in _unseen(config)
         }
-    clinical = {"version": EVALUATION, "groups": dict(data.groups)} if settings.clinical else None
+    clinical = {"version": EVALUATION, "groups": dict(data.groups)} if config.analyses.clinical else None
     key = fingerprint(
-        {"keys": sorted(keys.values()), "method": settings.method, "weight": settings.weight, "seed": settings.seed,
-         "task": settings.task_name, "data": data.fingerprint, "metrics": settings.metrics,
-         "resamples": settings.resamples, "level": settings.level, "clinical": clinical,
+        {"keys": sorted(keys.values()), "method": config.method, "weight": config.weight, "seed": config.seed,
+         "task": config.task.name, "data": data.fingerprint, "metrics": config.task.metrics,
+         "resamples": config.bootstrap.resamples, "level": config.bootstrap.level, "clinical": clinical,
          "wordings": [wording.key for wording in wordings],
-         "parents": [] if opened is None else [model.name for model in settings.merge_spec.models]}
-        | _searched(settings)
+         "parents": [] if opened is None else [model.name for model in config.merge.spec.models]}
+        | _searched(config)
         # Which split is reported is the order's last word; in their own order it says nothing new.
-        | ({} if list(settings.splits) == sorted(settings.splits, key=SPLITS.index) else {"splits": settings.splits})
+        | ({} if list(config.inference.splits) == sorted(config.inference.splits, key=SPLITS.index) else {"splits": config.inference.splits})
     )  # fmt: skip
     return Plan(opened, data, tokens, points, rows, keys, key, wordings)
 
 
-def _check_rows(settings: Settings, data: TaskData) -> None:
+def _check_rows(config: RunConfig, data: TaskData) -> None:
     """UserError where a split to score lacks an outcome; of other tasks than yes/no ones, where it lacks rows."""
-    if data.kind != settings.kind:
-        raise UserError(f"task.kind={settings.kind}, but {settings.task.target} makes a task of kind {data.kind}.")
+    if data.kind != config.task.kind:
+        raise UserError(
+            f"task.kind={config.task.kind}, but {config.task.call.target} makes a task of kind {data.kind}."
+        )
     if data.kind == CHOICE:
-        check_splits([(example.split, example.label) for example in data.examples], settings.splits)
+        check_splits([(example.split, example.label) for example in data.examples], config.inference.splits)
         return
     if data.kind == RANK:
-        check_names([name for name, _ in settings.metrics], data.ranking.depth)
+        check_names([name for name, _ in config.task.metrics], data.ranking.depth)
         # What the intervals draw: queries, or the patients that they are about.
         count = Counter(split for split, _ in {(example.split, example.subject) for example in data.examples})
     else:
         count = Counter(example.split for example in data.examples)
-    few = [split for split in settings.splits if count[split] < 2]
+    few = [split for split in config.inference.splits if count[split] < 2]
     if few:
         there = ", ".join(f"{split} {n}" for split, n in count.items()) or "none"
         raise UserError(
-            f"task={settings.task_name} has fewer than 2 questions in {', '.join(few)}; it has {there}. Give files of "
+            f"task={config.task.name} has fewer than 2 questions in {', '.join(few)}; it has {there}. Give files of "
             "that split, a share for it in task.fractions, or other splits, as in splits=[test]."
         )
 
 
-def _searched(settings: Settings) -> dict[str, Any]:
+def _searched(config: RunConfig) -> dict[str, Any]:
     """How λ was found, in a run's fingerprint; nothing where it was given."""
-    if settings.search is None:
+    if config.search is None:
         return {}
-    return {"search": [settings.search.call.target, settings.search.call.arguments]}
+    return {"search": [config.search.call.target, config.search.call.arguments]}
 
 
-def folder_name(settings: Settings, key: str) -> str:
+def folder_name(config: RunConfig, key: str) -> str:
     """Name of the result folder of the run with fingerprint `key`."""
-    weight = "" if settings.weight is None else f"_lambda={label(settings.weight)}"
-    return f"{settings.task_name}_{settings.method}{weight}_{key[:8]}"
+    weight = "" if config.weight is None else f"_lambda={label(config.weight)}"
+    return f"{config.task.name}_{config.method}{weight}_{key[:8]}"
 
 
-def asking_of(settings: Settings, opened: Parents) -> tuple[Path, bool, Call, int]:
+def asking_of(config: RunConfig, opened: Parents) -> tuple[Path, bool, Call, int]:
     """Whose tokenizer, whether it is a chat, of what, how long: what prompts are made by."""
-    speaker = settings.pivot if settings.tokenizer == "pivot" else settings.base
-    return opened.checkpoints[0].folder, speaker.chat_template, settings.task, settings.max_tokens
+    speaker = config.merge.pivot if config.merge.spec.tokenizer == "pivot" else config.merge.base
+    return opened.checkpoints[0].folder, speaker.chat_template, config.task.call, config.inference.max_tokens
 
 
-def _wordings(settings: Settings, point: System, opened: Parents, data: TaskData) -> Iterator[Wording]:
+def _wordings(config: RunConfig, point: System, opened: Parents, data: TaskData) -> Iterator[Wording]:
     """The reported split in every other wording of the task, where they are wanted."""
-    if settings.probes and not data.prompt_variants:
+    if config.analyses.prompt_variants and not data.prompt_variants:
         raise UserError(
-            f"probes=true asks the question of task={settings.task_name} in other words, and it has none. Leave probes "
+            f"probes=true asks the question of task={config.task.name} in other words, and it has none. Leave probes "
             "out, or use a task that has."
         )
-    for probe in data.prompt_variants if settings.probes else ():
-        tokens = session.reworded(*asking_of(settings, opened), probe.name, settings.reported)
-        asked = _question(settings, point, opened, data, tokens, settings.reported)
+    for probe in data.prompt_variants if config.analyses.prompt_variants else ():
+        tokens = session.reworded(*asking_of(config, opened), probe.name, config.inference.reported)
+        asked = _question(config, point, opened, data, tokens, config.inference.reported)
         yield Wording(probe, tokens, fingerprint(asked))
 
 
-def _baselines(settings: Settings, data: TaskData) -> Iterator[System]:
+def _baselines(config: RunConfig, data: TaskData) -> Iterator[System]:
     """The tabular models to fit. Where nobody asked for them they are left out if there is nothing to fit them on."""
-    names = ", ".join(name for name, _ in settings.baselines)
-    if not names or (not settings.needs_features and (data.features is None or not _unseen(settings))):
+    names = ", ".join(name for name, _ in config.systems.baselines)
+    if not names or (not config.systems.needs_features and (data.features is None or not _unseen(config))):
         return
     if data.features is None:
         raise UserError(
-            f"{names}: a tabular model is fitted on numbers, and task={settings.task_name} gives none. Leave model and "
+            f"{names}: a tabular model is fitted on numbers, and task={config.task.name} gives none. Leave model and "
             "baselines out, or use a task that has features."
         )
-    if not _unseen(settings):
+    if not _unseen(config):
         raise UserError(
             f"{names}: a tabular model is fitted on train, so its scores there say nothing about it. Give another "
             "split, as in splits=[test]."
@@ -205,18 +207,18 @@ def _baselines(settings: Settings, data: TaskData) -> Iterator[System]:
     infinite = np.isinf(data.features.values).any(axis=0)
     if infinite.any():
         found = ", ".join(np.array(data.features.names)[infinite])
-        raise UserError(f"{names}: these features of task={settings.task_name} hold infinite values: {found}.")
+        raise UserError(f"{names}: these features of task={config.task.name} hold infinite values: {found}.")
     contamination = _digest(data, train)
-    for name, call in settings.baselines:
+    for name, call in config.systems.baselines:
         identity = {"tabular": TABULAR, "model": call.target, "arguments": call.arguments, "train": contamination}
         if "seed" in inspect.signature(call.function).parameters:
-            identity["seed"] = settings.seed
+            identity["seed"] = config.seed
         yield System(name, name, None, identity, None, call)
 
 
-def _unseen(settings: Settings) -> tuple[str, ...]:
+def _unseen(config: RunConfig) -> tuple[str, ...]:
     """The splits to score that no tabular model was fitted on."""
-    return tuple(split for split in settings.splits if split != "train")
+    return tuple(split for split in config.inference.splits if split != "train")
 
 
 def _digest(data: TaskData, rows: Sequence[int]) -> str:
@@ -228,64 +230,64 @@ def _digest(data: TaskData, rows: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def _points(settings: Settings, opened: Parents) -> tuple[System, ...]:
+def _points(config: RunConfig, opened: Parents) -> tuple[System, ...]:
     """The models to score. An end of the curve is its parent: it has the parent's identity, and its scores."""
-    merge_spec = settings.merge_spec
+    merge_spec = config.merge.spec
     base, pivot = ({"parent": content} for content in opened.hashes[:2])
-    points = [System("merged", settings.merge_name, settings.weight, _identity(settings, opened), merge_spec)]
-    if settings.parents:
-        pair = MergeSpec((settings.base, settings.pivot), _LINE, tokenizer=merge_spec.tokenizer)
+    points = [System("merged", config.merge.name, config.weight, _identity(config, opened), merge_spec)]
+    if config.systems.parents:
+        pair = MergeSpec((config.merge.base, config.merge.pivot), _LINE, tokenizer=merge_spec.tokenizer)
         points += [System("base", None, 0.0, base, pair), System("pivot", None, 1.0, pivot, pair)]
     return tuple(points)
 
 
-def _finetuned(settings: Settings, opened: Parents, data: TaskData) -> Iterator[System]:
+def _finetuned(config: RunConfig, opened: Parents, data: TaskData) -> Iterator[System]:
     """The fine-tuned model, where one is asked for. λ is among what it depends on if it starts from the merge."""
-    if settings.finetune is None:
+    if config.finetune is None:
         return
     parents = {"base": {"parent": opened.hashes[0]}, "pivot": {"parent": opened.hashes[1]}}
-    start = parents.get(settings.finetune.init_from) or _identity(settings, opened)
-    asking = asking_of(settings, opened)
-    job = finetuned.job(settings, data, asking, start, extra=planted_texts(settings, data, asking))
-    members = tuple(finetuned.rows(settings.finetune, data))
-    title = finetuned.title(settings)
+    start = parents.get(config.finetune.init_from) or _identity(config, opened)
+    asking = asking_of(config, opened)
+    job = finetuned.job(config, data, asking, start, extra=planted_texts(config, data, asking))
+    members = tuple(finetuned.rows(config.finetune, data))
+    title = finetuned.title(config)
     yield System(finetuned.ROLE, title, None, {"finetuned": job.key}, None, job=job, trained_on=members)
 
 
-def _identity(settings: Settings, opened: Parents) -> dict[str, Any]:
+def _identity(config: RunConfig, opened: Parents) -> dict[str, Any]:
     """What the merged model's answers depend on: the parent's where it is one, else all that it is made of."""
-    merge = settings.merge
+    merge = config.merge.spec.call
     ends = method_spec(merge.function).exact_ends
     # With further parents only the base is an end.
-    if ends is not None and (settings.weight == 0.0 or (settings.weight == 1.0 and not settings.extra)):
-        return {"parent": opened.hashes[ends[int(settings.weight)]]}
-    found = {"merge": merge.target, "arguments": merge.arguments, "weight": settings.weight,
+    if ends is not None and (config.weight == 0.0 or (config.weight == 1.0 and not config.merge.spec.models[2:])):
+        return {"parent": opened.hashes[ends[int(config.weight)]]}
+    found = {"merge": merge.target, "arguments": merge.arguments, "weight": config.weight,
              "parents": list(opened.hashes)}  # fmt: skip
     if opened.ancestor is not None:
-        found["ancestor"] = content_hash(opened.ancestor, settings.cache)
+        found["ancestor"] = content_hash(opened.ancestor, config.cache)
     if "seed" in inspect.signature(merge.function).parameters:
-        found["seed"] = settings.seed
-    if settings.tokenizer is not None:
-        found["tokenizer"] = settings.tokenizer
+        found["seed"] = config.seed
+    if config.merge.spec.tokenizer is not None:
+        found["tokenizer"] = config.merge.spec.tokenizer
     return found
 
 
-def _question(settings: Settings, point: System, opened: Parents, data, tokens, split: str) -> dict[str, Any]:
+def _question(config: RunConfig, point: System, opened: Parents, data, tokens, split: str) -> dict[str, Any]:
     """All that the scores of one model on one split depend on. The base lends architecture and tokenizer to all."""
     version = GENERATION_VERSION if data.kind == GENERATE else ANSWERS
     return {
         "scoring": SCORING,
         "model": point.identity,
         "base": opened.hashes[0],
-        "dtype": settings.dtype,
-        "device": session.accelerator(settings.device).device.type,
-        "batch_tokens": settings.batch_tokens,
+        "dtype": config.inference.dtype,
+        "device": session.accelerator(config.inference.device).device.type,
+        "batch_tokens": config.inference.batch_tokens,
         "task": data.fingerprint,
         "split": split,
         "tokens": tokens.fingerprint,
-    } | ({} if data.kind == CHOICE else {"kind": [data.kind, version]} | _said_by(settings))
+    } | ({} if data.kind == CHOICE else {"kind": [data.kind, version]} | _said_by(config))
 
 
-def _said_by(settings: Settings) -> dict[str, Any]:
+def _said_by(config: RunConfig) -> dict[str, Any]:
     """What generates answers, where it is not transformers."""
-    return {} if settings.generator == "transformers" else {"generator": settings.generator}
+    return {} if config.inference.generator == "transformers" else {"generator": config.inference.generator}

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from patientdx.core.functions import dotted
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.plan import Plan
 from patientdx.evaluation.results import Found, parent_names, placed
 from patientdx.evaluation.store import fingerprint, hashed
@@ -40,30 +40,30 @@ def lists(asked: Plan, found: Found, role: str, split: str) -> list[list[int]]:
     return [sorted(own, key=lambda i: -score[i]) for own in queries]
 
 
-def values(settings: Settings, asked: Plan, ordered: Sequence[Sequence[int]]) -> Values:
+def values(config: RunConfig, asked: Plan, ordered: Sequence[Sequence[int]]) -> Values:
     """Each of the task's metrics for each query, (m,), of such lists."""
     ranking = asked.data.ranking
     grades = [[ranking.grade[i] for i in own] for own in ordered]
     missed = [ranking.missed[ranking.query[own[0]]] for own in ordered]
-    return per_query([name for name, _ in settings.metrics], grades, missed)
+    return per_query([name for name, _ in config.task.metrics], grades, missed)
 
 
-def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any]]:
+def measure(config: RunConfig, asked: Plan, found: Found) -> list[dict[str, Any]]:
     """One row a model and split, as `report` takes them, the first stage last: metrics with intervals over queries."""
     rows, points = [], {point.role: point for point in asked.points}
     for role, split in _told(asked):
         ordered = lists(asked, found, role, split)
-        row = {"task": settings.task_name, "split": split}
+        row = {"task": config.task.name, "split": split}
         if role == FIRST_STAGE:
             row |= {"method": FIRST_STAGE, "lambda": None, "role": role, "base": None, "pivot": None}
         else:
-            row |= {**placed(points[role]), "role": role, **parent_names(settings)}
-        own, clusters = values(settings, asked, ordered), _clusters(asked, ordered)
-        for name, metric in _metrics(settings).items():
-            one = bootstrap.interval(metric, own[name], np.ones(len(ordered)), clusters, **settings.draws)
+            row |= {**placed(points[role]), "role": role, **parent_names(config)}
+        own, clusters = values(config, asked, ordered), _clusters(asked, ordered)
+        for name, metric in _metrics(config).items():
+            one = bootstrap.interval(metric, own[name], np.ones(len(ordered)), clusters, **config.bootstrap.keywords)
             row |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
         row |= {"n": len(ordered), "candidates": len(asked.rows[split]), "abstention_mass": None,
-                "dtype": "float32" if role == FIRST_STAGE else settings.dtype,
+                "dtype": "float32" if role == FIRST_STAGE else config.inference.dtype,
                 "data": "open" if asked.data.open_data else "credentialed",
                 "fingerprint": _fingerprint(asked, role, split)}  # fmt: skip
         if role != FIRST_STAGE:
@@ -72,16 +72,16 @@ def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any
     return rows
 
 
-def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
+def compared(config: RunConfig, asked: Plan, found: Found) -> dict[str, Any]:
     """The reported split, model against model and group by group; goes into metrics.json as `graded`.
 
     `comparisons`: the run's own model less each other one, and each other model less the first stage: every metric with
     interval and p-value by paired bootstrap over queries. `groups` as `patientdx.evaluation.graded.compared` has them.
     """
-    split, metrics, draws = settings.reported, _metrics(settings), settings.draws
+    split, metrics, draws = config.inference.reported, _metrics(config), config.bootstrap.keywords
     roles = [role for role, one in _told(asked) if one == split]
     ordered = {role: lists(asked, found, role, split) for role in roles}
-    held = {role: values(settings, asked, ordered[role]) for role in roles}
+    held = {role: values(config, asked, ordered[role]) for role in roles}
     queries = ordered[roles[0]]
     clusters, ones = _clusters(asked, queries), np.ones(len(queries))
     pairs = [(roles[0], other) for other in roles[1:]] + [(other, FIRST_STAGE) for other in roles[1:-1]]
@@ -104,12 +104,12 @@ def compared(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
     return {"split": split, "comparisons": comparisons, "groups": grouped}
 
 
-def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
+def predictions(config: RunConfig, asked: Plan, found: Found) -> pa.Table:
     """One row a query and model: hashed ids, by metric the query's value beside 1, and the list; no text.
 
     The list, best first: `documents` (hashed ids), their `grades`, and `p_yes`, null for the first stage.
     """
-    parts, ranking, named = [], asked.data.ranking, {"open_data": asked.data.open_data, "cache": settings.cache}
+    parts, ranking, named = [], asked.data.ranking, {"open_data": asked.data.open_data, "cache": config.cache}
     documents = hashed(ranking.documents, **named)
     for role, split in _told(asked):
         ordered = lists(asked, found, role, split)
@@ -119,7 +119,7 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
             "split": [split] * len(ordered),
             "role": [role] * len(ordered),
         }
-        for name, value in values(settings, asked, ordered).items():
+        for name, value in values(config, asked, ordered).items():
             columns |= {name: value, f"{name}_right": np.ones(len(ordered))}
         columns["documents"] = [[documents[ranking.document[i]] for i in own] for own in ordered]
         columns["grades"] = [[ranking.grade[i] for i in own] for own in ordered]
@@ -154,5 +154,5 @@ def _within(metric: bootstrap.Metric, own: NDArray[np.float64], clusters: NDArra
     return {"value": one.value, "low": one.low, "high": one.high, "dropped": one.dropped}
 
 
-def _metrics(settings: Settings) -> dict[str, bootstrap.Metric]:
-    return {name: dotted(target) for name, target in settings.metrics}
+def _metrics(config: RunConfig) -> dict[str, bootstrap.Metric]:
+    return {name: dotted(target) for name, target in config.task.metrics}

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from patientdx.core.functions import dotted
 from patientdx.evaluation import clinical, finetuned
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.merge_inputs import curves
 from patientdx.evaluation.plan import SCORING, TABULAR, Plan, System
 from patientdx.evaluation.store import hashed
@@ -27,36 +27,36 @@ NAMES = ("task", "split", "method", "lambda", "role", "base", "pivot", "fingerpr
 Found = Mapping[tuple[str, str], Scores]
 
 
-def measure(settings: Settings, asked: Plan, found: Found) -> list[dict[str, Any]]:
+def measure(config: RunConfig, asked: Plan, found: Found) -> list[dict[str, Any]]:
     """One row a model and split, as `report` takes them: every metric with its interval by patient bootstrap."""
     rows = []
     points = {point.role: point for point in asked.points}
     for role, split in asked.keys:
         labels, subjects, scores = _labels(asked, split), subjects_of(asked, split), found[role, split]
-        row = {"task": settings.task_name, "split": split, **placed(points[role]), "role": role}
+        row = {"task": config.task.name, "split": split, **placed(points[role]), "role": role}
         tabular = points[role].tabular is not None
-        names = {"base": None, "pivot": None} if tabular else parent_names(settings)
-        row |= names | _metrics(settings, scores.probability, labels, subjects)
+        names = {"base": None, "pivot": None} if tabular else parent_names(config)
+        row |= names | _metrics(config, scores.probability, labels, subjects)
         row |= {"n": len(labels), "events": int(labels.sum()), "prevalence": float(labels.mean()),
                 "patients": len(set(subjects)),
                 "abstention_mass": None if tabular else float(scores.mass.mean()),
                 "distinct_scores": len(np.unique(scores.margin)),
-                "dtype": "float64" if tabular else settings.dtype,
+                "dtype": "float64" if tabular else config.inference.dtype,
                 "data": "open" if asked.data.open_data else "credentialed",
                 "fingerprint": asked.keys[role, split]}  # fmt: skip
         rows.append(row)
     return rows
 
 
-def parent_names(settings: Settings) -> dict[str, str]:
+def parent_names(config: RunConfig) -> dict[str, str]:
     """Base and pivot, as rows name them."""
-    return {"base": settings.base.name, "pivot": settings.pivot.name}
+    return {} if config.merge is None else {"base": config.merge.base.name, "pivot": config.merge.pivot.name}
 
 
-def _metrics(settings: Settings, score: np.ndarray, labels: np.ndarray, subjects: list[str]) -> dict[str, float]:
+def _metrics(config: RunConfig, score: np.ndarray, labels: np.ndarray, subjects: list[str]) -> dict[str, float]:
     """The task's metrics, each with the ends of its interval."""
     intervals = bootstrap.intervals(
-        {label: dotted(target) for label, target in settings.metrics}, score, labels, subjects, **settings.draws,
+        {label: dotted(target) for label, target in config.task.metrics}, score, labels, subjects, **config.bootstrap.keywords,
     )  # fmt: skip
     row = {}
     for name, one in intervals.items():
@@ -71,14 +71,14 @@ def placed(point: System) -> dict[str, Any]:
     return {"method": f"{point.method} {label(point.weight)}", "lambda": None}
 
 
-def probed(settings: Settings, asked: Plan, found: Found, reworded: Mapping[str, Scores]) -> dict[str, Any] | None:
+def probed(config: RunConfig, asked: Plan, found: Found, reworded: Mapping[str, Scores]) -> dict[str, Any] | None:
     """How much of the run's own model hangs on the question's wording, on the reported split; None where not asked.
 
     As `metrics.prompt_variants.variant_spread` has it, and of each wording the fingerprint of its scores.
     """
     if not asked.wordings:
         return None
-    split, role = settings.reported, asked.points[0].role
+    split, role = config.inference.reported, asked.points[0].role
     other = {one.probe.name: one for one in asked.wordings}
     spread = prompt_variants.variant_spread(
         found[role, split].probability,
@@ -88,16 +88,16 @@ def probed(settings: Settings, asked: Plan, found: Found, reworded: Mapping[str,
         },
         _labels(asked, split),
         subjects_of(asked, split),
-        **settings.draws,
+        **config.bootstrap.keywords,
     )
     for name, one in spread["wordings"].items():
         one |= {"fingerprint": other[name].key, "abstention_mass": float(reworded[name].mass.mean())}
     return {"role": role, "split": split} | spread
 
 
-def evaluation(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
+def evaluation(config: RunConfig, asked: Plan, found: Found) -> dict[str, Any]:
     """What a clinic asks of the run's models, on the reported split; see `patientdx.evaluation.clinical`."""
-    split = settings.reported
+    split = config.inference.reported
     tabular = {point.role for point in asked.points if point.tabular is not None}
     scored = {
         (role, one): clinical.Scored(
@@ -112,14 +112,14 @@ def evaluation(settings: Settings, asked: Plan, found: Found) -> dict[str, Any]:
     return clinical.evaluate(
         scored,
         reported=split,
-        pilot="pilot" if "pilot" in settings.splits and split != "pilot" else None,
+        pilot="pilot" if "pilot" in config.inference.splits and split != "pilot" else None,
         groups={name: [values[i] for i in asked.rows[split]] for name, values in asked.data.groups.items()},
-        **settings.draws,
+        **config.bootstrap.keywords,
     )
 
 
 def headline(
-    settings: Settings, asked: Plan, found: Found, rows: list[dict], evaluated: Mapping[str, Any] | None
+    config: RunConfig, asked: Plan, found: Found, rows: list[dict], evaluated: Mapping[str, Any] | None
 ) -> tuple[dict, dict[str, list]]:
     """For a tracker: numbers by `mortality/auroc`, ROC and PR points by `mortality/test/roc`, of the run's own model.
 
@@ -129,9 +129,9 @@ def headline(
     """
     summary: dict[str, float | int | str] = {}
     points, own = {}, asked.points[0].role
-    metrics = [f"{label}{end}" for label, _ in settings.metrics for end in ("", "_ci_low", "_ci_high")]
+    metrics = [f"{label}{end}" for label, _ in config.task.metrics for end in ("", "_ci_low", "_ci_high")]
     for row in rows:
-        stem = row["task"] if row["split"] == settings.reported else f"{row['task']}_{row['split']}"
+        stem = row["task"] if row["split"] == config.inference.reported else f"{row['task']}_{row['split']}"
         if row["role"] == own:
             summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in NAMES and v is not None}
         else:
@@ -139,12 +139,12 @@ def headline(
     for role, split in asked.keys:
         if role == own:
             probability, labels = found[role, split].probability, _labels(asked, split)
-            points[f"{settings.task_name}/{split}/roc"] = ranking.roc_curve(probability, labels)
-            points[f"{settings.task_name}/{split}/pr"] = ranking.pr_curve(probability, labels)
+            points[f"{config.task.name}/{split}/roc"] = ranking.roc_curve(probability, labels)
+            points[f"{config.task.name}/{split}/pr"] = ranking.pr_curve(probability, labels)
     if evaluated is not None:
-        stem, one = f"{settings.task_name}/{settings.reported}", evaluated["models"][own]
+        stem, one = f"{config.task.name}/{config.inference.reported}", evaluated["models"][own]
         bins, benefit = one["calibration"]["raw"]["curve"], one["decision_curve"]["raw"]
-        summary |= _calibration(f"{settings.task_name}/calibration", one["calibration"]["raw"])
+        summary |= _calibration(f"{config.task.name}/calibration", one["calibration"]["raw"])
         points[f"{stem}/calibration"] = [(bin_["probability"], bin_["observed"]) for bin_ in bins]
         points[f"{stem}/decision"] = list(zip(benefit["threshold"], benefit["model"], strict=True))
     return summary, points
@@ -159,12 +159,12 @@ def _calibration(stem: str, raw: Mapping[str, Any]) -> dict[str, float]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
+def predictions(config: RunConfig, asked: Plan, found: Found) -> pa.Table:
     """One row an example and model: hashed ids, label and scores; no text."""
     parts = []
     tabular = {point.role for point in asked.points if point.tabular is not None}
     for (role, split), scores in found.items():
-        names = {"open_data": asked.data.open_data, "cache": settings.cache}
+        names = {"open_data": asked.data.open_data, "cache": config.cache}
         uids = [asked.data.examples[i].uid for i in asked.rows[split]]
         parts.append(pa.table({
             "id": hashed(uids, **names),
@@ -179,56 +179,56 @@ def predictions(settings: Settings, asked: Plan, found: Found) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def provenance(settings: Settings, asked: Plan, seconds: Mapping[str, float], processes: int) -> dict[str, Any]:
+def provenance(config: RunConfig, asked: Plan, seconds: Mapping[str, float], processes: int) -> dict[str, Any]:
     """Where a run's numbers come from: parents, merge tensor by tensor, cohort, prompts, versions; no path, no id."""
     data = asked.data
-    language = {} if asked.opened is None else _merged_from(settings, asked, processes)
+    language = {} if asked.opened is None else _merged_from(config, asked, processes)
     return language | {
-        "baselines": _baselines(settings, asked),
+        "baselines": _baselines(config, asked),
         "task": {"fingerprint": data.fingerprint, "open_data": data.open_data, "cohort": data.cohort,
                  **data.provenance},
-        "seed": settings.seed,
+        "seed": config.seed,
         "seconds": dict(seconds),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }  # fmt: skip
 
 
-def _merged_from(settings: Settings, asked: Plan, processes: int) -> dict[str, Any]:
+def _merged_from(config: RunConfig, asked: Plan, processes: int) -> dict[str, Any]:
     """Parents, merge and prompts."""
-    models, tokens = settings.merge_spec.models, asked.tokens
-    shape = curves(settings.merge_spec, settings.cache)
+    models, tokens = config.merge.spec.models, asked.tokens
+    shape = curves(config.merge.spec, config.cache)
     tensors = {name: dict(curve.diagnostics) for name, curve in shape.items() if curve.diagnostics}
     return {
         "parents": [
             {"name": model.name, "sha256": content, "licence": model.licence}
             for model, content in zip(models, asked.opened.hashes, strict=True)
         ],
-        "search": None if settings.search is None else summary(settings.search.record),
-        "finetune": _finetuned(settings, asked),
-        "merge": {"method": settings.merge_name, "lambda": settings.weight, "seed": settings.seed,
-                  "ancestor": None if settings.ancestor is None else settings.ancestor.name,
-                  "tokenizer": settings.tokenizer, "arguments": settings.merge.arguments,
+        "search": None if config.search is None else summary(config.search.record),
+        "finetune": _finetuned(config, asked),
+        "merge": {"method": config.merge.name, "lambda": config.weight, "seed": config.seed,
+                  "ancestor": None if config.merge.spec.ancestor is None else config.merge.spec.ancestor.name,
+                  "tokenizer": config.merge.spec.tokenizer, "arguments": config.merge.spec.call.arguments,
                   "summary": branches(tensors), "tensors": tensors},
-        "scoring": {"version": SCORING, "dtype": settings.dtype, "prompts": len(tokens.ids),
+        "scoring": {"version": SCORING, "dtype": config.inference.dtype, "prompts": len(tokens.ids),
                     "tokens": sum(map(len, tokens.ids)), "common_prefix": tokens.prefix, "records_cut": tokens.cut,
                     "processes": processes, "answer_tokens": getattr(tokens, "options", None)},
     }  # fmt: skip
 
 
-def _finetuned(settings: Settings, asked: Plan) -> dict[str, Any] | None:
+def _finetuned(config: RunConfig, asked: Plan) -> dict[str, Any] | None:
     """What was trained, on what, and what that took; None where nothing was."""
     for point in asked.points:
         if point.job is not None:
-            return finetuned.said(settings, point.job, point.trained_on, asked.data)
+            return finetuned.said(config, point.job, point.trained_on, asked.data)
     return None
 
 
-def _baselines(settings: Settings, asked: Plan) -> list[dict[str, Any]]:
+def _baselines(config: RunConfig, asked: Plan) -> list[dict[str, Any]]:
     """The tabular models: what made them, and how much they were fitted on."""
     train = [example.label for example in asked.data.examples if example.split == "train"]
     return [
-        {"name": point.role, "version": TABULAR, "function": point.tabular.target, "arguments": point.tabular.given,
-         "seed": settings.seed, "features": len(asked.data.features.names), "fitted_on": "train", "n": len(train),
+        {"name": point.role, "version": TABULAR, "function": point.tabular.target, "arguments": point.tabular.keywords,
+         "seed": config.seed, "features": len(asked.data.features.names), "fitted_on": "train", "n": len(train),
          "events": sum(train)}
         for point in asked.points if point.tabular is not None
     ]  # fmt: skip

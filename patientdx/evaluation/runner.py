@@ -10,7 +10,7 @@ from typing import Any
 from patientdx.core import distributed
 from patientdx.core.locks import exclusive_lock
 from patientdx.evaluation import finetuned, generated, graded, ranked, results, session
-from patientdx.evaluation.config.settings import MERGED, Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import Timer, answer, kept, predict
 from patientdx.evaluation.kinds.names import CHOICE, GENERATE, RANK
 from patientdx.evaluation.leakage import run as leakage
@@ -55,80 +55,80 @@ class Outcome:
     graded: dict[str, Any] | None = None
 
 
-def run(settings: Settings) -> Outcome:
+def run(config: RunConfig) -> Outcome:
     """Score the merged model (and its parents) on the task, and write one result folder below <output>/<name>.
 
     In several processes each scores its share of the prompts, the first one alone reads and writes results, and all
     return the same outcome. Raises UserError, in every process, for whatever the user can mend.
     """
     clock = Timer()
-    first = session.accelerator(settings.device).is_main_process
-    tracker = tracking_settings(settings.tracking)
-    asked = distributed.run_on_all_ranks(lambda: _prepare(settings, clock))
-    if settings.search is not None:
-        settings = find_weight.search(settings, clock)
-        asked = distributed.run_on_all_ranks(lambda: plan(settings))
-    folder = settings.output / settings.name / folder_name(settings, asked.key)
-    known = distributed.broadcast(_known(settings, asked, folder, clock) if first else None)
+    first = session.accelerator(config.inference.device).is_main_process
+    tracker = tracking_settings(config.tracking)
+    asked = distributed.run_on_all_ranks(lambda: _prepare(config, clock))
+    if config.search is not None:
+        config = find_weight.search(config, clock)
+        asked = distributed.run_on_all_ranks(lambda: plan(config))
+    folder = config.output / config.name / folder_name(config, asked.key)
+    known = distributed.broadcast(_known(config, asked, folder, clock) if first else None)
     if known is not None:
         return known
     # What a run may refuse comes before its answers.
-    leaked = leakage.leakage(settings, asked, clock)
+    leaked = leakage.leakage(config, asked, clock)
     # The run's own model is filled first, for its other wordings too, and is still there when its answers are asked.
-    reworded = _reworded(settings, asked, clock)
-    found = _answers(settings, asked, clock)
+    reworded = _reworded(config, asked, clock)
+    found = _answers(config, asked, clock)
     finish = _finish if first else lambda *others: None
     return distributed.broadcast(
-        distributed.run_on_all_ranks(lambda: finish(settings, tracker, asked, found, reworded, leaked, clock))
+        distributed.run_on_all_ranks(lambda: finish(config, tracker, asked, found, reworded, leaked, clock))
     )
 
 
-def check(settings: Settings) -> None:
+def check(config: RunConfig) -> None:
     """Raise, in every process, the UserError with which `run` would begin: for work that comes before it."""
-    tracking_settings(settings.tracking)
-    distributed.run_on_all_ranks(lambda: _prepare(settings, Timer()))
+    tracking_settings(config.tracking)
+    distributed.run_on_all_ranks(lambda: _prepare(config, Timer()))
 
 
-def _prepare(settings: Settings, clock: Timer) -> Plan:
-    make_writable(settings.output / settings.name)  # a full disk is known before a model is asked
-    if settings.model == MERGED:
-        parents_of(settings.merge_spec, settings.cache)
+def _prepare(config: RunConfig, clock: Timer) -> Plan:
+    make_writable(config.output / config.name)  # a full disk is known before a model is asked
+    if config.merge is not None:
+        parents_of(config.merge.spec, config.cache)
         clock.lap("parents")
-    asked = plan(settings)
+    asked = plan(config)
     clock.lap("task")
     return asked
 
 
-def _known(settings: Settings, asked: Plan, folder: Path, clock: Timer) -> Outcome | None:
+def _known(config: RunConfig, asked: Plan, folder: Path, clock: Timer) -> Outcome | None:
     """The outcome of a run that is there already, and that the tracker knows of: a kill may fall between the two."""
-    metrics, mode = read_run(folder, asked.key), settings.tracking["mode"]
+    metrics, mode = read_run(folder, asked.key), config.tracking["mode"]
     if mode != "none" and (read_json(folder / TRACKED) or {}).get("mode") != mode:
         return None
-    clinical = read_json(folder / CLINICAL) if settings.clinical else None
-    if metrics is None or (settings.clinical and clinical is None):
+    clinical = read_json(folder / CLINICAL) if config.analyses.clinical else None
+    if metrics is None or (config.analyses.clinical and clinical is None):
         return None
-    found = read_json(folder / SEARCH) if settings.search is not None else None
-    if settings.search is not None and found is None:
+    found = read_json(folder / SEARCH) if config.search is not None else None
+    if config.search is not None and found is None:
         return None
-    leaked = leakage.known(settings, asked, folder)
-    if leaked is None and settings.privacy.asked:
+    leaked = leakage.known(config, asked, folder)
+    if leaked is None and config.analyses.privacy.enabled:
         return None
     probes = metrics.get("probes")
     rows, cohort, compared = metrics["rows"], asked.data.cohort, metrics.get("graded")
     return Outcome(rows, folder, True, clock.seconds, cohort, probes, clinical, leaked, found, compared)
 
 
-def _reworded(settings: Settings, asked: Plan, clock: Timer) -> dict[str, Scores]:
+def _reworded(config: RunConfig, asked: Plan, clock: Timer) -> dict[str, Scores]:
     """The run's own model on the reported split, asked in other words, by the probe's name; from the store or kept."""
     found = {}
     for wording in asked.wordings:
         name, rows = wording.probe.name, range(len(wording.tokens.ids))
-        make = partial(answer, settings, asked.points[0], wording.tokens, rows, f"probe {name}", clock)
-        found[name] = kept(settings, wording.key, len(rows), make)
+        make = partial(answer, config, asked.points[0], wording.tokens, rows, f"probe {name}", clock)
+        found[name] = kept(config, wording.key, len(rows), make)
     return found
 
 
-def _answers(settings: Settings, asked: Plan, clock: Timer) -> Found:
+def _answers(config: RunConfig, asked: Plan, clock: Timer) -> Found:
     """Scores by (role, split): from the store where they are there, worked out and kept where they are not."""
     found = {}
     for point in asked.points:
@@ -137,17 +137,17 @@ def _answers(settings: Settings, asked: Plan, clock: Timer) -> Found:
             if key is None:
                 continue
             if asked.data.kind == GENERATE:
-                make = partial(generated.answers, settings, asked, point, rows, key, clock)
+                make = partial(generated.answers, config, asked, point, rows, key, clock)
             elif point.tabular is None:
-                make = partial(answer, settings, point, asked.tokens, rows, f"{point.role} {split}", clock)
+                make = partial(answer, config, point, asked.tokens, rows, f"{point.role} {split}", clock)
             else:
-                make = partial(predict, settings, asked, point, rows, clock)
-            found[point.role, split] = kept(settings, key, len(rows), make)
+                make = partial(predict, config, asked, point, rows, clock)
+            found[point.role, split] = kept(config, key, len(rows), make)
     return found
 
 
 def _finish(
-    settings: Settings,
+    config: RunConfig,
     tracker: TrackingSettings,
     asked: Plan,
     found: Found,
@@ -156,15 +156,15 @@ def _finish(
     clock: Timer,
 ) -> Outcome:
     """Metrics, the result folder and the tracker's record: the part of the first process alone."""
-    folder = settings.output / settings.name / folder_name(settings, asked.key)
+    folder = config.output / config.name / folder_name(config, asked.key)
     with exclusive_lock(folder / "metrics.json"):
         # Another sweep may have finished the very same run meanwhile.
-        known = _known(settings, asked, folder, clock)
-        return known or _write(settings, tracker, asked, found, reworded, leaked, clock)
+        known = _known(config, asked, folder, clock)
+        return known or _write(config, tracker, asked, found, reworded, leaked, clock)
 
 
 def _write(
-    settings: Settings,
+    config: RunConfig,
     tracker: TrackingSettings,
     asked: Plan,
     found: Found,
@@ -173,65 +173,65 @@ def _write(
     clock: Timer,
 ) -> Outcome:
     told = {CHOICE: results, RANK: ranked}.get(asked.data.kind, graded)
-    rows, probes = told.measure(settings, asked, found), probed(settings, asked, found, reworded)
-    compared = None if told is results else told.compared(settings, asked, found)
+    rows, probes = told.measure(config, asked, found), probed(config, asked, found, reworded)
+    compared = None if told is results else told.compared(config, asked, found)
     clock.lap("metrics")
-    clinical = evaluation(settings, asked, found) if settings.clinical else None
+    clinical = evaluation(config, asked, found) if config.analyses.clinical else None
     clock.lap("clinical")
-    folder = settings.output / settings.name / folder_name(settings, asked.key)
-    how = None if settings.search is None else settings.search.record
+    folder = config.output / config.name / folder_name(config, asked.key)
+    how = None if config.search is None else config.search.record
     outcome = Outcome(rows, folder, False, clock.seconds, asked.data.cohort, probes, clinical, leaked, how, compared)
-    processes = session.accelerator(settings.device).num_processes
+    processes = session.accelerator(config.inference.device).num_processes
     if leaked is not None:
         write_json(leaked, folder / leakage.PRIVACY)
     if how is not None:
         write_json(how, folder / SEARCH)
     if asked.data.kind == GENERATE:
-        generated.write_answers(settings, asked, folder)
+        generated.write_answers(config, asked, folder)
     for point in asked.points:
         if point.job is not None:
-            finetuned.leave(settings, point.job, folder, clock.merging)
+            finetuned.leave(config, point.job, folder, clock.merging)
     write_run(
         folder,
-        config=settings.composed,
+        config=config.composed,
         metrics={"fingerprint": asked.key, "rows": rows}
         | {name: part for name, part in (("probes", probes), ("graded", compared)) if part is not None},
-        predictions=told.predictions(settings, asked, found),
-        provenance=provenance(settings, asked, clock.seconds, processes),
+        predictions=told.predictions(config, asked, found),
+        provenance=provenance(config, asked, clock.seconds, processes),
         cohort=asked.data.cohort,
         clinical=clinical,
     )
-    recorded = _track(tracker, settings, asked, found, outcome)
+    recorded = _track(tracker, config, asked, found, outcome)
     if recorded is not None:
         write_json({"mode": tracker.mode, "id": recorded}, folder / TRACKED)
     clock.lap("tracking")
     return outcome
 
 
-def _track(tracker: TrackingSettings, settings: Settings, asked: Plan, found, outcome: Outcome) -> str | None:
+def _track(tracker: TrackingSettings, config: RunConfig, asked: Plan, found, outcome: Outcome) -> str | None:
     if outcome.graded is None:
-        summary, curves = headline(settings, asked, found, outcome.rows, outcome.clinical)
+        summary, curves = headline(config, asked, found, outcome.rows, outcome.clinical)
     else:
-        summary, curves = graded.headline(settings, asked, outcome.rows), {}
+        summary, curves = graded.headline(config, asked, outcome.rows), {}
     if outcome.privacy is not None:
         summary |= leakage_summary(outcome.privacy)
-    if isinstance(settings.weight, float):  # several λ are no place on an axis
-        summary["lambda"] = settings.weight
-    method = settings.method + ("" if settings.weight is None else f" λ={label(settings.weight)}")
+    if isinstance(config.weight, float):  # several λ are no place on an axis
+        summary["lambda"] = config.weight
+    method = config.method + ("" if config.weight is None else f" λ={label(config.weight)}")
     data = "open" if asked.data.open_data else "credentialed"
-    names = [] if asked.opened is None else [settings.base.name, settings.pivot.name]
+    names = [] if asked.opened is None else [config.merge.base.name, config.merge.pivot.name]
     return track(
         tracker,
         fingerprint=asked.key,
-        name=f"{settings.task_name} {method}",
-        group=settings.name,
-        job_type=settings.task_name,
-        tags=[settings.method, *names, data],
-        config={"method": settings.method} | settings.composed,
+        name=f"{config.task.name} {method}",
+        group=config.name,
+        job_type=config.task.name,
+        tags=[config.method, *names, data],
+        config={"method": config.method} | config.composed,
         summary=summary,
         curves=curves,
         folder=outcome.folder,
-        output=settings.output,
+        output=config.output,
         predictions=outcome.folder / "predictions.parquet",
         open_data=asked.data.open_data,
     )

@@ -109,7 +109,7 @@ def fitted(task: Call, name: str, call: Call, seed: int) -> Any:
     data = task_data(task)
     rows = train_rows(data)
     seeded = {"seed": seed} if "seed" in inspect.signature(call.function).parameters else {}
-    model = call.function(**call.given, **seeded)
+    model = call.function(**call.keywords, **seeded)
     return fit(model, data.features.values[rows], [data.examples[i].label for i in rows], name=name)
 
 

@@ -74,7 +74,7 @@ def check(
     known = [
         name
         for name in inspect.signature(merge.function).parameters
-        if name in merge.given and hints.get(name) is float
+        if name in merge.keywords and hints.get(name) is float
     ]
     for name, span in parameters.items():
         if name not in known:

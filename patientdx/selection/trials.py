@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patientdx.evaluation.config.search import CHOSEN_ON, Search
+from patientdx.evaluation.config.search import CHOSEN_ON, SearchConfig
 from patientdx.merge.schedule import Schedule, label
 from patientdx.metrics.bootstrap import Interval, interval
 from patientdx.metrics.paired import paired_estimate
@@ -41,7 +41,7 @@ def plain(weight: Schedule) -> Any:
 
 
 def record(
-    search: Search,
+    search: SearchConfig,
     metric: tuple[str, str],
     pilot: Pilot,
     choice: Choice,
@@ -58,7 +58,7 @@ def record(
     What a strategy that does not disclose saw of the pilot split is None.
     """
     told = {"resamples": resamples, "level": level, "seed": seed}
-    grid = len(search.call.given.get("points", range(PAPER))) * pilot.n
+    grid = len(search.call.keywords.get("points", range(PAPER))) * pilot.n
     disclosed: dict[str, Any] = {
         "n": pilot.n,
         "events": int(pilot.label.sum()),
@@ -75,7 +75,7 @@ def record(
         disclosed = dict.fromkeys(disclosed)
     return {
         "strategy": search.name,
-        "arguments": search.call.given,
+        "arguments": search.call.keywords,
         "seed": seed,
         "metric": metric[0],
         "higher_is_better": pilot.higher_is_better,

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from experiments import case_study
 from patientdx.evaluation import session
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.runner import run
 from patientdx.evaluation.store import write_json
 

@@ -19,7 +19,7 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.cli import sweep_order
 from patientdx.core.errors import UserError
 from patientdx.evaluation import session
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.plan import plan
 from patientdx.evaluation.runner import run
 from patientdx.evaluation.store import write_json

@@ -7,7 +7,7 @@ from command_line import forked, small
 from hydra import compose, initialize_config_dir
 
 from experiments import leakage
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.store import write_json
 
 REPOSITORY = leakage.__file__.rsplit("/experiments/", 1)[0]

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 from experiments import pivots
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from test_strategies import POINTS, STRATEGIES
 from toys import planted
 
 from patientdx.core.functions import Call
-from patientdx.evaluation.config.search import Search
+from patientdx.evaluation.config.search import SearchConfig
 from patientdx.merge.schedule import schedule
 from patientdx.metrics.bootstrap import interval
 from patientdx.metrics.ranking import auroc
@@ -31,7 +31,9 @@ def found(name: str, module: str) -> dict:
         if one is not None
     }
     pilot.forwards = sum(one.rows for one in choice.looked)
-    search = Search(module, Call(f"patientdx.selection.{module}.{module}", json.dumps({"points": POINTS})), 0.0, 1.0)
+    search = SearchConfig(
+        module, Call(f"patientdx.selection.{module}.{module}", json.dumps({"points": POINTS})), 0.0, 1.0
+    )
     return record(search, METRIC, pilot, choice, rows, "test", resamples=200, level=0.95, seed=3)
 
 

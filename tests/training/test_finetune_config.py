@@ -5,7 +5,7 @@ from command_line import ROOT
 from hydra import compose, initialize_config_dir
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.settings import parse
+from patientdx.evaluation.config.run_config import parse
 
 
 def given(*overrides: str):

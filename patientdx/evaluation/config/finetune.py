@@ -17,7 +17,7 @@ _OF_LORA = ("rank", "alpha", "dropout", "targets")
 
 
 @dataclass(frozen=True)
-class Comparator:
+class FinetuneConfig:
     """A model to be fine-tuned, and to stand beside the others of the run.
 
     Attributes:
@@ -37,7 +37,7 @@ class Comparator:
     hyperparameters: Hyperparameters
 
 
-def comparator(plain: Mapping[str, Any], errors: list[str]) -> Comparator | None:
+def comparator(plain: Mapping[str, Any], errors: list[str]) -> FinetuneConfig | None:
     """What the composed config asks to be fine-tuned; None for finetune=none. What is wrong goes to `faults`."""
     node = plain.get("finetune")
     if not isinstance(node, dict):
@@ -55,7 +55,7 @@ def comparator(plain: Mapping[str, Any], errors: list[str]) -> Comparator | None
     errors += [f"finetune.{key} is missing." for key in sorted(known - set(node))]
     if len(errors) > before:
         return None
-    found = Comparator(
+    found = FinetuneConfig(
         init_from=checks.one_of(node["init_from"], "finetune.init_from", STARTS, errors),
         split=checks.one_of(node["split"], "finetune.split", SPLITS, errors),
         examples=checks.whole(node["examples"], "finetune.examples", 2, errors, null=True),

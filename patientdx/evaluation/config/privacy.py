@@ -11,7 +11,7 @@ REFERENCES = (None, "fresh", "resampled")
 
 
 @dataclass(frozen=True)
-class Request:
+class PrivacyConfig:
     """The keywords of conf/privacy/*.yaml, as all.yaml explains them."""
 
     name: str = "none"
@@ -26,8 +26,8 @@ class Request:
     extraction: int = 0
 
     @property
-    def asked(self) -> bool:
-        """Whether anything is."""
+    def enabled(self) -> bool:
+        """Whether any measure is."""
         return self.dlt or self.mia
 
     @property
@@ -41,10 +41,10 @@ class Request:
         return "mia" in MEASURES[self.name]
 
 
-def request(config: Mapping[str, Any], errors: list[str]) -> Request:
+def request(config: Mapping[str, Any], errors: list[str]) -> PrivacyConfig:
     """The request of a whole config as plain values; what is wrong with it, or with it beside the rest, to `faults`."""
     node = dict(config.get("privacy") or {})
-    known = {field.name: field.default for field in fields(Request)}
+    known = {field.name: field.default for field in fields(PrivacyConfig)}
     errors += [f"privacy.{key}: there is no such key; it takes {', '.join(known)}." for key in node if key not in known]
     given = known | {key: value for key, value in node.items() if key in known}
     if given["name"] not in MEASURES:
@@ -65,12 +65,12 @@ def request(config: Mapping[str, Any], errors: list[str]) -> Request:
     if not isinstance(copies, list | tuple) or not all(_whole(number, 1) for number in copies):
         errors.append(f"privacy.canaries={copies}: give numbers of copies of at least 1, as in [1,4,16]; [] for none.")
         copies = ()
-    found = Request(**given | {"canaries": tuple(copies)})
+    found = PrivacyConfig(**given | {"canaries": tuple(copies)})
     errors += _beside(found, config)
     return found
 
 
-def _beside(asked: Request, config: Mapping[str, Any]) -> list[str]:
+def _beside(asked: PrivacyConfig, config: Mapping[str, Any]) -> list[str]:
     """What in the rest of the config speaks against it."""
     if asked.name == "none":
         return []

@@ -18,7 +18,7 @@ CHOSEN_ON = "pilot"
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchConfig:
     """A strategy with its numbers; where λ of the merge method may lie; and what was found, once it is."""
 
     name: str
@@ -40,7 +40,7 @@ class Search:
 
 def request(
     config: Mapping[str, Any], merge: Call, splits: Sequence[str], overrides: Sequence[str], errors: list[str]
-) -> Search | None:
+) -> SearchConfig | None:
     """The search of a whole config as plain values, None for a λ as given; what is wrong with it goes to `faults`.
 
     merge: the method whose λ is searched; splits: what is scored for the report; overrides: what the command says.
@@ -61,9 +61,9 @@ def request(
             "has one (merge=slerp, linear)."
         )
         return None
-    found = Search(name, call, low, high)
+    found = SearchConfig(name, call, low, high)
     if not any(fault.startswith("search.") for fault in errors):  # every number is there, and of its type
-        errors += sys.modules[call.function.__module__].check(low, high, merge, **call.given)
+        errors += sys.modules[call.function.__module__].check(low, high, merge, **call.keywords)
     if not found.releases_scores and CHOSEN_ON in splits:
         errors.append(
             f"splits={list(splits)}: search={name} keeps the pilot patients' scores to itself, and numbers of the "

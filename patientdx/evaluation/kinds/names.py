@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from patientdx.evaluation.config.settings import Settings
+    from patientdx.evaluation.config.finetune import FinetuneConfig
+    from patientdx.evaluation.config.privacy import PrivacyConfig
+    from patientdx.evaluation.config.search import SearchConfig
 
 CHOICE = "binary"  # two options, one token each: everything that a clinic asks for
 MULTIPLE_CHOICE = "multiple_choice"  # any number of options, of any length
@@ -16,28 +17,34 @@ KINDS = (CHOICE, MULTIPLE_CHOICE, GENERATE, RANK)
 TAUGHT = (CHOICE, MULTIPLE_CHOICE, GENERATE)  # what a model can be fine-tuned on: a prompt has one right answer
 
 
-def only_yes_no(found: Settings, errors: list[str]) -> Settings:
-    """The settings without the clinical evaluation where the task's questions are not answered by yes or no.
+def kind_errors(
+    kind: str | None,
+    task: str,
+    finetune: FinetuneConfig | None,
+    privacy: PrivacyConfig,
+    search: SearchConfig | None,
+) -> list[str]:
+    """What a configuration names and a task of this kind does not have, as messages.
 
-    What somebody asked for by name and such a task does not have goes to `faults`: privacy measures, a search for λ, of
-    kind ranking a comparator, of the others a comparator's AUROC. Probes and tabular models are refused by
-    `patientdx.evaluation.plan`, which knows what the task gives.
+    These are privacy measures, a search for λ, of kind ranking a fine-tuned model, of the others the AUROC of one.
+    Prompt variants and tabular models are refused by `patientdx.evaluation.plan`, which knows what the task gives.
     """
-    if found.kind not in (MULTIPLE_CHOICE, GENERATE, RANK):
-        return found
-    asked = {
-        "finetune": found.finetune is not None and found.kind not in TAUGHT,
-        "privacy": found.privacy is not None and found.privacy.asked,
-        "search": found.search is not None,
+    if kind not in (MULTIPLE_CHOICE, GENERATE, RANK):
+        return []
+    needs = {
+        "finetune": finetune is not None and kind not in TAUGHT,
+        "privacy": privacy.enabled,
+        "search": search is not None,
     }
-    for name in (name for name, wanted in asked.items() if wanted):
+    errors = [
+        f"{name}: it needs yes/no questions, but task={task} is of kind {kind}. Leave {name} out, "
+        "or use a task of kind binary (task=mortality)."
+        for name, needed in needs.items()
+        if needed
+    ]
+    if finetune is not None and kind in TAUGHT and finetune.hyperparameters.monitor == "auroc":
         errors.append(
-            f"{name}: it needs yes/no questions, but task={found.task_name} is of kind {found.kind}. Leave {name} out, "
-            "or use a task of kind binary (task=mortality)."
-        )
-    if found.finetune is not None and found.kind in TAUGHT and found.finetune.hyperparameters.monitor == "auroc":
-        errors.append(
-            f"finetune.monitor=auroc: it is of yes/no questions, but task={found.task_name} is of kind {found.kind}. "
+            f"finetune.monitor=auroc: it is of yes/no questions, but task={task} is of kind {kind}. "
             "Use finetune.monitor=loss, or a task of kind binary (task=mortality)."
         )
-    return replace(found, clinical=False)
+    return errors

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from patientdx.core import distributed
 from patientdx.evaluation import finetuned, session
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import Timer, batch_tokens, filled, kept
 from patientdx.evaluation.leakage.records import Records, context, neighbours_of
 from patientdx.evaluation.plan import Plan, System, asking_of
@@ -30,14 +30,14 @@ _COLUMNS = ("tokens", "total", "answer", "min_k", "min_k_pp")
 Columns = dict[str, NDArray[np.float64]]
 
 
-def columns_of(settings: Settings, asked: Plan, point: System, records: Records, clock: Timer) -> Columns:
+def columns_of(config: RunConfig, asked: Plan, point: System, records: Records, clock: Timer) -> Columns:
     """What is kept of a model's losses: each column (n,) over the records.
 
     tokens, total and answer (nats), min_k and min_k_pp; of members and non-members, in their order, behind (mean loss
     behind ReCaLL's prefix) and neighbour (mean loss of the neighbours), where they are asked for.
     """
-    wanted = settings.privacy
-    measure = partial(measured, settings, asked, point, clock=clock)
+    wanted = config.analyses.privacy
+    measure = partial(measured, config, asked, point, clock=clock)
     found = dict(zip(_COLUMNS, measure(records.ids, k=wanted.k, label="losses").T, strict=True))
     if records.sides is None:
         return found
@@ -47,13 +47,13 @@ def columns_of(settings: Settings, asked: Plan, point: System, records: Records,
         prefix = tuple(token for ids in records.ids[start : start + wanted.recall] for token in ids)
         found["behind"] = measure(own, prefix=prefix, label="losses behind a prefix")[:, 0]
     if wanted.neighbours:
-        losses = measure(neighbours_of(settings, asked, records), label="losses of neighbours")[:, 0]
+        losses = measure(neighbours_of(config, asked, records), label="losses of neighbours")[:, 0]
         found["neighbour"] = losses.reshape(len(own), wanted.neighbours).mean(axis=1)
     return found
 
 
 def measured(
-    settings: Settings,
+    config: RunConfig,
     asked: Plan,
     point: System,
     ids: Sequence[Sequence[int]],
@@ -67,14 +67,14 @@ def measured(
 
     From the store where they are there. All processes take part.
     """
-    where = session.accelerator(settings.device)
+    where = session.accelerator(config.inference.device)
     check_lengths(ids, context(asked), before=len(prefix))
 
     def share() -> tuple[list[int], list[tuple[float, ...]]]:
         places, losses = token_losses(
-            filled(settings, point, clock),
+            filled(config, point, clock),
             ids,
-            batch_tokens=batch_tokens(settings),
+            batch_tokens=batch_tokens(config),
             moments=k is not None,
             prefix=prefix,
             share=(where.process_index, where.num_processes),
@@ -89,8 +89,8 @@ def measured(
                 found[places] = values
         return found
 
-    facts = {"k": k, "prefix": list(prefix), "batch_tokens": settings.batch_tokens}
-    return kept(settings, _key(settings, asked, point, ids, facts), len(ids), make).option
+    facts = {"k": k, "prefix": list(prefix), "batch_tokens": config.inference.batch_tokens}
+    return kept(config, _key(config, asked, point, ids, facts), len(ids), make).option
 
 
 def _mean(one: TokenLoss) -> tuple[float]:
@@ -102,17 +102,17 @@ def _summary(one: TokenLoss, k: float) -> tuple[float, ...]:
     return float(len(one.nll)), float(one.nll.sum()), float(one.nll[-1]), *scores
 
 
-def _key(settings: Settings, asked: Plan, point: System, ids: Sequence[Sequence[int]], facts: dict) -> str:
+def _key(config: RunConfig, asked: Plan, point: System, ids: Sequence[Sequence[int]], facts: dict) -> str:
     """Fingerprint of all that losses and continuations of these records depend on."""
     return fingerprint({
-        "losses": LOSSES, "model": point.identity, "base": asked.opened.hashes[0], "dtype": settings.dtype,
-        "device": session.accelerator(settings.device).device.type,
+        "losses": LOSSES, "model": point.identity, "base": asked.opened.hashes[0], "dtype": config.inference.dtype,
+        "device": session.accelerator(config.inference.device).device.type,
         "ids": hashlib.sha256(repr([tuple(row) for row in ids]).encode()).hexdigest(),
     } | facts)  # fmt: skip
 
 
 def shadow_losses(
-    settings: Settings, asked: Plan, records: Records, clock: Timer
+    config: RunConfig, asked: Plan, records: Records, clock: Timer
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """LiRA's shadow models: mean loss of members and non-members (s, n), and which each was trained on (s, n).
 
@@ -122,19 +122,19 @@ def shadow_losses(
     own = [records.ids[i] for i in records.sides.rows]
     subjects = [records.examples[i].subject for i in records.sides.rows]
     numbers = [records.numbers[i] for i in records.sides.rows]
-    inside = halves(subjects, settings.privacy.shadows, seed=settings.seed)
+    inside = halves(subjects, config.analyses.privacy.shadows, seed=config.seed)
     found = []
     for place, one in enumerate(inside):
         members = [number for number, seen in zip(numbers, one, strict=True) if seen]
         start = json.loads(point.job.start)
-        job = finetuned.job(settings, asked.data, asking_of(settings, asked.opened), start, members=members)
+        job = finetuned.job(config, asked.data, asking_of(config, asked.opened), start, members=members)
         shadow = System(f"shadow {place + 1}", point.method, None, {"finetuned": job.key}, None, job=job)
-        found.append(measured(settings, asked, shadow, own, clock=clock, label="losses")[:, 0])
+        found.append(measured(config, asked, shadow, own, clock=clock, label="losses")[:, 0])
     return np.stack(found), inside
 
 
 def continuations(
-    settings: Settings,
+    config: RunConfig,
     asked: Plan,
     point: System,
     ids: Sequence[Sequence[int]],
@@ -150,11 +150,11 @@ def continuations(
 
     def make() -> NDArray[np.float64]:
         return distributed.run_on_all_ranks(
-            lambda: np.array([_continued(filled(settings, point, clock), *one) for one in spans])
+            lambda: np.array([_continued(filled(config, point, clock), *one) for one in spans])
         )
 
     facts = {"first": list(first), "last": list(last)}
-    return kept(settings, _key(settings, asked, point, ids, facts), len(ids), make).option
+    return kept(config, _key(config, asked, point, ids, facts), len(ids), make).option
 
 
 def _continued(model, ids: Sequence[int], first: int, last: int) -> list[float]:

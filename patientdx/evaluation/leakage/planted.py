@@ -8,7 +8,7 @@ from pathlib import Path
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.prompts import Prompts, tokenise
 from patientdx.privacy.canaries import Canary, canaries, candidates
@@ -29,17 +29,17 @@ class Planted:
     last: int
 
 
-def planted(settings: Settings, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Planted | None:
+def planted(config: RunConfig, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Planted | None:
     """The canaries of the run, None where none are asked for; asking: see `plan`.
 
     UserError where the tokenizer makes some of the numbers longer than others: their losses would not compare.
     """
-    wanted = settings.privacy
-    if not wanted.canaries or settings.finetune is None:
+    wanted = config.analyses.privacy
+    if not wanted.canaries or config.finetune is None:
         return None
     folder, chat, _, limit = asking
-    made = canaries(wanted.canaries, wanted.canaries_each, seed=settings.seed)
-    texts = [one.text for one in made] + candidates(made, wanted.candidates, seed=settings.seed)
+    made = canaries(wanted.canaries, wanted.canaries_each, seed=config.seed)
+    texts = [one.text for one in made] + candidates(made, wanted.candidates, seed=config.seed)
     frame = data.examples[0]
     parts = [(frame.prefix, one, frame.suffix) for one in texts]
     prompts = tokenise(load_tokenizer(folder), parts, frame.options, chat=chat, limit=limit)
@@ -52,13 +52,13 @@ def planted(settings: Settings, data: TaskData, asking: tuple[Path, bool, Call, 
     return Planted(tuple(made), prompts, differ[0], differ[-1] + 1)
 
 
-def planted_texts(settings: Settings, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Sequence[Text]:
+def planted_texts(config: RunConfig, data: TaskData, asking: tuple[Path, bool, Call, int]) -> Sequence[Text]:
     """What the canaries add to the training set, each as often as it is to be seen in an epoch."""
-    found = planted(settings, data, asking)
+    found = planted(config, data, asking)
     if found is None:
         return ()
     answers = {1: found.prompts.options[0][0], 0: found.prompts.options[1][0]}
-    loss = settings.finetune.hyperparameters.loss
+    loss = config.finetune.hyperparameters.loss
     return [
         one
         for canary, ids in zip(found.canaries, found.prompts.ids, strict=False)

@@ -11,7 +11,7 @@ import numpy as np
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import session
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.plan import Plan
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.logprobs import check_lengths
@@ -48,21 +48,21 @@ class Records:
         return [e.prefix + e.context + e.suffix + " " + e.options[0 if e.label else 1][0] for e in self.examples]
 
 
-def gathered_records(settings: Settings, asked: Plan) -> Records:
+def gathered_records(config: RunConfig, asked: Plan) -> Records:
     """The records of train, test and reference, in tokens; UserError where they will not do."""
-    data, tokens, wanted = asked.data, asked.tokens, settings.privacy
+    data, tokens, wanted = asked.data, asked.tokens, config.analyses.privacy
     if tokens.cut:
         raise UserError(
             f"privacy={wanted.name}: {tokens.cut} of {len(tokens.ids)} records are longer than {tokens.limit} tokens, "
             "and the loss of a record that is cut is not the record's. Shorten the text (task.template=compact, "
             "task.sections), set scoring.max_tokens higher, or use a model with a longer context."
         )
-    seen, rows, trained = _numbers(settings, asked)
+    seen, rows, trained = _numbers(config, asked)
     numbers = (*seen, *rows)
     examples = [data.examples[i] for i in numbers]
     if not seen or seen == rows:
         raise UserError(
-            f"privacy={wanted.name}: the {settings.reported} split is set against train, and "
+            f"privacy={wanted.name}: the {config.inference.reported} split is set against train, and "
             + ("no record is in train." if not seen else "they are the same records.")
             + " Give train a share in task.fractions, and report another split: splits=[test]."
         )
@@ -73,7 +73,7 @@ def gathered_records(settings: Settings, asked: Plan) -> Records:
         texts, subjects = [e.context for e in examples], [e.subject for e in examples]
         both = sides(texts, subjects, members, elsewhere)
         check_patients(both.member, [subjects[i] for i in both.rows])
-    kind, fresh, ids = _reference(settings, asked, seen, len(rows))
+    kind, fresh, ids = _reference(config, asked, seen, len(rows))
     ends = np.cumsum([len(seen), len(rows), len(fresh)]).tolist()
     places = dict(zip(("train", "test", "reference"), map(range, [0, *ends[:2]], ends), strict=True))
     ids = (*(_answered(tokens.ids[i], data.examples[i], tokens.options) for i in numbers), *ids)
@@ -81,13 +81,13 @@ def gathered_records(settings: Settings, asked: Plan) -> Records:
     return Records((*examples, *fresh), numbers, ids, places, kind, both)
 
 
-def _numbers(settings: Settings, asked: Plan) -> tuple[list[int], list[int], set[int]]:
+def _numbers(config: RunConfig, asked: Plan) -> tuple[list[int], list[int], set[int]]:
     """Numbers of the examples of train and of test, and of those that a model was trained on or would be.
 
     Of train only what the fine-tuned model was shown, where there is one.
     """
     seen = [i for i, example in enumerate(asked.data.examples) if example.split == "train"]
-    rows = asked.rows[settings.reported]
+    rows = asked.rows[config.inference.reported]
     shown = next((point.trained_on for point in asked.points if point.job is not None), None)
     if shown is None:
         return seen, rows, set(seen)
@@ -95,8 +95,8 @@ def _numbers(settings: Settings, asked: Plan) -> tuple[list[int], list[int], set
         return sorted(shown), rows, set(shown)
     if not set(shown) <= set(rows):
         raise UserError(
-            f"privacy={settings.privacy.name}: finetune.split={settings.finetune.split} trains on a split that is not "
-            f"the reported one, {settings.reported}. Report it: splits=[{settings.finetune.split}]."
+            f"privacy={config.analyses.privacy.name}: finetune.split={config.finetune.split} trains on a split that is not "
+            f"the reported one, {config.inference.reported}. Report it: splits=[{config.finetune.split}]."
         )
     return seen, rows, set(shown)
 
@@ -112,9 +112,9 @@ def context(asked: Plan) -> int | None:
     return json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
 
 
-def _reference(settings: Settings, asked: Plan, seen: Sequence[int], count: int):
+def _reference(config: RunConfig, asked: Plan, seen: Sequence[int], count: int):
     """What the reference is, its examples and their token ids: as many as are reported on."""
-    given, kind = settings.task.given, settings.privacy.reference
+    given, kind = config.task.call.keywords, config.analyses.privacy.reference
     generated = given.get("mimic_root") is None and "synthetic" in given
     if kind == "fresh" and not generated:
         raise UserError(
@@ -122,27 +122,29 @@ def _reference(settings: Settings, asked: Plan, seen: Sequence[int], count: int)
             "privacy.reference=resampled."
         )
     if (kind or ("fresh" if generated else "resampled")) == "resampled":
-        examples = _resampled(settings, [asked.data.examples[i] for i in seen], count)
-        return "resampled", examples, tokens_of(settings, asked, examples)
+        examples = _resampled(config, [asked.data.examples[i] for i in seen], count)
+        return "resampled", examples, tokens_of(config, asked, examples)
     synthetic = given["synthetic"] | {"seed": given["synthetic"]["seed"] + _ANOTHER}
-    fresh = session.task_data(Call(settings.task.target, json.dumps(given | {"synthetic": synthetic}, sort_keys=False)))
-    examples = [example for example in fresh.examples if example.split == settings.reported][:count]
-    return "fresh", examples, tokens_of(settings, asked, examples)
+    fresh = session.task_data(
+        Call(config.task.call.target, json.dumps(given | {"synthetic": synthetic}, sort_keys=False))
+    )
+    examples = [example for example in fresh.examples if example.split == config.inference.reported][:count]
+    return "fresh", examples, tokens_of(config, asked, examples)
 
 
-def _resampled(settings: Settings, donors: Sequence[Example], count: int) -> list[Example]:
+def _resampled(config: RunConfig, donors: Sequence[Example], count: int) -> list[Example]:
     """Examples with new records in the donors' words, each a patient of its own, with an answer drawn from theirs."""
-    records = resampled([donor.context for donor in donors], count, seed=settings.seed)
-    labels = np.random.default_rng([settings.seed, 1]).choice([donor.label for donor in donors], count)
+    records = resampled([donor.context for donor in donors], count, seed=config.seed)
+    labels = np.random.default_rng([config.seed, 1]).choice([donor.label for donor in donors], count)
     return [
         replace(donors[0], uid=f"new {i}", subject=f"new {i}", split="reference", context=record, label=int(label))
         for i, (record, label) in enumerate(zip(records, labels, strict=True))
     ]
 
 
-def tokens_of(settings: Settings, asked: Plan, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+def tokens_of(config: RunConfig, asked: Plan, examples: Sequence[Example]) -> list[tuple[int, ...]]:
     """The examples as tokens with their answers, written as the run's own prompts are."""
-    speaker = settings.pivot if settings.tokenizer == "pivot" else settings.base
+    speaker = config.merge.pivot if config.merge.spec.tokenizer == "pivot" else config.merge.base
     found = tokenise(
         load_tokenizer(asked.opened.checkpoints[0].folder),
         [(example.prefix, example.context, example.suffix) for example in examples],
@@ -152,19 +154,19 @@ def tokens_of(settings: Settings, asked: Plan, examples: Sequence[Example]) -> l
     )
     if found.cut:
         raise UserError(
-            f"privacy={settings.privacy.name}: {found.cut} of {len(examples)} records made for comparison are longer "
+            f"privacy={config.analyses.privacy.name}: {found.cut} of {len(examples)} records made for comparison are longer "
             f"than {asked.tokens.limit} tokens. Set scoring.max_tokens higher, or shorten the text (task.sections)."
         )
     return [_answered(row, example, found.options) for row, example in zip(found.ids, examples, strict=True)]
 
 
-def neighbours_of(settings: Settings, asked: Plan, records: Records) -> list[tuple[int, ...]]:
+def neighbours_of(config: RunConfig, asked: Plan, records: Records) -> list[tuple[int, ...]]:
     """The neighbours of members and non-members, record after record, in tokens."""
     own = [records.examples[i] for i in records.sides.rows]
     words = vocabulary([example.context for example in own])
     examples = [
         replace(example, context=other)
         for example in own
-        for other in neighbours(example.context, words, settings.privacy.neighbours, seed=settings.seed)
+        for other in neighbours(example.context, words, config.analyses.privacy.neighbours, seed=config.seed)
     ]
-    return tokens_of(settings, asked, examples)
+    return tokens_of(config, asked, examples)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from patientdx.core import distributed
 from patientdx.evaluation import session
-from patientdx.evaluation.config.settings import Settings
+from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.leakage.losses import LOSSES, Columns, columns_of, continuations, measured, shadow_losses
 from patientdx.evaluation.leakage.planted import Planted, planted
@@ -32,50 +32,48 @@ LEAKAGE = 1
 Shadows = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
-def leakage(settings: Settings, asked: Plan, clock: Timer) -> dict[str, Any] | None:
+def leakage(config: RunConfig, asked: Plan, clock: Timer) -> dict[str, Any] | None:
     """What privacy.json holds, None where nothing is asked; all processes take part and return the same.
 
     Numbers only: no text, no id. Of every language model of the run, as was asked: the leakage test, and every attack
     with its interval, set against the same on the model that it came from. Raises UserError, before any model is loaded,
     where the records will not do.
     """
-    if not settings.privacy.asked:
+    if not config.analyses.privacy.enabled:
         return None
-    first = session.accelerator(settings.device).is_main_process
-    records = distributed.run_on_all_ranks(lambda: gathered_records(settings, asked))
-    asking = asking_of(settings, asked.opened)
+    first = session.accelerator(config.inference.device).is_main_process
+    records = distributed.run_on_all_ranks(lambda: gathered_records(config, asked))
+    asking = asking_of(config, asked.opened)
     hidden = distributed.run_on_all_ranks(
-        lambda: planted(settings, asked.data, asking) if settings.privacy.mia else None
+        lambda: planted(config, asked.data, asking) if config.analyses.privacy.mia else None
     )
     clock.lap("records")
     points = [point for point in asked.points if point.tabular is None]
-    found = {point.role: columns_of(settings, asked, point, records, clock) for point in points}
-    shadows = shadow_losses(settings, asked, records, clock) if settings.privacy.shadows else None
-    more = {point.role: _remembered(settings, asked, point, records, hidden, clock) for point in points}
+    found = {point.role: columns_of(config, asked, point, records, clock) for point in points}
+    shadows = shadow_losses(config, asked, records, clock) if config.analyses.privacy.shadows else None
+    more = {point.role: _remembered(config, asked, point, records, hidden, clock) for point in points}
     clock.lap("losses")
-    said = distributed.run_on_all_ranks(
-        lambda: _said(settings, asked, records, found, shadows, more) if first else None
-    )
+    said = distributed.run_on_all_ranks(lambda: _said(config, asked, records, found, shadows, more) if first else None)
     clock.lap("leakage")
     return distributed.broadcast(said)
 
 
 def _remembered(
-    settings: Settings, asked: Plan, point: System, records: Records, hidden: Planted | None, clock: Timer
+    config: RunConfig, asked: Plan, point: System, records: Records, hidden: Planted | None, clock: Timer
 ) -> dict[str, Any]:
     """Of a fine-tuned model and of what it started from: exposure of canaries, and what can be extracted."""
-    if settings.finetune is None or point.role not in (settings.finetune.init_from, "finetuned"):
+    if config.finetune is None or point.role not in (config.finetune.init_from, "finetuned"):
         return {}
     found: dict[str, Any] = {}
     if hidden is not None:
-        found["canaries"] = _canaries(settings, asked, point, hidden, clock)
-    if settings.privacy.extraction and records.sides is not None:
-        rows = records.sides.rows[records.sides.member][: settings.privacy.extraction]
+        found["canaries"] = _canaries(config, asked, point, hidden, clock)
+    if config.analyses.privacy.extraction and records.sides is not None:
+        rows = records.sides.rows[records.sides.member][: config.analyses.privacy.extraction]
         ids = [records.ids[i] for i in rows]
         before, after = asked.tokens.prefix, _common_end(records.ids)
         last = [len(row) - after for row in ids]
         spans = [(before + end) // 2 for end in last], last
-        exact, prefix, longest = continuations(settings, asked, point, ids, *spans, clock).T
+        exact, prefix, longest = continuations(config, asked, point, ids, *spans, clock).T
         found["extraction"] = {
             "n": len(ids), "exact": int(exact.sum()), "prefix": float(prefix.mean()), "longest": float(longest.mean()),
         }  # fmt: skip
@@ -90,12 +88,12 @@ def _common_end(rows: Sequence[Sequence[int]]) -> int:
     return count
 
 
-def _canaries(settings: Settings, asked: Plan, point: System, hidden: Planted, clock: Timer) -> dict[str, Any]:
+def _canaries(config: RunConfig, asked: Plan, point: System, hidden: Planted, clock: Timer) -> dict[str, Any]:
     """Mean exposure of the canaries of each number of copies, in bits, and how many are said from half their number."""
     count, ids = len(hidden.canaries), hidden.prompts.ids
-    losses = measured(settings, asked, point, ids, clock=clock, label="canaries")[:, 0]
+    losses = measured(config, asked, point, ids, clock=clock, label="canaries")[:, 0]
     half = [(hidden.first + hidden.last) // 2] * count
-    exact = continuations(settings, asked, point, ids[:count], half, [hidden.last] * count, clock)[:, 0]
+    exact = continuations(config, asked, point, ids[:count], half, [hidden.last] * count, clock)[:, 0]
     bits = np.array([exposure(loss, losses[count:]) for loss in losses[:count]])
     copies = np.array([one.copies for one in hidden.canaries])
     return {
@@ -108,21 +106,23 @@ def _canaries(settings: Settings, asked: Plan, point: System, hidden: Planted, c
     }  # fmt: skip
 
 
-def key_of(settings: Settings, asked: Plan) -> str:
+def key_of(config: RunConfig, asked: Plan) -> str:
     """Fingerprint of what privacy.json holds for this run."""
-    return fingerprint({"version": LEAKAGE, "losses": LOSSES, "run": asked.key, "request": asdict(settings.privacy)})
+    return fingerprint(
+        {"version": LEAKAGE, "losses": LOSSES, "run": asked.key, "request": asdict(config.analyses.privacy)}
+    )
 
 
-def known(settings: Settings, asked: Plan, folder: Path) -> dict[str, Any] | None:
+def known(config: RunConfig, asked: Plan, folder: Path) -> dict[str, Any] | None:
     """What is there already for this very request, or None; None, too, where nothing is asked."""
-    if not settings.privacy.asked:
+    if not config.analyses.privacy.enabled:
         return None
     found = read_json(folder / PRIVACY)
-    return found if found is not None and found["fingerprint"] == key_of(settings, asked) else None
+    return found if found is not None and found["fingerprint"] == key_of(config, asked) else None
 
 
 def _said(
-    settings: Settings,
+    config: RunConfig,
     asked: Plan,
     records: Records,
     found: Mapping[str, Columns],
@@ -130,13 +130,13 @@ def _said(
     more: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Everything that is said of the losses of all models, `found` by role; `more` stands beside it."""
-    drawn = Bootstrap(**settings.draws)
+    drawn = Bootstrap(**config.bootstrap.keywords)
     tokens = next(iter(found.values()))["tokens"]
     subjects = [example.subject for example in records.examples]
     told: dict[str, Any] = {
-        "fingerprint": key_of(settings, asked),
+        "fingerprint": key_of(config, asked),
         "role": asked.points[0].role,
-        "reported": settings.reported,
+        "reported": config.inference.reported,
         "reference": records.kind,
         "unit": "nats a token",
         "sets": {name: _described(tokens[rows], [subjects[i] for i in rows]) for name, rows in records.sets.items()},
@@ -146,10 +146,10 @@ def _said(
         told |= _blind(records, tokens, drawn)
     models: dict[str, dict[str, Any]] = {}
     for role, columns in found.items():
-        against = _against(settings, role)
+        against = _against(config, role)
         before = None if against is None else found[against]
         one: dict[str, Any] = {"against": against}
-        if settings.privacy.dlt:
+        if config.analyses.privacy.dlt:
             one["dlt"] = leakage_test(
                 _sets(records, columns, subjects), before and _sets(records, before, subjects), drawn
             )
@@ -160,10 +160,10 @@ def _said(
     return told | {"models": models, "reading": said}
 
 
-def _against(settings: Settings, role: str) -> str | None:
+def _against(config: RunConfig, role: str) -> str | None:
     """The role of the model that a model is set against: the one that it came from."""
     if role == "finetuned":
-        return settings.finetune.init_from
+        return config.finetune.init_from
     return None if role == "base" else "base"
 
 

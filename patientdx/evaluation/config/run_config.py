@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from patientdx.checkpoints.merge_plan import SUPPLIED
-from patientdx.checkpoints.source import REPOSITORY, ModelSource
+from patientdx.checkpoints.source import REPOSITORY
 from patientdx.cli.mergekit.recipe import read_recipe
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, checked, dotted
 from patientdx.evaluation.config import checks, data_sets
 from patientdx.evaluation.config import models as sources
-from patientdx.evaluation.config.finetune import Comparator, comparator
-from patientdx.evaluation.config.privacy import Request, request
-from patientdx.evaluation.config.search import FIXED, Search
+from patientdx.evaluation.config.finetune import comparator
+from patientdx.evaluation.config.privacy import request
+from patientdx.evaluation.config.search import FIXED
 from patientdx.evaluation.config.search import request as searched
-from patientdx.evaluation.kinds.names import KINDS, only_yes_no
+from patientdx.evaluation.config.sections import MERGED, AnalysesConfig, MergeConfig, MergeSpec, RunConfig
+from patientdx.evaluation.kinds.names import CHOICE, KINDS, kind_errors
 from patientdx.lm import vllm
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, schedule, values
@@ -38,7 +38,6 @@ SPLITS = ("train", "pilot", "test")
 GENERATORS = ("transformers", vllm.NAME)
 TOKENIZERS = (None, "base", "pivot", "union")
 SEEDED = ("seed",)  # what the pipeline gives a tabular model beside its yaml
-MERGED = "merged"  # the model that is none of conf/model's tabular ones
 BASELINES = ("tabular_gbm", "tabular_logistic")  # beside a merged model unless others are asked for
 _SECTIONS = ("base_model", "pivot_model", "merge", "search", "model", "task", "scoring", "bootstrap", "tracking")
 _TABULAR = REPOSITORY / "conf" / "model"
@@ -50,132 +49,60 @@ _OF_LANGUAGE_MODELS = (
 )
 
 
-@dataclass(frozen=True)
-class MergeSpec:
-    """What a curve is made of, as a key: parents (base first), their common ancestor, method, vocabulary, seed.
+def parse(cfg: DictConfig, *, sweep: bool = False, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a composed config; one UserError lists every error in it.
 
-    layers: how many the parents must have, where a recipe counts them.
-    """
-
-    models: tuple[ModelSource, ...]
-    merge: Call
-    ancestor: ModelSource | None = None
-    tokenizer: str | None = None
-    seed: int = 0
-    layers: int | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One run. `weight` is λ, None for a method without; `composed` is the resolved config, for the record.
-
-    `save` is the folder that the merged model is written to; without a task (`task_name` is None) nothing is scored.
-    `model` is merged or the name of a tabular model, which is then scored alone. `baselines` are the tabular models to
-    fit, by name: what makes each, and its numbers; `needs_features` says that they were asked for, so that a task
-    without features is refused. `probes`: ask the task's other wordings too; `clinical`: evaluate for the clinic.
-    """
-
-    name: str
-    seed: int
-    weight: Schedule | None
-    base: ModelSource
-    pivot: ModelSource
-    extra: tuple[ModelSource, ...]
-    ancestor: ModelSource | None
-    tokenizer: str | None
-    layers: int | None
-    merge_name: str
-    merge: Call
-    model: str
-    baselines: tuple[tuple[str, Call], ...]
-    needs_features: bool
-    probes: bool
-    clinical: bool
-    save: Path | None
-    save_dtype: str | None
-    save_patients: bool
-    dry_run: bool
-    task_name: str | None
-    kind: str | None
-    task: Call | None
-    metrics: tuple[tuple[str, str], ...]
-    parents: bool
-    splits: tuple[str, ...]
-    device: str
-    device_map: str | None
-    generator: str
-    dtype: str
-    max_tokens: int
-    batch_tokens: int | None
-    resamples: int
-    level: float
-    output: Path
-    cache: Path
-    finetune: Comparator | None
-    privacy: Request
-    search: Search | None
-    tracking: dict[str, Any]
-    composed: dict[str, Any]
-
-    @property
-    def method(self) -> str:
-        """What made the model that the run is about: a merge method, or a tabular model."""
-        return self.merge_name if self.model == MERGED else self.model
-
-    @property
-    def reported(self) -> str:
-        """The split whose numbers go by the task's own name: the last."""
-        return self.splits[-1]
-
-    @property
-    def draws(self) -> dict[str, Any]:
-        """How intervals are drawn, as the functions of `metrics.bootstrap` take it."""
-        return {"resamples": self.resamples, "level": self.level, "seed": self.seed}
-
-    @property
-    def merge_spec(self) -> MergeSpec:
-        """What the merged model's curve is made of."""
-        models = (self.base, self.pivot, *self.extra)
-        return MergeSpec(models, self.merge, self.ancestor, self.tokenizer, self.seed, self.layers)
-
-
-def parse(cfg: DictConfig, *, sweep: bool = False, overrides: Sequence[str] = ()) -> Settings:
-    """Settings of a composed config; one UserError listing every fault found.
-
-    sweep: the run is one of several, among which λ is chosen, so that pilot is scored beside test. overrides: what the
-    command says, as a search for λ is refused beside a λ that is given.
+    sweep: the run is one of several, among which λ is chosen, so that pilot is scored beside test. overrides: the words
+    of the command, as a search for λ is refused beside a λ in the command.
     """
     errors: list[str] = []
     plain, layers = _composed(cfg)
-    # The cache is one place for all that a run keeps: a task gets it spelled out.
-    cache = checks.folder(plain["cache"], "cache", errors)
-    merging, scoring = _merging(plain, errors), _scoring(plain, sweep, errors)
+    # The cache is one folder for all that a run keeps: a task gets it spelled out.
+    cache, seed = checks.folder(plain["cache"], "cache", errors), checks.whole(plain["seed"], "seed", 0, errors)
+    merge, save = _merging(plain, seed, layers, errors)
+    inference = _inference(plain, sweep, errors)
     sources.at_odds(plain, overrides, errors)
-    found = Settings(
-        name=str(plain["name"]),
-        seed=checks.whole(plain["seed"], "seed", 0, errors),
-        layers=layers,
-        **merging,
-        **_task(plain, cache, errors),
-        **_models(plain, errors),
-        **scoring,
-        output=checks.folder(plain["output"], "output", errors),
-        cache=cache,
-        finetune=comparator(plain, errors),
+    task = _task(plain, cache, errors)
+    systems = _systems(plain, errors)
+    analyses = AnalysesConfig(
+        clinical=checks.yes_no(plain["clinical"], "clinical", errors),
+        prompt_variants=checks.yes_no(plain["probes"], "probes", errors),
         privacy=request(plain, errors),
-        search=searched(plain, merging["merge"], scoring["splits"], overrides, errors),
-        tracking=dict(plain["tracking"]),
-        composed=plain,
     )
-    found = only_yes_no(found, errors)
-    errors += vllm.errors(found.generator)
+    bootstrap = plain["bootstrap"]
+    sections = {
+        "name": str(plain["name"]),
+        "seed": seed,
+        "merge": merge,
+        "save": save,
+        "task": task,
+        "systems": systems,
+        "analyses": analyses,
+        "inference": inference,
+        "bootstrap": {
+            "resamples": checks.whole(bootstrap["resamples"], "bootstrap.resamples", 100, errors),
+            "level": checks.between(bootstrap["level"], "bootstrap.level", errors),
+            "seed": seed,
+        },
+        "output": checks.folder(plain["output"], "output", errors),
+        "cache": cache,
+        "finetune": comparator(plain, errors),
+        "search": searched(plain, merge.spec.call, inference["splits"], overrides, errors),
+        "tracking": dict(plain["tracking"]),
+        "composed": plain,
+    }
+    errors += vllm.errors(plain["generator"])
+    if task is not None:
+        errors += kind_errors(task["kind"], task["name"], sections["finetune"], analyses.privacy, sections["search"])
     if errors:
         count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
         raise UserError(f"{count} in this configuration\n" + "\n".join(f"  {fault}" for fault in errors))
-    if found.model == MERGED:
-        return found
+    if task is not None and task["kind"] != CHOICE:
+        sections["analyses"] = analyses.model_copy(update={"clinical": False})
+    if systems["model"] == MERGED:
+        return RunConfig(**sections)
     kept = {key: value for key, value in plain.items() if key not in _OF_LANGUAGE_MODELS}
-    return replace(found, weight=None, composed=kept)
+    return RunConfig(**sections | {"merge": None, "composed": kept})
 
 
 def _composed(cfg: DictConfig) -> tuple[dict[str, Any], int | None]:
@@ -195,7 +122,9 @@ def _composed(cfg: DictConfig) -> tuple[dict[str, Any], int | None]:
     return plain | found.config(), found.layers
 
 
-def _merging(plain: dict[str, Any], errors: list[str]) -> dict[str, Any]:
+def _merging(
+    plain: dict[str, Any], seed: int, layers: int | None, errors: list[str]
+) -> tuple[MergeConfig, dict[str, Any]]:
     """Parents, method and λ, and where the merged model is written."""
     merge = dict(plain["merge"])
     name = checks.given(merge, "merge", "name", errors)
@@ -206,29 +135,25 @@ def _merging(plain: dict[str, Any], errors: list[str]) -> dict[str, Any]:
     weight = _weight(plain["lambda"], name, call, errors)
     if isinstance(weight, float):
         plain["lambda"] = weight  # recorded as it is used
-    return {
-        "merge_name": name,
-        "merge": call,
-        "weight": weight,
-        "base": base,
-        "pivot": pivot,
-        "extra": extra,
-        "ancestor": sources.ancestor(plain.get("ancestor"), (base, pivot, *extra), call, name, errors),
-        "tokenizer": checks.one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, errors),
-        "save": None if plain["save"] is None else checks.folder(plain["save"], "save", errors),
-        "save_dtype": checks.one_of(plain["save_dtype"], "save_dtype", (None, *DTYPES), errors),
-        "save_patients": checks.yes_no(plain["save_patients"], "save_patients", errors),
+    origin = sources.ancestor(plain.get("ancestor"), (base, pivot, *extra), call, name, errors)
+    tokenizer = checks.one_of(plain["tokenizer"], "tokenizer", TOKENIZERS, errors)
+    spec = MergeSpec((base, pivot, *extra), call, origin, tokenizer, seed, layers)
+    save = {
+        "folder": None if plain["save"] is None else checks.folder(plain["save"], "save", errors),
+        "dtype": checks.one_of(plain["save_dtype"], "save_dtype", (None, *DTYPES), errors),
+        "patients": checks.yes_no(plain["save_patients"], "save_patients", errors),
         "dry_run": checks.yes_no(plain["dry_run"], "dry_run", errors),
     }
+    return MergeConfig.model_construct(name=name, spec=spec, weight=weight), save
 
 
-def _task(plain: dict[str, Any], cache: Path, errors: list[str]) -> dict[str, Any]:
+def _task(plain: dict[str, Any], cache: Path, errors: list[str]) -> dict[str, Any] | None:
     """The task and its metrics."""
     task = dict(plain["task"])
     if task.get("name") == "none":
         if plain["save"] is None and not plain["dry_run"]:
             errors.append("task=none leaves nothing to do: choose a task, or add save=<folder> or dry_run=true.")
-        return {"task_name": None, "kind": None, "task": None, "metrics": ()}
+        return None
     metrics = task.pop("metrics", None) or {}
     data_sets.fill(task, plain["data"], errors)
     name = checks.given(task, "task", "name", errors)
@@ -238,14 +163,14 @@ def _task(plain: dict[str, Any], cache: Path, errors: list[str]) -> dict[str, An
     if any(fault.startswith("seed=") for fault in errors) and task.get("seed") == plain["seed"]:
         task["seed"] = 0  # told already, where it was set
     return {
-        "task_name": name,
+        "name": name,
         "kind": kind,
-        "task": checked(task, "task", (), errors),
+        "call": checked(task, "task", (), errors),
         "metrics": tuple((label, _metric(label, target, errors)) for label, target in metrics.items()),
     }
 
 
-def _models(plain: dict[str, Any], errors: list[str]) -> dict[str, Any]:
+def _systems(plain: dict[str, Any], errors: list[str]) -> dict[str, Any]:
     """What is scored: the merged model or a tabular one alone, and the baselines beside it."""
     chosen = dict(plain["model"])
     name = checks.given(chosen, "model", "name", errors)
@@ -271,8 +196,6 @@ def _models(plain: dict[str, Any], errors: list[str]) -> dict[str, Any]:
         "baselines": tuple(calls.items()),
         "needs_features": name != MERGED or wanted is not None,
         "parents": checks.yes_no(plain["parents"], "parents", errors),
-        "probes": checks.yes_no(plain["probes"], "probes", errors),
-        "clinical": checks.yes_no(plain["clinical"], "clinical", errors),
     }
 
 
@@ -286,9 +209,9 @@ def _names(value: Any, errors: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _scoring(plain: dict[str, Any], sweep: bool, errors: list[str]) -> dict[str, Any]:
+def _inference(plain: dict[str, Any], sweep: bool, errors: list[str]) -> dict[str, Any]:
     """Which rows are scored and how, and how sure the metrics are."""
-    scoring, bootstrap = plain["scoring"], plain["bootstrap"]
+    scoring = plain["scoring"]
     return {
         "splits": _splits(plain["splits"], sweep and plain["search"].get("name") == FIXED, errors),
         "device": checks.one_of(plain["device"], "device", ("auto", "cpu"), errors),
@@ -297,8 +220,6 @@ def _scoring(plain: dict[str, Any], sweep: bool, errors: list[str]) -> dict[str,
         "dtype": checks.one_of(plain["dtype"], "dtype", DTYPES, errors),
         "max_tokens": checks.whole(scoring["max_tokens"], "scoring.max_tokens", 16, errors),
         "batch_tokens": checks.whole(scoring["batch_tokens"], "scoring.batch_tokens", 1, errors, null=True),
-        "resamples": checks.whole(bootstrap["resamples"], "bootstrap.resamples", 100, errors),
-        "level": checks.between(bootstrap["level"], "bootstrap.level", errors),
     }
 
 
