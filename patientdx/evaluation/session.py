@@ -44,7 +44,7 @@ def accelerator(device: str) -> Accelerator:
 @lru_cache(maxsize=TASKS)
 def task_data(task: Call) -> TaskData:
     """The examples of a task."""
-    return task()
+    return task().load()
 
 
 @lru_cache(maxsize=TASKS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +15,7 @@ from patientdx.records import tables
 from patientdx.records.convert import CONVERT_FROM, converted
 from patientdx.records.meds.folder import meds_folder
 from patientdx.records.meds.tables import meds_tables
+from patientdx.records.parameters import check_choice
 from patientdx.records.synthetic.hospital import hospital
 
 SOURCES = ("mimic", "meds")
@@ -24,68 +25,79 @@ _UNIQUE = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """The keys of every task that reads a hospital, as conf/task/_clinical.yaml explains them.
+
+    Attributes:
+        cache: folder for converted tables and the synthetic hospital.
+        source: "mimic": `mimic_root` is a folder with hosp/ and icu/ in MIMIC-IV's layout, or a list of folders, of
+            which the first that has a table is used; None: the synthetic hospital, generated in `cache` on first use.
+            "meds": the first root is a MEDS 0.4 folder made from MIMIC-IV; further ones may have the dictionaries that
+            MEDS lacks.
+        synthetic: `stays`, `seed` and `returns` of the synthetic hospital.
+        memory_limit, threads: limits of DuckDB; threads=None uses all cores.
+    """
+
+    cache: Path
+    source: str = "mimic"
+    mimic_root: Sequence[str] | str | None = None
+    synthetic: Mapping[str, float | None] = field(default_factory=lambda: dict(SYNTHETIC))
+    memory_limit: str = "2GB"
+    threads: int | None = None
+
+
 @dataclass(frozen=True)
 class Source:
     """Opened tables.
 
-    `con` has one view per needed table, named like its file (icu/chartevents -> chartevents), with the needed columns
-    and types. `facts` says for each of the user's files its name below its root, its sha256 and its origin (see
-    `tables.provenance`; a MEDS folder is one entry, "meds"). `origins` lists the origins that occur. `open_data`: every
-    file is generated or of the open demo.
+    Attributes:
+        con: has one view per needed table, named like its file (icu/chartevents -> chartevents), with the needed
+            columns and types.
+        files: for each of the user's files: name below its root, sha256 and origin (see `tables.provenance`; a MEDS
+            folder is one entry, "meds").
+        origins: the origins that occur, sorted.
+        open_data: every file is generated or of the open demo.
     """
 
     con: duckdb.DuckDBPyConnection
-    facts: dict[str, dict[str, Any]]
+    files: dict[str, dict[str, Any]]
     origins: list[str]
     open_data: bool
 
 
 @contextmanager
-def opened_source(
-    *,
-    cache: Path,
-    source: str = "mimic",
-    root: Sequence[str] | str | None = None,
-    synthetic: Mapping[str, float | None] = SYNTHETIC,
-    needed: tables.Needed,
-    memory_limit: str = "2GB",
-    threads: int | None = None,
-) -> Iterator[Source]:
+def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Source]:
     """The needed tables as views of a DuckDB connection; queries belong inside the block.
 
-    `source="mimic"`: `root` is a folder with hosp/ and icu/ in MIMIC-IV's layout, or several of which the first that
-    has a table wins; None takes the synthetic hospital, generated in `cache` on first use. `source="meds"`: the first
-    root is a MEDS 0.4 folder made from MIMIC-IV; further ones may have the dictionaries that MEDS lacks.
-
-    Large tables are read from parquet in `cache`, made on first use (see `convert`; from MEDS all are). Raises UserError
-    on anything wrong with parameters, files or memory; DuckDB's errors inside the block become Refusals without
-    DuckDB's words, which may quote a patient's row.
+    Large tables are read from parquet in the cache, made on first use (see `convert`; from MEDS all are). Raises
+    UserError on anything wrong with parameters, files or memory. DuckDB's errors inside the block become UserError
+    without DuckDB's message, which may quote a patient's row.
     """
-    cache = Path(cache).expanduser()
-    if source not in SOURCES:
-        raise UserError(f"task.source={source!r}: choose {' or '.join(SOURCES)}.")
-    limits = {"memory_limit": memory_limit, "threads": threads}
-    roots = _roots(root)
-    if source == "meds":
+    cache = Path(config.cache).expanduser()
+    check_choice("source", config.source, SOURCES)
+    roots = _roots(config.mimic_root)
+    limits = {"memory_limit": config.memory_limit, "threads": config.threads}
+    if config.source == "meds":
         if not roots:
             raise UserError("task.source=meds needs task.mimic_root: the MEDS folder, with data/ and metadata/ in it.")
-        found, facts = _from_meds(roots, needed, cache, limits)
+        located, files = _from_meds(roots, needed, cache, limits)
     else:
-        folders = roots or [_synthetic(cache, synthetic)]
-        found = tables.find(folders, needed)
-        facts = tables.provenance(found, lambda path: _digest(path, cache))
-        if not roots and {fact["origin"] for fact in facts.values()} != {tables.SYNTHETIC}:
+        folders = roots or [_synthetic(cache, config.synthetic)]
+        located = tables.find(folders, needed)
+        files = tables.provenance(located, lambda path: _digest(path, cache))
+        if not roots and {file["origin"] for file in files.values()} != {tables.SYNTHETIC}:
             raise UserError(
                 f"The synthetic hospital in {folders[0]} was changed since it was made. Delete that folder."
             )
-        found = converted(found, needed, facts, cache=cache, **limits)
-    with tables.opened(found, needed, spill=cache / "spill", **limits) as con:
+        located = converted(located, needed, files, cache=cache, **limits)
+    with tables.opened(located, needed, spill=cache / "spill", **limits) as con:
         _check_keys(con, needed)
-        if "meds" in facts and "label" in needed.get("icu/d_items", ()) and "icu/d_items" not in facts:
+        if "meds" in files and "label" in needed.get("icu/d_items", ()) and "icu/d_items" not in files:
             unnamed = con.execute("SELECT count(*) FROM d_items WHERE label IS NULL").fetchall()[0][0]
-            facts["meds"]["items_without_label"] = unnamed
-        origins = sorted({fact["origin"] for fact in facts.values()})
-        yield Source(con, facts, origins, tables.is_open(facts))
+            files["meds"]["items_without_label"] = unnamed
+        origins = sorted({file["origin"] for file in files.values()})
+        yield Source(con, files, origins, tables.is_open(files))
 
 
 def _roots(root: Sequence[str] | str | None) -> list[Path]:
@@ -97,16 +109,16 @@ def _roots(root: Sequence[str] | str | None) -> list[Path]:
     return [Path(folder).expanduser() for folder in roots]
 
 
-def _synthetic(cache: Path, wanted: Mapping[str, float | None]) -> Path:
+def _synthetic(cache: Path, config: Mapping[str, float | None]) -> Path:
     known = (*SYNTHETIC, "returns")
-    unknown = sorted(set(wanted) - set(known))
+    unknown = sorted(set(config) - set(known))
     if unknown:
         raise UserError(f"task.synthetic has no {', '.join(unknown)}: it takes {', '.join(known)}.")
-    return hospital(cache, **(dict(SYNTHETIC) | dict(wanted)))
+    return hospital(cache, **(dict(SYNTHETIC) | dict(config)))
 
 
 def _digest(path: Path, cache: Path) -> str:
-    """sha256 (hex) of a file; that of a large one is worked out once and remembered until the file changes."""
+    """sha256 (hex) of a file; that of a large file is kept in the cache until the file changes."""
     return sha256(path) if path.stat().st_size < CONVERT_FROM else file_hash(path, cache)
 
 
@@ -114,13 +126,13 @@ def _from_meds(
     roots: list[Path], needed: tables.Needed, cache: Path, limits: Mapping[str, Any]
 ) -> tuple[dict[str, tables.Table], dict[str, dict[str, Any]]]:
     folder = meds_folder(roots[0])
-    facts = {"meds": folder.facts(lambda path: _digest(path, cache))}
+    files = {"meds": folder.facts(lambda path: _digest(path, cache))}
     dictionaries = {name: tables.locate(roots[1:], name) for name in needed if Path(name).name.startswith("d_")}
-    own = {name: needed[name] for name, table in dictionaries.items() if table is not None}
-    found = tables.find(roots[1:], own) if own else {}
-    facts |= tables.provenance(found)
-    rest = {name: columns for name, columns in needed.items() if name not in found}
-    return found | meds_tables(folder, facts["meds"]["sha256"], rest, cache=cache, **limits), facts
+    beside = {name: needed[name] for name, table in dictionaries.items() if table is not None}
+    located = tables.find(roots[1:], beside) if beside else {}
+    files |= tables.provenance(located)
+    rest = {name: columns for name, columns in needed.items() if name not in located}
+    return located | meds_tables(folder, files["meds"]["sha256"], rest, cache=cache, **limits), files
 
 
 def _check_keys(con: duckdb.DuckDBPyConnection, needed: tables.Needed) -> None:

@@ -1,0 +1,219 @@
+"""Clinical tasks: from a cohort to yes/no questions about the first hours of an ICU stay."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import duckdb
+
+from patientdx.core.errors import UserError
+from patientdx.records import cohort, features, groups, outliers, splits, templates, window
+from patientdx.records.parameters import check_choice, check_numbers
+from patientdx.records.source import SourceConfig, opened_source
+from patientdx.tasks.example import Example, PromptVariant, TaskData, fingerprint
+from patientdx.tasks.outcomes import OUTCOMES, ClinicalOutcome
+
+OPTIONS = (
+    ("Yes", "yes", "YES", " Yes", " yes", " YES"),
+    ("No", "no", "NO", " No", " no", " NO"),
+)
+FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
+# The value of every switch that the user leaves null. `paper` is how PatientDx's data was made, with its flaws.
+PRESETS: dict[str | None, dict[str, str]] = {
+    None: {
+        "death": "deathtime", "age": "admission", "diagnoses": "none", "split_by": "patient", "outliers": "range",
+        "template": "intervals",
+    },
+    "paper": {
+        "death": "dod", "age": "anchor", "diagnoses": "discharge", "split_by": "stay", "outliers": "cohort",
+        "template": "paper",
+    },
+}  # fmt: skip
+OUTLIERS = ("range", "train", "cohort")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClinicalTask(SourceConfig):
+    """The keys of every clinical task, as conf/task/_clinical.yaml explains them.
+
+    `days`, `condition`, `readmission` and `planned` belong to single outcomes; None takes the outcome's default.
+    """
+
+    outcome: str
+    window_hours: int
+    gap_hours: int
+    seed: int = 0
+    preset: str | None = None
+    death: str | None = None
+    age: str | None = None
+    diagnoses: str | None = None
+    split_by: str | None = None
+    outliers: str | None = None
+    template: str | None = None
+    sections: Mapping[str, int | None] | None = None
+    fractions: Mapping[str, float] = field(default_factory=lambda: dict(FRACTIONS))
+    limit: int | None = None
+    question: str | None = None
+    prompt_variants: Sequence[Mapping[str, Any]] | None = None
+    days: int | None = None
+    condition: str | None = None
+    readmission: str | None = None
+    planned: bool | None = None
+
+    def load(self) -> TaskData:
+        """One example per stay of the cohort; label 1 where the outcome happened.
+
+        Raises UserError on parameters, files or a cohort that are not valid, before anything expensive where possible.
+        """
+        entry, switches = _entry(self.outcome), self.switches()
+        parameters = self._parameters(entry)
+        hours = {"window_hours": self.window_hours, "gap_hours": self.gap_hours}
+        outcome, words = entry.define(switches | hours | parameters)
+        template = templates.template(switches["template"], sections=self.sections)
+        fractions = splits.checked_fractions(self.fractions)
+        needed = window.needed(switches["diagnoses"], cohort.NEEDED, outcome.needed)
+        check_numbers(
+            window_hours=(self.window_hours, 1), gap_hours=(self.gap_hours, 0), limit=(self.limit, 1),
+            seed=(self.seed, 0),
+        )  # fmt: skip
+        question = filled(entry.question if self.question is None else self.question, words)
+        variants = checked_variants(entry.variants if self.prompt_variants is None else self.prompt_variants, words)
+        with opened_source(self, needed) as source:
+            group = cohort.select(source.con, outcome, **hours, death=switches["death"], age=switches["age"])
+            rows = splits.divided(
+                group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit
+            )
+            splits.check_splits([(split, label) for _, _, label, split in rows])
+            texts, cut, table = _read(source.con, rows, template, switches, self.window_hours)
+            people = _people(source.con, rows)
+        examples = tuple(
+            Example(
+                uid=str(stay), subject=str(subject), split=split, prefix="", context=texts[stay],
+                suffix=f"\n\n{question}", options=OPTIONS, label=label,
+            )
+            for stay, subject, label, split in rows
+        )  # fmt: skip
+        settings: dict[str, Any] = {
+            "task": self.outcome, **switches, "template": template.id, "template_sha256": template.sha256,
+            "sections": dict(template.sections), "seed": self.seed, **hours, "fractions": fractions,
+            "limit": self.limit, "question": question, **parameters,
+        }  # fmt: skip
+        provenance = {"source": source.origins, "tables": source.files, "sections_cut": cut}
+        return TaskData(
+            name=self.outcome,
+            kind="binary",
+            examples=examples,
+            open_data=source.open_data,
+            fingerprint=fingerprint(examples, settings),
+            provenance=provenance | {"settings": {"preset": self.preset, **settings}},
+            cohort=group.attrition,
+            prompt_variants=variants,
+            features=table,
+            groups=groups.groups(person for _, *person in people),
+            times=tuple(time for time, *_ in people),
+        )
+
+    def switches(self) -> dict[str, str]:
+        """The value of every switch: the user's, or where that is None the preset's.
+
+        Raises UserError on an unknown `preset`, `split_by` or `outliers`; the others are checked where they are used.
+        """
+        if self.preset not in PRESETS:
+            raise UserError(
+                f"task.preset={self.preset!r}: it is null (safe settings) or paper (as PatientDx's data was made)."
+            )
+        preset = PRESETS[self.preset]
+        switches = {name: value if getattr(self, name) is None else getattr(self, name) for name, value in preset.items()}
+        check_choice("split_by", switches["split_by"], splits.UNITS)
+        check_choice("outliers", switches["outliers"], OUTLIERS)
+        return switches
+
+    def _parameters(self, entry: ClinicalOutcome) -> dict[str, Any]:
+        """The keys that only this outcome has, with their values."""
+        of_others = {name for other in OUTCOMES.values() for name in other.parameters} - set(entry.parameters)
+        for name in sorted(of_others):
+            if getattr(self, name) is not None:
+                raise UserError(f"task.{name}: task={self.outcome} has no such key. Leave it out.")
+        return {
+            name: default if getattr(self, name) is None else getattr(self, name)
+            for name, default in entry.parameters.items()
+        }
+
+
+def _entry(outcome: str) -> ClinicalOutcome:
+    check_choice("outcome", outcome, OUTCOMES)
+    return OUTCOMES[outcome]
+
+
+def _read(
+    con: duckdb.DuckDBPyConnection,
+    rows: Sequence[splits.Row],
+    template: templates.Template,
+    switches: Mapping[str, str],
+    hours: int,
+) -> tuple[dict[int, str], dict[str, dict[str, int]], features.Features | None]:
+    """Text of each stay, what its budgets cut, and the stays' features. Narrows the table `cohort` to these stays."""
+    train = [stay for stay, _, _, split in rows if split == "train"]
+    ceilings: dict[bool, Any] = {False: None, True: None}  # by every_item
+    if switches["outliers"] == "train" and not train:
+        raise UserError("task.outliers=train: no stay is in train. Give train a share in task.fractions.")
+    if switches["outliers"] != "range":
+        fitted = train if switches["outliers"] == "train" else None
+        for every in {False, template.every_item}:
+            ceilings[every] = outliers.limits(con, stays=fitted, every_item=every)
+    con.execute("DELETE FROM cohort WHERE stay_id NOT IN (SELECT unnest(?))", [[stay for stay, *_ in rows]])
+    diagnoses = switches["diagnoses"]
+    texts: dict[int, templates.Written] = {}
+
+    def writing(records: Iterable[tuple[int, window.Record]]) -> Iterator[tuple[int, window.Record]]:
+        for stay, record in records:
+            texts[stay] = template.written(record, hours)
+            yield stay, record
+
+    plain = window.stream(con, diagnoses=diagnoses, courses=True, limits=ceilings[False])
+    records = plain if template.every_item else writing(plain)
+    table = None
+    # Which drugs and codes are common is counted on train: without it there is nothing to fit a tabular model on.
+    if train:
+        order, unsorted = features.table(records, fit_on=train)
+        row_of = {stay: row for row, stay in enumerate(order)}
+        table = features.Features(unsorted.names, unsorted.values[[row_of[stay] for stay, *_ in rows]])
+    if template.every_item:
+        everything = window.stream(
+            con, diagnoses=diagnoses, courses=template.courses, every_item=True, limits=ceilings[True]
+        )
+        records = writing(everything)
+    deque(records, maxlen=0)  # runs through the records that nothing has consumed yet
+    return {stay: written.text for stay, written in texts.items()}, templates.left_out(texts.values()), table
+
+
+def _people(con: duckdb.DuckDBPyConnection, rows: Sequence[splits.Row]) -> list[tuple]:
+    """(prediction time, age, gender, race, insurance) of each stay, in their order."""
+    table = con.execute("SELECT stay_id, prediction_time, age, gender, race, insurance FROM cohort").fetchall()
+    people = {stay: tuple(rest) for stay, *rest in table}
+    return [people[stay] for stay, *_ in rows]
+
+
+def filled(question: str, words: Mapping[str, Any]) -> str:
+    """The question with every {name} of `words` filled in."""
+    for name, word in words.items():
+        question = question.replace(f"{{{name}}}", str(word))
+    return question
+
+
+def checked_variants(variants: Iterable[Mapping[str, Any]], words: Mapping[str, Any]) -> tuple[PromptVariant, ...]:
+    """Prompt variants from their form in a yaml. Raises UserError on another form or a name that is used twice."""
+    checked: list[PromptVariant] = []
+    for number, variant in enumerate(variants):
+        rest = dict(variant) if isinstance(variant, Mapping) else {}
+        name, question, inverted = rest.pop("name", None), rest.pop("question", None), rest.pop("inverted", False)
+        valid = isinstance(name, str) and isinstance(question, str) and isinstance(inverted, bool)
+        if rest or not valid or name in {other.name for other in checked}:
+            raise UserError(
+                f"task.prompt_variants[{number}]={variant!r}: a prompt variant has a name of its own, a question and, "
+                "where Yes then means that the outcome did not happen, inverted: true."
+            )
+        checked.append(PromptVariant(name, f"\n\n{filled(question, words)}", OPTIONS, inverted))
+    return tuple(checked)
