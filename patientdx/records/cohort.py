@@ -71,8 +71,8 @@ def select(
     day of ICU admission is then missed. A patient dead before ICU admission is left out under either rule.
 
     Leaves a table `cohort` in the connection: stay_id, subject_id, hadm_id, intime, outtime, admittime, dischtime,
-    prediction_time (intime + window), age (years), gender, race, insurance, label. Raises UserError on another `death` or
-    `age` and on an empty cohort. That an id of patients, admissions and stays occurs once is for the source to see to.
+    prediction_time (intime + window), age (years), gender, race, insurance, label. Raises UserError on another `death`
+    or `age` and on an empty cohort. The source checks that ids of patients, admissions and stays are unique.
     """
     for key, value, known in (("death", death, DEATHS), ("age", age, AGES)):
         if value not in known:

@@ -18,7 +18,8 @@ def connected(*, memory_limit: str, threads: int | None, spill: Path) -> Iterato
     """An empty DuckDB database in memory, closed at the end.
 
     What does not fit in `memory_limit` (such as "2GB") goes to a folder inside `spill` that is gone afterwards.
-    Raises UserError on limits that DuckDB does not know, and where memory or disk do not do for a query inside the block.
+    Raises UserError on limits that DuckDB does not know, and where memory or disk are too small for a query inside the
+    block.
     """
     with _spill_folder(spill) as folder:
         settings = {

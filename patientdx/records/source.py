@@ -56,13 +56,13 @@ class Source:
             columns and types.
         files: for each of the user's files: name below its root, sha256 and origin (see `tables.provenance`; a MEDS
             folder is one entry, "meds").
-        origins: the origins that occur, sorted.
+        data_sources: the origins that occur, sorted.
         open_data: every file is generated or of the open demo.
     """
 
     con: duckdb.DuckDBPyConnection
     files: dict[str, dict[str, Any]]
-    origins: list[str]
+    data_sources: list[str]
     open_data: bool
 
 
@@ -96,8 +96,8 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
         if "meds" in files and "label" in needed.get("icu/d_items", ()) and "icu/d_items" not in files:
             unnamed = con.execute("SELECT count(*) FROM d_items WHERE label IS NULL").fetchall()[0][0]
             files["meds"]["items_without_label"] = unnamed
-        origins = sorted({file["origin"] for file in files.values()})
-        yield Source(con, files, origins, tables.is_open(files))
+        data_sources = sorted({file["origin"] for file in files.values()})
+        yield Source(con, files, data_sources, tables.is_open(files))
 
 
 def _roots(root: Sequence[str] | str | None) -> list[Path]:
@@ -126,7 +126,7 @@ def _from_meds(
     roots: list[Path], needed: tables.Needed, cache: Path, limits: Mapping[str, Any]
 ) -> tuple[dict[str, tables.Table], dict[str, dict[str, Any]]]:
     folder = meds_folder(roots[0])
-    files = {"meds": folder.facts(lambda path: _digest(path, cache))}
+    files = {"meds": folder.provenance(lambda path: _digest(path, cache))}
     dictionaries = {name: tables.locate(roots[1:], name) for name in needed if Path(name).name.startswith("d_")}
     beside = {name: needed[name] for name, table in dictionaries.items() if table is not None}
     located = tables.find(roots[1:], beside) if beside else {}

@@ -72,7 +72,7 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
     if errors:
         raise UserError(
             f"MIMIC-IV tables are incomplete: {', '.join(errors)}. "
-            f"Trial for <table>.{{{','.join(FORMS)}}} in {', '.join(map(str, folders))}. "
+            f"Looked for <table>.{{{','.join(FORMS)}}} in {', '.join(map(str, folders))}. "
             "Add a root that has them to task.mimic_root, or set task.mimic_root=null for "
             "the synthetic hospital."
         )
@@ -80,7 +80,7 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
 
 
 def locate(folders: Sequence[Path], name: str) -> Table | None:
-    """The first file of a table; None where no folder has it. Raises UserError where a folder may not be looked into."""
+    """The first file of a table; None where no folder has it. Raises UserError for a folder without permission."""
     for folder in folders:
         for form in FORMS:
             table = Table(name, folder, form)

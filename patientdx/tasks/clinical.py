@@ -100,7 +100,7 @@ class ClinicalTask(SourceConfig):
             "sections": dict(template.sections), "seed": self.seed, **hours, "fractions": fractions,
             "limit": self.limit, "question": question, **parameters,
         }  # fmt: skip
-        provenance = {"source": source.origins, "tables": source.files, "sections_cut": cut}
+        provenance = {"source": source.data_sources, "tables": source.files, "sections_cut": cut}
         return TaskData(
             name=self.outcome,
             kind="binary",
@@ -111,7 +111,7 @@ class ClinicalTask(SourceConfig):
             cohort=group.attrition,
             prompt_variants=variants,
             features=table,
-            groups=groups.groups(person for _, *person in people),
+            groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )
 
@@ -125,7 +125,9 @@ class ClinicalTask(SourceConfig):
                 f"task.preset={self.preset!r}: it is null (safe settings) or paper (as PatientDx's data was made)."
             )
         preset = PRESETS[self.preset]
-        switches = {name: value if getattr(self, name) is None else getattr(self, name) for name, value in preset.items()}
+        switches = {
+            name: value if getattr(self, name) is None else getattr(self, name) for name, value in preset.items()
+        }
         check_choice("split_by", switches["split_by"], splits.UNITS)
         check_choice("outliers", switches["outliers"], OUTLIERS)
         return switches

@@ -29,7 +29,7 @@ class Collection:
     files: dict[str, str]
 
 
-def read_collection(folder: Path, shares: Mapping[str, float] | None, seed: int) -> Collection:
+def read_collection(folder: Path, fractions: Mapping[str, float] | None, seed: int) -> Collection:
     """What lies in the folder. The split of a query is that of its qrels file, or drawn by its subject from `shares`.
 
     Raises UserError for a file that is missing, a line that cannot be read, an id that occurs twice, a judgement of a
@@ -39,25 +39,25 @@ def read_collection(folder: Path, shares: Mapping[str, float] | None, seed: int)
     if not folder.is_dir():
         raise UserError(f"task.path={folder} is no folder; nothing is downloaded. {_FORM}")
     documents: dict[str, str] = {}
-    for place, uid, row in _texts(folder, "corpus.jsonl"):
+    for location, uid, row in _texts(folder, "corpus.jsonl"):
         title, text = str(row.get("title") or "").strip(), str(row["text"]).strip()
         if not title and not text:
-            raise UserError(f"{place}: the document is empty.")
+            raise UserError(f"{location}: the document is empty.")
         documents[uid] = f"{title}\n{text}".strip()
-    asked: dict[str, tuple[str, str]] = {}
-    for place, uid, row in _texts(folder, "queries.jsonl"):
+    query_texts: dict[str, tuple[str, str]] = {}
+    for location, uid, row in _texts(folder, "queries.jsonl"):
         if not str(row["text"]).strip():
-            raise UserError(f"{place}: the query is empty.")
-        asked[uid] = str(row["text"]).strip(), str(row.get("subject") or uid)
+            raise UserError(f"{location}: the query is empty.")
+        query_texts[uid] = str(row["text"]).strip(), str(row.get("subject") or uid)
     files, queries, held = _qrels_files(folder), [], {}
     for file, split in files:
-        judged = _judged(file, file.relative_to(folder).as_posix(), documents, asked)
+        judged = _judged(file, file.relative_to(folder).as_posix(), documents, query_texts)
         for uid, grades in judged.items():
             if uid in held:
                 raise UserError(f"{file.relative_to(folder).as_posix()} judges a query that {held[uid]} judges too.")
             held[uid] = file.relative_to(folder).as_posix()
-            text, subject = asked[uid]
-            part = split if shares is None else split_of(subject, seed=seed, fractions=shares)
+            text, subject = query_texts[uid]
+            part = split if fractions is None else split_of(subject, seed=seed, fractions=fractions)
             queries.append(Query(uid, subject, part, "query", "", text, grades))
     read = [folder / "corpus.jsonl", folder / "queries.jsonl", *(file for file, _ in files)]
     return Collection(documents, queries, {file.relative_to(folder).as_posix(): sha256(file) for file in read})
@@ -68,66 +68,68 @@ def _texts(folder: Path, name: str) -> Iterator[tuple[str, str, Mapping[str, obj
     file, known = folder / name, {}
     if not file.is_file():
         raise UserError(f"task.path={folder} has no {name}. {_FORM}")
-    for place, row in rows(file, name):
+    for location, row in rows(file, name):
         uid = row.get("_id", row.get("id"))
         lacking = [column for column, value in (("_id", uid), ("text", row.get("text"))) if value is None]
         if lacking:
-            raise UserError(f"{place} has no {' and no '.join(lacking)}. Its columns are {', '.join(row) or 'none'}.")
+            raise UserError(
+                f"{location} has no {' and no '.join(lacking)}. Its columns are {', '.join(row) or 'none'}."
+            )
         if str(uid) in known:
-            raise UserError(f"{place}: the _id is that of {known[str(uid)]} too.")
-        known[str(uid)] = place
-        yield place, str(uid), row
+            raise UserError(f"{location}: the _id is that of {known[str(uid)]} too.")
+        known[str(uid)] = location
+        yield location, str(uid), row
     if not known:
         raise UserError(f"{name} in task.path={folder} is empty. {_FORM}")
 
 
 def _qrels_files(folder: Path) -> list[tuple[Path, str]]:
     """Each file of judgements with its split; one that names none is the test split."""
-    found = sorted(file for file in (*folder.glob("qrels/*"), *folder.glob("qrels*")) if file.is_file())
-    if not found:
+    judgements = sorted(file for file in (*folder.glob("qrels/*"), *folder.glob("qrels*")) if file.is_file())
+    if not judgements:
         raise UserError(f"task.path={folder} has no qrels. {_FORM}")
-    splits = [next((SPLIT_WORDS[word] for word in _words(file) if word in SPLIT_WORDS), "test") for file in found]
-    return list(zip(found, splits, strict=True))
+    splits = [next((SPLIT_WORDS[word] for word in _words(file) if word in SPLIT_WORDS), "test") for file in judgements]
+    return list(zip(judgements, splits, strict=True))
 
 
 def _words(file: Path) -> list[str]:
     return "".join(letter if letter.isalpha() else " " for letter in file.stem.lower()).split()
 
 
-def _judged(file: Path, name: str, documents: Mapping, asked: Mapping) -> dict[str, dict[str, int]]:
+def _judged(file: Path, name: str, documents: Mapping, query_texts: Mapping) -> dict[str, dict[str, int]]:
     """Grades above 0 by query and document. A query whose every judgement is 0 is refused."""
-    found: dict[str, dict[str, int]] = {}
+    judgements: dict[str, dict[str, int]] = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(_lines(file, name), 1):
-        place, parts = f"{name} line {number}", line.split()
+        location, parts = f"{name} line {number}", line.split()
         if not parts or (number == 1 and parts[-1].lower() == _HEADER[-1]):
             continue
         if len(parts) not in (3, 4):
             raise UserError(
-                f"{place} has {len(parts)} columns. There are three ({', '.join(_HEADER)}), or TREC's four with a 0 in "
-                "the second."
+                f"{location} has {len(parts)} columns. There are three ({', '.join(_HEADER)}), or TREC's four with a 0 "
+                "in the second."
             )
         query, document, grade = parts[0], parts[-2], parts[-1]
         if not re.fullmatch(r"-?[0-9]{1,9}", grade):
-            raise UserError(f"{place}: the grade is no whole number.")
-        if query not in asked:
-            raise UserError(f"{place} judges a query that is not in queries.jsonl.")
+            raise UserError(f"{location}: the grade is no whole number.")
+        if query not in query_texts:
+            raise UserError(f"{location} judges a query that is not in queries.jsonl.")
         if document not in documents:
-            raise UserError(f"{place} judges a document that is not in corpus.jsonl.")
-        own = found.setdefault(query, {})
-        if document in own:
-            raise UserError(f"{place} judges a document a second time for the same query.")
-        own[document] = max(int(grade), 0)
+            raise UserError(f"{location} judges a document that is not in corpus.jsonl.")
+        grades = judgements.setdefault(query, {})
+        if document in grades:
+            raise UserError(f"{location} judges a document a second time for the same query.")
+        grades[document] = max(int(grade), 0)
         lines.setdefault(query, number)
-    if not found:
+    if not judgements:
         raise UserError(f"{name} judges nothing. {_FORM}")
-    for query, own in found.items():
-        if not any(own.values()):
+    for query, grades in judgements.items():
+        if not any(grades.values()):
             raise UserError(
                 f"{name} line {lines[query]}: this query has no relevant document, so no order of its candidates is "
                 "better than another. Leave its judgements out."
             )
-    return {query: {uid: grade for uid, grade in own.items() if grade} for query, own in found.items()}
+    return {query: {uid: grade for uid, grade in grades.items() if grade} for query, grades in judgements.items()}
 
 
 def _lines(file: Path, name: str) -> Iterator[str]:

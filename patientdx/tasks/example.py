@@ -15,7 +15,7 @@ class Example:
     """One prompt with its right answer. Which of `label`, `gold` and `reference` is set depends on the task's kind.
 
     Attributes:
-        uid, subject, split: unique id, patient (or whatever is drawn together in a bootstrap), and split of the example.
+        uid, subject, split: unique id, patient (or another unit that a bootstrap draws), and split of the example.
         prefix, context, suffix: the prompt's text is their concatenation. Only `context` may be cut when the prompt is
             too long.
         options: `options[i]` holds every spelling of answer i; () for generation. For binary and ranking tasks option 0

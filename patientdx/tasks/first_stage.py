@@ -1,6 +1,6 @@
-"""From documents, queries and what is relevant to a task of kind ranking: BM25 lists the candidates that a model reads.
+"""From documents, queries and judgements to a ranking task: BM25 lists the candidates that a model reads.
 
-BM25 as bm25s works it out (Lucene's form; Robertson and Zaragoza, 2009), words in small letters without English stop
+BM25 as bm25s computes it (Lucene's form; Robertson and Zaragoza, 2009), words in lower case without English stop
 words. b = 0.4 and k1 = 0.9 are those of the group's search over MIMIC notes.
 """
 
@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 
 from patientdx.core.errors import UserError
+from patientdx.records.parameters import check_numbers
 from patientdx.records.splits import position
+from patientdx.tasks.clinical import OPTIONS
 from patientdx.tasks.example import Example, Ranking, TaskData, fingerprint
-from patientdx.tasks.prediction import OPTIONS, check_numbers
 
 K1, B, DEPTH = 0.9, 0.4, 20
 QUESTION = "Does the text above show what is searched for? Answer Yes or No."
-VERSION = 1  # of the lists: raise it when the same documents come to give others
+VERSION = 1  # of the lists: raise it when the same documents give other lists
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for in the documents of `pool`, with the grade (1 or more) of each that is relevant, by its id.
+    """A query to the documents of `pool`, with the grade (1 or more) of each relevant document by its id.
 
-    subject: what a bootstrap draws, a patient or the query itself. kind: for a table by kinds of query.
+    subject: the unit of the bootstrap, a patient or the query itself. kind: its group in tables.
     """
 
     uid: str
@@ -49,62 +50,62 @@ class Search:
     question: str
 
 
-def check_search(how: Search) -> None:
-    """UserError for a depth, k1 or b that will not do."""
-    check_numbers(depth=(how.depth, 1))
-    for name, value, most in (("k1", how.k1, None), ("b", how.b, 1)):
+def check_search(search: Search) -> None:
+    """Raise UserError for a depth, k1 or b that is not valid."""
+    check_numbers(depth=(search.depth, 1))
+    for name, value, most in (("k1", search.k1, None), ("b", search.b, 1)):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not value >= 0 or (most is not None and value > most):
             raise UserError(f"task.{name}={value!r}: BM25's k1 is 0 or more, its b from 0 to 1.")
 
 
-def bm25(documents: Sequence[str], queries: Sequence[str], how: Search) -> np.ndarray:
+def bm25(documents: Sequence[str], queries: Sequence[str], search: Search) -> np.ndarray:
     """(queries, documents) float32: the score of each document for each query, 0 where they share no word."""
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)  # a line for every collection otherwise
     split = {"stopwords": "english", "show_progress": False}
-    index = bm25s.BM25(k1=how.k1, b=how.b, method="lucene", backend="numpy")
+    index = bm25s.BM25(k1=search.k1, b=search.b, method="lucene", backend="numpy")
     words = bm25s.tokenize(list(documents), return_ids=False, **split)
     if not any(words):
         return np.zeros((len(queries), len(documents)), dtype=np.float32)
     index.index(words, show_progress=False)
-    found = np.zeros((len(queries), len(documents)), dtype=np.float32)
-    for row, asked in enumerate(bm25s.tokenize(list(queries), return_ids=False, **split)):
-        known = [word for word in asked if word in index.vocab_dict]
+    scores = np.zeros((len(queries), len(documents)), dtype=np.float32)
+    for row, of_query in enumerate(bm25s.tokenize(list(queries), return_ids=False, **split)):
+        known = [word for word in of_query if word in index.vocab_dict]
         if known:
-            found[row] = index.get_scores(known)
-    return found
+            scores[row] = index.get_scores(known)
+    return scores
 
 
-def searched(
+def ranking_task(
     name: str,
     pools: Mapping[str, Mapping[str, str]],
     queries: Sequence[Query],
-    how: Search,
+    search: Search,
     *,
     seed: int,
     settings: Mapping[str, Any],
     **rest: Any,
 ) -> TaskData:
-    """The task: each query beside the `how.depth` documents of its pool that BM25 puts first, one example each.
+    """The task: one example for each query and each of the first `search.depth` documents of its pool by BM25.
 
-    `pools` maps a pool to its documents by id. Documents with the same score stand in an order drawn with `seed`.
-    `rest` are further fields of the task.
+    `pools` maps a pool to its documents by id. Documents with the same score are ordered by a draw with `seed`.
+    `rest` are further fields of TaskData.
     """
-    check_search(how)
+    check_search(search)
     numbers = {uid: number for number, uid in enumerate(uid for pool in pools.values() for uid in pool)}
     examples, columns = [], {"query": [], "document": [], "first_stage": [], "grade": []}
     missed, kinds = [], []
-    scores = _scores(pools, queries, how)
+    scores = _scores(pools, queries, search)
     for number, query in enumerate(queries):
         pool = pools[query.pool]
         drawn = {uid: position("tie", seed, query.uid, uid) for uid in pool}
-        order = sorted(zip(pool, scores[number].tolist(), strict=True), key=lambda one: (-one[1], drawn[one[0]]))
-        listed = order[: how.depth]
+        order = sorted(zip(pool, scores[number].tolist(), strict=True), key=lambda pair: (-pair[1], drawn[pair[0]]))
+        listed = order[: search.depth]
         for uid, score in listed:
             grade = query.grades.get(uid, 0)
-            examples.append(_example(query, uid, pool[uid], grade, how.question))
+            examples.append(_example(query, uid, pool[uid], grade, search.question))
             values = {"query": number, "document": numbers[uid], "first_stage": score, "grade": grade}
             for column, value in values.items():
                 columns[column].append(value)
@@ -112,13 +113,20 @@ def searched(
         there = {uid for uid, _ in listed}
         missed.append(tuple(grade for uid, grade in sorted(query.grades.items()) if uid not in there))
     ranking = Ranking(
-        **{column: tuple(found) for column, found in columns.items()},
+        **{column: tuple(scores) for column, scores in columns.items()},
         queries=tuple(query.uid for query in queries),
         missed=tuple(missed),
         documents=tuple(numbers),
-        depth=how.depth,
+        depth=search.depth,
     )
-    used = {"task": name, "version": VERSION, "depth": how.depth, "k1": how.k1, "b": how.b, "question": how.question}
+    used = {
+        "task": name,
+        "version": VERSION,
+        "depth": search.depth,
+        "k1": search.k1,
+        "b": search.b,
+        "question": search.question,
+    }
     used |= {"seed": seed, **settings}
     lists = [ranking.queries, ranking.missed, ranking.first_stage, ranking.grade]
     return TaskData(
@@ -132,16 +140,16 @@ def searched(
     )
 
 
-def _scores(pools: Mapping[str, Mapping[str, str]], queries: Sequence[Query], how: Search) -> dict[int, np.ndarray]:
+def _scores(pools: Mapping[str, Mapping[str, str]], queries: Sequence[Query], search: Search) -> dict[int, np.ndarray]:
     """For each query, by number, the score of every document of its pool; a pool is indexed once."""
-    asked: dict[str, list[int]] = {}
+    by_pool: dict[str, list[int]] = {}
     for number, query in enumerate(queries):
-        asked.setdefault(query.pool, []).append(number)
-    found: dict[int, np.ndarray] = {}
-    for pool, these in asked.items():
-        rows = bm25(list(pools[pool].values()), [queries[number].text for number in these], how)
-        found |= dict(zip(these, rows, strict=True))
-    return found
+        by_pool.setdefault(query.pool, []).append(number)
+    scores: dict[int, np.ndarray] = {}
+    for pool, these in by_pool.items():
+        rows = bm25(list(pools[pool].values()), [queries[number].text for number in these], search)
+        scores |= dict(zip(these, rows, strict=True))
+    return scores
 
 
 def _example(query: Query, uid: str, text: str, grade: int, question: str) -> Example:

@@ -1,6 +1,6 @@
 """Data sets of the hub as files on this machine: `hub:<owner>/<name>`, a folder or file in it, a revision of it.
 
-Only files that a task can read are fetched, into the hub's own cache; no code of a data set is, and none is run.
+Only files that a task can read are fetched, into the hub's own cache; code of a data set is neither fetched nor run.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from patientdx.tasks.item_files import PLAIN, SUFFIXES
 PREFIX = "hub:"
 FORM = "hub:<owner>/<name>[/<folder or file>][@<revision>]"
 _ID = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<inside>[^@]*[^@/]))?/?(?:@(?P<revision>[\w./-]+))?")
-# Json that tells of a data set and holds no row of it.
+# JSON files with metadata of a data set, without rows.
 _ABOUT = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 
 
 def fetched(path: str, key: str) -> Path:
     """The folder of a data set of the hub, or the one file that is in it, from the local hub cache or fetched into it.
 
-    key: the parameter that `path` is given as. Raises UserError for a name in another form, for a data set that cannot be
-    had, and for one without a file that can be read.
+    key: the user's key that holds `path`. Raises UserError for a name in another form, for a data set that is not
+    available, and for one without a file that can be read.
     """
-    asked = _ID.fullmatch(path)
-    if asked is None or ".." in path:
+    match = _ID.fullmatch(path)
+    if match is None or ".." in path:
         raise UserError(f"{key}={path} names no data set of the hub: write {FORM}.")
-    name, inside, revision = asked["name"], asked["inside"], asked["revision"]
-    place = _snapshot(path, key, name, inside, revision)
-    place = place if inside is None else place / inside
-    held = [place] if place.is_file() else sorted(file for file in place.rglob("*") if _readable(file))
+    name, inside, revision = match["name"], match["inside"], match["revision"]
+    folder = _snapshot(path, key, name, inside, revision)
+    folder = folder if inside is None else folder / inside
+    held = [folder] if folder.is_file() else sorted(file for file in folder.rglob("*") if _readable(file))
     if not held:
         raise UserError(
             f"{key}={path} holds no file that can be read ({', '.join(SUFFIXES)}). Look at its files on the hub: those "
             f"in another place are {FORM}; what is an archive, or made by a script, must first be unpacked."
         )
-    return held[0] if len(held) == 1 else place
+    return held[0] if len(held) == 1 else folder
 
 
-def origin(name: str, path: str | None, place: Path) -> dict[str, dict[str, str]]:
+def origin(name: str, path: str | None, folder: Path) -> dict[str, dict[str, str]]:
     """For provenance: the data set of the hub that `name` came from, with the commit that was read; {} for local files.
 
-    path, place: what the user gave, and what `fetched` made of it.
+    path, folder: the user's value, and what `fetched` returned for it.
     """
     if path is None or not path.startswith(PREFIX):
         return {}
-    return {"hub": {name: f"{path.partition('@')[0]}@{_commit(place) or path.partition('@')[2] or 'unknown'}"}}
+    return {"hub": {name: f"{path.partition('@')[0]}@{_commit(folder) or path.partition('@')[2] or 'unknown'}"}}
 
 
 def name_of(folder: Path) -> str:
@@ -56,10 +56,10 @@ def name_of(folder: Path) -> str:
     return folder.name
 
 
-def _commit(place: Path) -> str | None:
-    """The commit of a place in the hub's cache: <data set>/snapshots/<commit>/…"""
-    found = re.search(r"/datasets--[^/]+/snapshots/([^/]+)", place.as_posix())
-    return None if found is None else found[1]
+def _commit(folder: Path) -> str | None:
+    """The commit of a path in the hub's cache: <data set>/snapshots/<commit>/…"""
+    match = re.search(r"/datasets--[^/]+/snapshots/([^/]+)", folder.as_posix())
+    return None if match is None else match[1]
 
 
 def _readable(file: Path) -> bool:
@@ -80,10 +80,11 @@ def _snapshot(path: str, key: str, name: str, inside: str | None, revision: str 
         RevisionResolutionError,
     )
 
-    kinds = [f"*{suffix}" for suffix in (*(one for one in SUFFIXES if one != ".gz"), *(f"{one}.gz" for one in PLAIN))]
-    wanted = kinds if inside is None else [inside, *(f"{inside}/{kind}" for kind in kinds)]
+    suffixes = (*(suffix for suffix in SUFFIXES if suffix != ".gz"), *(f"{suffix}.gz" for suffix in PLAIN))
+    kinds = [f"*{suffix}" for suffix in suffixes]
+    patterns = kinds if inside is None else [inside, *(f"{inside}/{kind}" for kind in kinds)]
     try:
-        return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns))
     except GatedRepoError as error:
         raise UserError(
             f"{key}={path}: {name} asks for consent to its terms: accept them on the data set's page, log in with "

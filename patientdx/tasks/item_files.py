@@ -1,4 +1,4 @@
-"""Files of questions: their rows, whatever their format, and which of them are kept."""
+"""Rows of data files in any known format, and which of them are kept."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from typing import Any, TextIO, TypeVar
 from patientdx.core.errors import UserError
 from patientdx.tasks.item_columns import ANSWER, KNOWN, QUESTION
 
-PLAIN = (".jsonl", ".json", ".csv", ".tsv")  # text, which may be packed
+PLAIN = (".jsonl", ".json", ".csv", ".tsv")  # text, which may be compressed
 SUFFIXES = (*PLAIN, ".parquet", ".xlsx", ".gz")
-# Words in a file's name, or in its folder's, that say which split it is.
+# Words in the name of a file or of its folder that name its split.
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trainingset": "train", "dev": "pilot", "val": "pilot", "valid": "pilot",
     "validation": "pilot", "validationset": "pilot", "pilot": "pilot", "test": "test", "testset": "test",
 }  # fmt: skip
-_LONGEST_NAME = 40  # letters of a column's name
-_PLACE = re.compile(r"(?<=\w) (?=(?:line|row|item) )")
-One = TypeVar("One")
+_LONGEST_NAME = 40  # characters of a column's name in a message
+_LOCATION = re.compile(r"(?<=\w) (?=(?:line|row|item) )")
+Value = TypeVar("Value")
 
 
 def rows(path: Path, name: str, *, header: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every row of a file with its place in words, its keys in small letters; `name` is what the file is called.
+    """Every row of a file as (location in words, row with keys in lower case); `name` is the file's name in messages.
 
-    csv and tsv of multiple choice may do without a header: then the first column is the question and the last one the
-    answer's letter; with `header` the first line is always one. An xlsx file has it, and of its sheets the first is
-    read. Raises UserError for a file of another kind, and for a line that cannot be read.
+    csv and tsv files of multiple choice may have no header: then the first column is the question and the last one the
+    answer's letter; with `header` the first line is always a header. Of an xlsx file the first sheet is read, with a
+    header. Raises UserError for a file of another kind, and for a line that cannot be read.
     """
     kind = _kind(path)
     if kind not in _READERS:
         raise UserError(f"{name}: questions are read from {', '.join(SUFFIXES)} (of a text file).")
     more = {"header": header} if _READERS[kind] is _table else {}
     try:
-        for place, row in _READERS[kind](path, name, **more):
+        for location, row in _READERS[kind](path, name, **more):
             if not isinstance(row, Mapping):
-                raise UserError(f"{place}: a question is a mapping of columns to values, not {type(row).__name__}.")
-            yield place, {str(key).strip().lower(): value for key, value in row.items()}
+                raise UserError(f"{location}: a question is a mapping of columns to values, not {type(row).__name__}.")
+            yield location, {str(key).strip().lower(): value for key, value in row.items()}
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not UTF-8: {error.reason} at byte {error.start}. Convert it first.") from None
     except (EOFError, zlib.error) as error:
@@ -54,33 +54,36 @@ def rows(path: Path, name: str, *, header: bool = False) -> Iterator[tuple[str, 
         raise UserError(f"{name} cannot be read: {error.strerror or error}.") from None
 
 
-def file_of(place: str) -> str:
-    """The file's name in a place that `rows` gave."""
-    return _PLACE.split(place, maxsplit=1)[0]
+def file_of(location: str) -> str:
+    """The file's name in a location that `rows` gave."""
+    return _LOCATION.split(location, maxsplit=1)[0]
 
 
-def first(found: Iterable[One], place: Callable[[One], tuple[str, float]], most: Mapping[str, int | None]) -> list[One]:
-    """Of each split the `most[split]` items that come first in an order, None being all; again as they were found.
+def limited(
+    values: Iterable[Value], order: Callable[[Value], tuple[str, float]], most: Mapping[str, int | None]
+) -> list[Value]:
+    """The first `most[split]` values of each split (None: all) in an order, returned in the order of `values`.
 
-    `place`: an item's split and its position in that order. Of a split that `most` does not name none is kept. No more
-    are held in memory than are kept.
+    order: a value's split and its position in the order. Values of a split that `most` does not name are dropped. No
+    more values are held in memory than are kept.
     """
-    kept: dict[str, list[tuple[float, int, One]]] = {split: [] for split in most}
-    for number, one in enumerate(found):
-        split, position = place(one)
+    kept: dict[str, list[tuple[float, int, Value]]] = {split: [] for split in most}
+    for number, item in enumerate(values):
+        split, position = order(item)
         if split not in kept:
             continue
-        own, entry = kept[split], (-position, -number, one)  # the last of those kept is on top
-        if most[split] is None or len(own) < most[split]:
-            heapq.heappush(own, entry)
-        elif own:
-            heapq.heappushpop(own, entry)
-    numbered = sorted((-number, one) for own in kept.values() for _, number, one in own)
-    return [one for _, one in numbered]
+        heap, entry = kept[split], (-position, -number, item)  # the last value of the kept ones is on top
+        limit = most[split]
+        if limit is None or len(heap) < limit:
+            heapq.heappush(heap, entry)
+        elif heap:
+            heapq.heappushpop(heap, entry)
+    numbered = sorted((-number, item) for heap in kept.values() for _, number, item in heap)
+    return [item for _, item in numbered]
 
 
 def _kind(path: Path) -> str:
-    """The suffix that says how a file is read: that under .gz."""
+    """The suffix that decides how a file is read; of a .gz file the suffix before it."""
     packed = path.suffix.lower() == ".gz"
     inner = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     return "" if packed and inner not in PLAIN else inner
@@ -113,7 +116,7 @@ def _json(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # a JSON value for each line, as MedMCQA's official train.json and dev.json are
+        if error.msg == "Extra data":  # one JSON value per line, as in MedMCQA's official train.json and dev.json
             yield from _lines(io.StringIO(text), name)
             return
         raise UserError(f"{name} line {error.lineno} is no JSON: {error.msg}.") from None
@@ -142,19 +145,19 @@ def _table(path: Path, name: str, *, header: bool) -> Iterator[tuple[str, Any]]:
                 return
             if not cells:
                 continue
-            place = f"{name} line {start}"
+            location = f"{name} line {start}"
             if names is None:
                 names = [cell.strip().lower() for cell in cells]
                 if header or set(names) & {*QUESTION, *ANSWER}:
                     continue
-                _check_bare(cells, place)
+                _check_bare(cells, location)
                 names = ["question", *ascii_uppercase[: len(cells) - 2], "answer"]
             if len(cells) != len(names):
-                raise UserError(f"{place} has {len(cells)} columns, but the first line has {len(names)}.")
-            yield place, dict(zip(names, cells, strict=True))
+                raise UserError(f"{location} has {len(cells)} columns, but the first line has {len(names)}.")
+            yield location, dict(zip(names, cells, strict=True))
 
 
-def _check_bare(cells: Sequence[str], place: str) -> None:
+def _check_bare(cells: Sequence[str], location: str) -> None:
     """UserError unless a first line that names no known column can be a question, its options and its answer."""
     *others, last = (cell.strip() for cell in cells)
     if (len(last) == 1 and last.upper() in ascii_uppercase) or last.isdecimal():
@@ -164,7 +167,7 @@ def _check_bare(cells: Sequence[str], place: str) -> None:
     # A column's name is short; what is longer may be the text of a record.
     names = ", ".join(cell if len(cell) <= _LONGEST_NAME else "…" for cell in (*others, last))
     raise UserError(
-        f"{place} names no known column: it has {names}. {KNOWN} A file without such a line has the question in its "
+        f"{location} names no known column: it has {names}. {KNOWN} A file without such a line has the question in its "
         "first column and the answer's letter or number in its last one."
     )
 
@@ -180,7 +183,7 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     yield from ((f"{name} row {number}", row) for number, row in enumerate(table.to_pylist(), 1))
 
 
-def _sheet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
+def _spreadsheet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     import openpyxl
 
     try:
@@ -197,4 +200,11 @@ def _sheet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
             yield f"{name} row {number}", {str(names[i]): cells[i] for i in used if i < len(cells)}
 
 
-_READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _table, ".tsv": _table, ".parquet": _parquet, ".xlsx": _sheet}
+_READERS = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _table,
+    ".tsv": _table,
+    ".parquet": _parquet,
+    ".xlsx": _spreadsheet,
+}

@@ -1,62 +1,78 @@
-"""Task `numeric_questions`: the questions about numbers that the default pivot was made for, as it never saw them.
+"""Task `numeric_questions`: generated questions about numbers, of the kinds on which the default pivot was trained.
 
-Half of the answers are yes. A merge that keeps what its pivot knew answers them as the pivot does; see the pivot's card
-for what each model scored when it was made.
+Half of the answers are yes. A merge that keeps the knowledge of its pivot answers them as the pivot does; the pivot's
+model card has the scores of each model.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from patientdx.records.parameters import check_numbers
 from patientdx.records.splits import position
+from patientdx.tasks.clinical import OPTIONS
 from patientdx.tasks.example import Example, TaskData, fingerprint
 from patientdx.tasks.numeric_generator import ASK, KINDS, Question, held_out
-from patientdx.tasks.prediction import OPTIONS, check_numbers
 
-VERSION = 1  # of the split: raise it when the same seed comes to give other examples
-
-
-def load(*, seed: int = 0, per_kind: int = 40, limit: int | None = None) -> TaskData:
-    """`per_kind` generated questions of each kind in pilot and as many in test, half of them answered by yes.
-
-    `limit` keeps so many of each split, drawn from all kinds, always the same ones. The panel of readings, where a
-    question has one, is the record; `groups` says of which kind a question is. The generator's seeds for training are
-    others (`held_out`). Raises UserError for a number that will not do.
-    """
-    check_numbers(seed=(seed, 0), per_kind=(per_kind, 2), limit=(limit, 1))
-    # Pilot and test are two examinations; an even and an odd seed are never the same one.
-    drawn = [(split, one) for k, split in enumerate(("pilot", "test")) for one in held_out(2 * seed + k, per_kind)]
-    asked = [(_example(split, number, one), one.kind) for number, (split, one) in enumerate(drawn)]
-    asked = [one for split in ("pilot", "test") for one in _limited(asked, split, seed, limit)]
-    examples = tuple(example for example, _ in asked)
-    settings: dict[str, Any] = {"task": "numeric_questions", "version": VERSION, "seed": seed, "per_kind": per_kind}
-    settings |= {} if limit is None else {"limit": limit}
-    steps = [{"step": f"generated, of {len(KINDS)} kinds", "questions": len(drawn)}]
-    steps += [] if limit is None else [{"step": f"at most {limit} of a split", "questions": len(examples)}]
-    return TaskData(
-        name="numeric_questions",
-        kind="binary",
-        examples=examples,
-        open_data=True,
-        fingerprint=fingerprint(examples, settings),
-        provenance={"source": {"generated": "patientdx.tasks.numeric_generator"}, "settings": settings},
-        cohort=steps,
-        groups={"kind": tuple(kind for _, kind in asked)},
-    )
+VERSION = 1  # of the split: raise it when the same seed gives other examples
+Numbered = tuple[Example, str]  # an example and its kind of question
 
 
-def _limited(asked: list[tuple[Example, str]], split: str, seed: int, limit: int | None) -> list[tuple[Example, str]]:
-    """The examples of a split with their kinds: all, or `limit` of them in an order fixed by seed."""
-    own = [one for one in asked if one[0].split == split]
-    if limit is None:
-        return own
-    return sorted(own, key=lambda one: position("limit", seed, one[0].uid))[:limit]
+@dataclass(frozen=True, kw_only=True)
+class NumericQuestionsTask:
+    """The keys of the task, as conf/task/numeric_questions.yaml explains them."""
+
+    seed: int = 0
+    per_kind: int = 40
+    limit: int | None = None
+
+    def load(self) -> TaskData:
+        """`per_kind` generated questions of each kind in pilot and as many in test, half of them answered by yes.
+
+        `limit` keeps so many of each split, drawn from all kinds. The panel of readings that a question has is its
+        context; `groups` names its kind. Training uses other seeds of the generator (`held_out`). Raises UserError for
+        a number that is not valid.
+        """
+        check_numbers(seed=(self.seed, 0), per_kind=(self.per_kind, 2), limit=(self.limit, 1))
+        kept: list[Numbered] = []
+        number = 0
+        for k, split in enumerate(("pilot", "test")):  # an even and an odd seed are never the same
+            of_split: list[Numbered] = []
+            for question in held_out(2 * self.seed + k, self.per_kind):
+                of_split.append((_example(split, number, question), question.kind))
+                number += 1
+            kept += self._limited(of_split)
+        examples = tuple(example for example, _ in kept)
+        settings: dict[str, Any] = {
+            "task": "numeric_questions", "version": VERSION, "seed": self.seed, "per_kind": self.per_kind,
+        }  # fmt: skip
+        settings |= {} if self.limit is None else {"limit": self.limit}
+        cohort = [{"step": f"generated, of {len(KINDS)} kinds", "questions": number}]
+        if self.limit is not None:
+            cohort.append({"step": f"at most {self.limit} of a split", "questions": len(examples)})
+        return TaskData(
+            name="numeric_questions",
+            kind="binary",
+            examples=examples,
+            open_data=True,
+            fingerprint=fingerprint(examples, settings),
+            provenance={"source": {"generated": "patientdx.tasks.numeric_generator"}, "settings": settings},
+            cohort=cohort,
+            groups={"kind": tuple(kind for _, kind in kept)},
+        )
+
+    def _limited(self, of_split: list[Numbered]) -> list[Numbered]:
+        """The examples of a split: all, or the first `limit` in an order fixed by the seed."""
+        if self.limit is None:
+            return of_split
+        return sorted(of_split, key=lambda numbered: position("limit", self.seed, numbered[0].uid))[: self.limit]
 
 
-def _example(split: str, number: int, one: Question) -> Example:
+def _example(split: str, number: int, question: Question) -> Example:
     uid = f"numeric:{split}:{number}"
-    after = ("\n\n" if one.context else "") + one.text + ASK
+    suffix = ("\n\n" if question.context else "") + question.text + ASK
     return Example(
-        uid=uid, subject=uid, split=split, prefix="", context=one.context, suffix=after, options=OPTIONS,
-        label=int(one.answer),
+        uid=uid, subject=uid, split=split, prefix="", context=question.context, suffix=suffix, options=OPTIONS,
+        label=int(question.answer),
     )  # fmt: skip

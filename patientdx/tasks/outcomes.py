@@ -67,8 +67,8 @@ def _length_of_stay(keys: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
     check_numbers(days=(days, 1), window_hours=(window, 1), gap_hours=(gap, 0))
     if window + gap >= 24 * days:
         raise UserError(
-            f"task.window_hours={window} and task.gap_hours={gap} reach as far as task.days={days}, when all stays left "
-            "are long ones. Shorten them, or ask about more days."
+            f"task.window_hours={window} and task.gap_hours={gap} reach as far as task.days={days}, when all stays "
+            "left are long ones. Shorten them, or ask about more days."
         )
     return Outcome(f"s.outtime - s.intime > to_hours({24 * days})"), {"days": days}
 

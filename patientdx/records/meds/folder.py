@@ -37,7 +37,7 @@ class MedsFolder:
     value: str = "numeric_value"
     codes: Path | None = None
 
-    def facts(self, digest_of: Callable[[Path], str]) -> dict[str, object]:
+    def provenance(self, digest_of: Callable[[Path], str]) -> dict[str, object]:
         """Number of files, one sha256 over their names and contents (of one file: its own), and origin.
 
         Raises UserError where a file cannot be read.
@@ -50,11 +50,11 @@ class MedsFolder:
         lines = [
             f"{path.relative_to(self.root).as_posix()} {digest}" for path, digest in zip(files, digests, strict=True)
         ]
-        whole = digests[0] if len(files) == 1 else hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        digest = digests[0] if len(files) == 1 else hashlib.sha256("\n".join(lines).encode()).hexdigest()
         known = open_demo()["meds"]
         origin = REBUILT if all(digest in known for digest in digests) else CREDENTIALED
         name = files[0].name if len(files) == 1 else "data/**/*.parquet"
-        return {"file": name, "files": len(self.files), "sha256": whole, "origin": origin}
+        return {"file": name, "files": len(self.files), "sha256": digest, "origin": origin}
 
 
 def meds_folder(root: Path) -> MedsFolder:
@@ -101,9 +101,9 @@ def _check_version(root: Path) -> None:
             f"{dataset} cannot be read ({type(error).__name__}), so its MEDS version is unknown."
         ) from error
     if not re.match(re.escape(READ) + r"(\.|$)", str(version)):
-        said = "no MEDS version" if version is None else f"MEDS {version}"
+        version_text = "no MEDS version" if version is None else f"MEDS {version}"
         raise UserError(
-            f"{dataset} says {said}; only {READ} is read. Make the folder anew with a current MIMIC-IV MEDS "
+            f"{dataset} says {version_text}; only {READ} is read. Make the folder anew with a current MIMIC-IV MEDS "
             "extraction, or set task.source=mimic and task.mimic_root to the tables."
         )
 
