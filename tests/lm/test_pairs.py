@@ -8,7 +8,7 @@ from patientdx.lm.binary import score
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.prompts import tokenise
 from patientdx.lm.ranking import score_pairs, tokenise_pairs
-from patientdx.tasks.prediction import OPTIONS
+from patientdx.tasks.clinical import OPTIONS
 
 DOCUMENTS = ("Heart rate 118 bpm (60-100), lactate 2.4 mmol/L.", "Sodium 139 mEq/L (136-145).", "Nothing.")
 ASKED = ((0, "high heart rate"), (1, "high heart rate"), (0, "sodium"), (2, "sodium"), (0, "a lactate above 2"))
