@@ -11,69 +11,64 @@ curves are on the page <output>/ablation_merge/report.html.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from rich.table import Table
-
-from experiments.published import Block, Line, area, beside, change, published, relative, sources
-from experiments.reading import command, folder, parser, show
-from experiments.study import Study, difference, last_sweep
+from experiments.comparison import (
+    DIRECTION_NOTE,
+    TEST,
+    Line,
+    Pair,
+    best_merge,
+    comparison_table,
+    difference_line,
+    parent,
+    relative_note,
+    score_line,
+    source_notes,
+    straight_lines_note,
+)  # fmt: skip
+from experiments.published import Block, published
+from experiments.reading import Content, command, folder, script
+from experiments.study import Study, last_sweep
 from patientdx.core.errors import UserError
-from patientdx.metrics.ranking import auroc
 
 AGAINST = "slerp"
-TEST = "test"
 
 
 def lines(study: Study, block: Block) -> list[Line]:
-    """The lines of one task. UserError where SLERP or a rival to it is missing, or a λ cannot be chosen."""
-    methods = list(dict.fromkeys(row["method"] for row in study.rows if row["role"] == "merged"))
+    """The lines of one task. Raises UserError where SLERP or a rival to it is missing, or a λ cannot be chosen."""
+    methods = study.methods
     if AGAINST not in methods or len(methods) < 2:
         raise UserError(
             f"the last sweep in {study.folder} has {', '.join(methods)}: SLERP is compared with other methods, so "
             "sweep both, as in merge=slerp,linear."
         )
-    cells = block.cells
-    chosen = {method: study.best(method) for method in methods}
-    runs = {method: study.run_of(method, chosen[method]["lambda"]) for method in methods}
-    found = [Line(role, area(study.row(role, TEST)), cells["parent"]) for role in ("base", "pivot")]
-    for method, row in chosen.items():
-        found.append(Line(f"{method} λ={row['lambda']:g}", area(row), cells["merged"]))
-    for method in methods:
-        if method != AGAINST:
-            lost = difference(auroc, (runs[method], "merged"), (runs[AGAINST], "merged"), TEST)
-            cell = cells["linear_drop" if method == "linear" else "other_drop"]
-            found.append(Line(f"{method} − {AGAINST}", change(lost), cell, lost, chosen[AGAINST]["auroc"]))
-    return found
+    parents = [parent(study, role, "parent") for role in ("base", "pivot")]
+    merges = {method: best_merge(study, method, "merged") for method in methods}
+    pairs = [
+        Pair(system, merges[AGAINST], "linear_drop" if method == "linear" else "other_drop")
+        for method, system in merges.items()
+        if method != AGAINST
+    ]
+    scores = [score_line(system, block) for system in (*parents, *merges.values())]
+    return [*scores, *(difference_line(pair, block) for pair in pairs)]
 
 
-def notes(study: Study, found: Sequence[Line]) -> Iterator[str]:
-    """What the table of one task needs beside it."""
-    yield f"Ours: {study.described(TEST)}"
-    differences = [line for line in found if line.difference is not None]
-    yield f"Relative to SLERP: {', '.join(f'{line.name} {relative(line)}' for line in differences)}."
-    angles = next((run.straight_lines for run in study.runs if run.straight_lines), None)
-    if angles:
-        yield f"SLERP took a straight line, which is the linear merge, for {angles[0]} of {angles[1]} tensors."
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; 2 with one message where there is none to print."""
-    asked = parser("ablation_merge", __doc__)
-    return show(lambda: contents(asked.parse_args(arguments)))
-
-
-def contents(asked: Namespace) -> Iterator[Table | str]:
-    """A table a task, each with its notes; what holds for all of them at the end."""
-    study, block = last_sweep(folder(asked), command(asked), by=("task",)), published("ablation_merge")
-    found: list[Line] = []
+def contents(args: Namespace) -> Iterator[Content]:
+    """A table for each task with its notes, then what holds for all of them."""
+    study, block = last_sweep(folder(args), command(args), by=("task",)), published("ablation_merge")
+    task_lines: list[Line] = []
     for task, part in study.parts("task").items():
-        found = lines(part, block)
-        yield beside(found, task)
-        yield from notes(part, found)
-    yield "Direction: whether our interval is on the side that was published; unclear where it holds 0."
-    yield from sources(block, found)
+        task_lines = lines(part, block)
+        yield comparison_table(task_lines, task)
+        yield f"Ours: {part.described(TEST)}"
+        yield relative_note(task_lines, "Relative to SLERP")
+        yield from straight_lines_note(part)
+    yield DIRECTION_NOTE
+    yield from source_notes(block, task_lines)
 
+
+main = script("ablation_merge", __doc__, contents)
 
 if __name__ == "__main__":
     raise SystemExit(main())

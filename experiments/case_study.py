@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from experiments.published import Line as PublishedLine
-from experiments.published import area, change, published, sources
-from experiments.reading import command, folder, parser, show
+from experiments.comparison import Line as PublishedLine
+from experiments.comparison import change_text, score_table, score_text, source_notes
+from experiments.published import published
+from experiments.reading import Content, command, folder, option, script
 from experiments.study import Run, Study, difference, last_sweep
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
-from patientdx.core.tables import model_name
+from patientdx.core.tables import Table, model_name
 from patientdx.evaluation.store import hashed
 from patientdx.metrics.ranking import auroc
 from patientdx.tasks.example import TaskData
@@ -71,24 +70,22 @@ def run_of(study: Study) -> dict[str, Run]:
 
 def numbers(runs: Mapping[str, Run]) -> Table:
     """Every metric by model with its interval, and the merge less the base, paired."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title="Case study, test", title_justify="left")
-    for name in ("task", "metric", *ROLES, FIRST_STAGE, "merged less base"):
-        shown.add_column(name, justify="left" if name in ("task", "metric") else "right", overflow="fold")
+    cells = []
     for task, run in runs.items():
         rows = {row["role"]: row for row in run.rows if row["split"] == TEST}
         lacking = [role for role in ROLES if role not in rows]
         if lacking:
             raise UserError(f"{run.folder} has no {TEST} score of {', '.join(lacking)}: run it with parents=true.")
         for metric in (name for name in SHOWN[task] if name in rows["merged"]):
-            values = [area(rows[role], metric) if role in rows else _NONE for role in (*ROLES, FIRST_STAGE)]
-            shown.add_row(task, metric, *values, _gain(run, metric))
-    return shown
+            values = [score_text(rows[role], metric) if role in rows else _NONE for role in (*ROLES, FIRST_STAGE)]
+            cells.append((task, metric, *values, _gain(run, metric)))
+    return score_table("Case study, test", ("task", "metric", *ROLES, FIRST_STAGE, "merged minus base"), cells)
 
 
 def _gain(run: Run, metric: str) -> str:
     """The merge less the base: as the run compared them itself, or from its yes/no answers."""
     if metric == "auroc":
-        return change(difference(auroc, (run, "merged"), (run, "base"), TEST))
+        return change_text(difference(auroc, (run, "merged"), (run, "base"), TEST))
     found = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))["graded"]
     for one in found["comparisons"]:
         if (one["a"], one["b"], one["metric"]) == ("merged", "base", metric):
@@ -196,14 +193,9 @@ def _risks(run: Run, data: TaskData) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _shown(case: Case) -> Iterator[Table | str]:
+def _shown(case: Case) -> Iterator[Content]:
     yield f"\n{case.name}\n{case.record}"
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("asked", "right", *ROLES, FIRST_STAGE):
-        shown.add_column(name, justify="left", overflow="fold")
-    for line in case.lines:
-        shown.add_row(*line)
-    yield shown
+    yield score_table("", ("asked", "right", *ROLES, FIRST_STAGE), case.lines)
 
 
 def notes(runs: Mapping[str, Run]) -> Iterator[str]:
@@ -217,18 +209,18 @@ def notes(runs: Mapping[str, Run]) -> Iterator[str]:
     block = published("case_study")
     lines = [PublishedLine(name, "", cell) for name, cell in block.cells.items()]
     yield "The paper's case study is of qualities, and no number of it is published: nothing is compared."
-    yield from sources(block, lines)
+    yield from source_notes(block, lines)
 
 
-def contents(asked: Namespace) -> Iterator[Table | str]:
+def contents(args: Namespace) -> Iterator[Content]:
     """The numbers, then patients where they are open."""
-    study = last_sweep(folder(asked), command(asked), by=("task",))
+    study = last_sweep(folder(args), command(args), by=("task",))
     runs = run_of(study)
     yield numbers(runs)
-    if asked.patients is None and not is_open(runs):
+    if args.patients is None and not is_open(runs):
         yield "No patient is shown: their records are not open."
     else:
-        for case in cases(runs, PATIENTS if asked.patients is None else asked.patients):
+        for case in cases(runs, PATIENTS if args.patients is None else args.patients):
             yield from _shown(case)
         yield (
             "A search is one that ought to find the patient: their place in each list, – where the first stage did not "
@@ -237,12 +229,12 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     yield from notes(runs)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print numbers and patients; 2 with one message where there is nothing to print."""
-    asked = parser("case_study", __doc__)
-    asked.add_argument("--patients", type=int, default=None, help=f"how many to show (default: {PATIENTS} where open)")
-    return show(lambda: contents(asked.parse_args(arguments)))
-
+main = script(
+    "case_study",
+    __doc__,
+    contents,
+    option("--patients", type=int, default=None, help=f"how many to show (default: {PATIENTS} where open)"),
+)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -18,12 +18,12 @@ from statistics import median
 from typing import Any
 
 import yaml
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
-from rich.table import Table
 
+from experiments.comparison import score_table
 from experiments.reading import show, studies
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.evaluation.store import read_json
 from patientdx.reporting.runs import Run, Study, read
 
@@ -130,7 +130,7 @@ def _billions(model: Mapping[str, Any]) -> float | None:
 def table(found: Sequence[Cost]) -> Table:
     """One line a study."""
     sizes = larger()
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    rows = []
     names = (
         "study",
         "answers",
@@ -141,15 +141,13 @@ def table(found: Sequence[Cost]) -> Table:
         "hours",
         *(f"{name}, estimate" for name in sizes),
     )
-    for name in names:
-        shown.add_column(name, justify="left" if name == "study" else "right", no_wrap=name == "study")
     for one in found:
         scaled = [_hours(one.scaled(billions)) for billions in sizes.values()]
         speed = _NONE if one.speed is None else f"{one.speed:,.0f}"
         training = f"{one.training:,.0f}" if one.training else _NONE
         told = [one.name, f"{one.answers:,}", f"{one.tokens:,.0f}", speed, training, f"{one.spent:,.0f}"]
-        shown.add_row(*told, _hours(one.hours), *scaled)
-    return shown
+        rows.append((*told, _hours(one.hours), *scaled))
+    return score_table("", names, rows)
 
 
 def larger() -> dict[str, float]:

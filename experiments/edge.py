@@ -24,19 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from tqdm import tqdm
 
 from experiments.benchmarks.machine import machine
 from experiments.benchmarks.merge_watch import Watched, watch
+from experiments.comparison import Line, change_text, comparison_table, score_table, source_notes
 from experiments.edge_precision import PRECISIONS, check, questions
 from experiments.measuring import arguments, given, kept
 from experiments.permuted_heads import asked_of
-from experiments.published import Block, Line, beside, change, published, sources
+from experiments.published import Block, published
 from experiments.reading import show
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.evaluation.merge_inputs import recipe
 from patientdx.metrics.accuracy import accuracy
 from patientdx.metrics.bootstrap import interval, paired_difference
@@ -88,19 +88,19 @@ def in_precisions(
 
 def merge_table(merges: Sequence[Mapping[str, Any]]) -> Table:
     """Seconds, memory and bytes of each merge."""
-    shown = _table("Merging to disk", ("", "seconds", "CPU seconds", "peak MiB", "MiB written"))
-    for one in merges:
-        numbers = (f"{one['wall']:.1f}", f"{one['cpu']:.1f}", _mib(one["peak"]), _mib(one["written"]))
-        shown.add_row(one["name"], *numbers)
-    return shown
+    rows = [
+        (one["name"], f"{one['wall']:.1f}", f"{one['cpu']:.1f}", _mib(one["peak"]), _mib(one["written"]))
+        for one in merges
+    ]
+    return score_table("Merging to disk", ("", "seconds", "CPU seconds", "peak MiB", "MiB written"), rows)
 
 
 def precision_table(found: Sequence[Mapping[str, Any]], draws: Mapping[str, Any]) -> Table:
     """Size, speed and answers in each precision; differences are to the first."""
     first = found[0]
     names = ("", "weights\nMiB", "file\nMiB", "peak\nMiB", "load\ns", "s a\nques-\ntion", "ms a\nnew\ntoken",
-             "accuracy", "less the\nfirst's", "unlike\nthe\nfirst")  # fmt: skip
-    shown = _table("The merged model", names)
+             "accuracy", "minus the\nfirst's", "unlike\nthe\nfirst")  # fmt: skip
+    rows = []
     right = np.array(first["right"])
     ids = np.arange(len(right))
     for one in found:
@@ -108,21 +108,14 @@ def precision_table(found: Sequence[Mapping[str, Any]], draws: Mapping[str, Any]
         own = interval(accuracy, chosen, right, ids, **draws)
         over = "–"
         if one is not first:
-            over = change(paired_difference(accuracy, chosen, np.array(first["chosen"]), right, ids, **draws))
-        shown.add_row(
+            over = change_text(paired_difference(accuracy, chosen, np.array(first["chosen"]), right, ids, **draws))
+        rows.append((
             one["precision"].replace("_", "\n"), _mib(one["memory"]), _mib(one["file"]), _mib(one["peak"]),
             f"{one['load']:.1f}", f"{one['questions']:.3f}", f"{1000 * one['token']:.1f}",
             f"{own.value:.3f} [{own.low:.3f}, {own.high:.3f}]", over,
             f"{int((chosen != np.array(first['chosen'])).sum())} of {len(chosen)}",
-        )  # fmt: skip
-    return shown
-
-
-def _table(title: str, names: Sequence[str]) -> Table:
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    for name in names:
-        shown.add_column(name, justify="right" if name else "left", no_wrap=not name)
-    return shown
+        ))  # fmt: skip
+    return score_table("The merged model", names, rows)
 
 
 def _mib(count: int) -> str:
@@ -166,9 +159,9 @@ def contents(asked: argparse.Namespace) -> Iterator[Table | str]:
     yield merge_table(found["merges"])
     yield precision_table(found["precisions"], found["draws"])
     told = list(lines(found["merges"], block))
-    yield beside(told)
+    yield comparison_table(told)
     yield from notes(found)
-    yield from sources(block, told)
+    yield from source_notes(block, told)
 
 
 def lines(merges: Sequence[Mapping[str, Any]], block: Block) -> Iterator[Line]:

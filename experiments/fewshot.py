@@ -19,14 +19,13 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
+from experiments.comparison import Line, change_text, comparison_table, score_table, score_text, source_notes
 from experiments.fewshot_picture import draw
-from experiments.published import Block, Line, area, beside, change, published, sources
-from experiments.reading import command, folder, parser, show
+from experiments.published import Block, published
+from experiments.reading import Content, command, folder, option, script
 from experiments.study import Row, Run, Study, difference, last_sweep
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import Interval
 
 ROLES = {"base": "base", "pivot": "domain model", "merged": "merged"}
@@ -116,7 +115,7 @@ class Verdict:
         """The verdict in a sentence."""
         said = "is non-inferior to" if self.shown else "is not shown to be non-inferior to"
         return (
-            f"{self.name}@{self.merged} {said} base@{self.base}: difference {change(self.interval)}, one-sided "
+            f"{self.name}@{self.merged} {said} base@{self.base}: difference {change_text(self.interval)}, one-sided "
             f"{self.level:.0%} bound {self.bound:+.3f}, margin {-self.margin:+.3f} fixed beforehand."
         )
 
@@ -213,15 +212,13 @@ def verdicts(found: Curves) -> list[Verdict]:
 def table(found: Curves) -> Table:
     """One line a number of examples, one column a start."""
     title = f"{found.metric} on {TEST}, {found.rule}"
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    for name in ("examples", "steps", *map(found.title, found.starts)):
-        shown.add_column(name, justify="right")
+    rows = []
     for examples in found.examples:
         own = [found.points.get((start, examples)) for start in found.starts]
         steps = dict.fromkeys(str(point.steps) for point in own if point is not None and point.steps is not None)
-        cells = ["–" if point is None else area(point.row, found.metric) for point in own]
-        shown.add_row(str(examples), " or ".join(steps) or "–", *cells)
-    return shown
+        cells = ["–" if point is None else score_text(point.row, found.metric) for point in own]
+        rows.append((str(examples), " or ".join(steps) or "–", *cells))
+    return score_table(title, ("examples", "steps", *map(found.title, found.starts)), rows)
 
 
 def lines(said: Sequence[Verdict], block: Block) -> Iterator[Line]:
@@ -230,7 +227,7 @@ def lines(said: Sequence[Verdict], block: Block) -> Iterator[Line]:
     yield Line("on par with the base on", str(said[0].base), block.cells["base_examples"])
     for one in said:
         name = f"{one.name}@{one.merged} − base@{one.base}"
-        yield Line(name, change(one.interval), block.cells["merged_less_base"], one.interval)
+        yield Line(name, change_text(one.interval), block.cells["merged_less_base"], one.interval)
         bound = f"{one.bound:+.3f} ({'non-inferior' if one.shown else 'not shown'})"
         yield Line(f"bound, margin {-one.margin:+.3f}", bound, block.cells["bound"])
 
@@ -252,19 +249,19 @@ def notes(found: Sequence[Curves], block: Block, said: Sequence[Line]) -> Iterat
     yield "Nested: the examples of a smaller k are among those of a larger one. One draw and one seed; see seed=."
     if len(found) == 1:
         yield "Equal epochs alone: fewer examples also had fewer steps. The second run, see --help, gives all as many."
-    yield from sources(block, said)
+    yield from source_notes(block, said)
 
 
-def contents(asked: Namespace) -> Iterator[Table | str]:
+def contents(args: Namespace) -> Iterator[Content]:
     """The tables, the picture and the notes."""
-    whole = asked.name.removesuffix(SECOND)
-    if whole != asked.name and (folder(asked).with_name(whole) / "sweep").is_dir():
-        raise UserError(f"{asked.name} is the second run of {whole} and stands in its table: --name {whole}")
-    first = last_sweep(folder(asked), command(asked))
+    whole = args.name.removesuffix(SECOND)
+    if whole != args.name and (folder(args).with_name(whole) / "sweep").is_dir():
+        raise UserError(f"{args.name} is the second run of {whole} and stands in its table: --name {whole}")
+    first = last_sweep(folder(args), command(args))
     found = [curves(first)]
-    second = folder(asked).with_name(asked.steps_name or asked.name + SECOND)
-    if asked.steps_name or (second / "sweep").is_dir():
-        again = f"{command(asked)} finetune.steps=… name={second.name}"
+    second = folder(args).with_name(args.steps_name or args.name + SECOND)
+    if args.steps_name or (second / "sweep").is_dir():
+        again = f"{command(args)} finetune.steps=… name={second.name}"
         found.append(with_equal_steps(found[0], last_sweep(second, again)))
     block, said = published("fewshot"), [verdicts(one) for one in found]
     told = list(lines(said[0], block))
@@ -272,13 +269,13 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     draw(found, path)
     for one in found:
         yield table(one)
-    yield beside(told, title=f"Non-inferiority, {EPOCHS}")
+    yield comparison_table(told, title=f"Non-inferiority, {EPOCHS}")
     for one, own in zip(found, said, strict=True):
         yield from (f"{one.rule}: {verdict.words}" for verdict in own)
         many = own[0].base
         learnt = one.change(one.points[BASE, many], one.points[BASE, 0])
         if learnt.low <= 0:  # without that a margin can be kept by models that learnt nothing
-            said_of_it = f"But base@{many} is not shown to be better than base@0 ({change(learnt)})"
+            said_of_it = f"But base@{many} is not shown to be better than base@0 ({change_text(learnt)})"
             yield f"{said_of_it}: to be as good says little."
     if len(said[0]) > 1:
         yield "Each merge's test stands alone: nothing is corrected for their number."
@@ -286,12 +283,12 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     yield from notes(found, block, told)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables and write the picture; 2 with one message where there is nothing to read."""
-    asked = parser("fewshot", __doc__)
-    asked.add_argument("--steps-name", help="name= of the second run, with equal steps (<name>_steps, if it is there)")
-    return show(lambda: contents(asked.parse_args(arguments)))
-
+main = script(
+    "fewshot",
+    __doc__,
+    contents,
+    option("--steps-name", help="name= of the second run, with equal steps (<name>_steps, if it is there)"),
+)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -132,7 +132,7 @@ def _encodings(panel: Panel, looks: Mapping[str, Series]) -> tuple[Any, Any, Any
         x = alt.X("x:O", title=panel.x, axis=alt.Axis(labelAngle=0))
     y = alt.Y("y:Q", title=panel.y, scale=alt.Scale(zero=False))
     if panel.order is not None:
-        y = alt.Y("y:N", title=panel.y, sort=list(panel.order))
+        y = alt.Y("y:N", title=panel.y, sort=list(panel.order), scale=alt.Scale(domain=list(panel.order)))
     return (
         x,
         y,

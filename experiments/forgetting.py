@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from experiments.comparison import Line, change_text, comparison_table, score_table, score_text, source_notes
 from experiments.forgetting_picture import draw
-from experiments.published import Block, Line, area, beside, change, published, sources
-from experiments.reading import command, folder, parser, show
+from experiments.published import Block, published
+from experiments.reading import Content, command, folder, option, script
 from experiments.study import Row, Run, Study, difference, drawn, last_sweep, refuse_shared_patients
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import Interval
 
 PILOT, TEST = "pilot", "test"
@@ -184,16 +184,17 @@ def _model(parts: Mapping[str, Study], role: str, method: str | None, weight: fl
 
 def table(found: Curves) -> Table:
     """Every model: the domain's score, the general ones, and what it forgot of each; * is λ chosen on pilot."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"Scores on {TEST}, and F", title_justify="left")
+    rows = []
     names = [f"{task} {metric}" for task, metric in found.metrics.items()]
-    for name in ("", *names, *(f"F, {task}" for task in found.general)):
-        shown.add_column(name, justify="right" if name else "left", no_wrap=not name)
     chosen = [found.chosen(method) for method in found.methods]
     for model in found.models:
-        scores = [area(model.rows[task, TEST], metric) for task, metric in found.metrics.items()]
-        lost = ["–" if model is found.base else change(found.change(task, found.base, model)) for task in found.general]
-        shown.add_row(model.name + " *" * any(model is one for one in chosen), *scores, *lost)
-    return shown
+        scores = [score_text(model.rows[task, TEST], metric) for task, metric in found.metrics.items()]
+        lost = [
+            "–" if model is found.base else change_text(found.change(task, found.base, model)) for task in found.general
+        ]
+        rows.append((model.name + " *" * any(model is one for one in chosen), *scores, *lost))
+    names = ("", *names, *(f"F, {task}" for task in found.general))
+    return score_table(f"Scores on {TEST}, and F", names, rows)
 
 
 def lines(found: Curves, block: Block) -> Iterator[Line]:
@@ -210,7 +211,7 @@ def lines(found: Curves, block: Block) -> Iterator[Line]:
 
 
 def _line(name: str, found: Interval, block: Block, cell: str) -> Line:
-    return Line(name, change(found), block.cells[cell], found)
+    return Line(name, change_text(found), block.cells[cell], found)
 
 
 def others(found: Curves) -> Iterator[Table]:
@@ -223,16 +224,11 @@ def others(found: Curves) -> Iterator[Table]:
         written = all("ended" in row for row in rows)
         if len(names) < 2 and not written:
             continue
-        shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{task}: all metrics", title_justify="left")
-        shown.add_column("", no_wrap=True)
-        for model in models:
-            shown.add_column(model.name, justify="right")
-        for name in names:
-            shown.add_row(name, *(area(row, name) for row in rows))
+        cells = [(name, *(score_text(row, name) for row in rows)) for name in names]
         if written:  # an answer that was cut off can fail an instruction, or lack its number, for that alone
-            shown.add_row("ended by itself", *(f"{row['ended']:.2f}" for row in rows))
-            shown.add_row("tokens, mean", *(f"{row['mean_tokens']:.0f}" for row in rows))
-        yield shown
+            cells.append(("ended by itself", *(f"{row['ended']:.2f}" for row in rows)))
+            cells.append(("tokens, mean", *(f"{row['mean_tokens']:.0f}" for row in rows)))
+        yield score_table(f"{task}: all metrics", ("", *(model.name for model in models)), cells)
 
 
 def answer(found: Curves) -> Iterator[str]:
@@ -240,15 +236,15 @@ def answer(found: Curves) -> Iterator[str]:
     gained = found.change(found.domain, found.domain_model, found.base)
     if gained.low <= 0:
         yield (
-            f"The domain model is not shown to be better in its domain ({change(gained)}): there is no gain that a "
-            "merge could keep, and no share of it."
+            f"The domain model is not shown to be better in its domain ({change_text(gained)}): there is no gain that "
+            "a merge could keep, and no share of it."
         )
     for task in found.general:
         lost = found.change(task, found.base, found.domain_model)
         if lost.low <= 0:
             yield (
-                f"{task}: no forgetting is shown (F {change(lost)}), so there is nothing that a merge is to win back, "
-                "and no share of it."
+                f"{task}: no forgetting is shown (F {change_text(lost)}), so there is nothing that a merge is to win "
+                "back, and no share of it."
             )
         for method in found.methods if gained.low > 0 and lost.low > 0 else ():
             model = found.chosen(method)
@@ -281,30 +277,27 @@ def notes(found: Curves, block: Block, said: Sequence[Line]) -> Iterator[str]:
         + (f" Neither parent is shown above 0 there in {', '.join(beyond)}, which has no say." if beyond else "")
     )
     yield "Direction: whether our interval is on the side that the paper reports; unclear where it holds 0."
-    yield from sources(block, said)
+    yield from source_notes(block, said)
 
 
-def contents(asked: Namespace) -> Iterator[Table | str]:
+def contents(args: Namespace) -> Iterator[Content]:
     """The tables, the picture and the notes."""
-    study = last_sweep(folder(asked), command(asked), by=("task",))
-    found, block = curves(study, asked.domain), published("forgetting")
+    study = last_sweep(folder(args), command(args), by=("task",))
+    found, block = curves(study, args.domain), published("forgetting")
     said = list(lines(found, block))
     path = study.folder / PICTURE
     draw(found, path)
     yield table(found)
     yield from others(found)
-    yield beside(said, title="Against forgetting")
+    yield comparison_table(said, title="Against forgetting")
     yield from answer(found)
     yield f"picture: {path}"
     yield from notes(found, block, said)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables and write the picture; 2 with one message where there is nothing to read."""
-    asked = parser("forgetting", __doc__)
-    asked.add_argument("--domain", help="the task of the domain, if another than the study's own")
-    return show(lambda: contents(asked.parse_args(arguments)))
-
+main = script(
+    "forgetting", __doc__, contents, option("--domain", help="the task of the domain, if another than the study's own")
+)
 
 if __name__ == "__main__":
     raise SystemExit(main())

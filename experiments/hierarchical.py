@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from experiments.comparison import Line, change_text, comparison_table, score_table, source_notes
 from experiments.hierarchical_checks import both_orders, identity, only_one_moved
 from experiments.hierarchical_picture import draw
-from experiments.published import Block, Cell, Line, beside, change, published, sources
-from experiments.reading import command, folder, parser, show
+from experiments.published import Block, Cell, published
+from experiments.reading import Content, command, folder, option, script
 from experiments.study import Run, Study, last_sweep
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.merge.schedule import label, schedule
 from patientdx.metrics.accuracy import share
 from patientdx.metrics.bootstrap import Interval, interval, paired_difference
@@ -198,17 +198,21 @@ def measure(models: Sequence[Model], draws: Mapping[str, Any]) -> list[Found]:
 
 def overall(found: Sequence[Found], block: Block) -> Table:
     """Accuracy over all questions, which is the average of the sets weighted by their sizes."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title="All questions", title_justify="left")
-    for name in ("", "draws", "accuracy", "less linear's", "only it", "only linear", "McNemar p", "direction"):
-        shown.add_column(name, justify="right" if name else "left", no_wrap=not name)
+    names = ("", "draws", "accuracy", "minus linear's", "only it", "only linear", "McNemar p", "direction")
+    rows = []
     for one in found:
         cells = ["–"] * 5
         if one.over is not None:
             sides = [_range([getattr(test, side) for test in one.mcnemar], "d") for side in ("only_a", "only_b")]
             p = _range([test.p_value for test in one.mcnemar], ".2g")
-            cells = [change(one.over), *sides, p, _direction(one, block.cells.get(f"{one.model.method}_over_linear"))]
-        shown.add_row(one.model.title, str(len(one.model.runs)), _value(one.value), *cells)
-    return shown
+            cells = [
+                change_text(one.over),
+                *sides,
+                p,
+                _direction(one, block.cells.get(f"{one.model.method}_over_linear")),
+            ]
+        rows.append((one.model.title, str(len(one.model.runs)), _value(one.value), *cells))
+    return score_table("All questions", names, rows)
 
 
 def by_set(models: Sequence[Model]) -> Iterator[Table]:
@@ -217,14 +221,12 @@ def by_set(models: Sequence[Model]) -> Iterator[Table]:
     names = list(sets)
     for start in range(0, len(names), _PER_TABLE):
         own = names[start : start + _PER_TABLE]
-        shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        shown.add_column("", no_wrap=True)
-        for name in own:
-            shown.add_column(f"{name.replace('_', ' ')}\nn {sets[name][0]}", justify="right")
+        heads = ("", *(f"{name.replace('_', ' ')}\nn {sets[name][0]}" for name in own))
+        rows = []
         for model in models:
             held = model.by_set()
-            shown.add_row(model.title, *(_mean(held[name][1]) for name in own))
-        yield shown
+            rows.append((model.title, *(_mean(held[name][1]) for name in own)))
+        yield score_table("", heads, rows)
 
 
 def lines(models: Sequence[Model], found: Sequence[Found], block: Block) -> list[Line]:
@@ -313,38 +315,35 @@ def notes(study: Study, found: Sequence[Found]) -> Iterator[str]:
     yield from only_one_moved([one.model.runs[0] for one in found if one.model.method == "hierarchical"])
 
 
-def contents(asked: Namespace) -> Iterator[Table | str]:
-    """Tables, notes and the picture of the study that was asked for."""
-    study = last_sweep(folder(asked), command(asked), by=("fingerprint",))  # every merge is known by what it is made of
-    every, block = models(study, asked.metric), published("hierarchical")
+def contents(args: Namespace) -> Iterator[Content]:
+    """Tables, notes and the picture of the study that was args for."""
+    study = last_sweep(folder(args), command(args), by=("fingerprint",))  # every merge is known by what it is made of
+    every, block = models(study, args.metric), published("hierarchical")
     config = study.runs[0].config
     draws = {**config["bootstrap"], "seed": min(run.config["seed"] for run in study.runs)}
     found = measure(every, draws)
     yield overall(found, block)
     yield from by_set(every)
     cells = lines(every, found, block)
-    yield beside(cells)
+    yield comparison_table(cells)
     yield verdict(found)
     yield from both_orders(every, draws)
     yield from notes(study, found)
     averages = [(one.title, one.runs[0]) for one in every if one.method in ("linear", "task_arithmetic")]
-    yield from identity(averages, SPLIT, weights=asked.weights)
-    yield from sources(block, cells)
+    yield from identity(averages, SPLIT, weights=args.weights)
+    yield from source_notes(block, cells)
     picture: Path = study.folder / "hierarchical.png"
     draw([(one.model.title, one.model.method, one.value, one.over) for one in found], picture)
     yield f"picture: {picture}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; 2 with one message where there are none to print."""
-    known = parser("hierarchical", __doc__)
-    known.add_argument(
-        "--metric", default="acc", help="acc, or acc_norm, which needs task.answer=text: letters are of one length"
-    )
-    known.add_argument("--weights", action="store_true", help="also merge both averages and compare their weights")
-    asked = known.parse_args(arguments)
-    return show(lambda: contents(asked))
-
+main = script(
+    "hierarchical",
+    __doc__,
+    contents,
+    option("--metric", default="acc", help="acc, or acc_norm, which needs task.answer=text: letters are of one length"),
+    option("--weights", action="store_true", help="also merge both averages and compare their weights"),
+)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from experiments.published import change
+from experiments.comparison import change_text
 from experiments.study import Run
 from patientdx.core.errors import UserError
 from patientdx.merge.schedule import schedule
@@ -73,7 +73,7 @@ def both_orders(models: Sequence[Model], draws: Mapping[str, Any]) -> Iterator[s
             over = paired_difference(share, right, linear.right.mean(0), whole, subject, **draws)
             yield (
                 f"Mean of {first.title} and {second.title}: {value.value:.3f} [{value.low:.3f}, {value.high:.3f}], "
-                f"less linear's {change(over)}."
+                f"less linear's {change_text(over)}."
             )
 
 

@@ -10,17 +10,29 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from rich.table import Table
-
-from experiments.published import Block, Cell, Line, area, beside, change, published, relative, sources
-from experiments.reading import command, folder, parser, show
-from experiments.study import Run, Study, difference, last_sweep, refuse_shared_patients
+from experiments.comparison import (
+    DIRECTION_NOTE,
+    PILOT,
+    TEST,
+    Line,
+    Pair,
+    best_merge,
+    comparison_table,
+    difference_line,
+    parent,
+    relative_note,
+    score_line,
+    score_text,
+    source_notes,
+    straight_lines_note,
+)  # fmt: skip
+from experiments.published import Block, published
+from experiments.reading import Content, command, folder, option, script
+from experiments.study import Study, last_sweep, refuse_shared_patients
 from patientdx.core.errors import UserError
-from patientdx.metrics.ranking import auroc
-from patientdx.reporting import choose
+from patientdx.evaluation.choice import choose
 
 METHODS = {"slerp": "SLERP", "linear": "linear"}
 NOT_RUN = "not run"
@@ -30,76 +42,67 @@ CAVEAT = (
 )
 
 
-def compare(study: Study, block: Block, *, chosen_on: str, reported_on: str) -> list[Line]:
-    """The lines of the table. UserError where λ was chosen on the split that is reported, or a score is missing."""
-    best = {}
-    for method in METHODS:
-        rows = [row for row in study.rows if row["role"] == "merged" and row["method"] == method]
-        if rows or chosen_on == reported_on:
-            best[method] = choose(rows, "auroc", chosen_on=chosen_on, reported_on=reported_on)
-    if not best:
+def lines(study: Study, block: Block, *, chosen_on: str, reported_on: str) -> list[Line]:
+    """The lines of the table.
+
+    Raises UserError where λ was chosen on the split that is reported, or a score is missing.
+    """
+    methods = [method for method in METHODS if method in study.methods]
+    if chosen_on == reported_on:
+        choose([], chosen_on=chosen_on, reported_on=reported_on)  # says why that is refused
+    if not methods:
         raise UserError(f"the last sweep in {study.folder} has neither merge=slerp nor merge=linear")
     refuse_shared_patients(study.runs[0], chosen_on, reported_on)
-    return list(_lines(study, block.cells, best, chosen_on, reported_on))
-
-
-def _lines(
-    study: Study, cells: dict[str, Cell], best: dict[str, Any], chosen_on: str, reported_on: str
-) -> Iterator[Line]:
-    parents = {role: study.row(role, reported_on) for role in ("base", "pivot")}
-    for role, row in parents.items():
-        yield Line(role, area(row), cells[role])
-    better = max(parents, key=lambda role: parents[role]["auroc"])
-    runs: dict[str, Run] = {}
+    splits = {"chosen_on": chosen_on, "reported_on": reported_on}
+    merges = {method: best_merge(study, method, f"{method}_auroc", METHODS[method], **splits) for method in methods}
+    parents = {role: parent(study, role, role, split=reported_on) for role in ("base", "pivot")}
+    better = max(parents.values(), key=lambda system: system.row["auroc"])
+    table_lines = [score_line(system, block) for system in parents.values()]
     for method, title in METHODS.items():
-        names = f"{title} λ ({chosen_on})", f"{title} AUROC", f"{title} − {better}*"
-        of_method = [cells[f"{method}_{what}"] for what in ("lambda", "auroc", "gain")]
-        if method not in best:
-            yield from (Line(name, NOT_RUN, cell) for name, cell in zip(names, of_method, strict=True))
+        names = f"{title} λ ({chosen_on})", f"{title} AUROC", f"{title} − {better.short}*"
+        cells = [block.cells[f"{method}_{key}"] for key in ("lambda", "auroc", "gain")]
+        if method not in merges:
+            table_lines += [Line(name, NOT_RUN, cell) for name, cell in zip(names, cells, strict=True)]
             continue
-        run = runs[method] = study.run_of(method, best[method]["lambda"])
-        gain = difference(auroc, (run, "merged"), (run, better), reported_on)
-        yield Line(names[0], f"{best[method]['lambda']:g}", of_method[0])
-        yield Line(names[1], area(best[method]["row"]), of_method[1])
-        yield Line(names[2], change(gain), of_method[2], gain, parents[better]["auroc"])
-    if len(runs) < len(METHODS):
-        yield Line("SLERP − linear", NOT_RUN, cells["slerp_over_linear"])
+        merge = merges[method]
+        table_lines += [
+            Line(names[0], f"{merge.row['lambda']:g}", cells[0]),
+            Line(names[1], score_text(merge.row), cells[1]),
+        ]
+        table_lines.append(difference_line(Pair(merge, better, f"{method}_gain", "*"), block, split=reported_on))
+    if len(merges) < len(METHODS):
+        table_lines.append(Line("SLERP − linear", NOT_RUN, block.cells["slerp_over_linear"]))
     else:
-        gap = difference(auroc, (runs["slerp"], "merged"), (runs["linear"], "merged"), reported_on)
-        reference = best["linear"]["row"]["auroc"]
-        yield Line("SLERP − linear", change(gap), cells["slerp_over_linear"], gap, reference)
-    yield Line("prevalence", f"{parents['base']['prevalence']:.3f}", cells["prevalence"])
+        pair = Pair(merges["slerp"], merges["linear"], "slerp_over_linear")
+        table_lines.append(difference_line(pair, block, split=reported_on))
+    prevalence = f"{parents['base'].row['prevalence']:.3f}"
+    return [*table_lines, Line("prevalence", prevalence, block.cells["prevalence"])]
 
 
-def notes(study: Study, block: Block, lines: Sequence[Line], reported_on: str) -> Iterator[str]:
-    """What the table needs beside it: what it cannot say, what ours are, where the published numbers are from."""
-    yield CAVEAT
-    yield f"Ours: {study.described(reported_on)}"
-    differences = [line for line in lines if line.difference is not None]
-    yield f"Relative to the second: {', '.join(f'{line.name} {relative(line)}' for line in differences)}."
-    yield "Direction: whether our interval is on the side that was published; unclear where it holds 0."
-    yield f"* the parent that is better on {reported_on}: the harder comparison. A best λ of 0 or 1 is a parent itself."
-    angles = next((run.straight_lines for run in study.runs if run.straight_lines), None)
-    if angles:
-        yield f"SLERP took a straight line, which is the linear merge, for {angles[0]} of {angles[1]} tensors."
-    yield from sources(block, lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 2 with one message where there is none to print."""
-    asked = parser("lambda_curve", __doc__)
-    asked.add_argument("--chosen-on", default="pilot", help="split on which λ is chosen")
-    asked.add_argument("--reported-on", default="test", help="split on which it is reported")
-    return show(lambda: contents(asked.parse_args(arguments)))
-
-
-def contents(asked: Namespace) -> Iterator[Table | str]:
+def contents(args: Namespace) -> Iterator[Content]:
     """The table and its notes."""
-    study, block = last_sweep(folder(asked), command(asked)), published("lambda_curve")
-    lines = compare(study, block, chosen_on=asked.chosen_on, reported_on=asked.reported_on)
-    yield beside(lines)
-    yield from notes(study, block, lines, asked.reported_on)
+    study, block = last_sweep(folder(args), command(args)), published("lambda_curve")
+    table_lines = lines(study, block, chosen_on=args.chosen_on, reported_on=args.reported_on)
+    yield comparison_table(table_lines)
+    yield CAVEAT
+    yield f"Ours: {study.described(args.reported_on)}"
+    yield relative_note(table_lines)
+    yield DIRECTION_NOTE
+    yield (
+        f"* the parent that is better on {args.reported_on}: the harder comparison. A best λ of 0 or 1 is a parent "
+        "itself."
+    )
+    yield from straight_lines_note(study)
+    yield from source_notes(block, table_lines)
 
+
+main = script(
+    "lambda_curve",
+    __doc__,
+    contents,
+    option("--chosen-on", default=PILOT, help="split on which λ is chosen"),
+    option("--reported-on", default=TEST, help="split on which it is reported"),
+)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -15,13 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
+from experiments.comparison import score_table, score_text
 from experiments.published import MARKS, Block, published
-from experiments.reading import command, folder, parser, show
+from experiments.reading import Content, command, folder, script
 from experiments.study import Run, Study, last_sweep
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 
 ATTACK = "reference"  # the strongest with no more than the model and what it started from
 _NONE = "–"
@@ -74,21 +73,21 @@ def _name(row: Mapping[str, Any]) -> str:
 
 def scores(found: Sequence[Model]) -> Table:
     """What each model can do, and the two differences of its losses."""
-    names = ("", "AUROC", "AUPRC", "Δ1 less start's", "Δ2 less start's", "Δ2, perplexity")
-    shown = _table("Scores and leakage test (nats a token)", names)
+    names = ("", "AUROC", "AUPRC", "Δ1 minus start's", "Δ2 minus start's", "Δ2, perplexity")
+    rows = []
     for one in found:
         deltas = [one.leaked["dlt"][name] for name in ("delta1", "delta2")]
         over = [_signed(delta["over_base"]) if "over_base" in delta else _NONE for delta in deltas]
         perplexity = f"{deltas[1]['perplexity']['value']:+.2f}"
-        shown.add_row(one.name, _area(one.row, "auroc"), _area(one.row, "auprc"), *over, perplexity)
-    return shown
+        rows.append((one.name, score_text(one.row, "auroc", 2), score_text(one.row, "auprc", 2), *over, perplexity))
+    return score_table("Scores and leakage test (nats a token)", names, rows)
 
 
 def attacks(found: Sequence[Model]) -> Table:
     """How well members are told from non-members, and how far canaries are exposed."""
     copies = sorted({times for one in found for times in _canaries(one)}, key=int)
-    names = ("", "MIA AUC", "less start's", "TPR at 1 % FPR", *(f"canary ×{times}, bits" for times in copies))
-    shown = _table(f"Membership inference ({ATTACK} attack) and canaries", names)
+    names = ("", "MIA AUC", "minus start's", "TPR at 1 % FPR", *(f"canary ×{times}, bits" for times in copies))
+    rows = []
     for one in found:
         attack = one.leaked["mia"].get(ATTACK)
         cells = (_NONE,) * 3
@@ -96,8 +95,8 @@ def attacks(found: Sequence[Model]) -> Table:
             cells = _plain(attack["auc"]), _signed(attack["over_base"]), _plain(attack["tpr"]["0.01"])
         canaries = _canaries(one)
         bits = [f"{canaries[times]['exposure']:.1f}" if times in canaries else _NONE for times in copies]
-        shown.add_row(one.name, *cells, *bits)
-    return shown
+        rows.append((one.name, *cells, *bits))
+    return score_table(f"Membership inference ({ATTACK} attack) and canaries", names, rows)
 
 
 def _canaries(one: Model) -> Mapping[str, Any]:
@@ -149,18 +148,6 @@ def notes(found: Sequence[Model]) -> Iterator[str]:
         yield f"TPR at 1 % FPR: {tpr['reason']}."
 
 
-def _table(title: str, names: Sequence[str]) -> Table:
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    for name in names:
-        narrow = not name or name.startswith("canary")  # the others hold intervals, whose ends are not cut
-        shown.add_column(name, justify="right" if name else "left", no_wrap=not name, min_width=None if narrow else 8)
-    return shown
-
-
-def _area(row: Mapping[str, Any], name: str) -> str:
-    return f"{row[name]:.2f} [{row[f'{name}_ci_low']:.2f}, {row[f'{name}_ci_high']:.2f}]"
-
-
 def _plain(one: Mapping[str, Any]) -> str:
     return _NONE if one["value"] is None else f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
 
@@ -169,19 +156,15 @@ def _signed(one: Mapping[str, Any]) -> str:
     return f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
 
 
-def contents(asked: Namespace) -> Iterator[Table | str]:
+def contents(args: Namespace) -> Iterator[Content]:
     """Both tables, and what they need beside them."""
-    study = last_sweep(folder(asked), command(asked))
+    study = last_sweep(folder(args), command(args))
     found, block = models(study), published("leakage")
     yield from (scores(found), attacks(found))
     yield from (*notes(found), *controls(found), *direction(found, block))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 2 with one message where there is none to print."""
-    asked = parser("leakage", __doc__)
-    return show(lambda: contents(asked.parse_args(arguments)))
-
+main = script("leakage", __doc__, contents)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
 import patientdx
+from experiments.comparison import score_table
 from experiments.figures import Panel, Series, save_figure
+from experiments.reading import rich_table
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, locate
+from patientdx.core.tables import Table
 from patientdx.lm.binary import Scores, score
 from patientdx.lm.load import load_model, load_tokenizer, storage
 from patientdx.lm.prompts import tokenise
@@ -68,12 +70,10 @@ def examine(adapter: Path, cache: Path, weights: list[float], per_kind: int, dty
 
 def table(rows: list[dict]) -> Table:
     """Rows as a terminal table."""
-    shown = Table(title=f"{rows[0]['questions']} held-out generated questions", title_justify="left")
-    for name in rows[0]:
-        shown.add_column(name, justify="right")
-    for row in rows:
-        shown.add_row(*(f"{v:.3f}" if isinstance(v, float) and k != "lambda" else f"{v:g}" for k, v in row.items()))
-    return shown
+    cells = [
+        [f"{v:.3f}" if isinstance(v, float) and k != "lambda" else f"{v:g}" for k, v in row.items()] for row in rows
+    ]
+    return score_table(f"{rows[0]['questions']} held-out generated questions", list(rows[0]), cells)
 
 
 def draw_losses(work: Path, path: Path) -> None:
@@ -118,7 +118,7 @@ def main() -> None:
     asked = parser.parse_args()
     dtype = getattr(torch, asked.dtype)
     rows = examine(asked.adapter.resolve(), asked.cache.expanduser(), asked.lambdas, asked.per_kind, dtype)
-    Console(width=140).print(table(rows))
+    Console(width=140).print(rich_table(table(rows)))
     if asked.card:
         facts = {"seed": SEED, "dtype": asked.dtype, "asked": ASK.strip(), "rows": rows}
         (asked.adapter / "evaluation.json").write_text(json.dumps(facts, indent=2) + "\n")

@@ -24,10 +24,9 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from tqdm import tqdm
 
+from experiments.comparison import score_table
 from experiments.heads import Order, permute
 from experiments.hierarchical_checks import differing_weights
 from experiments.measuring import arguments, given, kept
@@ -35,6 +34,7 @@ from experiments.reading import show
 from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
 from patientdx.cli import save
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.evaluation import session
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.config.sections import RunConfig
@@ -182,13 +182,9 @@ def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
 
 def table(lines: Sequence[Mapping[str, Any]]) -> Table:
     """A line a model: as it is, with the heads moved, and what that changed. lines: as `Line.facts`."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("first\nparent", no_wrap=True)
-    shown.add_column("model", min_width=16)  # its names may break: the table fits into 80 columns
-    numbers = ("acc", "loss", "acc,\nmoved", "loss,\nmoved", "largest\nchange\nof a\nlog p", "weights\nthat\ndiffer",
-               "layers\nundone")  # fmt: skip
-    for name in numbers:
-        shown.add_column(name, justify="right")
+    names = ("first\nparent", "model", "acc", "loss", "acc,\nmoved", "loss,\nmoved", "largest\nchange\nof a\nlog p",
+             "weights\nthat\ndiffer", "layers\nundone")  # fmt: skip
+    rows = []
     for line in lines:
         cells = [f"{line['accuracy']:.3f}", f"{line['loss']:.3f}", *["–"] * 5]
         if line["change"] is not None:
@@ -198,8 +194,8 @@ def table(lines: Sequence[Mapping[str, Any]]) -> Table:
             cells[5] = f"{100 * differ / of:.1f} %" if differ else "none"
         if line["undone"] is not None:
             cells[6] = "{}/{}".format(*line["undone"])
-        shown.add_row(line["first"], line["name"], *cells)
-    return shown
+        rows.append((line["first"], line["name"], *cells))
+    return score_table("", names, rows)
 
 
 def measure(asked: argparse.Namespace) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from experiments.comparison import score_table
 from experiments.figures import Panel, Series, save_figure
-from experiments.reading import command, folder, parser, show
+from experiments.reading import Content, command, folder, option, script
 from experiments.study import Study, last_sweep, refuse_shared_patients
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.ranking import auroc
 from patientdx.reporting import choose
@@ -113,17 +113,14 @@ def _curve(study: Study, method: str, weights: tuple[float, ...], max_stays: int
 
 def table(curve: Curve, epsilons: Sequence[float], max_stays: int) -> Table:
     """One line an ε, between a blind draw and the grid."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"\n{curve.method}", title_justify="left")
-    for name in ("ε", "odds ×", "pilot", "test", "loss to grid", "grid's λ"):
-        shown.add_column(name, justify="right", no_wrap=True)
     even = np.full(len(curve.weights), 1 / len(curve.weights))
-    shown.add_row("blind", "1", *_cells(curve, even))
+    rows = [("blind", "1", *_cells(curve, even))]
     for epsilon in epsilons:
         odds = f"{math.exp(epsilon):.3g}" if epsilon < 700 else "∞"
-        shown.add_row(f"{epsilon:g}", odds, *_cells(curve, curve.chances(epsilon, max_stays)))
-    whole = (np.arange(len(even)) == curve.best).astype(float)
-    shown.add_row("grid", "∞", *_cells(curve, whole))
-    return shown
+        rows.append((f"{epsilon:g}", odds, *_cells(curve, curve.chances(epsilon, max_stays))))
+    certain = (np.arange(len(even)) == curve.best).astype(float)
+    rows.append(("grid", "∞", *_cells(curve, certain)))
+    return score_table(curve.method, ("ε", "odds ×", "pilot", "test", "loss to grid", "grid's λ"), rows)
 
 
 def _cells(curve: Curve, chances: NDArray[np.float64]) -> tuple[str, str, str, str]:
@@ -171,28 +168,28 @@ def notes(found: Sequence[Curve], study: Study, max_stays: int) -> list[str]:
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables and write the pictures; 2 with one message where there is nothing to read."""
-    asked = parser("privacy_utility", __doc__)
-    asked.add_argument("--epsilon", type=float, nargs="+", default=EPSILONS, help="the ε to show")
-    asked.add_argument("--max-stays", type=int, default=1, help="search.max_stays")
-    return show(lambda: contents(asked.parse_args(arguments)))
-
-
-def contents(asked: Namespace) -> Iterator[Table | str]:
+def contents(args: Namespace) -> Iterator[Content]:
     """A table and a picture for each method, and their notes."""
-    if not all(0 < one < math.inf for one in asked.epsilon) or asked.max_stays < 1:
+    if not all(0 < one < math.inf for one in args.epsilon) or args.max_stays < 1:
         raise UserError("--epsilon and --max-stays take numbers above 0.")
-    study = last_sweep(folder(asked), command(asked))
-    found = curves(study, asked.max_stays)
+    study = last_sweep(folder(args), command(args))
+    found = curves(study, args.max_stays)
     for curve in found:
         suffix = "" if len(found) == 1 else f"_{curve.method}"
         path = study.folder / f"privacy_utility{suffix}.png"
-        draw(curve, asked.max_stays, path)
-        yield table(curve, sorted(asked.epsilon), asked.max_stays)
+        draw(curve, args.max_stays, path)
+        yield table(curve, sorted(args.epsilon), args.max_stays)
         yield f"picture: {path}"
-    yield from notes(found, study, asked.max_stays)
+    yield from notes(found, study, args.max_stays)
 
+
+main = script(
+    "privacy_utility",
+    __doc__,
+    contents,
+    option("--epsilon", type=float, nargs="+", default=EPSILONS, help="the ε to show"),
+    option("--max-stays", type=int, default=1, help="search.max_stays"),
+)
 
 if __name__ == "__main__":
     raise SystemExit(main())

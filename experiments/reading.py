@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
-from rich.console import Console, RenderableType
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
 
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.reporting import provenance
 from patientdx.reporting.runs import read
+
+Content = Table | str
+"""What a script shows: a table, or a line of text."""
 
 FOLDER = Path(__file__).parent
 CONF = FOLDER.parent / "conf"
@@ -126,14 +133,48 @@ def _values(swept: object) -> set[str]:
     return {one.strip() for one in str(swept).split(",")}
 
 
-def show(contents: Callable[[], Iterable[RenderableType]]) -> int:
+def option(*flags: str, **keywords: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """One more argument of a script, as argparse's `add_argument` takes it."""
+    return flags, keywords
+
+
+def script(
+    stem: str, doc: str, contents: Callable[[argparse.Namespace], Iterable[Content]], *options: tuple
+) -> Callable[[Sequence[str] | None], int]:
+    """The `main` of a study's script: reads the command line, and shows what `contents` gives for it.
+
+    `main` returns 0, and 2 with one message on stderr where `contents` raises UserError.
+    """
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        """Print tables and notes; 2 with one message where there is nothing to print."""
+        known = parser(stem, doc)
+        for flags, keywords in options:
+            known.add_argument(*flags, **keywords)
+        args = known.parse_args(arguments)
+        return show(lambda: contents(args))
+
+    return main
+
+
+def show(contents: Callable[[], Iterable[Content]]) -> int:
     """Print what `contents` gives, tables and lines; 0. Where it refuses, one message instead of all of it; 2."""
     try:
-        found = list(contents())
-    except UserError as fault:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(fault))
+        parts = list(contents())
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(error))
         return 2
     console = Console(highlight=False, markup=False)
-    for one in found:
-        console.print(one, soft_wrap=isinstance(one, str))
+    for part in parts:
+        console.print(part if isinstance(part, str) else rich_table(part), soft_wrap=isinstance(part, str))
     return 0
+
+
+def rich_table(table: Table) -> RichTable:
+    """The table for a terminal; the columns share its width."""
+    shown = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=table.title or None, title_justify="left")
+    for index, column in enumerate(table.columns):
+        shown.add_column(column.heading, justify=column.align, no_wrap=index < table.keys)
+    for row in table.rows:
+        shown.add_row(*(cell.text for cell in row))
+    return shown

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from experiments.comparison import change_text, score_table, score_text, source_notes
 from experiments.figures import Panel, Series, save_figure
-from experiments.published import area, change, published, sources
-from experiments.reading import command, folder, parser, show
+from experiments.published import published
+from experiments.reading import Content, command, folder, script
 from experiments.study import Row, Run, Study, difference, last_sweep
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import Interval, replicates
 from patientdx.metrics.ranking import auroc
 from patientdx.reporting.chart_style import COLOURS, GREY
@@ -111,16 +111,15 @@ def slope(found: Sequence[Pair], level: float) -> tuple[float, float, float]:
 
 def table(found: Sequence[Pair]) -> Table:
     """One line a pair."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("pivot", "mean angle", "widest", "straight lines", "λ", "SLERP AUROC", "linear AUROC", "gain"):
-        shown.add_column(name, justify="left" if name == "pivot" else "right", no_wrap=name == "pivot")
+    names = ("pivot", "mean angle", "widest", "straight lines", "λ", "SLERP AUROC", "linear AUROC", "gain")
+    rows = []
     for one in found:
         weights = dict.fromkeys(f"{row['lambda']:g}" for row in (one.slerp, one.linear))
-        shown.add_row(
+        rows.append((
             one.pivot, f"{one.angle:.2f}°", f"{one.widest:.1f}°", f"{one.lines[0]} of {one.lines[1]}",
-            ", ".join(weights), area(one.slerp), area(one.linear), change(one.gain),
-        )  # fmt: skip
-    return shown
+            ", ".join(weights), score_text(one.slerp), score_text(one.linear), change_text(one.gain),
+        ))  # fmt: skip
+    return score_table("", names, rows)
 
 
 def draw(found: Sequence[Pair], level: float, path: Path) -> None:
@@ -154,15 +153,9 @@ def notes(study: Study, found: Sequence[Pair]) -> Iterator[str]:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table and draw the picture; 2 with one message where there is none to print."""
-    asked = parser("slerp_pairs", __doc__)
-    return show(lambda: contents(asked.parse_args(arguments)))
-
-
-def contents(asked: Namespace) -> Iterator[Table | str]:
+def contents(args: Namespace) -> Iterator[Content]:
     """The table, its notes, the picture's place."""
-    study, block = last_sweep(folder(asked), command(asked), by=("pivot",)), published("slerp_pairs")
+    study, block = last_sweep(folder(args), command(args), by=("pivot",)), published("slerp_pairs")
     found = pairs(study)
     yield table(found)
     yield from notes(study, found)
@@ -171,8 +164,10 @@ def contents(asked: Namespace) -> Iterator[Table | str]:
     yield f"picture: {path}"
     cell = block.cells["slerp_over_linear"]
     yield f"SLERP over linear: {cell.text} ({cell.source}); how far apart those parents were is not known."
-    yield from sources(block, [])
+    yield from source_notes(block, [])
 
+
+main = script("slerp_pairs", __doc__, contents)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -80,6 +80,11 @@ class Study:
         """The rows of all runs; parents come once a run."""
         return [row for run in self.runs for row in run.rows]
 
+    @property
+    def methods(self) -> list[str]:
+        """The merge methods of the sweep, in its order."""
+        return list(dict.fromkeys(row["method"] for row in self.rows if row["role"] == "merged"))
+
     def described(self, split: str) -> str:
         """What the numbers on a split are of: task, models, dtype, rows, how sure they are."""
         row, level = self.rows[0], self.runs[0].config["bootstrap"]["level"]
@@ -205,7 +210,8 @@ def difference(
 def drawn(metric: str, models: Sequence[tuple[Run, str]], split: str) -> list[tuple[float, NDArray[np.float64]]]:
     """One of the task's metrics of each model, a run and a role in it, and its value on each resample, (resamples,).
 
-    Entry i of all models is of the same patients, as in `difference`. UserError where they did not answer the same rows.
+    Entry i of all models is of the same patients, as in `difference`. Raises UserError where they did not answer the
+    same rows.
     """
     patient, label, scores = _side_by_side(models, split, metric)
     run, config = models[0][0], models[0][0].config

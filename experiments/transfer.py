@@ -14,13 +14,12 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
-from experiments.published import area, change, published, sources
-from experiments.reading import command, folder, parser, show
+from experiments.comparison import change_text, score_table, score_text, source_notes
+from experiments.published import published
+from experiments.reading import Content, command, folder, option, script
 from experiments.study import Row, Study, difference, last_sweep, refuse_shared_patients
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import Interval
 from patientdx.metrics.ranking import auroc
 
@@ -73,20 +72,19 @@ def _transferred(parts: Mapping[str, Study], method: str, source: str, task: str
 def tables(method: str, found: Sequence[Transferred]) -> tuple[Table, Table]:
     """What each model scores on each task, and what the transferred λ gains."""
     given = f"λ={found[0].transferred['lambda']:g}"
-    scores = _table(f"AUROC on test, {method}, {given} of {found[0].task}", ("base", "pivot", given, "own λ"))
-    gains = _table("The same, paired differences", ("over the base", "over own λ"))
+    score_title, score_names = (
+        f"AUROC on test, {method}, {given} of {found[0].task}",
+        ("base", "pivot", given, "own λ"),
+    )
+    scores, gains = [], []
     for one in found:
-        own = f"{one.own['lambda']:g}: {area(one.own)}"
-        scores.add_row(one.task, area(one.base), area(one.pivot), area(one.transferred), own)
-        gains.add_row(one.task, change(one.over_base), change(one.over_own))
-    return scores, gains
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    for name in ("", *columns):
-        shown.add_column(name, justify="right" if name else "left", no_wrap=not name)
-    return shown
+        own = f"{one.own['lambda']:g}: {score_text(one.own)}"
+        scores.append((one.task, score_text(one.base), score_text(one.pivot), score_text(one.transferred), own))
+        gains.append((one.task, change_text(one.over_base), change_text(one.over_own)))
+    return (
+        score_table(score_title, ("", *score_names), scores),
+        score_table("The same, paired differences", ("", "over the base", "over own λ"), gains),
+    )
 
 
 def verdict(found: Sequence[Transferred]) -> str:
@@ -114,24 +112,24 @@ def notes(study: Study, found: Sequence[Transferred]) -> Iterator[str]:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; 2 with one message where there is none to print."""
-    asked = parser("transfer", __doc__)
-    asked.add_argument("--task", help="whose pilot split chooses λ; without it the first task of the sweep")
-    return show(lambda: contents(asked.parse_args(arguments)))
-
-
-def contents(asked: Namespace) -> Iterator[Table | str]:
+def contents(args: Namespace) -> Iterator[Content]:
     """A table a merge method, and the notes."""
-    study = last_sweep(folder(asked), command(asked), by=("task",))
+    study = last_sweep(folder(args), command(args), by=("task",))
     block = published("transfer")
-    for method, found in transfers(study, asked.task).items():
+    for method, found in transfers(study, args.task).items():
         yield from tables(method, found)
         yield verdict(found)
     yield from notes(study, found)
     yield f"Gain on tasks that did not choose λ: {block.cells['gain'].text}."
-    yield from sources(block, [])
+    yield from source_notes(block, [])
 
+
+main = script(
+    "transfer",
+    __doc__,
+    contents,
+    option("--task", help="whose pilot split chooses λ; without it the first task of the sweep"),
+)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -93,7 +93,7 @@ def test_a_share_is_of_the_same_resamples_as_its_parts(study):
 def test_dialogue_against_instructions_and_mathematics_shows_each_score_of_ifeval(tmp_path, capsys):
     study, job = tmp_path / "forgetting_dialogue", 0
     overlap, right, parts = (
-        f"patientdx.metrics.{name}" for name in ("overlap.mean", "accuracy.accuracy", "accuracy.share")
+        f"patientdx.metrics.{name}" for name in ("text_overlap.mean", "accuracy.accuracy", "accuracy.share")
     )
     tasks = {
         "dialogue_to_section": ({"rouge1": overlap, "rougeL": overlap}, DOMAIN),

@@ -44,7 +44,7 @@ def gap(strength: float, other: float, metric=auroc) -> str:
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
-TUNED = {"finetune": {"name": "lora", "of": "base", "examples": 64, "epochs": 3}}
+TUNED = {"finetune": {"name": "lora", "init_from": "base", "examples": 64, "epochs": 3}}
 BESIDE = {("tabular_gbm", "test"): 1.2, ("finetuned", "test"): 0.9}
 
 
