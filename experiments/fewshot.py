@@ -127,7 +127,7 @@ def curves(study: Study, rule: str = EPOCHS) -> Curves:
     same = {}
     for run in study.runs:
         asked = dict(run.config["finetune"])
-        of, examples = asked.pop("of", None), asked.pop("examples", None)
+        of, examples = asked.pop("init_from", None), asked.pop("examples", None)
         if of is None or examples is None:
             raise UserError(
                 f"{run.folder} fine-tuned nothing on so many examples: run the study with finetune.examples=…"

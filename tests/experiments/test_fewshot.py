@@ -24,7 +24,7 @@ def run_all(
         told = f"lora({of}) {examples}" + (f" {given} steps" if given else "")
         models = [("merged", method, weight, shares["merged", 0]), ("base", None, 0.0, shares["base", 0]),
                   ("finetuned", told, None, shares[start, examples])]  # fmt: skip
-        tuned = {"name": "lora", "of": start, "examples": examples, "epochs": 3, "seed": 0, "steps": given} | more
+        tuned = {"name": "lora", "init_from": start, "examples": examples, "epochs": 3, "seed": 0, "steps": given} | more
         taken = given or (steps or STEPS)[examples]
         one_run(study, job, "numbers", ACCURACY, models, finetune=tuned, non_inferiority=asked,
                 told={"training": {"steps": taken}})  # fmt: skip
@@ -152,7 +152,7 @@ def test_gaps_mixtures_and_margins_that_change_are_refused(study, tmp_path, caps
     mixed = run_all(tmp_path / "mixed", learning_rate=1e-4)
     run_all(mixed, {("base", 16): 0.6}, learning_rate=1e-4)
     one_run(mixed, 9, "numbers", ACCURACY, [("finetuned", "lora(base) 8", None, 0.5)], non_inferiority=ASKED,
-            finetune={"name": "lora", "of": "base", "examples": 8, "epochs": 9, "seed": 0})  # fmt: skip
+            finetune={"name": "lora", "init_from": "base", "examples": 8, "epochs": 9, "seed": 0})  # fmt: skip
     assert "trained in more than one way" in ask(mixed, capsys)[2]
     none = run_all(tmp_path / "none", asked=None)
     assert "name no margin, or several" in ask(none, capsys)[2]
