@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from patientdx.records.source import opened_source
+from patientdx.records.source import SourceConfig, opened_source
 
 EVENTS = {
     "icu/chartevents": {"stay_id": "BIGINT", "charttime": "TIMESTAMP", "itemid": "INTEGER", "valuenum": "DOUBLE"},
@@ -29,7 +29,7 @@ NEEDED = EVENTS | {
 NEEDED = {name: NEEDED[name] for name in sorted(NEEDED)}
 
 
-def read(cache: Path, *, needed=NEEDED, **source) -> dict[str, list[tuple]]:
+def read(cache: Path, *, needed=NEEDED, root=None, **source) -> dict[str, list[tuple]]:
     """All rows of every needed table, in an order of their own."""
-    with opened_source(cache=cache, needed=needed, **source) as opened:
+    with opened_source(SourceConfig(cache=cache, mimic_root=root, **source), needed) as opened:
         return {name: opened.con.execute(f"SELECT * FROM {Path(name).name} ORDER BY ALL").fetchall() for name in needed}

@@ -9,7 +9,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from patientdx.core.functions import dotted
+from patientdx.records.cohort import Outcome
 from patientdx.tasks.example import TaskData
+from patientdx.tasks.outcomes import OUTCOMES
 
 CONF = Path(__file__).parents[1] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "task").glob("*.yaml") if path.stem[0] != "_" and path.stem != "none")
@@ -39,3 +41,10 @@ def task(name: str, **keys: Any) -> Any:
 def load(name: str, **keys: Any) -> TaskData:
     """The loaded task with other values of some keys."""
     return task(name, **keys).load()
+
+
+def outcome(name: str, **keys: Any) -> Outcome:
+    """The SQL of a clinical outcome, with safe switches."""
+    entry = OUTCOMES[name]
+    defaults = {"death": "deathtime", "diagnoses": "none", "window_hours": 24, "gap_hours": 0}
+    return entry.define(defaults | dict(entry.parameters) | keys)[0]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tasks_by_yaml import outcome
 
 from patientdx.core.errors import UserError
 from patientdx.records import cohort, tables
-from patientdx.tasks import mortality
 
 STEPS = [
     "all ICU stays",
@@ -28,7 +28,7 @@ FIRST = 30_000_000  # stay_id of the first stay in the ward
 def chosen(roots: list[Path], spill: Path, **rule) -> cohort.Cohort:
     found = tables.find(roots, cohort.NEEDED)
     with tables.opened(found, cohort.NEEDED, memory_limit="1GB", threads=1, spill=spill) as con:
-        return cohort.select(con, mortality.OUTCOME, **({"window_hours": 48, "gap_hours": 6} | rule))
+        return cohort.select(con, outcome("mortality"), **({"window_hours": 48, "gap_hours": 6} | rule))
 
 
 def altered(column: str, value: str | Callable[[dict[str, str]], str], row: int = 0) -> Callable[[bytes], bytes]:
@@ -150,7 +150,7 @@ def test_the_age_is_that_at_admission_or_at_the_anchor(spoil, tmp_path):
     found = tables.find([root], cohort.NEEDED)
     for age, there in (("admission", True), ("anchor", False)):
         with tables.opened(found, cohort.NEEDED, memory_limit="1GB", threads=1, spill=tmp_path) as con:
-            cohort.select(con, mortality.OUTCOME, window_hours=48, gap_hours=6, age=age)
+            cohort.select(con, outcome("mortality"), window_hours=48, gap_hours=6, age=age)
             rows = con.execute(f"SELECT age FROM cohort WHERE stay_id = {FIRST}").fetchall()
         assert bool(rows) == there
         assert all(row[0] >= 17 + 60 for row in rows)

@@ -13,7 +13,7 @@ from source_rows import NEEDED, read
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records import convert, tables
-from patientdx.records.source import opened_source
+from patientdx.records.source import SourceConfig, opened_source
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_a_conversion_is_made_once_for_a_content_and_its_columns(ward_csv, tmp_p
 
 @pytest.mark.usefixtures("everything")
 def test_provenance_keeps_the_hashes_of_the_user_s_files(ward_csv, tmp_path):
-    with opened_source(cache=tmp_path, root=ward_csv, needed=NEEDED) as opened:
-        for name, fact in opened.facts.items():
+    with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward_csv), NEEDED) as opened:
+        for name, fact in opened.files.items():
             assert fact["file"] == f"{name}.csv.gz"
             assert fact["sha256"] == sha256(ward_csv / fact["file"])
 

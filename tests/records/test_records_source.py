@@ -8,7 +8,7 @@ from source_rows import NEEDED, read
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records import source
-from patientdx.records.source import opened_source
+from patientdx.records.source import SourceConfig, opened_source
 
 
 def refused(cache, **asked) -> str:
@@ -18,25 +18,25 @@ def refused(cache, **asked) -> str:
 
 
 def test_without_a_root_the_source_is_the_synthetic_hospital(store, ward):
-    with opened_source(cache=store, synthetic={"stays": 150, "seed": 3}, needed=NEEDED) as opened:
-        assert opened.origins == ["synthetic hospital"]
+    with opened_source(SourceConfig(cache=store, synthetic={"stays": 150, "seed": 3}), NEEDED) as opened:
+        assert opened.data_sources == ["synthetic hospital"]
         assert opened.open_data
         views = opened.con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         assert {name for (name,) in views} == {name.split("/")[1] for name in NEEDED}
         described = opened.con.execute("DESCRIBE icustays").fetchall()
         assert {row[0]: row[1] for row in described} == NEEDED["icu/icustays"]
-        assert set(opened.facts) == set(NEEDED)
-        for name, fact in opened.facts.items():
+        assert set(opened.files) == set(NEEDED)
+        for name, fact in opened.files.items():
             assert fact["file"] == f"{name}.parquet"
             assert fact["sha256"] == sha256(ward / fact["file"])
-        assert str(store) not in json.dumps(opened.facts)
+        assert str(store) not in json.dumps(opened.files)
     assert read(store, synthetic={"stays": 150, "seed": 3}) == read(store, root=ward)
 
 
 def test_one_credentialed_table_makes_the_source_credentialed(spoil, store):
     root = spoil("icu/d_items", lambda text: text.replace(b"Heart Rate", b"Heart rate"))
-    with opened_source(cache=store, root=root, needed=NEEDED) as opened:
-        assert opened.origins == ["credentialed", "synthetic hospital"]
+    with opened_source(SourceConfig(cache=store, mimic_root=root), NEEDED) as opened:
+        assert opened.data_sources == ["credentialed", "synthetic hospital"]
         assert not opened.open_data
 
 
@@ -73,8 +73,8 @@ def test_nothing_is_left_in_the_spill_folder_and_what_a_killed_process_left_is_r
     left.mkdir(parents=True)
     (left / "block.tmp").write_bytes(b"rows of patients")
     (tmp_path / "spill/duckdb.dead.lock").touch()
-    with opened_source(cache=tmp_path, root=ward, needed=NEEDED):
-        with opened_source(cache=tmp_path, root=ward, needed=NEEDED):
+    with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward), NEEDED):
+        with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward), NEEDED):
             folders = [path for path in (tmp_path / "spill").iterdir() if path.is_dir()]
             assert len(folders) == 2
             assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}

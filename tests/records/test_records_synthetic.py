@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.records.synthetic import hospital, physiology, population
-from patientdx.tasks import mortality
 
 
 @pytest.fixture(scope="module")
 def many(store: Path):
     """2,000 eligible stays, as the task sees them."""
-    return mortality.load(cache=store, synthetic={"stays": 2000, "seed": 0})
+    return load("mortality", cache=store, synthetic={"stays": 2000, "seed": 0})
 
 
 def out_of_interval(record: str) -> int:

@@ -10,20 +10,21 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import yaml
+from tasks_by_yaml import outcome
 
 from patientdx.records import cohort, tables
 from patientdx.records.cohort import Outcome
-from patientdx.tasks import length_of_stay, mortality, mortality_hospital, phenotype, readmission_30d
+from patientdx.tasks import outcomes
 
-DEFINITIONS = Path(mortality.__file__).parent / "aces"
+DEFINITIONS = Path(outcomes.__file__).parent / "aces"
 # Definition, our outcome, window and gap in hours, the label that means ours; the demo's stays and events.
 TASKS = [
-    ("mortality", mortality.OUTCOME, 48, 6, 1, (68, 9)),
-    ("mortality_24h", mortality.OUTCOME, 24, 6, 1, (96, 10)),
-    ("mortality_hospital", mortality_hospital.outcome("deathtime"), 48, 6, 1, (68, 12)),
-    ("length_of_stay", length_of_stay.outcome(3), 24, 6, 0, (96, 55)),
-    ("readmission_30d", readmission_30d.outcome(), 24, 0, 1, (96, 17)),
-    ("phenotype", phenotype.outcome("heart_failure"), 24, 0, 1, (117, 31)),
+    ("mortality", outcome("mortality"), 48, 6, 1, (68, 9)),
+    ("mortality_24h", outcome("mortality"), 24, 6, 1, (96, 10)),
+    ("mortality_hospital", outcome("mortality_hospital"), 48, 6, 1, (68, 12)),
+    ("length_of_stay", outcome("length_of_stay"), 24, 6, 0, (96, 55)),
+    ("readmission_30d", outcome("readmission_30d"), 24, 0, 1, (96, 17)),
+    ("phenotype", outcome("phenotype"), 24, 0, 1, (117, 31)),
 ]
 EXTRACT = """
 import sys
@@ -67,19 +68,19 @@ def extracted(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ours(root: Path, spill: Path, outcome: Outcome, window_hours: int, gap_hours: int) -> set[tuple]:
+def ours(root: Path, spill: Path, rule: Outcome, window_hours: int, gap_hours: int) -> set[tuple]:
     """(subject_id, intime, prediction_time, label) of every stay."""
-    needed = {**cohort.NEEDED, **outcome.needed}
+    needed = {**cohort.NEEDED, **rule.needed}
     with tables.opened(tables.find([root], needed), needed, memory_limit="1GB", threads=1, spill=spill) as con:
-        chosen = cohort.select(con, outcome, window_hours=window_hours, gap_hours=gap_hours)
+        chosen = cohort.select(con, rule, window_hours=window_hours, gap_hours=gap_hours)
         rows = con.execute("SELECT subject_id, intime, prediction_time, label FROM cohort").fetchall()
     assert len(rows) == len(chosen.stays)
     return set(rows)
 
 
-@pytest.mark.parametrize(("name", "outcome", "window_hours", "gap_hours", "positive", "counts"), TASKS)
+@pytest.mark.parametrize(("name", "rule", "window_hours", "gap_hours", "positive", "counts"), TASKS)
 def test_both_give_the_same_stays_and_labels(
-    demo, extracted, tmp_path, name, outcome, window_hours, gap_hours, positive, counts
+    demo, extracted, tmp_path, name, rule, window_hours, gap_hours, positive, counts
 ):
     rows = pyarrow.parquet.read_table(extracted / f"{name}.parquet").to_pylist()
     # ACES counts events in the label's window: one or more is a yes.
@@ -88,7 +89,7 @@ def test_both_give_the_same_stays_and_labels(
         for row in rows
     }
     assert len(theirs) == len(rows)
-    found = ours(demo, tmp_path, outcome, window_hours, gap_hours)
+    found = ours(demo, tmp_path, rule, window_hours, gap_hours)
     assert theirs == found
     assert (len(found), sum(label for *_, label in found)) == counts
 

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
-from patientdx.tasks.record_search import load
 
 CORPUS = [
     {"_id": "d1", "title": "Norepinephrine", "text": "was started for shock"},
@@ -27,7 +27,7 @@ def write(folder, corpus=CORPUS, queries=QUERIES, **qrels):
 
 
 def test_beirs_form_is_read(tmp_path):
-    data = load(cache=tmp_path, path=str(write(tmp_path / "beir")))
+    data = load("record_search", cache=tmp_path, path=str(write(tmp_path / "beir")))
     assert [example.uid.split("/")[0] for example in data.examples] == ["q1"] * 3 + ["q2"] * 3
     first = data.examples[0]
     assert (first.uid, first.context, first.label, first.split) == (
@@ -46,20 +46,20 @@ def test_beirs_form_is_read(tmp_path):
 
 def test_trecs_four_columns_and_splits_by_name(tmp_path):
     folder = write(tmp_path / "trec", **{"dev.txt": "q1 0 d1 1\n", "test.txt": "q2 0 d3 1\n\n"})
-    data = load(cache=tmp_path, path=str(folder), open_data=True)
+    data = load("record_search", cache=tmp_path, path=str(folder), open_data=True)
     assert {(example.uid.split("/")[0], example.split) for example in data.examples} == {
         ("q1", "pilot"),
         ("q2", "test"),
     }
     assert data.open_data
-    drawn = load(cache=tmp_path, path=str(folder), fractions={"train": 0, "pilot": 0, "test": 1})
+    drawn = load("record_search", cache=tmp_path, path=str(folder), fractions={"train": 0, "pilot": 0, "test": 1})
     assert {example.split for example in drawn.examples} == {"test"}
 
 
 def test_a_limit_takes_so_many_queries_of_each_split(tmp_path):
-    data = load(cache=tmp_path, path=str(write(tmp_path / "beir")), limit=1)
+    data = load("record_search", cache=tmp_path, path=str(write(tmp_path / "beir")), limit=1)
     assert len(data.ranking.queries) == 1
-    assert len(load(cache=tmp_path, path=str(tmp_path / "beir"), limit=None).ranking.queries) == 2
+    assert len(load("record_search", cache=tmp_path, path=str(tmp_path / "beir"), limit=None).ranking.queries) == 2
 
 
 BAD = {
@@ -102,7 +102,7 @@ def test_a_file_that_will_not_do_is_named_with_its_line_and_no_id(tmp_path, name
     given, said = BAD[name]
     folder = write(tmp_path / "bad", **given)
     with pytest.raises(UserError, match=said) as refusal:
-        load(cache=tmp_path, path=str(folder))
+        load("record_search", cache=tmp_path, path=str(folder))
     assert "q9" not in str(refusal.value)
     assert "d9" not in str(refusal.value)
 
@@ -111,14 +111,14 @@ def test_a_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(
         UserError, match=r"task\.path=.*nowhere is no folder; nothing is downloaded\. A collection is a folder"
     ):
-        load(cache=tmp_path, path=str(tmp_path / "nowhere"))
+        load("record_search", cache=tmp_path, path=str(tmp_path / "nowhere"))
     folder = write(tmp_path / "part")
     (folder / "qrels" / "test.tsv").unlink()
     with pytest.raises(UserError, match=r"task\.path=.*part has no qrels\. A collection is a folder"):
-        load(cache=tmp_path, path=str(folder))
+        load("record_search", cache=tmp_path, path=str(folder))
     (folder / "queries.jsonl").unlink()
     with pytest.raises(UserError, match=r"has no queries\.jsonl"):
-        load(cache=tmp_path, path=str(folder))
+        load("record_search", cache=tmp_path, path=str(folder))
     (folder / "corpus.jsonl").write_text("")
     with pytest.raises(UserError, match=r"corpus\.jsonl in task\.path=.* is empty"):
-        load(cache=tmp_path, path=str(folder))
+        load("record_search", cache=tmp_path, path=str(folder))

@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
-from patientdx.tasks.gsm8k import STOPS, judged, load
+from patientdx.tasks.gsm8k import STOPS, judged
 from patientdx.tasks.numeric_generator import KINDS, held_out
-from patientdx.tasks.numeric_questions import load as numeric_questions
 
 
 def problems(path: Path, count: int, name: str) -> Path:
@@ -40,7 +40,7 @@ def test_the_number_behind_the_mark_or_the_last_one(answer, right, strictly, loo
 def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
     problems(tmp_path / "train.jsonl", 5, "train")
     problems(tmp_path / "test.jsonl", 4, "test")
-    data = load(path=str(tmp_path), shots=2, new_tokens=20)
+    data = load("gsm8k", path=str(tmp_path), shots=2, new_tokens=20)
     assert Counter(one.split for one in data.examples) == {"train": 5, "test": 4}
     asked = [one for one in data.examples if one.split == "test"]
     one = asked[0]
@@ -54,11 +54,11 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
         assert example.reference.endswith(f"#### {doubled}")  # what fine-tuning teaches
         if example.split == "train":  # a train problem is not shown its own answer
             assert example.suffix not in example.prefix
-    few = load(path=str(tmp_path), limit=3, train_limit=2)
+    few = load("gsm8k", path=str(tmp_path), limit=3, train_limit=2)
     assert Counter(one.split for one in few.examples) == {"train": 2, "test": 3}
     assert {one.uid for one in few.examples} < {one.uid for one in data.examples}
     with pytest.raises(UserError, match=r"task\.shots=6: worked examples come from train alone, which has 5 problems"):
-        load(path=str(tmp_path), shots=6)
+        load("gsm8k", path=str(tmp_path), shots=6)
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_a_bad_line_is_named(tmp_path, bad, said):
     path = problems(tmp_path / "test.jsonl", 1, "test")
     path.write_text(path.read_text() + json.dumps(bad) + "\n")
     with pytest.raises(UserError) as refused:
-        load(path=str(path))
+        load("gsm8k", path=str(path))
     assert said in str(refused.value)
 
 
 def test_number_questions_are_two_examinations_with_as_many_yes_as_no():
-    data = numeric_questions(seed=3, per_kind=4)
+    data = load("numeric_questions", seed=3, per_kind=4)
     assert (data.kind, data.open_data) == ("binary", True)
     for split, seed in (("pilot", 6), ("test", 7)):
         own = [one for one in data.examples if one.split == split]
@@ -87,7 +87,7 @@ def test_number_questions_are_two_examinations_with_as_many_yes_as_no():
         assert [one.label for one in own] == [int(question.answer) for question in asked]
         assert sum(one.label for one in own) == len(own) / 2
     assert Counter(data.groups["kind"]) == dict.fromkeys(KINDS, 8)
-    assert numeric_questions(seed=3, per_kind=4).fingerprint == data.fingerprint
-    assert numeric_questions(seed=4, per_kind=4).fingerprint != data.fingerprint
+    assert load("numeric_questions", seed=3, per_kind=4).fingerprint == data.fingerprint
+    assert load("numeric_questions", seed=4, per_kind=4).fingerprint != data.fingerprint
     with pytest.raises(UserError, match=r"task\.per_kind=1: a whole number of 2 or more"):
-        numeric_questions(per_kind=1)
+        load("numeric_questions", per_kind=1)

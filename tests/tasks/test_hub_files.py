@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
-from patientdx.tasks import gsm8k, ifeval, medical_qa, medmcqa, multiple_choice, pubmedqa, question_summary
 from patientdx.tasks.hub_files import fetched, name_of
 
 COMMIT = "a" * 40
@@ -43,10 +43,10 @@ def test_parquet_files_are_read_by_their_splits_and_the_commit_is_recorded(cache
     files = {f"data/{split}-00000-of-00001.parquet": [QUESTION | {"cop": cop} for cop in found]
              for split, found in (("train", (0, 3)), ("validation", (2,)), ("test", (-1,)))}  # fmt: skip
     cached("owner/medmcqa", files | {"dataset_infos.json": [{}], "README.md": [{}]})
-    data = medmcqa.load(path="hub:owner/medmcqa", train_limit=None, answers_from=0)
+    data = load("medmcqa", path="hub:owner/medmcqa", train_limit=None, answers_from=0)
     assert [(one.split, one.gold) for one in data.examples] == [("train", 0), ("train", 3), ("test", 2)]
     assert data.provenance["hub"] == {"medmcqa": f"hub:owner/medmcqa@{COMMIT}"}
-    again = medmcqa.load(path=f"hub:owner/medmcqa/data@{COMMIT}", train_limit=None, answers_from=0)
+    again = load("medmcqa", path=f"hub:owner/medmcqa/data@{COMMIT}", train_limit=None, answers_from=0)
     assert again.provenance["hub"] == {"medmcqa": f"hub:owner/medmcqa/data@{COMMIT}"}
     assert "hub" not in data.provenance["settings"]
 
@@ -59,7 +59,7 @@ def test_the_same_files_from_the_hub_and_from_a_folder_are_the_same_questions(ca
     local.mkdir()
     for name in ("test-00000-of-00002.parquet", "test-00001-of-00002.parquet", "train.jsonl"):
         (local / name).write_bytes((fetched("hub:owner/mine", "task.path") / name).read_bytes())
-    hub, own = (multiple_choice.load(path=path, shots=1) for path in ("hub:owner/mine", str(local)))
+    hub, own = (load("multiple_choice", path=path, shots=1) for path in ("hub:owner/mine", str(local)))
     assert hub.fingerprint == own.fingerprint  # the shards of a split are one set, named as the data set is
     assert "hub" not in own.provenance
     assert name_of(Path("/data/snapshots/mine")) == "mine"
@@ -68,39 +68,39 @@ def test_the_same_files_from_the_hub_and_from_a_folder_are_the_same_questions(ca
 def test_one_folder_or_one_file_of_a_data_set_can_be_asked_for(cached):
     problems = [{"question": "How many?", "answer": "#### 2"}]
     cached("owner/gsm8k", {f"{kind}/test-00000-of-00001.parquet": problems for kind in ("main", "socratic")})
-    whole = gsm8k.load(path="hub:owner/gsm8k")
+    whole = load("gsm8k", path="hub:owner/gsm8k")
     assert [one.uid for one in whole.examples] == ["gsm8k:main/test-00000-of-00001.parquet row 1"]
-    assert len(gsm8k.load(path="hub:owner/gsm8k/socratic").examples) == 1
+    assert len(load("gsm8k", path="hub:owner/gsm8k/socratic").examples) == 1
     prompt = {"prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     cached("owner/ifeval", {"ifeval_input_data.jsonl": [prompt], "more/other.jsonl": [prompt]})
-    data = ifeval.load(path="hub:owner/ifeval/ifeval_input_data.jsonl@main")
+    data = load("ifeval", path="hub:owner/ifeval/ifeval_input_data.jsonl@main")
     assert len(data.examples) == 1
     assert data.provenance["hub"] == {"ifeval": f"hub:owner/ifeval/ifeval_input_data.jsonl@{COMMIT}"}
     with pytest.raises(UserError, match="a folder; give the one file in it that holds prompts"):
-        ifeval.load(path="hub:owner/ifeval")
+        load("ifeval", path="hub:owner/ifeval")
 
 
 def test_pubmedqa_of_the_hub_has_its_abstract_in_parts(cached):
     row = {"pubid": 1, "question": "Does it?", "final_decision": "maybe",
            "context": {"contexts": ["One part.", "Another."], "labels": ["AIM", "RESULTS"]}}  # fmt: skip
     cached("owner/PubMedQA", {"pqa_labeled/train-00000-of-00001.parquet": [row]})
-    (found,) = pubmedqa.load(path="hub:owner/PubMedQA/pqa_labeled").examples  # one file alone is the test split
+    (found,) = load("pubmedqa", path="hub:owner/PubMedQA/pqa_labeled").examples  # one file alone is the test split
     assert (found.context, found.gold, found.split) == ("One part.\nAnother.", 2, "test")
 
 
 def test_texts_and_groups_of_benchmarks_record_their_commits_too(cached, tmp_path):
     cached("owner/meqsum", {"test.jsonl": [{"CHQ": "who makes it", "Summary": "Who makes it?"}]})
-    data = question_summary.load(path="hub:owner/meqsum")
+    data = load("question_summary", path="hub:owner/meqsum")
     assert data.provenance["hub"] == {"question_summary": f"hub:owner/meqsum@{COMMIT}"}
     with pytest.raises(UserError, match=r"^task\.medqa=hub:owner/none: owner/none is not in the hub cache"):
-        medical_qa.load(medqa="hub:owner/none")
+        load("medical_qa", medqa="hub:owner/none")
 
 
 def test_what_cannot_be_had_offline_says_how_to_fetch_it(cached):
     cached("owner/mine", {"test.jsonl": [QUESTION | {"answer": "A"}]}, revision="v1")
-    assert len(multiple_choice.load(path="hub:owner/mine@v1").examples) == 1
+    assert len(load("multiple_choice", path="hub:owner/mine@v1").examples) == 1
     with pytest.raises(UserError) as refused:
-        multiple_choice.load(path="hub:owner/mine@v2")
+        load("multiple_choice", path="hub:owner/mine@v2")
     assert str(refused.value) == (
         "task.path=hub:owner/mine@v2: owner/mine is not in the hub cache of this machine and cannot be fetched "
         "(LocalEntryNotFoundError). With a connection run `hf download --repo-type dataset owner/mine --revision v2`, "
@@ -113,14 +113,14 @@ def test_what_cannot_be_had_offline_says_how_to_fetch_it(cached):
 )
 def test_another_form_is_refused(path):
     with pytest.raises(UserError, match=r"names no data set of the hub: write hub:<owner>/<name>\[/<folder or file>\]"):
-        multiple_choice.load(path=path)
+        load("multiple_choice", path=path)
 
 
 def test_a_data_set_without_a_file_that_can_be_read_is_refused(cached):
     cached("owner/script", {"script.py": [{}], "dataset_infos.json": [{}], "data.zip": [{}]})
     for path in ("hub:owner/script", "hub:owner/script/nowhere"):
         with pytest.raises(UserError, match=rf"task\.path={path} holds no file that can be read \(\.jsonl, "):
-            multiple_choice.load(path=path)
+            load("multiple_choice", path=path)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
-from patientdx.tasks.ifeval import METRICS, judged, load
+from patientdx.tasks.ifeval import METRICS, judged
 from patientdx.tasks.ifeval_rules import RULES, loose, strict
 from patientdx.tasks.sentences import sentences, words
 
@@ -88,12 +89,12 @@ def test_a_file_in_either_form_gives_the_prompts(tmp_path):
         for i, kind in enumerate(kinds)
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    data = load(path=str(path), new_tokens=9)
+    data = load("ifeval", path=str(path), new_tokens=9)
     assert [(one.suffix, one.split, one.options) for one in data.examples] == [("Say it.", "test", ())] * 2
     assert (data.kind, data.generation.length, data.generation.metrics) == ("generation", 9, METRICS)
     assert data.generation.judge(0, "a") == data.generation.judge(1, "a") == dict.fromkeys(METRICS, (1, 1))
-    assert len(load(path=str(path), limit=1).examples) == 1
-    assert load(path=str(path)).fingerprint != data.fingerprint
+    assert len(load("ifeval", path=str(path), limit=1).examples) == 1
+    assert load("ifeval", path=str(path)).fingerprint != data.fingerprint
 
 
 def test_numbers_of_a_copy_that_are_written_as_fractions_are_judged_as_whole_ones(tmp_path):
@@ -101,7 +102,7 @@ def test_numbers_of_a_copy_that_are_written_as_fractions_are_judged_as_whole_one
     given = {"num_paragraphs": 2.0, "nth_paragraph": 2.0, "first_word": "so"}
     kind = "length_constraints:nth_paragraph_first_word"
     path.write_text(json.dumps(line(instruction_id_list=[kind], kwargs=[given])) + "\n")
-    judge = load(path=str(path)).generation.judge
+    judge = load("ifeval", path=str(path)).generation.judge
     assert judge(0, "First.\n\nSo it is.") == dict.fromkeys(METRICS, (1, 1))
     assert judge(0, "First.\n\nThus.") == dict.fromkeys(METRICS, (0, 1))
 
@@ -160,5 +161,5 @@ def test_a_bad_line_is_named(tmp_path, bad, said):
     path = tmp_path / "input_data.jsonl"
     path.write_text(json.dumps(line(key=1)) + "\n" + json.dumps(bad) + "\n")
     with pytest.raises(UserError) as refused:
-        load(path=str(path))
+        load("ifeval", path=str(path))
     assert said in str(refused.value)

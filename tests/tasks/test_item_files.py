@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
-from patientdx.tasks import medmcqa, multiple_choice
 from patientdx.tasks.item_files import rows
 
 OPTIONS = ["Aspirin", "Heparin", "2.5", "none"]
@@ -26,7 +26,7 @@ def test_medmcqas_own_json_files_hold_a_question_a_line(tmp_path):
     columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
     official = [{"question": f"Which\u2028{i}?", "exp": None, "cop": cop} | columns for i, cop in enumerate((4, 1))]
     written(tmp_path / "dev.json", *official)
-    found = medmcqa.load(path=str(tmp_path)).examples
+    found = load("medmcqa", path=str(tmp_path)).examples
     assert [(one.gold, one.split) for one in found] == [(3, "test"), (0, "test")]
     assert found[1].uid == "medmcqa:medmcqa:dev.json line 2"
     for bad, said in (
@@ -35,7 +35,7 @@ def test_medmcqas_own_json_files_hold_a_question_a_line(tmp_path):
     ):
         written(tmp_path / "dev.json", *official, bad)
         with pytest.raises(UserError, match=said):
-            medmcqa.load(path=str(tmp_path))
+            load("medmcqa", path=str(tmp_path))
 
 
 def test_one_json_value_of_many_lines_is_still_one(tmp_path):
@@ -51,7 +51,7 @@ def test_one_json_value_of_many_lines_is_still_one(tmp_path):
 def test_options_that_are_mappings_give_their_texts_and_labels(tmp_path, label, text):
     options = [{label: name, text: option} for name, option in zip("wxyz", OPTIONS, strict=True)]
     path = written(tmp_path / "test.jsonl", row(options=options, answer_idx="x"))
-    (found,) = multiple_choice.load(path=str(path)).examples
+    (found,) = load("multiple_choice", path=str(path)).examples
     assert found.suffix == "Question: Which one?\nA. Aspirin\nB. Heparin\nC. 2.5\nD. none\nAnswer:"
     assert found.gold == 1
 
@@ -80,7 +80,7 @@ BAD = [
 def test_a_line_that_will_not_do_is_named(tmp_path, bad, said):
     path = written(tmp_path / "test.jsonl", row(), bad)
     with pytest.raises(UserError, match=r"^test\.jsonl line 2") as refused:
-        multiple_choice.load(path=str(path))
+        load("multiple_choice", path=str(path))
     assert said in str(refused.value)
 
 
@@ -90,9 +90,9 @@ def test_a_csv_of_other_columns_is_refused_by_them_and_one_without_a_header_is_r
     with pytest.raises(
         UserError, match=r"^test\.csv line 1 names no known column: it has prompt, first, second"
     ) as said:
-        multiple_choice.load(path=str(path))
+        load("multiple_choice", path=str(path))
     assert "Known are question, sent1 for the question, options, choices, endings, opa" in str(said.value)
     assert "a text of the file" not in str(said.value)
     for last, right in (("b", 1), ("0", 0), ("ONE", 0)):
         path.write_text(f"\nWhich?,one,two,{last}\n")
-        assert [one.gold for one in multiple_choice.load(path=str(path)).examples] == [right]
+        assert [one.gold for one in load("multiple_choice", path=str(path)).examples] == [right]

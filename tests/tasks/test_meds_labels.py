@@ -6,15 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from meds import LabelSchema, SubjectSplitSchema
+from tasks_by_yaml import load
 
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.errors import UserError
-from patientdx.tasks import meds_labels, mortality
+from patientdx.tasks import meds_labels
 
 
 @pytest.fixture(scope="module")
 def data(store):
-    return mortality.load(cache=store)
+    return load("mortality", cache=store)
 
 
 def read(folder: Path, name: str) -> pa.Table:
@@ -50,7 +51,7 @@ def test_they_say_what_the_examples_say(data, tmp_path):
 
 
 def test_a_prediction_is_made_a_window_after_icu_admission(data, store):
-    day = mortality.load(cache=store, window_hours=24, gap_hours=30)
+    day = load("mortality", cache=store, window_hours=24, gap_hours=30)
     at = {example.uid: time for example, time in zip(data.examples, data.times, strict=True)}
     assert len(at) == len(day.times)
     for example, time in zip(day.examples, day.times, strict=True):
@@ -58,7 +59,7 @@ def test_a_prediction_is_made_a_window_after_icu_admission(data, store):
 
 
 def test_a_split_by_stay_is_no_split_of_patients(store, tmp_path):
-    data = mortality.load(cache=store, split_by="stay")
+    data = load("mortality", cache=store, split_by="stay")
     with pytest.raises(UserError) as refused:
         meds_labels.write(data, tmp_path)
     assert str(refused.value) == (
@@ -98,6 +99,6 @@ def test_the_demo_gives_its_known_labels(tmp_path):
     if "PATIENTDX_SHARED" not in os.environ:
         pytest.skip("PATIENTDX_SHARED names no folder with data/mimic-iv-demo")
     root = Path(os.environ["PATIENTDX_SHARED"]) / "data/mimic-iv-demo"
-    data = mortality.load(cache=tmp_path, mimic_root=[root, root / "rebuilt"], window_hours=24)
+    data = load("mortality", cache=tmp_path, mimic_root=[root, root / "rebuilt"], window_hours=24)
     table = meds_labels.labels(data)
     assert (table.num_rows, sum(table["boolean_value"].to_pylist())) == (96, 10)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
-from patientdx.tasks import medical_qa, medmcqa, medqa, mmlu_medical, multiple_choice, pubmedqa
+from patientdx.tasks.question_sets import SUBJECTS
 
 OPTIONS = ["fever", "cough, dry", "0.01", "none"]
 
@@ -30,7 +31,7 @@ def row(i: int = 0, **more) -> dict:
 
 
 def only(path: Path, **more):
-    (found,) = multiple_choice.load(path=str(path), **more).examples
+    (found,) = load("multiple_choice", path=str(path), **more).examples
     return found
 
 
@@ -81,7 +82,7 @@ def test_by_text_the_options_are_not_listed_and_lengths_may_differ(tmp_path):
 def test_worked_examples_come_from_train_alone_seeded_and_never_show_the_question_itself(tmp_path):
     lines(tmp_path / "train.jsonl", *(row(i) for i in range(6)))
     lines(tmp_path / "test.jsonl", row(3), row(7), row(8))
-    found = multiple_choice.load(path=str(tmp_path), shots=2)
+    found = load("multiple_choice", path=str(tmp_path), shots=2)
     assert Counter(one.split for one in found.examples) == {"test": 3}
     for one in found.examples:
         shown = one.prefix.split("\n\n")[:-1]
@@ -89,10 +90,12 @@ def test_worked_examples_come_from_train_alone_seeded_and_never_show_the_questio
         assert all(example.endswith("\nAnswer: B") for example in shown)
         assert one.suffix.splitlines()[0] not in one.prefix
     assert found.examples[1].prefix == found.examples[2].prefix
-    again, other = (multiple_choice.load(path=str(tmp_path), shots=2, seed=seed) for seed in (0, 5))
+    again, other = (load("multiple_choice", path=str(tmp_path), shots=2, seed=seed) for seed in (0, 5))
     assert again.fingerprint == found.fingerprint
     assert other.fingerprint != found.fingerprint
-    all_shown = {multiple_choice.load(path=str(tmp_path), shots=5, seed=seed).examples[0].prefix for seed in range(3)}
+    all_shown = {
+        load("multiple_choice", path=str(tmp_path), shots=5, seed=seed).examples[0].prefix for seed in range(3)
+    }
     assert len(all_shown) > 1
 
 
@@ -100,12 +103,12 @@ def test_files_have_their_splits_and_shares_draw_others(tmp_path):
     for name in ("train", "dev", "test"):
         lines(tmp_path / name / f"sodium_{name}.jsonl", *(row(i) for i in range(20)))
     (tmp_path / "notes.jsonl").write_text("not a split\n")
-    found = multiple_choice.load(path=str(tmp_path))
+    found = load("multiple_choice", path=str(tmp_path))
     assert Counter(one.split for one in found.examples) == {"pilot": 20, "test": 20}
-    drawn = multiple_choice.load(path=str(tmp_path), fractions={"pilot": 0.5, "test": 0.5})
+    drawn = load("multiple_choice", path=str(tmp_path), fractions={"pilot": 0.5, "test": 0.5})
     assert len(drawn.examples) == 60
     assert len({one.uid for one in drawn.examples}) == 60
-    few = multiple_choice.load(path=str(tmp_path), limit=4)
+    few = load("multiple_choice", path=str(tmp_path), limit=4)
     assert Counter(one.split for one in few.examples) == {"pilot": 4, "test": 4}
     assert {one.uid for one in few.examples} < {one.uid for one in found.examples}
 
@@ -128,14 +131,14 @@ BAD = [
 def test_a_bad_line_is_named(tmp_path, bad, said):
     path = lines(tmp_path / "test.jsonl", row(), bad)
     with pytest.raises(UserError) as refused:
-        multiple_choice.load(path=str(path))
+        load("multiple_choice", path=str(path))
     assert said in str(refused.value)
 
 
 def test_a_csv_with_a_short_line_is_named(tmp_path):
     (tmp_path / "test.csv").write_text("question,A,B,answer\nWhich?,one,two,A\nWhich?,one,A\n")
     with pytest.raises(UserError, match=r"test\.csv line 3 has 3 columns, but the first line has 4"):
-        multiple_choice.load(path=str(tmp_path / "test.csv"))
+        load("multiple_choice", path=str(tmp_path / "test.csv"))
 
 
 @pytest.mark.parametrize(
@@ -156,33 +159,33 @@ def test_a_csv_with_a_short_line_is_named(tmp_path):
 def test_a_parameter_that_will_not_do_is_named(tmp_path, given, said):
     path = lines(tmp_path / "test.jsonl", row())
     with pytest.raises(UserError) as refused:
-        medqa.load(**({"path": str(path)} | given))
+        load("medqa", **({"path": str(path)} | given))
     assert said in str(refused.value)
 
 
 def test_a_folder_without_a_split_in_a_name_is_refused(tmp_path):
     lines(tmp_path / "questions.jsonl", row())
     with pytest.raises(UserError, match="holds no file whose name says its split"):
-        multiple_choice.load(path=str(tmp_path))
+        load("multiple_choice", path=str(tmp_path))
 
 
 def test_medmcqa_lists_choices_and_reports_dev_as_its_test_has_no_key(tmp_path):
     columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
     lines(tmp_path / "dev.jsonl", *({"question": f"Which {i}?", "cop": 1 + i % 4} | columns for i in range(4)))
     lines(tmp_path / "test.jsonl", {"question": "Which?"} | columns)
-    found = medmcqa.load(path=str(tmp_path)).examples
+    found = load("medmcqa", path=str(tmp_path)).examples
     assert [(one.gold, one.split) for one in found] == [(0, "test"), (1, "test"), (2, "test"), (3, "test")]
-    assert found[0].after == "Question: Which 0?\nChoices:\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
+    assert found[0].suffix == "Question: Which 0?\nChoices:\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
 
 
 def test_a_column_cop_says_itself_where_it_counts_from_or_the_user_must(tmp_path):
     columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
     path = lines(tmp_path / "test.jsonl", *({"question": "Which?", "cop": cop} | columns for cop in (0, 3)))
-    assert [one.gold for one in medmcqa.load(path=str(path)).examples] == [0, 3]
+    assert [one.gold for one in load("medmcqa", path=str(path)).examples] == [0, 3]
     lines(path, *({"question": "Which?", "cop": cop} | columns for cop in (1, 3)))
     with pytest.raises(UserError, match=r"answer by 1 to 3 in column cop, .* Say which: task\.answers_from=1\."):
-        medmcqa.load(path=str(path))
-    assert [one.gold for one in medmcqa.load(path=str(path), answers_from=1).examples] == [0, 2]
+        load("medmcqa", path=str(path))
+    assert [one.gold for one in load("medmcqa", path=str(path), answers_from=1).examples] == [0, 2]
 
 
 def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_question(tmp_path):
@@ -194,9 +197,9 @@ def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_q
     folder.mkdir()
     (folder / "ori_pqal.json").write_text(json.dumps(items))
     with pytest.raises(UserError, match=r"needs test_ground_truth\.json beside it"):
-        pubmedqa.load(path=str(folder))
+        load("pubmedqa", path=str(folder))
     (folder / "test_ground_truth.json").write_text(json.dumps({str(i): "maybe" for i in range(30)}))
-    found = pubmedqa.load(path=str(folder)).examples
+    found = load("pubmedqa", path=str(folder)).examples
     count = Counter(one.split for one in found)
     assert count["test"] == 30
     assert 0 < count["pilot"] < 15
@@ -210,12 +213,12 @@ def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_q
         "options": {"A": "yes", "B": "no", "C": "maybe"},
         "answer_idx": "C",
     }
-    (found,) = pubmedqa.load(path=str(lines(tmp_path / "test.jsonl", copy))).examples
+    (found,) = load("pubmedqa", path=str(lines(tmp_path / "test.jsonl", copy))).examples
     assert (found.context, found.suffix) == ("One part.\nAnother.", "\nQuestion: Does it?\nAnswer:")
 
 
 def mmlu(folder: Path) -> Path:
-    for subject in (*mmlu_medical.SUBJECTS, "astronomy"):
+    for subject in (*SUBJECTS, "astronomy"):
         for split, count in (("dev", 5), ("val", 3), ("test", 4)):
             (folder / split).mkdir(parents=True, exist_ok=True)
             with (folder / split / f"{subject}_{split}.csv").open("w", newline="") as file:
@@ -226,8 +229,8 @@ def mmlu(folder: Path) -> Path:
 
 
 def test_mmlu_has_six_subjects_with_their_own_examples_and_description(tmp_path):
-    found = mmlu_medical.load(path=str(mmlu(tmp_path)), shots=5)
-    assert Counter(found.groups["set"]) == dict.fromkeys(mmlu_medical.SUBJECTS, 7)
+    found = load("mmlu_medical", path=str(mmlu(tmp_path)), shots=5)
+    assert Counter(found.groups["set"]) == dict.fromkeys(SUBJECTS, 7)
     assert Counter(one.split for one in found.examples) == {"pilot": 18, "test": 24}
     one = next(e for e, s in zip(found.examples, found.groups["set"], strict=True) if s == "college_biology")
     assert one.prefix.startswith(
@@ -237,7 +240,7 @@ def test_mmlu_has_six_subjects_with_their_own_examples_and_description(tmp_path)
     assert one.suffix.startswith("college_biology ")
     (tmp_path / "test" / "anatomy_test.csv").unlink()
     with pytest.raises(UserError, match="has no test questions of anatomy"):
-        mmlu_medical.load(path=str(tmp_path))
+        load("mmlu_medical", path=str(tmp_path))
 
 
 def test_the_group_has_nine_sets_each_asked_its_own_way(tmp_path):
@@ -247,24 +250,24 @@ def test_the_group_has_nine_sets_each_asked_its_own_way(tmp_path):
         "pubmedqa": lines(tmp_path / "pubmedqa" / "test.jsonl", row(question="An abstract.\nDoes it?")),
         "mmlu_medical": mmlu(tmp_path / "mmlu"),
     }
-    found = medical_qa.load(**{name: str(path) for name, path in parts.items()})
+    found = load("medical_qa", **{name: str(path) for name, path in parts.items()})
     assert len(set(found.groups["set"])) == 9
     asked = {name: one for one, name in zip(found.examples, found.groups["set"], strict=True)}
-    assert "Choices:" in asked["medmcqa"].after
+    assert "Choices:" in asked["medmcqa"].suffix
     assert asked["pubmedqa"].options[0] == ("fever",)
-    assert asked["anatomy"].before.startswith("The following")
-    by_text = medical_qa.load(**{name: str(path) for name, path in parts.items()}, answer="text")
+    assert asked["anatomy"].prefix.startswith("The following")
+    by_text = load("medical_qa", **{name: str(path) for name, path in parts.items()}, answer="text")
     assert all(len(one.options[0][0]) > 1 and "Choices:" not in one.suffix for one in by_text.examples)
-    by_letter = medical_qa.load(**{name: str(path) for name, path in parts.items()}, answer="letter")
+    by_letter = load("medical_qa", **{name: str(path) for name, path in parts.items()}, answer="letter")
     assert {one.options[:2] for one in by_letter.examples} == {(("A",), ("B",))}
     assert [one.uid for one in by_text.examples] == [one.uid for one in by_letter.examples]
     assert len({one.fingerprint for one in (found, by_text, by_letter)}) == 3
     lines(tmp_path / "medqa" / "train.jsonl", *map(row, range(5)))
-    taught = medical_qa.load(**{name: str(path.parent if name == "medqa" else path) for name, path in parts.items()},
+    taught = load("medical_qa", **{name: str(path.parent if name == "medqa" else path) for name, path in parts.items()},
                              train_limit=3)  # fmt: skip
     assert Counter(one.split for one in taught.examples)["train"] == 2 * 3  # of MedQA and of MMLU, which have train
     assert [one for one in taught.examples if one.split == "test"] == [
         one for one in found.examples if one.split == "test"
     ]
     with pytest.raises(UserError, match=r"task\.medmcqa is missing: medmcqa is read from a local file"):
-        medical_qa.load(medqa=str(parts["medqa"]))
+        load("medical_qa", medqa=str(parts["medqa"]))

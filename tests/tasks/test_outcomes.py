@@ -1,4 +1,4 @@
-"""The labels of the five tasks beside an independent count in pandas, on generated tables and on the open demo."""
+"""The labels of the five outcomes equal an independent count in pandas, on generated tables and on the open demo."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from meds_hospital import write_meds
+from tasks_by_yaml import outcome
 
-from patientdx.core.errors import UserError
 from patientdx.records import cohort, tables
 from patientdx.records.cohort import Outcome
-from patientdx.records.source import opened_source
-from patientdx.tasks import length_of_stay, mortality, mortality_hospital, phenotype, readmission_30d
+from patientdx.records.source import SourceConfig, opened_source
 
 TIMES = ["intime", "outtime", "admittime", "dischtime", "deathtime", "dod"]
 HOUR = pd.Timedelta(hours=1)
@@ -36,11 +35,11 @@ def read(root: Path, name: str) -> pd.DataFrame:
     return table
 
 
-def chosen(root: Path, spill: Path, outcome: Outcome, **rule) -> cohort.Cohort:
-    needed = {**cohort.NEEDED, **outcome.needed}
+def chosen(root: Path, spill: Path, rule: Outcome, **keys) -> cohort.Cohort:
+    needed = {**cohort.NEEDED, **rule.needed}
     found = tables.find([root], needed)
     with tables.opened(found, needed, memory_limit="1GB", threads=1, spill=spill) as con:
-        return cohort.select(con, outcome, **rule)
+        return cohort.select(con, rule, **keys)
 
 
 def stays(root: Path, window_hours: int, gap_hours: int) -> pd.DataFrame:
@@ -60,18 +59,18 @@ def triples(kept: pd.DataFrame, label: pd.Series) -> tuple[tuple[int, int, int],
 @pytest.mark.parametrize("window_hours", [24, 48])
 def test_death_in_hospital(hospital, tmp_path, window_hours):
     kept = stays(hospital, window_hours, 6)
-    outcome = mortality_hospital.outcome("deathtime")
-    result = chosen(hospital, tmp_path, outcome, window_hours=window_hours, gap_hours=6)
+    result = chosen(hospital, tmp_path, outcome("mortality_hospital"), window_hours=window_hours, gap_hours=6)
     in_icu = kept["deathtime"].isna() & (kept["dod"] >= kept["intime"]) & (kept["dod"] <= kept["outtime"])
     assert result.stays == triples(kept, (kept["hospital_expire_flag"] == 1) | in_icu)
-    icu = chosen(hospital, tmp_path, mortality.OUTCOME, window_hours=window_hours, gap_hours=6)
+    icu = chosen(hospital, tmp_path, outcome("mortality"), window_hours=window_hours, gap_hours=6)
     assert {row[0] for row in icu.stays if row[2]} <= {row[0] for row in result.stays if row[2]}
 
 
 def test_death_in_hospital_by_the_date_of_death(hospital, tmp_path):
     kept = stays(hospital, 48, 0)
-    outcome = mortality_hospital.outcome("dod")
-    result = chosen(hospital, tmp_path, outcome, window_hours=48, gap_hours=0, death="dod")
+    result = chosen(
+        hospital, tmp_path, outcome("mortality_hospital", death="dod"), window_hours=48, gap_hours=0, death="dod"
+    )
     everyone = {row[0]: row[2] for row in result.stays}
     expected = (kept["dod"] >= kept["intime"]) & (kept["dod"] <= kept["dischtime"])
     assert {stay: everyone[stay] for stay in kept["stay_id"]} == dict(
@@ -82,7 +81,7 @@ def test_death_in_hospital_by_the_date_of_death(hospital, tmp_path):
 @pytest.mark.parametrize("days", [3, 7])
 def test_a_long_stay(hospital, tmp_path, days):
     kept = stays(hospital, 24, 6)
-    result = chosen(hospital, tmp_path, length_of_stay.outcome(days), window_hours=24, gap_hours=6)
+    result = chosen(hospital, tmp_path, outcome("length_of_stay", days=days), window_hours=24, gap_hours=6)
     assert result.stays == triples(kept, kept["outtime"] - kept["intime"] > 24 * days * HOUR)
     assert 0 < sum(row[2] for row in result.stays) < len(result.stays)
 
@@ -106,8 +105,13 @@ def test_a_readmission(hospital, tmp_path, readmission, planned):
                 return True
         return False
 
-    outcome = readmission_30d.outcome(readmission, planned)
-    result = chosen(hospital, tmp_path, outcome, window_hours=24, gap_hours=0)
+    result = chosen(
+        hospital,
+        tmp_path,
+        outcome("readmission_30d", readmission=readmission, planned=planned),
+        window_hours=24,
+        gap_hours=0,
+    )
     assert result.stays == triples(kept, kept.apply(comes_back, axis=1))
     steps = [row["step"] for row in result.attrition]
     alive, known = steps.index("discharged alive"), steps.index("discharge time known")
@@ -132,7 +136,7 @@ def test_a_condition(hospital, tmp_path, condition, roots):
     kept = kept[kept["hadm_id"].isin(codes["hadm_id"])]
     hit = codes.apply(lambda row: row["icd_code"].strip().startswith(tuple(roots[row["icd_version"]])), axis=1)
     with_it = set(codes.loc[hit, "hadm_id"])
-    result = chosen(hospital, tmp_path, phenotype.outcome(condition), window_hours=24, gap_hours=0)
+    result = chosen(hospital, tmp_path, outcome("phenotype", condition=condition), window_hours=24, gap_hours=0)
     assert result.stays == triples(kept, kept["hadm_id"].isin(with_it))
     step = next(row for row in result.attrition if row["step"] == "admission has discharge codes")
     assert step["stays"] >= len(kept)
@@ -145,37 +149,29 @@ def meds(ward, store) -> Path:
 
 
 @pytest.mark.parametrize(
-    "outcome",
+    "rule",
     [
-        mortality.OUTCOME,
-        mortality_hospital.outcome("deathtime"),
-        readmission_30d.outcome(),
-        readmission_30d.outcome("icu", planned=True),
-        length_of_stay.outcome(3),
-        phenotype.outcome("copd"),
+        outcome("mortality"),
+        outcome("mortality_hospital"),
+        outcome("readmission_30d"),
+        outcome("readmission_30d", readmission="icu", planned=True),
+        outcome("length_of_stay"),
+        outcome("phenotype", condition="copd"),
     ],
     ids=["mortality", "mortality_hospital", "readmission", "icu_readmission", "length_of_stay", "phenotype"],
 )
-def test_meds_gives_the_same_stays_and_labels_as_the_tables(ward, meds, store, outcome):
-    needed = {**cohort.NEEDED, **outcome.needed}
+def test_meds_gives_the_same_stays_and_labels_as_the_tables(ward, meds, store, rule):
+    needed = {**cohort.NEEDED, **rule.needed}
     found = []
     for source, root in (("mimic", ward), ("meds", meds)):
-        with opened_source(cache=store, source=source, root=root, needed=needed) as opened:
-            found.append(cohort.select(opened.con, outcome, window_hours=24, gap_hours=6))
+        with opened_source(SourceConfig(cache=store, source=source, mimic_root=root), needed) as opened:
+            found.append(cohort.select(opened.con, rule, window_hours=24, gap_hours=6))
     assert found[0].stays == found[1].stays
     assert found[0].attrition == found[1].attrition
 
 
 def test_the_demo_s_deaths_in_hospital_are_the_known_ones(demo, tmp_path):
-    result = chosen(demo, tmp_path, mortality_hospital.outcome("deathtime"), window_hours=48, gap_hours=6)
+    result = chosen(demo, tmp_path, outcome("mortality_hospital"), window_hours=48, gap_hours=6)
     first, last = result.attrition[0], result.attrition[-1]
     assert (first["stays"], first["events"]) == (140, 20)
     assert (last["stays"], last["events"]) == (68, 12)
-
-
-def test_a_condition_that_no_file_lists_is_refused():
-    with pytest.raises(UserError) as refused:
-        phenotype.outcome("gout")
-    assert str(refused.value) == (
-        "task.condition='gout': there are heart_failure, kidney_disease, copd, coronary_disease."
-    )

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
 from patientdx.records.concepts import items
 from patientdx.records.synthetic.hospital import hospital
-from patientdx.tasks.record_qa import KINDS, METRICS, Question, judged, load
+from patientdx.tasks.record_qa import KINDS, METRICS, Question, judged
 
 STAYS = {"stays": 60, "seed": 0}
 
 
 @pytest.fixture(scope="module")
 def make(session_cache):
-    return lambda **given: load(cache=session_cache, synthetic=STAYS, threads=1, **given)
+    return lambda **given: load("record_qa", cache=session_cache, synthetic=STAYS, threads=1, **given)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,9 @@ def test_patients_of_the_open_demo_are_asked_about_too(session_cache):
     if "PATIENTDX_SHARED" not in os.environ:
         pytest.skip("PATIENTDX_SHARED names no folder with data/mimic-iv-demo")
     root = Path(os.environ["PATIENTDX_SHARED"]) / "data/mimic-iv-demo"
-    demo = load(cache=session_cache, mimic_root=[str(root), str(root / "rebuilt")], limit=4, per_stay=3, threads=1)
+    demo = load(
+        "record_qa", cache=session_cache, mimic_root=[str(root), str(root / "rebuilt")], limit=4, per_stay=3, threads=1
+    )
     assert demo.open_data
     assert len(demo.examples) > 20
     for example, kind in zip(demo.examples, demo.groups["kind"], strict=True):

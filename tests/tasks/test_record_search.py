@@ -7,19 +7,19 @@ from itertools import groupby
 
 import pyarrow.parquet as pq
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
 from patientdx.records.concepts import items
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.first_stage import Search, bm25
-from patientdx.tasks.record_search import load
 
 STAYS = {"stays": 60, "seed": 0}
 
 
 @pytest.fixture(scope="module")
 def make(session_cache):
-    return lambda **given: load(cache=session_cache, synthetic=STAYS, threads=1, **given)
+    return lambda **given: load("record_search", cache=session_cache, synthetic=STAYS, threads=1, **given)
 
 
 @pytest.fixture(scope="module")

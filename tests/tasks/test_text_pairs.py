@@ -7,26 +7,19 @@ from pathlib import Path
 
 import pytest
 from pair_files import NOTE, dialogues, notes, summaries, write_csv
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
 from patientdx.records.splits import divided
-from patientdx.tasks import (
-    dialogue_to_note,
-    dialogue_to_section,
-    hospital_course,
-    question_summary,
-    radiology_impression,
-)
-from patientdx.tasks.hospital_course import parts
-from patientdx.tasks.item_files import first
-from patientdx.tasks.radiology_impression import sections
+from patientdx.tasks.corpora import HEADERS, report_sections, split_discharge_note
+from patientdx.tasks.item_files import limited
 
 SHARED = Path(os.environ.get("PATIENTDX_SHARED", "nowhere")) / "data" / "benchmarks"
 shared = pytest.mark.skipif("PATIENTDX_SHARED" not in os.environ, reason="the shared data sets are elsewhere")
 
 
 def test_the_header_is_asked_for_and_nothing_of_the_answer_is_in_the_prompt(tmp_path):
-    data = dialogue_to_section.load(path=str(dialogues(tmp_path / "mine.csv", 5)), new_tokens=9)
+    data = load("dialogue_to_section", path=str(dialogues(tmp_path / "mine.csv", 5)), new_tokens=9)
     assert (data.kind, data.open_data, data.generation.length, data.generation.judge) == ("generation", True, 9, None)
     assert Counter(one.split for one in data.examples) == {"test": 5}
     one = data.examples[1]
@@ -45,42 +38,44 @@ def test_files_say_their_split_and_worked_examples_come_from_train_alone(tmp_pat
     dialogues(tmp_path / "MTS-Dialog-TrainingSet.csv", 6, "train")
     dialogues(tmp_path / "MTS-Dialog-ValidationSet.csv", 3, "pilot")
     dialogues(tmp_path / "MTS-Dialog-TestSet-1-MEDIQA-Chat-2023.csv", 4, "test")
-    data = dialogue_to_section.load(path=str(tmp_path), shots=2)
+    data = load("dialogue_to_section", path=str(tmp_path), shots=2)
     assert Counter(one.split for one in data.examples) == {"train": 6, "pilot": 3, "test": 4}
     for one in data.examples:
         assert one.prefix.count("Doctor: train") == 2
         assert re.search(r"(Chief complaint|History of present illness): train has pain \d\.\n\nWrite", one.prefix)
         assert one.reference not in one.prefix  # nor is one of train shown itself
     assert len({one.prefix.rpartition("Write")[0] for one in data.examples if one.split == "test"}) == 1
-    other = dialogue_to_section.load(path=str(tmp_path), shots=2, seed=1)
+    other = load("dialogue_to_section", path=str(tmp_path), shots=2, seed=1)
     assert other.fingerprint != data.fingerprint
     assert other.examples[-1].prefix != data.examples[-1].prefix
     with pytest.raises(
         UserError, match=r"task\.shots=6: worked examples come from train alone, which has 6 to show, none"
     ):
-        dialogue_to_section.load(path=str(tmp_path), shots=6)
+        load("dialogue_to_section", path=str(tmp_path), shots=6)
     with pytest.raises(UserError, match=r"which has 0 to show"):
-        dialogue_to_section.load(path=str(tmp_path), shots=1, train_limit=0)
+        load("dialogue_to_section", path=str(tmp_path), shots=1, train_limit=0)
 
 
 def test_a_limit_keeps_the_same_items_whatever_else_is_kept(tmp_path):
     path = str(dialogues(tmp_path / "mine.csv", 40))
     shares = {"train": 0.4, "pilot": 0.2, "test": 0.4}
-    whole = dialogue_to_section.load(path=path, fractions=shares)
-    few = dialogue_to_section.load(path=path, fractions=shares, limit=3, train_limit=5)
-    fewer = dialogue_to_section.load(path=path, fractions=shares, limit=2, train_limit=0)
+    whole = load("dialogue_to_section", path=path, fractions=shares)
+    few = load("dialogue_to_section", path=path, fractions=shares, limit=3, train_limit=5)
+    fewer = load("dialogue_to_section", path=path, fractions=shares, limit=2, train_limit=0)
     assert Counter(one.split for one in few.examples) == {"train": 5, "pilot": 3, "test": 3}
     order = [one.uid for one in whole.examples]
     for smaller, larger in ((few, whole), (fewer, few)):
         kept = [one.uid for one in smaller.examples]
         assert set(kept) < {one.uid for one in larger.examples}
         assert kept == sorted(kept, key=order.index)  # as they stand in the file
-    assert dialogue_to_section.load(path=path, fractions=shares, limit=3, train_limit=5).fingerprint == few.fingerprint
+    assert (
+        load("dialogue_to_section", path=path, fractions=shares, limit=3, train_limit=5).fingerprint == few.fingerprint
+    )
 
 
-def test_first_holds_no_more_than_it_keeps_and_takes_what_comes_first():
+def test_limited_holds_no_more_than_it_keeps_and_takes_what_comes_first():
     places = [(("test", "train", "pilot")[i % 3], (i * 37) % 100 / 100) for i in range(100)]
-    found = first(range(100), places.__getitem__, {"train": 2, "test": None, "pilot": 0})
+    found = limited(range(100), places.__getitem__, {"train": 2, "test": None, "pilot": 0})
     train = sorted((i for i in range(100) if places[i][0] == "train"), key=lambda i: places[i][1])[:2]
     assert found == sorted([*train, *(i for i in range(100) if places[i][0] == "test")])
 
@@ -91,7 +86,7 @@ def test_notes_of_visits_have_their_data_set_as_group(tmp_path):
         ["virt", "D2N2", "[doctor] hello", "PLAN\n\nRest."],
     ]
     path = write_csv(tmp_path / "clinicalnlp_taskB_test1.csv", ["dataset", "encounter_id", "dialogue", "note"], rows)
-    data = dialogue_to_note.load(path=str(path))
+    data = load("dialogue_to_note", path=str(path))
     assert [one.reference for one in data.examples] == ["CHIEF COMPLAINT\n\nCough.", "PLAN\n\nRest."]
     assert data.groups == {"dataset": ("aci", "virt")}
 
@@ -100,7 +95,7 @@ def test_a_sheet_is_read_and_a_number_in_it_is_its_text(tmp_path):
     path = summaries(
         tmp_path / "MeQSum.xlsx", [["1.txt", "who makes it", "Who makes it?"], ["2.txt", 12, "What is 12?"]]
     )
-    data = question_summary.load(path=str(path))
+    data = load("question_summary", path=str(path))
     assert [(one.context, one.reference) for one in data.examples] == [
         ("who makes it", "Who makes it?"),
         ("12", "What is 12?"),
@@ -127,15 +122,15 @@ REPORT = """                                 FINAL REPORT
 
 
 def test_findings_and_impression_are_cut_out_of_a_report():
-    assert sections(REPORT)["findings"] == "The lungs are clear.  LINES AND TUBES: none.\n There is no effusion."
-    assert sections(REPORT)["impression"] == "No acute process."
+    assert report_sections(REPORT)["findings"] == "The lungs are clear.  LINES AND TUBES: none.\n There is no effusion."
+    assert report_sections(REPORT)["impression"] == "No acute process."
     flat = "EXAMINATION: chest. FINDINGS: Clear lungs. IMPRESSION: Normal chest. RECOMMENDATION(S): none"
-    assert sections(flat)["findings"] == "Clear lungs."
-    assert sections(flat)["impression"] == "Normal chest."
-    assert sections("Findings\nClear.\nImpression\nNormal.")["impression"] == "Normal."
-    assert "findings" not in sections("FINDINGS AND IMPRESSION: Normal.")
+    assert report_sections(flat)["findings"] == "Clear lungs."
+    assert report_sections(flat)["impression"] == "Normal chest."
+    assert report_sections("Findings\nClear.\nImpression\nNormal.")["impression"] == "Normal."
+    assert "findings" not in report_sections("FINDINGS AND IMPRESSION: Normal.")
     twice = "FINDINGS: A.\nIMPRESSION: B.\nFINDINGS: C.\nIMPRESSION: D."
-    assert (sections(twice)["findings"], sections(twice)["impression"]) == ("A.", "B.")
+    assert (report_sections(twice)["findings"], report_sections(twice)["impression"]) == ("A.", "B.")
 
 
 def test_reports_are_read_as_columns_or_as_a_whole_and_by_patient(tmp_path):
@@ -146,13 +141,13 @@ def test_reports_are_read_as_columns_or_as_a_whole_and_by_patient(tmp_path):
         ["4", "", "Big heart.", "Big."],
     ]
     path = write_csv(tmp_path / "indiana_reports.csv", ["uid", "indication", "findings", "impression"], rows)
-    data = radiology_impression.load(path=str(path), open_data=True)
+    data = load("radiology_impression", path=str(path), open_data=True)
     assert [(one.context, one.reference) for one in data.examples] == [("Clear.", "Normal."), ("Big heart.", "Big.")]
     assert data.open_data
     assert data.cohort[:2] == [{"step": "read", "items": 4}, {"step": "with findings and impression", "items": 2}]
     rows = [[1 + i // 2, i, REPORT.replace("clear", f"clear {i}")] for i in range(12)]
     path = write_csv(tmp_path / "mimic_cxr.csv.gz", ["subject_id", "study_id", "text"], rows)
-    data = radiology_impression.load(path=str(path), fractions={"pilot": 0.5, "test": 0.5})
+    data = load("radiology_impression", path=str(path), fractions={"pilot": 0.5, "test": 0.5})
     assert not data.open_data
     split = {}
     for one in data.examples:
@@ -164,16 +159,19 @@ def test_reports_are_read_as_columns_or_as_a_whole_and_by_patient(tmp_path):
 
 
 def test_a_discharge_note_gives_away_neither_its_course_nor_what_stands_behind_it(tmp_path):
-    before, course = parts(NOTE.format(n=3))
+    before, course = split_discharge_note(NOTE.format(n=3))
     assert course == "Patient 3 was treated for heart failure.\nTRANSITIONAL ISSUES:\n- weigh daily 3"
     assert before.endswith("BNP 4000\n\n")
     assert "there she had diuretics 3" in before  # the course of another stay
-    assert parts("HPI: x\nHOSPITAL COURSE BY SYSTEM:\nDid well.\nDischarge Medications:\nnone") == (
+    assert split_discharge_note("HPI: x\nHOSPITAL COURSE BY SYSTEM:\nDid well.\nDischarge Medications:\nnone") == (
         "HPI: x\n",
         "Did well.",
     )
-    assert parts("Summary: Did well.\nBrief Hospital Course:\nDid  well.\n") == ("", "")  # nothing is left to write
-    data = hospital_course.load(path=str(notes(tmp_path / "discharge.csv.gz", 4)), limit=6)
+    assert split_discharge_note("Summary: Did well.\nBrief Hospital Course:\nDid  well.\n") == (
+        "",
+        "",
+    )  # nothing is left to write
+    data = load("hospital_course", path=str(notes(tmp_path / "discharge.csv.gz", 4)), limit=6)
     assert not data.open_data
     assert len(data.examples) == 6
     assert data.cohort[:2] == [{"step": "read", "items": 9}, {"step": "with a brief hospital course", "items": 8}]
@@ -187,7 +185,7 @@ def test_a_discharge_note_gives_away_neither_its_course_nor_what_stands_behind_i
 def test_a_patient_is_in_the_split_that_the_tasks_of_records_put_that_patient_in(tmp_path):
     shares = {"train": 0.4, "pilot": 0.3, "test": 0.3}
     path = str(notes(tmp_path / "discharge.csv", 30))
-    data = hospital_course.load(path=path, fractions=shares, seed=3)
+    data = load("hospital_course", path=path, fractions=shares, seed=3)
     found = {one.subject: one.split for one in data.examples}
     stays = [(1000 + k, int(subject), 0) for k, subject in enumerate(found)]
     rows = divided(stays, by="patient", seed=3, fractions=shares, limit=None)
@@ -197,7 +195,7 @@ def test_a_patient_is_in_the_split_that_the_tasks_of_records_put_that_patient_in
 
 def test_no_worked_example_is_of_the_same_patient(tmp_path):
     given = {"path": str(notes(tmp_path / "discharge.csv", 4, each=3)), "fractions": {"train": 1.0}}
-    data = hospital_course.load(**given, shots=2)
+    data = load("hospital_course", **given, shots=2)
     for one in data.examples:
         own = {int(re.search(r"diuretics (\d+)", one.context)[1]) // 3}
         assert len(own & {int(n) // 3 for n in re.findall(r"diuretics (\d+)", one.prefix)}) == 0
@@ -206,9 +204,9 @@ def test_no_worked_example_is_of_the_same_patient(tmp_path):
 
 @shared
 def test_the_shared_files_are_read_and_no_reference_is_cut_by_a_stop():
-    sections = dialogue_to_section.load(path=str(SHARED / "mts-dialog"))
-    notes = dialogue_to_note.load(path=str(SHARED / "aci-bench"))
-    questions = question_summary.load(path=str(next((SHARED / "meqsum").glob("*.xlsx"))))
+    sections = load("dialogue_to_section", path=str(SHARED / "mts-dialog"))
+    notes = load("dialogue_to_note", path=str(SHARED / "aci-bench"))
+    questions = load("question_summary", path=str(next((SHARED / "meqsum").glob("*.xlsx"))))
     for data, sizes in (
         (sections, {"pilot": 100, "test": 400}),
         (notes, {"pilot": 20, "test": 80}),
@@ -219,5 +217,5 @@ def test_the_shared_files_are_read_and_no_reference_is_cut_by_a_stop():
             assert one.context
             assert one.reference
             assert not any(stop in one.reference for stop in data.generation.stops)
-    assert set(sections.groups["section"]) <= set(dialogue_to_section.HEADERS)
-    assert questions.examples[0].answer == "Who manufactures cetirizine?"
+    assert set(sections.groups["section"]) <= set(HEADERS)
+    assert questions.examples[0].reference == "Who manufactures cetirizine?"

@@ -4,9 +4,9 @@ import json
 
 import pytest
 from pair_files import dialogues, notes, summaries
+from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
-from patientdx.tasks import dialogue_to_section, hospital_course, question_summary, radiology_impression
 
 BAD = {  # file name, what is in it, what is said
     "a column that is missing": (
@@ -48,7 +48,7 @@ def test_a_bad_file_is_refused_with_its_line(tmp_path, name):
     file, content, said = BAD[name]
     (tmp_path / file).write_text(content)
     with pytest.raises(UserError) as refused:
-        dialogue_to_section.load(path=str(tmp_path / file))
+        load("dialogue_to_section", path=str(tmp_path / file))
     assert said in str(refused.value)
 
 
@@ -56,11 +56,11 @@ def test_a_file_that_was_not_copied_whole_is_refused(tmp_path):
     path = notes(tmp_path / "discharge.csv.gz", 30)
     path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(UserError, match=r"discharge\.csv\.gz cannot be unpacked: .*It may not have been copied whole"):
-        hospital_course.load(path=str(path))
+        load("hospital_course", path=str(path))
     book = summaries(tmp_path / "half.xlsx", [["1.txt", "a", "b"]])
     book.write_bytes(book.read_bytes()[:2000])
     with pytest.raises(UserError, match=r"half\.xlsx cannot be read as an xlsx file"):
-        question_summary.load(path=str(book))
+        load("question_summary", path=str(book))
 
 
 def test_bad_parameters_are_refused(tmp_path):
@@ -75,7 +75,7 @@ def test_bad_parameters_are_refused(tmp_path):
         ({"bertscore": str(tmp_path)}, r"task\.bertscore=.* is no folder of an encoder with config\.json, weights"),
     ):
         with pytest.raises(UserError, match=said):
-            dialogue_to_section.load(**({"path": path} | given))
+            load("dialogue_to_section", **({"path": path} | given))
 
 
 def test_what_is_said_of_a_closed_file_holds_nothing_of_it(tmp_path):
@@ -83,12 +83,12 @@ def test_what_is_said_of_a_closed_file_holds_nothing_of_it(tmp_path):
     path = tmp_path / "discharge.csv"
     path.write_text("10001,777,Patient was SECRET\n10002,778,Another SECRET\n")
     with pytest.raises(UserError, match=r"discharge\.csv line 2: .*hadm_id and text\. It has 3 columns\.") as refused:
-        hospital_course.load(path=str(path))
+        load("hospital_course", path=str(path))
     assert "SECRET" not in str(refused.value)
     assert "10001" not in str(refused.value)
     path.write_text("subject_id,hadm_id,text\n1,2,Nothing of a SECRET course\n")
     with pytest.raises(UserError, match="holds no row with a brief hospital course") as refused:
-        hospital_course.load(path=str(path))
+        load("hospital_course", path=str(path))
     assert "SECRET" not in str(refused.value)
 
 
@@ -96,7 +96,7 @@ def test_a_row_of_json_is_a_mapping_and_has_its_columns(tmp_path):
     lines = [{"findings": "Clear.", "impression": "Normal."}, {"findings": "Hazy.", "impression": None}]
     path = tmp_path / "reports_test.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
-    assert len(radiology_impression.load(path=str(path)).examples) == 1
+    assert len(load("radiology_impression", path=str(path)).examples) == 1
     path.write_text(json.dumps([1, 2]))
     with pytest.raises(UserError, match=r"line 1: a question is a mapping of columns to values, not list"):
-        radiology_impression.load(path=str(path))
+        load("radiology_impression", path=str(path))

@@ -1,0 +1,323 @@
+"""The clinical tasks: switches and presets, splits, prompt variants, groups, features, fingerprints, errors."""
+
+import dataclasses
+import io
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from tasks_by_yaml import load, task
+
+from patientdx.core.errors import UserError
+from patientdx.records import splits
+from patientdx.tasks.clinical import OPTIONS, PRESETS
+from patientdx.tasks.example import TaskData
+from patientdx.tasks.outcomes import OUTCOMES
+
+# Enough generated stays for both outcomes of every task in pilot and test.
+MANY = {"stays": 1500, "seed": 0}
+clinical = pytest.mark.parametrize("name", OUTCOMES)
+
+
+@pytest.fixture(scope="module")
+def loaded(store) -> Callable[[str], TaskData]:
+    """The task on a larger synthetic hospital, loaded once."""
+    return cache(lambda name: load(name, cache=store, synthetic=MANY))
+
+
+@pytest.fixture(scope="module")
+def default(store) -> TaskData:
+    return load("mortality", cache=store)
+
+
+@pytest.fixture(scope="module")
+def demo() -> list[str]:
+    if "PATIENTDX_SHARED" not in os.environ:
+        pytest.skip("PATIENTDX_SHARED names no folder with data/mimic-iv-demo")
+    root = f"{os.environ['PATIENTDX_SHARED']}/data/mimic-iv-demo"
+    return [root, f"{root}/rebuilt"]
+
+
+def check(data: TaskData) -> None:
+    """The properties of every task and every source."""
+    count = len(data.examples)
+    assert len({example.uid for example in data.examples}) == count > 0
+    for split in splits.SPLITS:
+        assert {example.label for example in data.examples if example.split == split} == {0, 1}, split
+    last = data.cohort[-1]
+    assert (last["stays"], last["patients"]) == (count, len({example.subject for example in data.examples}))
+    assert last["events"] == sum(example.label for example in data.examples)
+    stays = [row["stays"] for row in data.cohort]
+    assert stays == sorted(stays, reverse=True)
+    for example in data.examples:
+        assert example.prefix == ""
+        assert example.context.startswith("Age ") or data.provenance["settings"]["template"] != "intervals/1"
+        assert example.options == OPTIONS
+        assert "{" not in example.suffix
+    assert data.features.values.shape == (count, len(data.features.names))
+    assert {name: len(values) for name, values in data.groups.items()} == dict.fromkeys(
+        ("age", "sex", "race", "insurance"), count
+    )
+    assert len(data.times) == count
+
+
+@clinical
+def test_every_task_runs_on_the_synthetic_hospital(name, loaded):
+    data = loaded(name)
+    assert (data.name, data.kind, data.open_data) == (name, "binary", True)
+    assert data.provenance["source"] == ["synthetic hospital"]
+    check(data)
+
+
+@clinical
+def test_every_task_runs_on_the_demo(name, demo, store):
+    data = load(name, cache=store, mimic_root=demo)
+    assert data.open_data
+    check(data)
+
+
+@clinical
+def test_every_task_runs_as_the_paper_s_data_was_made(name, demo, store):
+    rest = {"diagnoses": "prior"} if name == "phenotype" else {}  # its discharge codes are the answer
+    data = load(name, cache=store, mimic_root=demo, preset="paper", **rest)
+    check(data)
+    used = data.provenance["settings"]
+    assert used["preset"] == "paper"
+    expected = PRESETS["paper"] | rest | {"template": used["template"]}
+    assert {key: used[key] for key in expected} == expected
+    assert used["template"].startswith("paper/")
+
+
+@clinical
+def test_no_patient_is_in_two_splits(name, loaded):
+    pairs = {(example.subject, example.split) for example in loaded(name).examples}
+    assert len(pairs) == len({subject for subject, _ in pairs})
+    assert {split for _, split in pairs} == {"train", "pilot", "test"}
+
+
+def test_a_split_by_stay_separates_the_stays_of_a_patient(store):
+    data = load("mortality", cache=store, split_by="stay")
+    pairs = {(example.subject, example.split) for example in data.examples}
+    assert len(pairs) > len({subject for subject, _ in pairs})
+    assert data.provenance["settings"]["split_by"] == "stay"
+
+
+def test_a_switch_of_the_user_has_priority_over_the_preset():
+    def switches(**keys) -> dict[str, str]:
+        return task("mortality", **keys).switches()
+
+    assert switches() == {
+        "death": "deathtime", "age": "admission", "diagnoses": "none", "split_by": "patient", "outliers": "range",
+        "template": "intervals",
+    }  # fmt: skip
+    assert switches(preset="paper") == {
+        "death": "dod", "age": "anchor", "diagnoses": "discharge", "split_by": "stay", "outliers": "cohort",
+        "template": "paper",
+    }  # fmt: skip
+    assert switches(preset="paper", split_by="patient") == PRESETS["paper"] | {"split_by": "patient"}
+    assert switches(death="dod") == PRESETS[None] | {"death": "dod"}
+
+
+def test_the_preset_is_its_switches(store):
+    preset, switches = (load("mortality", cache=store, **keys) for keys in ({"preset": "paper"}, PRESETS["paper"]))
+    assert preset.examples == switches.examples
+    assert preset.fingerprint == switches.fingerprint  # so that scores of one are reused for the other
+    assert [data.provenance["settings"]["preset"] for data in (preset, switches)] == ["paper", None]
+
+
+NUMBER = "a whole number of {} or more is needed."
+REFUSED = {  # before any file is read: task, keys, message
+    "preset": ("mortality", {"preset": "2024"}, "task.preset='2024': it is null (safe settings) or paper ("),
+    "split_by": ("mortality", {"split_by": "ward"}, "task.split_by='ward': choose patient or stay."),
+    "outliers": ("mortality", {"outliers": "no"}, "task.outliers='no': choose range or train or cohort."),
+    "source": ("mortality", {"source": "eicu"}, "task.source='eicu': choose mimic or meds."),
+    "window": ("mortality", {"window_hours": 0}, "task.window_hours=0: " + NUMBER.format(1)),
+    "gap": ("mortality", {"gap_hours": -1}, "task.gap_hours=-1: " + NUMBER.format(0)),
+    "half an hour": ("mortality", {"window_hours": 24.5}, "task.window_hours=24.5: " + NUMBER.format(1)),
+    "a text": ("length_of_stay", {"window_hours": "24"}, "task.window_hours='24': " + NUMBER.format(1)),
+    "limit": ("mortality", {"limit": 0}, "task.limit=0: " + NUMBER.format(1)),
+    "seed": ("mortality", {"seed": "a"}, "seed='a': " + NUMBER.format(0)),
+    "roots": (
+        "mortality",
+        {"mimic_root": []},
+        "task.mimic_root=[]: name at least one folder, or null for the synthetic",
+    ),
+    "synthetic": (
+        "mortality",
+        {"synthetic": {"beds": 3}},
+        "task.synthetic has no beds: it takes stays, seed, returns.",
+    ),
+    "a variant without question": (
+        "mortality",
+        {"prompt_variants": [{"name": "a"}]},
+        "task.prompt_variants[0]={'name': 'a'}: a prompt variant has a name of its own, a question and, where Yes then "
+        "means that the outcome did not happen, inverted: true.",
+    ),
+    "a name twice": (
+        "mortality",
+        {"prompt_variants": [{"name": "a", "question": "?"}, {"name": "a", "question": "!"}]},
+        "task.prompt_variants[1]={'name': 'a', 'question': '!'}: a prompt variant has a name of its own",
+    ),
+    "a parameter of another outcome": (
+        "mortality",
+        {"days": 3},
+        "task.days: task=mortality has no such key. Leave it out.",
+    ),
+    "days": ("length_of_stay", {"days": 0}, "task.days=0: " + NUMBER.format(1)),
+    "readmission": ("readmission_30d", {"readmission": "ward"}, "task.readmission='ward': choose hospital or icu."),
+    "condition": (
+        "phenotype",
+        {"condition": "gout"},
+        "task.condition='gout': there are heart_failure, kidney_disease, copd, coronary_disease.",
+    ),
+    "codes of discharge": ("phenotype", {"diagnoses": "discharge"}, "task.diagnoses=discharge: the codes given at"),
+    "codes by preset": ("phenotype", {"preset": "paper"}, "task.diagnoses=discharge: the codes given at discharge are"),
+} | {
+    f"window {window} and gap {gap}": (
+        "length_of_stay",
+        {"window_hours": window, "gap_hours": gap},
+        f"task.window_hours={window} and task.gap_hours={gap} reach as far as task.days=3, when all stays left are "
+        "long ones. Shorten them, or ask about more days.",
+    )
+    for window, gap in ((66, 6), (48, 24), (96, 0))
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_keys_that_are_not_valid_are_refused(tmp_path, case):
+    name, keys, message = REFUSED[case]
+    with pytest.raises(UserError) as refused:
+        load(name, cache=tmp_path, **keys)
+    assert str(refused.value).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_splits_without_train_or_without_deaths(store):
+    no_train = {"pilot": 0.5, "test": 0.5}
+    with pytest.raises(UserError) as refused:
+        load("mortality", cache=store, outliers="train", fractions=no_train)
+    assert str(refused.value) == "task.outliers=train: no stay is in train. Give train a share in task.fractions."
+    assert load("mortality", cache=store, fractions=no_train).features is None
+    with pytest.raises(UserError, match=r"AUROC needs both outcomes .* has 0 positives and 2 negatives"):
+        load("mortality", cache=store, limit=2)
+
+
+def test_a_synthetic_hospital_that_was_changed_is_refused(ward, tmp_path):
+    folder = tmp_path / "synthetic" / ward.name
+    shutil.copytree(ward, folder)
+    patients = pd.read_parquet(folder / "hosp/patients.parquet")
+    patients["anchor_age"] += 1
+    patients.to_parquet(folder / "hosp/patients.parquet")
+    with pytest.raises(UserError) as refused:
+        load("mortality", cache=tmp_path, synthetic={"stays": 150, "seed": 3})
+    assert (
+        str(refused.value) == f"The synthetic hospital in {folder} was changed since it was made. Delete that folder."
+    )
+
+
+def test_the_split_follows_the_seed_and_nothing_else_does(default, store):
+    assert 240 <= len(default.examples) <= 242
+    again, other = load("mortality", cache=store), load("mortality", cache=store, seed=1)
+    assert again.features.names == default.features.names
+    np.testing.assert_array_equal(again.features.values, default.features.values)
+    assert dataclasses.replace(again, features=None) == dataclasses.replace(default, features=None)
+    first, second = ({e.uid: e for e in data.examples} for data in (default, other))
+    assert first.keys() == second.keys()
+    assert all(dataclasses.replace(second[uid], split=first[uid].split) == first[uid] for uid in first)
+    assert any(first[uid].split != second[uid].split for uid in first)
+
+
+def test_a_limit_keeps_the_first_of_each_split(default, store):
+    few = load("mortality", cache=store, limit=40)
+    for split in splits.SPLITS:
+        of_split = [example for example in default.examples if example.split == split]
+        assert [example for example in few.examples if example.split == split] == of_split[:40]
+
+
+CHANGES = [
+    {"seed": 1}, {"limit": 40}, {"window_hours": 24}, {"gap_hours": 12}, {"death": "dod"}, {"age": "anchor"},
+    {"split_by": "stay"}, {"outliers": "train"}, {"preset": "paper"}, {"sections": {"readings": 60}},
+    {"diagnoses": "prior"}, {"diagnoses": "discharge"}, {"template": "paper"},
+    {"question": "Was it fatal? Answer Yes or No."}, {"fractions": {"train": 0.2, "pilot": 0.4, "test": 0.4}},
+    {"synthetic": {"seed": 1}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_the_fingerprint_changes_with_what_changes_a_prompt(default, store, change):
+    assert load("mortality", cache=store, **change).fingerprint != default.fingerprint
+
+
+def test_the_fingerprint_does_not_change_with_what_does_not(default, store):
+    assert load("mortality", cache=store, memory_limit="1GB", threads=1).fingerprint == default.fingerprint
+
+
+def test_questions_name_what_they_ask(store):
+    def questions(data: TaskData) -> list[str]:
+        return [data.examples[0].suffix.strip(), *(variant.suffix.strip() for variant in data.prompt_variants)]
+
+    week = questions(load("length_of_stay", cache=store, days=7))
+    assert week[0] == "Did this patient stay in the intensive care unit for more than 7 days? Answer Yes or No."
+    assert all("7 days" in question for question in week)
+    back = questions(load("readmission_30d", cache=store, synthetic=MANY, planned=True))
+    assert back[0] == "Was this patient readmitted to the hospital within 30 days of discharge? Answer Yes or No."
+    lung = questions(load("phenotype", cache=store, condition="copd"))
+    assert lung[0] == "Does this patient have chronic obstructive pulmonary disease? Answer Yes or No."
+
+
+@clinical
+def test_prompt_variants_are_a_rewording_the_other_order_and_the_opposite(name, loaded):
+    variants, suffix = loaded(name).prompt_variants, loaded(name).examples[0].suffix
+    assert [variant.inverted for variant in variants] == [False, False, True]
+    assert all(variant.options == OPTIONS for variant in variants)
+    assert variants[1].suffix == suffix.replace("Answer Yes or No.", "Answer No or Yes.")
+    assert len({suffix, *(variant.suffix for variant in variants)}) == 4
+
+
+def test_prompt_variants_can_be_left_out_or_replaced(store):
+    assert load("mortality", cache=store, prompt_variants=[]).prompt_variants == ()
+    (variant,) = load("mortality", cache=store, prompt_variants=[{"name": "a", "question": "Dead?"}]).prompt_variants
+    assert (variant.name, variant.suffix, variant.inverted) == ("a", "\n\nDead?", False)
+
+
+def test_groups_and_features_follow_the_examples(store, loaded):
+    data = loaded("mortality")
+    few = load("mortality", cache=store, synthetic=MANY, limit=30)
+    row_of = {example.uid: row for row, example in enumerate(data.examples)}
+    rows = [row_of[example.uid] for example in few.examples]
+    assert few.groups == {name: tuple(values[row] for row in rows) for name, values in data.groups.items()}
+    ages = list(data.features.names).index("age")
+    np.testing.assert_array_equal(few.features.values[:, ages], data.features.values[rows, ages])
+    for example, sex in zip(few.examples, few.groups["sex"], strict=True):
+        assert f", {sex}." in example.context.splitlines()[0]
+
+
+def test_deaths_to_come_change_no_text_and_no_feature(store, ward_csv, spoil):
+    def spared(column: str) -> Callable[[bytes], bytes]:
+        """A quarter of the patients never die."""
+
+        def change(text: bytes) -> bytes:
+            table = pd.read_csv(io.BytesIO(text), dtype=str)
+            table.loc[table["subject_id"].astype(int) % 4 == 0, column] = None
+            return table.to_csv(index=False).encode()
+
+        return change
+
+    root = spoil("hosp/admissions", spared("deathtime"))
+    spoil("hosp/patients", spared("dod"))
+    all_deaths, fewer = (
+        load("mortality", cache=store, mimic_root=str(folder), window_hours=24) for folder in (ward_csv, root)
+    )
+    row_of = {example.uid: row for row, example in enumerate(fewer.examples)}
+    rows = [row_of[example.uid] for example in all_deaths.examples]
+    for example, row in zip(all_deaths.examples, rows, strict=True):
+        assert dataclasses.replace(fewer.examples[row], label=example.label) == example
+    assert sum(fewer.examples[row].label for row in rows) < sum(example.label for example in all_deaths.examples)
+    common = sorted(set(all_deaths.features.names) & set(fewer.features.names))
+    assert len(common) > 100
+    left, right = ([list(data.features.names).index(name) for name in common] for data in (all_deaths, fewer))
+    np.testing.assert_array_equal(all_deaths.features.values[:, left], fewer.features.values[rows][:, right])
