@@ -37,7 +37,8 @@ from patientdx.evaluation.merge_inputs import parents_of, recipe
 from patientdx.evaluation.plan import asking_of
 from patientdx.evaluation.store import read_json, write_json
 from patientdx.tasks.example import Example
-from patientdx.training.build import Job, Trained
+from patientdx.training.build import Trained
+from patientdx.training.job import Job
 
 log = logging.getLogger(__name__)
 STEM = "domain_model"
@@ -120,7 +121,7 @@ def facts(config: RunConfig, trained: Trained, digest: str) -> dict[str, Any]:
         "base": config.merge.base.name,
         "task": {"name": config.task.name, "fingerprint": data.fingerprint, **data.provenance},
         "sha256": digest,
-        **trained.facts,
+        **trained.record,
     }
 
 

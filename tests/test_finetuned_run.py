@@ -52,7 +52,7 @@ def never(monkeypatch):
     def trained(*given):
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr(build, "_run", trained)
+    monkeypatch.setattr(build, "run_training", trained)
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_training_is_alone_in_its_process(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_USE_CPU", "TORCHELASTIC_RUN_ID"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
-    found = build._alone()
+    found = build.single_process_environment()
     assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_USE_CPU", "TORCHELASTIC_RUN_ID"} & set(found)
     assert found["CUDA_VISIBLE_DEVICES"] == "3"
     assert found["PATH"] == os.environ["PATH"]
@@ -262,14 +262,13 @@ def test_a_training_that_ends_badly_leaves_nothing_that_looks_finished(
     (job,) = (point.job for point in plan(given).points if point.job is not None)
     with pytest.raises(error, match=words):
         finetuned.trained(given, job)
-    assert not build.place(job, given.cache).exists()
+    assert not build.job_folder(job, given.cache).exists()
 
 
 def test_what_training_itself_refuses_is_told_and_leaves_no_checkpoints(tiny_base, tiny_pivot, tmp_path, monkeypatch):
-    def refuse(*given, input, **named):
-        told = json.loads(input)
-        assert len(told["texts"]) == 8
-        Path(told["result"]).write_text('{"refused": "it cannot be."}')
+    def refuse(command, *, input, **named):
+        assert len(json.loads(input)["texts"]) == 8
+        (Path(command[-1]) / "result.json").write_text('{"error": "it cannot be."}')
         return build.subprocess.CompletedProcess((), 0)
 
     monkeypatch.setattr(build.subprocess, "run", refuse)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from patientdx.lm.greedy import continuation
+from patientdx.lm.generate import continuation
 from patientdx.lm.logprobs import token_losses
 from patientdx.metrics.ranking import auroc
 from patientdx.privacy import attacks

@@ -16,12 +16,9 @@ def train_here(patch: pytest.MonkeyPatch) -> list:
 
     def in_this_process(job, start, into, work):
         done.append(job)
-        pilot = list(zip(job.pilot, job.labels, strict=True))
-        return train(
-            start, into, work, job.hyperparameters, list(job.texts), pilot, list(map(list, job.options)), job.device
-        )
+        return train(job, start, into, work)
 
-    patch.setattr(build, "_run", in_this_process)
+    patch.setattr(build, "run_training", in_this_process)
     return done
 
 

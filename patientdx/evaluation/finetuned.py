@@ -29,7 +29,8 @@ from patientdx.lm.multiple_choice import OptionPrompts, tokenise_options
 from patientdx.lm.prompts import Prompts
 from patientdx.merge.schedule import label
 from patientdx.tasks.example import TaskData
-from patientdx.training.build import Job, Trained, build, draw, facts_of, place
+from patientdx.training.build import Trained, build, draw_loss, job_folder, training_record
+from patientdx.training.job import Job
 from patientdx.training.texts import Text, drawn, text
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def sources_of(merge_spec: MergeSpec) -> tuple[ModelSource, ...]:
 
 def said(config: RunConfig, job: Job, members: Sequence[int], data: TaskData) -> dict[str, Any]:
     """For the record: what was trained on what, and what that took; no id."""
-    facts = facts_of(job, config.cache) or {}
+    facts = training_record(job, config.cache) or {}
     return {
         **asdict(config.finetune),
         "start": json.loads(job.start),
@@ -161,13 +162,13 @@ def said(config: RunConfig, job: Job, members: Sequence[int], data: TaskData) ->
 
 def leave(config: RunConfig, job: Job, folder: Path, merging: float | None) -> None:
     """What training took, in a result folder and on the screen, beside the `merging` seconds of the run's own model."""
-    facts = facts_of(job, config.cache)
+    facts = training_record(job, config.cache)
     if facts is None:  # its answers were kept, it was not
         return
     write_json(facts | {"merging_seconds": merging}, folder / COST)
-    write_atomically(folder / LOSS, lambda aside: draw(facts, aside))
+    write_atomically(folder / LOSS, lambda aside: draw_loss(facts, aside))
     log.info("%s", cost(title(config), facts, merging))
-    log.info("fine-tuned model: %s", place(job, config.cache))
+    log.info("fine-tuned model: %s", job_folder(job, config.cache))
 
 
 def cost(name: str, facts: Mapping[str, Any], merging: float | None) -> str:

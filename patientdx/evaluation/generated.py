@@ -80,7 +80,7 @@ def answers(config: RunConfig, asked: Plan, point: System, rows: Sequence[int], 
                 ends=end_tokens(model, tokenizer),
                 batch_tokens=batch_tokens(config, GPU_BATCH_TOKENS),
                 stopped=stopped if how.stops else None,
-                share=(where.process_index, where.num_processes),
+                shard=(where.process_index, where.num_processes),
                 label=point.role,
             )
         said = list(texts(tokenizer, found, how.stops))

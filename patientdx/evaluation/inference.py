@@ -20,7 +20,7 @@ from patientdx.evaluation.store import Store
 from patientdx.lm.binary import Scores, score
 from patientdx.lm.multiple_choice import OptionPrompts, score_options
 from patientdx.lm.prompts import Prompts
-from patientdx.lm.ranking import PairPrompts, score_pairs
+from patientdx.lm.ranking import PairPrompts
 from patientdx.training.tabular import log_mass
 
 # Padded tokens of a batch on a GPU; on a CPU, too, where text is written: each new token reads all of the weights.
@@ -114,15 +114,16 @@ def answer(
     """
     where = session.accelerator(config.inference.device)
     several = isinstance(tokens, OptionPrompts)
-    ask = score_options if several else score_pairs if isinstance(tokens, PairPrompts) else score
+    ask = score_options if several else score
+    long = several or isinstance(tokens, PairPrompts)
 
     def share() -> tuple[list[int], np.ndarray]:
         return ask(
             filled(config, point, clock),
             tokens,
             rows,
-            batch_tokens=batch_tokens(config, 1 if ask is score else CPU_BATCH_TOKENS),
-            share=(where.process_index, where.num_processes),
+            batch_tokens=batch_tokens(config, CPU_BATCH_TOKENS if long else 1),
+            shard=(where.process_index, where.num_processes),
             label=label,
         )
 

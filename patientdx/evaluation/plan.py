@@ -27,7 +27,7 @@ from patientdx.merge.schedule import Schedule, label
 from patientdx.metrics.retrieval import check_names
 from patientdx.records.splits import SPLITS, check_splits
 from patientdx.tasks.example import PromptVariant, TaskData
-from patientdx.training.build import Job
+from patientdx.training.job import Job
 
 # Part of every fingerprint: raise it when the same inputs come to give other scores.
 SCORING = 2

@@ -1,4 +1,4 @@
-"""The live model: loaded once, then refilled with each point of the curve."""
+"""Tokenizer and causal language model of a folder; a loaded model is refilled with each point of a curve."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ def load_tokenizer(folder: Path):
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device, device_map: str | None = None):
     """The causal language model in `folder`, in evaluation mode, on `device` (or spread by accelerate's device_map).
 
-    A folder that holds a configuration alone (of a vocabulary that no parent has) gives a model yet to be filled.
+    A folder that holds a configuration alone (of a vocabulary that no parent has) gives a model
+    without weights, to be filled.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar for a load of a second or two hides the scoring's own
+    logging.disable_progress_bar()  # a bar for a load of a second or two hides the bar of scoring
     if any(folder.glob("*.safetensors")):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device_map)
     else:
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
     if device_map is None:
-        model.to(device)
+        model.to(device)  # pyright: ignore[reportArgumentType]
     return model.eval().requires_grad_(False)
 
 
 def storage(model, names: Iterable[str]) -> dict[str, Tensor]:
-    """The model's own tensors under the checkpoint's names; UserError where the two do not cover each other.
+    """The model's parameters under the checkpoint's names; UserError where the two do not cover each other.
 
     A head tied to the embedding is one tensor: it is filled through the embedding's name.
     """

@@ -33,30 +33,30 @@ def after_prefix(model) -> Iterator[None]:
 
 
 def _attend(module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest):
-    cpu, one = query.device.type == "cpu", query.shape[2] == 1
-    if attention_mask is not None or (one and not cpu):
+    cpu, single = query.device.type == "cpu", query.shape[2] == 1
+    if attention_mask is not None or (single and not cpu):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
-    if one:
-        return _one(query, key, value, rest.get("scaling")), None
+    if single:
+        return _attend_single(query, key, value, rest.get("scaling")), None
     if cpu:
         return _by_blocks(query, key, value, rest.get("scaling") or query.shape[-1] ** -0.5), None
     return _end_aligned(module, query, key, value, **rest)
 
 
-def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+def _attend_single(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
     """Attention of one query (B, H, 1, D) to all of key and value (B, G, K, D); (B, 1, H, D).
 
-    The heads of a group stand in the place of queries: a CPU has no fused kernel for keys that heads share.
+    The heads of a group take the dimension of the queries: a CPU has no fused kernel for keys that heads share.
     """
     batch, heads, _, size = query.shape
     packed = query.reshape(batch, key.shape[1], -1, size)
-    found = torch.nn.functional.scaled_dot_product_attention(packed, key, value, scale=scaling)
-    return found.reshape(batch, 1, heads, -1)
+    attended = torch.nn.functional.scaled_dot_product_attention(packed, key, value, scale=scaling)
+    return attended.reshape(batch, 1, heads, -1)
 
 
 def _end_aligned(module, query: Tensor, key: Tensor, value: Tensor, **rest):
-    """The kernel's own causal attention: queries of zeros in the prefix's place line queries and keys up at their
-    ends, so that it skips the triangle; their rows are dropped."""
+    """The kernel's own causal attention: queries of zeros for the prefix align queries and keys at their ends, so that
+    it skips the triangle; their rows are dropped."""
     before = key.shape[2] - query.shape[2]
     query = torch.nn.functional.pad(query, (0, 0, before, 0))
     out, weights = sdpa_attention_forward(module, query, key, value, None, **rest)
@@ -66,10 +66,10 @@ def _end_aligned(module, query: Tensor, key: Tensor, value: Tensor, **rest):
 def _by_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
     """Attention of query (B, H, L, D) to key and value (B, G, K, D), in float32; (B, L, H, D) in query's dtype.
 
-    The H / G query heads of a group share its keys in one product. A block of queries sees no key behind its last.
+    The H / G query heads of a group share its keys in one product. No block attends to a key behind its last query.
     """
     batch, heads, length, size = query.shape
-    kept = query.dtype
+    dtype = query.dtype
     groups, keys = key.shape[1], key.shape[2]
     shared, before = heads // groups, keys - length
     query = (query.float() * scaling).reshape(batch * groups, shared, length, size)
@@ -83,13 +83,13 @@ def _by_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Ten
         scores = torch.bmm(block, key[:, :, : before + stop])
         rows = stop - start
         scores.view(batch * groups, shared, rows, -1)[..., before + start :] += later[:rows, :rows]
-        found = torch.bmm(torch.softmax(scores, -1), value[:, : before + stop])
-        out[:, :, start:stop] = found.view(batch * groups, shared, rows, size)
-    return out.view(batch, heads, length, size).transpose(1, 2).to(kept)
+        attended = torch.bmm(torch.softmax(scores, -1), value[:, : before + stop])
+        out[:, :, start:stop] = attended.view(batch * groups, shared, rows, size)
+    return out.view(batch, heads, length, size).transpose(1, 2).to(dtype)
 
 
 def _mask(*, q_length: int, kv_length: int, mask_function=causal_mask_function, attention_mask=None, **rest):
-    # Sliding windows and padding bring a function or a mask of their own.
+    # Sliding windows and padding bring another function or a mask.
     plain = mask_function is causal_mask_function and attention_mask is None
     # Added queries cost a GPU more than the triangle saves once the prefix is long (measured on a CPU: at a third
     # of the keys); blocks need none.

@@ -1,8 +1,7 @@
-"""Answers by vLLM (Kwon et al., SOSP 2023) in place of `generate`: greedy, with the same stops, faster on a GPU.
+"""Text generation by vLLM (Kwon et al., SOSP 2023) in place of `generate`: greedy, with the same stops, on a GPU.
 
-It was not run: it was written by vLLM's documentation and tried with a stand-in, with neither vLLM nor a GPU at hand.
-Its kernels round otherwise than transformers' do, so that an answer may part from the other's where two tokens are
-nearly as likely; answers of the two are kept apart.
+This module follows vLLM's documentation and was tested with a stand-in only. Its kernels round differently from those
+of transformers, so that answers may differ where two tokens are nearly as likely; answers of the two are cached apart.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ NAME = "vllm"
 
 
 def errors(generator: str | None) -> list[str]:
-    """Why vLLM cannot generate here, where it is asked to: it is not installed, or there is no GPU."""
+    """Why the configured vLLM cannot generate here: it is not installed, or there is no GPU."""
     if generator != NAME:
         return []
     if find_spec(NAME) is None:
@@ -45,21 +44,21 @@ def generate(
 ) -> tuple[list[int], list[Continuation]]:
     """As `patientdx.lm.generate.generate` of all `rows`, by the model in `folder`, loaded for this call."""
     from transformers import GenerationConfig
-    from vllm import LLM, SamplingParams
+    from vllm import LLM, SamplingParams  # pyright: ignore
 
     from patientdx.lm.generate import Continuation, end_tokens
 
-    said = GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").exists() else None
-    ends = end_tokens(SimpleNamespace(generation_config=said), tokenizer)
-    asked = [{"prompt_token_ids": list(prompts.ids[i])} for i in rows]
-    longest = max((len(one["prompt_token_ids"]) for one in asked), default=0) + length
+    settings = GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").exists() else None
+    ends = end_tokens(SimpleNamespace(generation_config=settings), tokenizer)
+    inputs = [{"prompt_token_ids": list(prompts.ids[i])} for i in rows]
+    longest = max((len(prompts.ids[i]) for i in rows), default=0) + length
     engine = LLM(model=str(folder), dtype=dtype, max_model_len=longest, enable_prefix_caching=True, seed=0)
-    how = SamplingParams(temperature=0.0, max_tokens=length, stop=list(stops), stop_token_ids=list(ends))
-    found = []
-    for one in engine.generate(asked, how):
-        ids, ended = tuple(one.outputs[0].token_ids), one.outputs[0].finish_reason == "stop"
-        found.append(Continuation(ids[:-1] if ids and ids[-1] in ends else ids, ended))
+    parameters = SamplingParams(temperature=0.0, max_tokens=length, stop=list(stops), stop_token_ids=list(ends))
+    continuations = []
+    for request in engine.generate(inputs, parameters):
+        ids, ended = tuple(request.outputs[0].token_ids), request.outputs[0].finish_reason == "stop"
+        continuations.append(Continuation(ids[:-1] if ids and ids[-1] in ends else ids, ended))
     del engine
     gc.collect()
     torch.cuda.empty_cache()
-    return list(range(len(rows))), found
+    return list(range(len(rows))), continuations

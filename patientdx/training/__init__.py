@@ -1,1 +1,1 @@
-"""The only code that computes a gradient: of fine-tuned comparators, and how the shipped numeric pivot was trained."""
+"""The only code of the package that computes a gradient, and the tabular models."""

@@ -1,156 +1,93 @@
-"""A comparator as a folder in the cache: known by all that its weights depend on, whole or absent, trained once."""
+"""A fine-tuned model as a folder in the cache: named by the key of its job, complete or absent, trained once."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from patientdx.checkpoints.patient_mark import mark, marked
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
-from patientdx.training.hyperparameters import Hyperparameters
-from patientdx.training.texts import Text, digest
+from patientdx.training.job import Job
 
 TRAINING, CURVE = "training.json", "loss.png"
-# Part of every key: raise it when the same job comes to give other weights.
-_VERSION = 1
-_LIBRARIES = ("torch", "transformers", "accelerate", "peft")
-# What tells a process that it is one of several: training is one alone.
-_TEAM = (
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "GROUP_RANK",
-    "ROLE_RANK",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be trained.
-
-    Attributes:
-        start: of the model before training, all that its weights depend on: content hashes, method, λ; JSON.
-        how: see `Hyperparameters`.
-        texts: what it is trained on, in nested order.
-        pilot: what is looked at between, with `labels` (of yes/no questions); empty without `hyperparameters.patience`.
-        options: token ids of yes and of no, the positive one first; empty where answers are others.
-        open_data: whether all of the texts are public or generated.
-        device: cpu, cuda, ...
-        threads: of the CPU: the last bits of a product can depend on how many share it.
-    """
-
-    start: str
-    hyperparameters: Hyperparameters
-    texts: tuple[Text, ...]
-    pilot: tuple[Text, ...]
-    labels: tuple[int, ...]
-    options: tuple[tuple[int, ...], ...]
-    open_data: bool
-    device: str
-    threads: int
-
-    @cached_property
-    def key(self) -> str:
-        """SHA-256 of the job and of the libraries that do it."""
-        looked = self.hyperparameters.patience is not None
-        facts = {
-            "version": _VERSION,
-            "start": json.loads(self.start),
-            "hyperparameters": asdict(self.hyperparameters),
-            "texts": digest(self.texts),
-            "pilot": [digest(self.pilot), self.labels, self.options] if looked else None,
-            "open_data": self.open_data,
-            "device": self.device,
-            "threads": self.threads if self.device == "cpu" else None,
-            "libraries": {name: version(name) for name in _LIBRARIES},
-        }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+# The variables that make a process one of several; a training runs alone.
+_LAUNCHER_VARIABLES = (
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A comparator: its `folder` (an adapter, or a whole model), a `source` to open it by, and what it took."""
+    """A fine-tuned model: its `folder` (an adapter, or a full model), a `source` to load it from, and its `record`."""
 
     folder: Path
     source: ModelSource
-    facts: Mapping[str, Any]
+    record: Mapping[str, Any]
 
 
-def place(job: Job, cache: Path) -> Path:
-    """The folder that the comparator has, or will have."""
+def job_folder(job: Job, cache: Path) -> Path:
+    """The folder that the trained model has, or will have."""
     return cache / "finetuned" / f"{job.hyperparameters.method}-{job.key[:16]}"
 
 
-def facts_of(job: Job, cache: Path) -> dict[str, Any] | None:
-    """What training took, and how its loss went; None where it has not been done here."""
-    file = place(job, cache) / TRAINING
+def training_record(job: Job, cache: Path) -> dict[str, Any] | None:
+    """Settings, cost and losses of the training; None where this cache does not hold it."""
+    file = job_folder(job, cache) / TRAINING
     return json.loads(file.read_text()) if file.is_file() else None
 
 
 def build(job: Job, start: Callable[[], Path], cache: Path) -> Trained:
-    """The comparator; trained now unless its folder is there.
+    """The trained model; trained now unless its folder exists.
 
-    One process trains, in a process of its own; others that ask meanwhile wait. A training that was stopped, by
-    whatever, goes on from its last checkpoint when it is asked for again, and ends with the same weights.
+    One process trains, in a process of its own; others that need the model meanwhile wait. A training that was stopped,
+    for whatever reason, continues from its last checkpoint the next time, and ends with the same weights.
 
     Args:
         start: gives the folder of the model to train: configuration, safetensors, tokenizer. Called where needed.
 
     Raises:
-        UserError: the model cannot be trained so, memory or disk do not suffice, the loss is no number.
+        UserError: the model cannot be trained with this job, memory or disk do not suffice, the loss is not finite.
     """
-    final = build_folder(place(job, cache), lambda into: _build(job, start(), into, cache))
-    held = start() if job.hyperparameters.method == "lora" else None
+    final = build_folder(job_folder(job, cache), lambda into: _build(job, start(), into, cache))
     name = final.name[:13]  # method and eight digits
-    source = ModelSource(name, str(final)) if held is None else ModelSource(name, str(held), adapter=str(final))
-    return Trained(final, source, facts_of(job, cache))
+    if job.hyperparameters.method == "lora":
+        source = ModelSource(name, str(start()), adapter=str(final))
+    else:
+        source = ModelSource(name, str(final))
+    return Trained(final, source, json.loads((final / TRAINING).read_text()))
 
 
 def _build(job: Job, start: Path, into: Path, cache: Path) -> None:
     """Train into the folder `into`; checkpoints lie beside it until it is done."""
-    work = cache / "finetuned" / f".{place(job, cache).name}.checkpoints"
-    _make_room(job, start, work)
+    work = cache / "finetuned" / f".{job_folder(job, cache).name}.checkpoints"
+    _check_disk(job, start, work)
     work.mkdir(exist_ok=True)
-    closed = not job.open_data or marked(start)
-    for folder in (work, into) if closed else ():
+    holds_patients = not job.open_data or marked(start)
+    for folder in (work, into) if holds_patients else ():
         mark(folder)
-    found = _run(job, start, into, work)
-    facts = {
+    record = {
         "fingerprint": job.key,
-        "start": json.loads(job.start),
-        "hyperparameters": asdict(job.hyperparameters),
+        **job.settings,
         "texts": len(job.texts),
         "pilot_texts": len(job.pilot),
-        "holds_patients": closed,
-        "device": job.device,
-        "threads": job.threads,
-        "libraries": {name: version(name) for name in _LIBRARIES},
-        **found,
+        "holds_patients": holds_patients,
+        **run_training(job, start, into, work),
     }
-    (into / TRAINING).write_text(json.dumps(facts, indent=1) + "\n")
-    draw(facts, into / CURVE)
+    (into / TRAINING).write_text(json.dumps(record, indent=1) + "\n")
+    draw_loss(record, into / CURVE)
     shutil.rmtree(work)
 
 
-def _make_room(job: Job, start: Path, work: Path) -> None:
+def _check_disk(job: Job, start: Path, work: Path) -> None:
     """UserError where the disk cannot hold the checkpoints: weights and AdamW's two averages of each, twice over."""
     numbers = sum(file.stat().st_size for file in start.glob("*.safetensors")) // 2  # bfloat16, as nearly all are
     need = 2 * 12 * numbers + 2 * numbers if job.hyperparameters.method == "full" else 0
@@ -162,73 +99,59 @@ def _make_room(job: Job, start: Path, work: Path) -> None:
         )
 
 
-def _run(job: Job, start: Path, into: Path, work: Path) -> dict[str, Any]:
-    """What `finetune.train` returns, in a process of its own."""
-    # By the pipe: the texts are not written anywhere.
+def run_training(job: Job, start: Path, into: Path, work: Path) -> dict[str, Any]:
+    """The result of `train.train`, in a process of its own."""
     result = work / "result.json"
-    told = {
-        "result": str(result),
-        "start": str(start),
-        "into": str(into),
-        "work": str(work),
-        "hyperparameters": asdict(job.hyperparameters),
-        "texts": [[one.ids, one.first] for one in job.texts],
-        "pilot": [[one.ids, one.first, label] for one, label in zip(job.pilot, job.labels, strict=True)],
-        "options": job.options,
-        "device": job.device,
-        "threads": job.threads,
-    }
     result.unlink(missing_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "patientdx.training.train"],
-        input=json.dumps(told),
+    process = subprocess.run(
+        [sys.executable, "-m", "patientdx.training.train", str(start), str(into), str(work)],
+        input=job.to_json(),  # through the pipe: the texts are not written anywhere
         stdout=subprocess.DEVNULL,
         text=True,
-        env=_alone(),
+        env=single_process_environment(),
         check=False,
     )
-    if done.returncode in (-9, 137):
+    if process.returncode in (-9, 137):
         raise UserError(
-            f"finetune={job.hyperparameters.method}: the training was ended from outside, most likely for want of memory. Set "
-            "finetune.micro_batch_size or finetune.max_tokens lower, finetune.gradient_checkpointing=true, or use "
-            "finetune=lora; what is done by now is kept, and the same command goes on from there."
+            f"finetune={job.hyperparameters.method}: the training was ended from outside, most likely for want of "
+            "memory. Set finetune.micro_batch_size or finetune.max_tokens lower, finetune.gradient_checkpointing=true, "
+            "or use finetune=lora; what is done by now is kept, and the same command goes on from there."
         )
-    if done.returncode != 0:
-        raise RuntimeError(f"the training ended with code {done.returncode}; its last words are above")
-    found = json.loads(result.read_text())
-    if "refused" in found:
-        shutil.rmtree(work)  # other numbers make another job
-        raise UserError(found["refused"])
-    return found
+    if process.returncode != 0:
+        raise RuntimeError(f"the training ended with code {process.returncode}; its last output is above")
+    trained = json.loads(result.read_text())
+    if "error" in trained:
+        shutil.rmtree(work)  # other settings make another job
+        raise UserError(trained["error"])
+    return trained
 
 
-def _alone() -> dict[str, str]:
-    """This process's environment without its fellows, and with one GPU."""
-    kept = {
+def single_process_environment() -> dict[str, str]:
+    """This process's environment without the variables of a launcher, and with one GPU."""
+    environment = {
         name: value
         for name, value in os.environ.items()
-        if name not in _TEAM and not name.startswith(("TORCHELASTIC_", "ACCELERATE_"))
+        if name not in _LAUNCHER_VARIABLES and not name.startswith(("TORCHELASTIC_", "ACCELERATE_"))
     }
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), kept.get("PYTHONPATH"))))
-    if "CUDA_VISIBLE_DEVICES" not in kept:
-        kept["CUDA_VISIBLE_DEVICES"] = "0"
-    kept["CUDA_VISIBLE_DEVICES"] = kept["CUDA_VISIBLE_DEVICES"].split(",")[0]
-    # Threads that wait for one another let others have the core: on a busy machine they would wait for ever.
-    return {"OMP_WAIT_POLICY": "PASSIVE"} | kept | {"HF_HUB_OFFLINE": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), environment.get("PYTHONPATH"))))
+    environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    # Threads that wait for one another give up the core: on a busy machine they would wait for ever.
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | environment | {"HF_HUB_OFFLINE": "1"}
 
 
-def draw(facts: Mapping[str, Any], path: Path) -> None:
-    """The loss against the step: of every step's texts, and on pilot where it was looked at."""
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.plot(*zip(*facts["train"], strict=True), color="0.6", linewidth=1, label="train, each step")
-    if facts["pilot"]:
-        steps, losses, _ = zip(*facts["pilot"], strict=True)
-        axes.plot(steps, losses, marker="o", markersize=3, label="pilot")
-    if facts["best_step"] is not None:
-        axes.axvline(facts["best_step"], color="0.3", linewidth=0.8, linestyle=":", label="kept")
-    axes.set(xlabel="step", ylabel="loss (nats a token)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150, format="png")
+def draw_loss(record: Mapping[str, Any], path: Path) -> None:
+    """The loss against the step as PNG: of every step's texts, and on pilot where it was evaluated."""
+    import altair as alt
+
+    train, pilot = "train, each step", "pilot"
+    rows = [{"step": step, "loss": loss, "texts": train} for step, loss in record["train"]]
+    rows += [{"step": step, "loss": loss, "texts": pilot} for step, loss, _ in record["pilot"]]
+    colour = alt.Color("texts:N", scale=alt.Scale(domain=[train, pilot], range=["#999999", "#1f77b4"]), title=None)
+    axes = {"x": alt.X("step:Q"), "y": alt.Y("loss:Q", title="loss (nats a token)", scale=alt.Scale(zero=False))}
+    lines = alt.Chart(alt.Data(values=rows)).mark_line().encode(**axes, color=colour)
+    points = lines.transform_filter(alt.datum.texts == pilot).mark_point(filled=True)
+    chart = lines + points
+    if record["best_step"] is not None:
+        best = alt.Chart(alt.Data(values=[{"step": record["best_step"]}])).mark_rule(strokeDash=[2, 2])
+        chart += best.encode(x="step:Q")
+    chart.properties(width=500, height=260).save(str(path), format="png", ppi=150)

@@ -1,4 +1,4 @@
-"""What training costs: seconds, peak memory, energy; measured where the machine tells, None where it does not."""
+"""Cost of a training: seconds, peak memory, energy; None where the machine does not report it."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ _POWERCAP = Path("/sys/class/powercap")
 
 
 class Energy:
-    """Joules drawn by the processor packages since this was made, from Linux's counters of Intel's and AMD's RAPL.
+    """Joules drawn by the processor packages since construction, from Linux's counters of Intel's and AMD's RAPL.
 
     A counter starts again from 0 every few minutes or hours, so `read` must be called more often than that.
     """
 
     def __init__(self, folder: Path = _POWERCAP) -> None:
         self._counters = [
-            place
-            for place in sorted(folder.glob("*/energy_uj"))
-            if _words(place.with_name("name")).startswith("package")
+            counter
+            for counter in sorted(folder.glob("*/energy_uj"))
+            if _read_text(counter.with_name("name")).startswith("package")
         ]
-        self._last = [_words(place) for place in self._counters]
+        self._last = [_read_text(counter) for counter in self._counters]
         self._sum = 0
-        # A machine that lets only some of its packages be read does not tell what was drawn.
-        self.told = bool(self._last) and all(self._last)
+        # Without the counters of some packages the sum would be too small.
+        self.available = bool(self._last) and all(self._last)
 
     def read(self) -> float | None:
-        """Joules until now; None where the machine does not tell."""
-        if not self.told:
+        """Joules until now; None where the machine does not report them."""
+        if not self.available:
             return None
-        now = [_words(place) for place in self._counters]
-        for place, before, after in zip(self._counters, self._last, now, strict=True):
+        now = [_read_text(counter) for counter in self._counters]
+        for counter, before, after in zip(self._counters, self._last, now, strict=True):
             step = int(after) - int(before)
-            self._sum += step if step >= 0 else step + int(_words(place.with_name("max_energy_range_uj")))
+            self._sum += step if step >= 0 else step + int(_read_text(counter.with_name("max_energy_range_uj")))
         self._last = now
         return self._sum / 1e6
 
 
-def _words(place: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
-        return place.read_text().strip()
+        return file.read_text().strip()
     except OSError:
         return ""
 
 
 def peak_memory() -> int:
     """The most bytes of memory that this process has held at one time, mapped files that it read included."""
-    for line in _words(Path("/proc/self/status")).splitlines():
-        if line.startswith("VmHWM:"):  # of this program alone; what getrusage says begins with its parent's
+    for line in _read_text(Path("/proc/self/status")).splitlines():
+        if line.startswith("VmHWM:"):  # of this program alone; getrusage's number starts with the parent's
             return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Meter:
-    """Adds up what a training costs over all the starts that it takes, as plain numbers."""
+    """Sums the cost of a training over all the starts that it takes, as plain numbers."""
 
     def __init__(self, before: dict[str, Any] | None = None) -> None:
         self._before = before or {}
@@ -67,7 +67,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats()
 
     def read(self) -> dict[str, Any]:
-        """Seconds, peak bytes in main memory and on the GPU (None: without), joules of the processor (None: untold)."""
+        """Seconds, peak bytes in main memory and on the GPU (None: without), joules of the processor (or None)."""
         gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
         joules = self._energy.read()
         if self._before and self._before["energy_joules"] is None:

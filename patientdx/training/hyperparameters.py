@@ -1,4 +1,4 @@
-"""How a comparator is trained: the numbers of conf/finetune that its weights depend on."""
+"""Hyperparameters of fine-tuning: the values of conf/finetune that the weights depend on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """AdamW (0.9, 0.999), no weight decay, gradients cut at norm 1, linear warm-up and decay of the learning rate.
+    """AdamW (0.9, 0.999), no weight decay, gradients clipped at norm 1, linear warm-up and decay of the learning rate.
 
     Attributes:
         method: lora trains low-rank differences (Hu et al., ICLR 2022), full every weight.
@@ -20,17 +20,17 @@ class Hyperparameters:
         epochs: how often each text is shown; a fraction is a part of a last pass.
         steps: of the optimiser, in place of `epochs`; None: as many as `epochs` takes.
         learning_rate: its peak.
-        warmup_ratio: share of the steps in which it rises to its peak.
+        warmup_ratio: part of the steps in which it rises to its peak.
         batch: texts of one optimiser step.
-        micro_batch_size: how many of them are in memory together; their gradients are added up. Divides `batch`.
+        micro_batch_size: how many of them are in memory together; their gradients are summed. Divides `batch`.
         seed: of the order of the texts, LoRA's first factors and dropout.
         precision: of the matrix products. float32, or bfloat16 by autocast. Weights that are trained, gradients and
             optimiser are float32 either way; weights that LoRA leaves alone have this dtype.
-        gradient_checkpointing: work activations out again in the backward pass instead of keeping them.
-        patience: looks at the pilot split in a row without a better value, after which training stops and the best
-            weights count; None: nothing is looked at, and the last weights count.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        patience: evaluations of the pilot split in a row without a better value, after which training stops and the
+            best weights count; None: no evaluation, and the last weights count.
         monitor: which pilot value: loss (lower is better) or auroc.
-        check_every: steps between two looks at pilot and two checkpoints; None: one pass over the texts.
+        check_every: steps between two evaluations of pilot and two checkpoints; None: one pass over the texts.
         rank, alpha, dropout, targets: of LoRA; W becomes W + alpha / rank · B A in each linear layer whose name ends in
             one of `targets`. None for full.
     """

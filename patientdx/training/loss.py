@@ -1,6 +1,6 @@
-"""Cross entropy where it counts, without the logits of where it does not.
+"""Cross entropy of chosen tokens, without the logits of the others.
 
-Axes: B rows, L positions, D hidden size, V vocabulary, N positions that count.
+Axes: B rows, L positions, D hidden size, V vocabulary, N positions with a target.
 """
 
 from __future__ import annotations
@@ -11,24 +11,20 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from patientdx.lm.batching import padded
 from patientdx.training.texts import Text
 
-IGNORED = -100  # the target where nothing counts; transformers' Trainer counts the others
+IGNORED = -100  # no target; transformers' Trainer counts the others
 _ROWS = 256  # of logits that are held at a time
 
 
-def padded(texts: Sequence[Text], fill: int = 0) -> tuple[Tensor, Tensor]:
+def inputs_and_targets(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     """Inputs and targets (B, L) int64 of some texts: each position's target is the next token, or IGNORED.
 
     Padding is on the right and attention causal, so no mask is needed.
     """
-    width = max(len(one.ids) for one in texts) - 1
-    ids_BL = torch.full((len(texts), width), fill)
-    targets_BL = torch.full((len(texts), width), IGNORED)
-    for b, one in enumerate(texts):
-        ids_BL[b, : len(one.ids) - 1] = torch.tensor(one.ids[:-1])
-        targets_BL[b, one.first - 1 : len(one.ids) - 1] = torch.tensor(one.ids[one.first :])
-    return ids_BL, targets_BL
+    targets = [(*[IGNORED] * (text.first - 1), *text.ids[text.first :]) for text in texts]
+    return padded([text.ids[:-1] for text in texts]), padded(targets, IGNORED)
 
 
 def hidden_at(model, ids_BL: Tensor, rows_N: Tensor, positions_N: Tensor) -> Tensor:
@@ -40,14 +36,15 @@ def hidden_at(model, ids_BL: Tensor, rows_N: Tensor, positions_N: Tensor) -> Ten
     return hidden_BLD[rows_N, positions_N]
 
 
-def token_losses(model, ids_BL: Tensor, targets_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) float32 cross entropy of each target that counts, row by row, and (N, D) the hidden states behind them.
+def target_losses(model, ids_BL: Tensor, targets_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) float32 cross entropy of each target, row by row, and (N, D) the hidden states behind them.
 
-    Logits are made for 256 positions at a time, and again in the backward pass: memory does not grow with N times V.
+    With gradients, through the model's own head (`lm.logprobs.token_losses` is without, in float32). Logits are
+    computed for 256 positions at a time, and again in the backward pass: memory does not grow with N times V.
     """
-    counted_N2 = (targets_BL != IGNORED).nonzero()
-    hidden_ND = hidden_at(model, ids_BL, counted_N2[:, 0], counted_N2[:, 1])
-    targets_N = targets_BL[counted_N2[:, 0], counted_N2[:, 1]]
+    rows_N, positions_N = (targets_BL != IGNORED).nonzero(as_tuple=True)
+    hidden_ND = hidden_at(model, ids_BL, rows_N, positions_N)
+    targets_N = targets_BL[rows_N, positions_N]
     head = model.get_output_embeddings()
     parts = zip(hidden_ND.split(_ROWS), targets_N.split(_ROWS), strict=True)
     return torch.cat([checkpoint(_cross_entropy, head, *part, use_reentrant=False) for part in parts]), hidden_ND
@@ -58,13 +55,13 @@ def _cross_entropy(head, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def look(model, ids_BL: Tensor, targets_BL: Tensor, options: Sequence[Sequence[int]]) -> Tensor:
-    """(B, 3) float32 of each row: summed loss, number of tokens that count, margin of option 0 at its last token.
+def evaluate_texts(model, ids_BL: Tensor, targets_BL: Tensor, options: Sequence[Sequence[int]]) -> Tensor:
+    """(B, 3) float32 of each row: summed loss, number of targets, margin of option 0 at its last token.
 
-    The margin is the log mass of option 0's tokens less that of all other options', as in scoring; without `options`,
-    where answers are no yes or no, it is 0.
+    The margin is the log mass of option 0's tokens minus that of all other options', as in scoring; without `options`,
+    where answers are not yes or no, it is 0.
     """
-    losses_N, hidden_ND = token_losses(model, ids_BL, targets_BL)
+    losses_N, hidden_ND = target_losses(model, ids_BL, targets_BL)
     counts_B = (targets_BL != IGNORED).sum(1)
     margin_B = torch.zeros(len(counts_B), device=losses_N.device)
     if options:

@@ -1,4 +1,4 @@
-"""Tabular models: what a language model has to beat. Features and labels in, scores out.
+"""Tabular models on features (n, k) of records, the comparators of a language model.
 
 They are fitted in one thread, whatever the machine: sums of floats then have one order, and the same rows give the
 same bits. Missing values are NaN.
@@ -33,10 +33,10 @@ def tabular_gbm(
     min_samples_leaf: int = 20,
     l2_regularization: float = 1.0,
 ) -> Any:
-    """Gradient-boosted trees on histograms, yet to be fitted; a missing value goes the way that lowers the loss.
+    """Gradient-boosted trees on histograms, not yet fitted; a missing value takes the branch that lowers the loss.
 
     scikit-learn's HistGradientBoostingClassifier (after LightGBM; Ke et al., NeurIPS 2017). No early stopping: it
-    would hold back rows by number, and a patient may have several. `seed` draws the rows that histograms are made of,
+    would hold back rows by number, and a patient may have several. `seed` draws the rows that histograms are made from,
     where there are more than 200 000.
     """
     return make_pipeline(
@@ -47,16 +47,16 @@ def tabular_gbm(
             max_leaf_nodes=max_leaf_nodes,
             min_samples_leaf=min_samples_leaf,
             l2_regularization=l2_regularization,
-            early_stopping=False,
+            early_stopping=False,  # pyright: ignore[reportArgumentType]
             random_state=seed,
         ),
     )
 
 
 def tabular_logistic(*, C: float = 0.1, max_iter: int = 10000) -> Any:
-    """Logistic regression with an L2 penalty of weight 1/C, yet to be fitted.
+    """Logistic regression with an L2 penalty of weight 1/C, not yet fitted.
 
-    Missing values become the train split's median, and a column of 0 and 1 says where that was done; all columns are
+    Missing values become the train split's median, and a column of 0 and 1 marks where that was done; all columns are
     then scaled to mean 0 and variance 1, by the train split too.
     """
     return make_pipeline(
@@ -68,27 +68,27 @@ def tabular_logistic(*, C: float = 0.1, max_iter: int = 10000) -> Any:
 
 
 def _measured() -> Any:
-    """Leaves out the columns that hold no value at all in the rows of the fit: neither model can do with them."""
+    """Leaves out the columns without any value in the rows of the fit: neither model accepts them."""
     return make_column_transformer(("passthrough", lambda values: ~np.isnan(values).all(axis=0)))
 
 
 def fit(model: Any, values: NDArray[np.float64], labels: Sequence[int], *, name: str) -> Any:
-    """The model, fitted on `values` (n, k) and `labels` (n,) of 0 and 1. UserError, by `name`, where it finds no end."""
+    """The model, fitted on `values` (n, k) and `labels` (n,) of 0 and 1. UserError, by `name`, without convergence."""
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
             return model.fit(values, np.asarray(labels))
         except ConvergenceWarning:
             raise UserError(
-                f"{name} came to no end on {len(labels)} rows of {values.shape[1]} features. Set max_iter higher or C "
-                f"lower in conf/model/{name}.yaml, or do without it: baselines=[]."
+                f"{name} did not converge on {len(labels)} rows of {values.shape[1]} features. Set max_iter higher or "
+                f"C lower in conf/model/{name}.yaml, or leave it out: baselines=[]."
             ) from None
 
 
 def log_mass(model: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 2) log of the probability that the outcome happens and that it does not, for `values` (n, k).
 
-    ComputedTerm out from the model's log odds, so that a probability next to 1 keeps its digits and its rank.
+    Computed from the model's log odds, so that a probability next to 1 keeps its digits and its rank.
     """
     with threadpool_limits(limits=1):
         odds = np.asarray(model.decision_function(values), dtype=np.float64)

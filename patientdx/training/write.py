@@ -1,4 +1,4 @@
-"""A trained model as files: peft's adapter folder, or the start's folder with other weights."""
+"""A trained model as files: peft's adapter folder, or the start's folder with the trained weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from patientdx.checkpoints.writer import write_safetensors
 
 
 def write_adapter(model, into: Path) -> None:
-    """A peft model's adapter, float32, with a configuration that says the same on every machine."""
+    """A peft model's adapter, float32, with a configuration that is the same on every machine."""
     model.save_pretrained(into)
     for name in ("README.md", ".gitattributes"):
         (into / name).unlink(missing_ok=True)
@@ -32,8 +32,8 @@ def write_full(start: Path, model, into: Path) -> None:
         shards.setdefault(header.file, []).append(header)
 
     def tensor(name: str) -> torch.Tensor:
-        found = trained.get(name)  # rotary frequencies that a checkpoint stores are not trained
-        return source.read(name) if found is None else found.to("cpu", source.tensors[name].dtype)
+        weights = trained.get(name)  # rotary frequencies that a checkpoint stores are not trained
+        return source.read(name) if weights is None else weights.to("cpu", source.tensors[name].dtype)
 
     for file, headers in shards.items():
         write_safetensors(into / file.name, headers, tensor)

@@ -33,7 +33,7 @@ QUICK = ("finetune.batch=4", "finetune.micro_batch_size=4", "finetune.learning_r
 def trained_here():
     """Trains in this process, on one thread; the list of what was trained."""
     with pytest.MonkeyPatch.context() as patch, one_thread():
-        patch.setattr(build, "draw", lambda facts, path: None)  # a picture of the loss each time
+        patch.setattr(build, "draw_loss", lambda facts, path: None)  # a picture of the loss each time
         yield train_here(patch)
 
 

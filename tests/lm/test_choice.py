@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from patientdx.core.errors import UserError
-from patientdx.lm.binary import Scores, log_mass, plan, score
+from patientdx.lm.batching import plan_batches
+from patientdx.lm.binary import Scores, log_mass, score
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.prompts import Prompts, tokenise
 
@@ -24,9 +25,9 @@ SHAPE = {
 }
 
 
-def scored(model, prompts, batch_tokens=1, share=(0, 1), rows=None):
+def scored(model, prompts, batch_tokens=1, shard=(0, 1), rows=None):
     rows = range(len(prompts.ids)) if rows is None else rows
-    done, found = score(model, prompts, rows, batch_tokens=batch_tokens, share=share)
+    done, found = score(model, prompts, rows, batch_tokens=batch_tokens, shard=shard)
     return found[np.argsort(done)], sorted(done)
 
 
@@ -96,12 +97,12 @@ def test_the_model_is_left_as_it_was(attention, make_prompts):
 
 @pytest.mark.parametrize("batch_tokens", BATCHES)
 @pytest.mark.parametrize("count", [2, 3, 20])
-def test_shares_of_several_processes_are_the_whole(tiny, batch_tokens, count, make_prompts):
+def test_shards_of_several_processes_are_the_whole(tiny, batch_tokens, count, make_prompts):
     prompts = make_prompts()
     whole, _ = scored(tiny, prompts, batch_tokens)
     found, seen = np.full_like(whole, np.nan), []
     for rank in range(count):
-        done, values = score(tiny, prompts, range(8), batch_tokens=batch_tokens, share=(rank, count))
+        done, values = score(tiny, prompts, range(8), batch_tokens=batch_tokens, shard=(rank, count))
         assert values.shape == (len(done), 2)
         found[done] = values
         seen += done
@@ -197,7 +198,7 @@ def test_a_float32_head_leaves_more_distinct_margins_than_a_bfloat16_one():
 
 @given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 2000))
 def test_plan_holds_each_prompt_once_within_the_budget_longest_first(lengths, budget):
-    batches = plan(lengths, budget)
+    batches = plan_batches(lengths, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget

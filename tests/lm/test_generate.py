@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from patientdx.core.errors import UserError
-from patientdx.lm.generate import Continuation, _likeliest, end_tokens, generate, texts
+from patientdx.lm.generate import Continuation, likeliest, end_tokens, generate, texts
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.prompts import Prompts
 
@@ -72,24 +72,24 @@ def test_a_stop_text_ends_a_row_and_is_cut_off(model, prompts, plain, tokenizer)
     assert text == whole[: whole.index(stop)]
 
 
-def test_shares_put_together_are_the_whole(model, prompts):
+def test_shards_put_together_are_the_whole(model, prompts):
     whole = said(model, prompts, batch_tokens=150)
     found = {}
     for rank in range(3):
-        places, ones = generate(model, prompts, range(10), length=LENGTH, ends=(), batch_tokens=150, share=(rank, 3))
+        places, ones = generate(model, prompts, range(10), length=LENGTH, ends=(), batch_tokens=150, shard=(rank, 3))
         found |= dict(zip(places, ones, strict=True))
     assert [found[i] for i in range(10)] == whole
 
 
 def test_of_equally_likely_tokens_the_smaller_is_said():
-    assert _likeliest(torch.tensor([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0]])).tolist() == [1, 0]
+    assert likeliest(torch.tensor([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0]])).tolist() == [1, 0]
 
 
 def test_a_score_that_is_no_number_is_refused():
     for bad in (float("nan"), float("inf")):
         with pytest.raises(UserError, match=r"a score that is not a number\. Use dtype=float32"):
-            _likeliest(torch.tensor([[1.0, 2.0], [bad, 0.0]]))
-    assert _likeliest(torch.tensor([[-torch.inf, 2.0]])).tolist() == [1]
+            likeliest(torch.tensor([[1.0, 2.0], [bad, 0.0]]))
+    assert likeliest(torch.tensor([[-torch.inf, 2.0]])).tolist() == [1]
 
 
 def test_the_tokens_that_end_an_answer_are_the_models_and_the_tokenizers(model, tokenizer):

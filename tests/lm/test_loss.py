@@ -5,7 +5,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from patientdx.core.errors import UserError
 from patientdx.lm import logprobs as module
-from patientdx.lm.greedy import continuation
+from patientdx.lm.generate import continuation
 from patientdx.lm.load import load_model
 from patientdx.lm.logprobs import log_probabilities, token_losses
 
@@ -76,11 +76,11 @@ def test_without_moments_the_losses_are_the_same_and_there_are_none(tiny):
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64])
-def test_shares_of_several_processes_are_the_whole(tiny, batch_tokens):
+def test_shards_of_several_processes_are_the_whole(tiny, batch_tokens):
     ids = records()
     whole, seen = in_order(tiny, ids, batch_tokens), []
     for rank in range(3):
-        done, found = token_losses(tiny, ids, batch_tokens=batch_tokens, share=(rank, 3))
+        done, found = token_losses(tiny, ids, batch_tokens=batch_tokens, shard=(rank, 3))
         seen += done
         assert all(np.array_equal(one.nll, whole[i].nll) for i, one in zip(done, found, strict=True))
     assert sorted(seen) == list(range(len(ids)))

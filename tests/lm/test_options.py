@@ -1,4 +1,4 @@
-"""Whole answers scored behind a shared question: against the plain forward, whatever the batch or the share."""
+"""Whole answers scored behind a shardd question: against the plain forward, whatever the batch or the shard."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_sums_are_those_of_the_plain_forward(model, prompts, batch_tokens):
     assert np.isnan(found[4, 3])
 
 
-def test_a_family_shares_its_beginning_and_only_its_own(prompts):
+def test_a_family_shards_its_beginning_and_only_its_own(prompts):
     assert set(prompts.families) == {0, 1}
     for family, n in prompts.prefixes.items():
         rows = [row for row, own in zip(prompts.ids, prompts.families, strict=True) if own == family]
@@ -73,11 +73,11 @@ def test_a_family_shares_its_beginning_and_only_its_own(prompts):
     assert prompts.prefix == min(prompts.prefixes.values())
 
 
-def test_shares_put_together_are_the_whole_bit_for_bit(model, prompts):
+def test_shards_put_together_are_the_whole_bit_for_bit(model, prompts):
     whole = scored(model, prompts, batch_tokens=200)
     found = np.full_like(whole, np.nan)
     for rank in range(3):
-        places, values = score_options(model, prompts, range(9), batch_tokens=200, share=(rank, 3))
+        places, values = score_options(model, prompts, range(9), batch_tokens=200, shard=(rank, 3))
         found[places] = values
     np.testing.assert_array_equal(found, whole)
 

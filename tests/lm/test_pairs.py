@@ -46,7 +46,7 @@ def test_scores_are_those_of_prompts_read_one_by_one(tokenizer, model, pairs):
 def test_a_document_runs_once(model, pairs, monkeypatch):
     _, prompts = pairs
     assert len(DOCUMENTS[0]) // 3 < prompts.prefixes[0] < min(len(prompts.ids[i]) for i in (0, 2, 4))
-    assert prompts.prefixes[1] == prompts.prefixes[2] == 0  # nothing to share
+    assert prompts.prefixes[1] == prompts.prefixes[2] == 0  # nothing to shard
     read = []
     forward = type(model.get_decoder()).forward
 
@@ -60,14 +60,14 @@ def test_a_document_runs_once(model, pairs, monkeypatch):
     assert sum(read) == total - 2 * prompts.prefixes[0]
 
 
-def test_shares_of_several_processes_make_up_the_whole(model, pairs):
+def test_shards_of_several_processes_make_up_the_whole(model, pairs):
     _, prompts = pairs
     rows = [1, 2, 3, 4]
     places, whole = score_pairs(model, prompts, rows, batch_tokens=1)
     wanted = whole[np.argsort(places)]
     found = np.empty_like(whole)
     for rank in range(3):
-        own, values = score_pairs(model, prompts, rows, batch_tokens=1, share=(rank, 3))
+        own, values = score_pairs(model, prompts, rows, batch_tokens=1, shard=(rank, 3))
         found[own] = values
     assert found == pytest.approx(wanted, abs=1e-6)
     assert score_pairs(model, prompts, [], batch_tokens=1)[1].shape == (0, 2)

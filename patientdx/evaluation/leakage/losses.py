@@ -17,7 +17,7 @@ from patientdx.evaluation.inference import Timer, batch_tokens, filled, kept
 from patientdx.evaluation.leakage.records import Records, context, neighbours_of
 from patientdx.evaluation.plan import Plan, System, asking_of
 from patientdx.evaluation.store import fingerprint
-from patientdx.lm.greedy import continuation
+from patientdx.lm.generate import continuation
 from patientdx.lm.logprobs import TokenLoss, check_lengths, token_losses
 from patientdx.privacy import attacks
 from patientdx.privacy.canaries import continued
@@ -77,7 +77,7 @@ def measured(
             batch_tokens=batch_tokens(config),
             moments=k is not None,
             prefix=prefix,
-            share=(where.process_index, where.num_processes),
+            shard=(where.process_index, where.num_processes),
             label=f"{point.role} {label}",
         )
         return places, [_mean(one) if k is None else _summary(one, k) for one in losses]
