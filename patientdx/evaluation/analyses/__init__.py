@@ -1,0 +1,1 @@
+"""Analyses of an evaluation, one file each, and the tables of their results."""

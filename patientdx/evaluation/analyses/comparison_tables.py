@@ -1,0 +1,84 @@
+"""Tables of models compared with each other, and of groups of questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from patientdx.core.tables import Cell, Table, count, estimate, make_table, metric_title, p_value, word
+from patientdx.evaluation.analyses.entries import Comparison, Entry, missing_values
+
+_TITLES = {"delong": "AUROC, DeLong", "log_loss": "log loss"}
+
+
+def of_clinical(result: Mapping[str, Any], names: Mapping[str, str]) -> list[Comparison]:
+    """The comparisons of a clinical evaluation; `names` are those shown by role, the role itself where it has none."""
+    return [
+        Comparison(names.get(pair["a"], pair["a"]), names.get(pair["b"], pair["b"]), measure, part)
+        for pair in result["comparisons"]
+        for measure, part in pair.items()
+        if isinstance(part, Mapping)
+    ]
+
+
+def of_questions(result: Mapping[str, Any], names: Mapping[str, str]) -> list[Comparison]:
+    """The same of models whose answers are right or wrong, with McNemar's test where it was made."""
+    return [
+        Comparison(
+            names.get(pair["a"], pair["a"]), names.get(pair["b"], pair["b"]), pair["metric"],
+            {**pair["difference"], **({"mcnemar": pair["mcnemar"]} if "mcnemar" in pair else {})},
+        )
+        for pair in result["comparisons"]
+    ]  # fmt: skip
+
+
+def comparisons(found: Sequence[Comparison], *, notes: Iterable[str] = ()) -> Table | None:
+    """A line a pair and measure: difference, p-value and its correction; None where there are no comparisons."""
+    if not found:
+        return None
+    exact = any("mcnemar" in one.result for one in found)
+    rows, reasons = [], []
+    for one in found:
+        title = _TITLES.get(one.measure, metric_title(one.measure))
+        cells: list[Cell] = [word(one.a), word(one.b), word(title), estimate(one.result)]
+        cells += [p_value(one.result.get("p_value")), p_value(one.result.get("p_holm"))]
+        if exact:
+            test = one.result.get("mcnemar", {})
+            cells += [count(test.get("only_a")), count(test.get("only_b")), p_value(test.get("p_value"))]
+        rows.append(cells)
+        reasons += missing_values(f"{one.a} minus {one.b}, {title}", [one.result])
+    columns = ["model", "minus", "measure", "difference", "p", "p Holm"]
+    columns += ["only first", "only second", "p McNemar"] if exact else []
+    explained = ["difference and p by paired bootstrap of patients; p Holm: corrected over the pairs of one measure"]
+    if exact:
+        explained.append("only first, only second: questions that only that model answers correctly (McNemar's test)")
+    if any(one.result.get("rows_independent") is False for one in found):
+        explained.append("DeLong's test assumes independent stays, and some patients have several: use the bootstrap")
+    return make_table("comparisons", "Differences", columns, rows, notes=[*notes, *reasons, *explained],
+                      section="methods", keys=3)  # fmt: skip
+
+
+def dependence(result: Mapping[str, Any]) -> list[str]:
+    """A note where McNemar's test takes more questions as independent than there are subjects."""
+    rows, subjects = result.get("rows", 0), result.get("subjects", 0)
+    if subjects >= rows or not any("mcnemar" in pair for pair in result["comparisons"]):
+        return []
+    return [f"McNemar's test assumes that the {rows} questions are independent; they belong to {subjects} subjects "
+            "(patients, or distinct questions), which the bootstrap resamples"]  # fmt: skip
+
+
+def groups(entries: Sequence[Entry]) -> list[Table]:
+    """A table a grouping of questions: every metric of each model in each group."""
+    made = []
+    parts = [part["models"] for entry in entries for group in entry.result["groups"].values() for part in group.values()]
+    metrics = list(dict.fromkeys(metric for models in parts for estimates in models.values() for metric in estimates))
+    for grouping in dict.fromkeys(name for entry in entries for name in entry.result["groups"]):
+        rows = []
+        for entry in entries:
+            for group, part in entry.result["groups"].get(grouping, {}).items():
+                cells = [word(group.replace("_", " ")), word(entry.name), count(part["n"])]
+                rows.append([*cells, *(estimate(part["models"][entry.role].get(metric)) for metric in metrics)])
+        columns = [grouping, "model", "n", *map(metric_title, metrics)]
+        title = f"By {grouping}, {entries[0].result['split']}"
+        made.append(make_table("groups", title, columns, rows, section="subgroups", keys=2))
+    return made
