@@ -1,34 +1,28 @@
-"""What a reader sees of a run or a sweep: terminal tables, a page, files for a paper; and the λ chosen on pilot.
+"""Results for readers: terminal tables, a page, exports for a paper, pictures, the certificate.
 
-Unless they say otherwise they take rows, one dict a model and split: `task`, `split`, `method`, `lambda` (float or
-None), `role` (base | merged | pivot, or a tabular model's name), for each metric its value and its interval (`auroc`,
-`auroc_ci_low`, `auroc_ci_high`), `n`, `events`, `prevalence`, `patients`, `abstention_mass` (probability on yes and no
-together), `distinct_scores`, `fingerprint`. A key that is absent or None is shown as absent. Tables fit a terminal of
-80 characters.
+Rows are dicts, one a model and split: `task`, `split`, `method`, `lambda` (float or None), `role` (base, merged, pivot
+or a tabular model's name), for each metric its value and its interval (`auroc`, `auroc_ci_low`, `auroc_ci_high`),
+`n`, `events`, `prevalence`, `patients`, `abstention_mass` (probability on yes and no together), `distinct_scores`,
+`fingerprint`. A key that is absent or None is shown as absent. Tables fit a terminal of 80 characters.
 """
 
 from patientdx.core.tables import metric_names, model_name, write_csv
 from patientdx.evaluation.choice import choose
-from patientdx.reporting.lambda_picture import lambda_curve
 from patientdx.reporting.pages import write_report
+from patientdx.reporting.pictures import lambda_curve
 from patientdx.reporting.runs import Run, Study
-from patientdx.reporting.significance import best, direction
-from patientdx.reporting.terminal import cohort, evaluation, probes, table, write_evaluation
+from patientdx.reporting.significance import best
+from patientdx.reporting.terminal import show
 
 __all__ = [
     "Run",
     "Study",
     "best",
     "choose",
-    "cohort",
-    "direction",
-    "evaluation",
     "lambda_curve",
     "metric_names",
     "model_name",
-    "probes",
-    "table",
+    "show",
     "write_csv",
-    "write_evaluation",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""How far apart the parents point, by layer and kind of tensor, as the runs' provenance has it."""
+"""The angles between the parents' tensors by layer and kind, from the runs' provenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from patientdx.core.tables import Table, count, make_table, plain, word
 from patientdx.merge.schedule import layer_of
 from patientdx.reporting.groups import Group
 
-_KINDS = {  # the first pattern that is found names the kind of a tensor
+_KINDS = {  # the first pattern that matches gives the kind of a tensor
     "norms": r"norm|\.ln_",
     **{kind: rf"\b{kind}_proj\b" for kind in ("q", "k", "v", "o", "gate", "up", "down")},
     "embedding": r"embed_tokens|embed_in|\bwte\b|word_embeddings",
@@ -28,7 +28,7 @@ class Angle:
     layer: int | None
     kind: str
     degrees: float
-    line: bool
+    is_line: bool
 
 
 def kind_of(name: str) -> str:
@@ -37,34 +37,34 @@ def kind_of(name: str) -> str:
 
 
 def angles(group: Group) -> list[Angle]:
-    """Of each tensor of the group's parents, where a run's method measured it; else empty."""
+    """The angle of each tensor between the group's parents, where a run's method measured it; else empty."""
     for run in group.runs:
         merge = run.provenance.get("merge", {})
         if merge.get("ancestor") is not None:
-            continue  # then the angle is between what the parents learned since
+            continue  # then the angle is between the parents' differences from the ancestor
         tensors: Mapping[str, Mapping[str, Any]] = merge.get("tensors") or {}
-        measured = {name: facts for name, facts in tensors.items() if facts.get("branch") in ("line", "sphere")}
+        measured = {name: part for name, part in tensors.items() if part.get("branch") in ("line", "sphere")}
         if measured:
             return [
-                Angle(layer_of(name), kind_of(name), facts["angle_degrees"], facts.get("branch") == "line")
-                for name, facts in measured.items()
+                Angle(layer_of(name), kind_of(name), part["angle_degrees"], part.get("branch") == "line")
+                for name, part in measured.items()
             ]
     return []
 
 
 def by_kind(group: Group) -> Table | None:
     """The angles of each kind of tensor over all layers."""
-    found = angles(group)
     rows = []
     for kind in ORDER:
-        these = sorted(one.degrees for one in found if one.kind == kind)
-        if these:
-            lines = sum(one.line for one in found if one.kind == kind)
-            middle = these[len(these) // 2]
-            rows.append([word(kind), count(len(these)), *map(plain, (these[0], middle, these[-1])), count(lines)])
+        tensors = [angle for angle in angles(group) if angle.kind == kind]
+        if tensors:
+            degrees = sorted(angle.degrees for angle in tensors)
+            ends = (degrees[0], degrees[len(degrees) // 2], degrees[-1])
+            lines = sum(angle.is_line for angle in tensors)
+            rows.append([word(kind), count(len(tensors)), *map(plain, ends), count(lines)])
     if not rows:
         return None
     columns = ["kind of tensor", "tensors", "smallest", "median", "largest", "straight lines"]
-    notes = ["angle between base and pivot in degrees; a straight line: so close to parallel that SLERP takes the "
+    notes = ["angle between base and pivot in degrees; straight lines: tensors so close to parallel that SLERP is the "
              "linear merge"]  # fmt: skip
-    return make_table("angles", "Angles between the parents", columns, rows, notes=notes, subject=group.title)
+    return make_table("angles", "Angles between the parents", columns, rows, notes=notes, section="angles")

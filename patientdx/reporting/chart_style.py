@@ -1,8 +1,7 @@
-"""What the charts of a report share: colours, fonts, keys, and the way from a chart to text in a page.
+"""Style and rendering of charts: colours, fonts, keys, a chart as an SVG element of a page or as a file.
 
-A chart is made by Altair and drawn here and now by vl-convert, Vega's own renderer in a wheel, so that the page holds
-its lines and needs no script for them. Colours are those of a light page; the page's style sheet has another for each
-on a dark one (`DARK`), found by its value.
+Charts are Altair's; vl-convert, Vega's renderer in a wheel, renders them when the page is made, so that the page needs
+no script for them. Colours are those of a light page; the page's style sheet replaces each on a dark one (`DARK`).
 """
 
 from __future__ import annotations
@@ -10,14 +9,18 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
-WIDTH, HEIGHT, SIDE = 400, 250, 340  # of the plot itself, in the units of the drawing
+from patientdx.core.atomic_io import write_atomically
+
+WIDTH, HEIGHT, SIDE = 400, 250, 340  # of the plot, in units of the chart
 INK, GREY, GRID, PALE = "#333333", "#666666", "#e4e4e4", "#7a7a7a"
 EVENT, OTHER = "#d55e00", "#4a90c2"
-# After Okabe and Ito, told apart with every common colour vision; two are darker, to be seen on white.
+# After Okabe and Ito, distinct with every common colour vision; two are darker, to be visible on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#a67c00", "#4a90c2")
 PARENTS = {"base": "square", "pivot": "diamond"}
+_PIXELS = 2  # of a PNG for each unit of the chart
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
 SHAPES = ("circle", "triangle-up", "triangle-down", "cross")
 _OUTLINES = {
@@ -43,7 +46,7 @@ DARK = {
 
 
 class Look(NamedTuple):
-    """How a series is drawn: colour, dashes of its line (None: no line), shape of its markers (None: none)."""
+    """The look of a series: colour, dashes of its line (None: no line), shape of its markers (None: no markers)."""
 
     colour: str
     dash: tuple[int, ...] | None = (1, 0)
@@ -51,7 +54,7 @@ class Look(NamedTuple):
 
 
 def method_look(index: int) -> Look:
-    """The look of the method with that number: a colour each, then other dashes."""
+    """The look of the method with that number: its colour, and other dashes once all colours are used."""
     shape, dash = SHAPES[index % len(SHAPES)], DASHES[index // len(COLOURS) % len(DASHES)]
     return Look(COLOURS[index % len(COLOURS)], dash, shape)
 
@@ -83,23 +86,62 @@ def swatch(look: Look) -> str:
 
 
 def dark_style() -> str:
-    """The style rules that give the charts their colours on a dark page."""
+    """The style rules with the colours of charts on a dark page."""
     rules = [
         f'svg [{kind}="{light}"] {{ {kind}: {dark}; }}' for light, dark in DARK.items() for kind in ("stroke", "fill")
     ]
     return "@media screen and (prefers-color-scheme: dark) {\n" + "\n".join(rules) + "\n}"
 
 
-def drawn(chart: Any, name: str, summary: str) -> str:
-    """The chart as an SVG element; `name` sets its ids apart from those of other charts, `summary` is read out.
+def svg_element(chart: Any, name: str, summary: str) -> str:
+    """The chart as an SVG element; its ids start with `name`, and `summary` is its text alternative.
 
     The same chart gives the same text.
     """
-    import altair as alt
     import vl_convert
 
-    chart = chart.configure(
-        background="transparent",
+    text = vl_convert.vegalite_to_svg(_styled(chart, "transparent").to_dict(), vl_version=_version())
+    # Vega counts ids through all that it renders in a process.
+    for number, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', text)), start=1):
+        text = text.replace(f'id="{old}"', f'id="{name}-{number}"').replace(f"url(#{old})", f"url(#{name}-{number})")
+    match = re.search(r'viewBox="([^"]*)"', text)
+    assert match is not None  # Vega writes one
+    box = match[1]
+    head = f'<svg viewBox="{box}" role="img" aria-label="{html.escape(summary)}" style="max-width:{_width(box)}px">'
+    return head + text[text.index(">") + 1 :]
+
+
+def _width(box: str) -> int:
+    """The largest width in pixels: letters of 12 units stay near the size of the page's text."""
+    return round(1.25 * float(box.split()[2]))
+
+
+def write_chart(chart: Any, path: Path) -> None:
+    """Write a chart as PNG, SVG or PDF, by the path's suffix, atomically. The same chart gives the same PNG."""
+    import vl_convert
+
+    spec, version = _styled(chart, "white").to_dict(), _version()
+    if path.suffix == ".png":
+        content = vl_convert.vegalite_to_png(spec, vl_version=version, scale=_PIXELS)
+    elif path.suffix == ".pdf":
+        content = vl_convert.vegalite_to_pdf(spec, vl_version=version)
+    else:
+        content = vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _version() -> str:
+    """The version of Vega-Lite that Altair writes, as vl-convert names it."""
+    import altair as alt
+
+    return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+
+
+def _styled(chart: Any, background: str) -> Any:
+    import altair as alt
+
+    return chart.configure(
+        background=background,
         font="sans-serif",
         view=alt.ViewConfig(stroke=None),
         axis=alt.AxisConfig(
@@ -108,19 +150,6 @@ def drawn(chart: Any, name: str, summary: str) -> str:
         ),
         legend=alt.LegendConfig(labelColor=INK, titleColor=INK, labelFontSize=12, titleFontSize=12),
         text=alt.MarkConfig(fill=INK, fontSize=12),
+        title=alt.TitleConfig(color=INK, subtitleColor=GREY, fontSize=13, subtitleFontSize=11.5, fontWeight="normal",
+                              anchor="start"),
     )  # fmt: skip
-    text = vl_convert.vegalite_to_svg(
-        chart.to_dict(), vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-    )
-    # Vega counts ids through all it has drawn in a process.
-    for number, given in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', text)), start=1):
-        own = f"{name}-{number}"
-        text = text.replace(f'id="{given}"', f'id="{own}"').replace(f"url(#{given})", f"url(#{own})")
-    box = re.search(r'viewBox="([^"]*)"', text)[1]
-    head = f'<svg viewBox="{box}" role="img" aria-label="{html.escape(summary)}" style="max-width:{_width(box)}px">'
-    return head + text[text.index(">") + 1 :]
-
-
-def _width(box: str) -> int:
-    """At most so many pixels wide: letters of 12 units stay near the size of the page's own."""
-    return round(1.25 * float(box.split()[2]))

@@ -17,14 +17,14 @@ _LATEX = {
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
-def latex(sheet: Table) -> str:
-    r"""A table environment for the booktabs package: title, question and notes as its caption, bold where the sheet is.
+def latex(table: Table) -> str:
+    r"""A table environment for the booktabs package: title, question and notes as its caption, bold where a cell is.
 
-    Numbers stand as on the page; a minus is a minus. Letters that mean something to LaTeX are escaped.
+    Numbers stand as on the page; a minus is a minus. Characters that LaTeX would interpret are escaped.
     """
-    columns = "".join("l" if column.align == "left" else "r" for column in sheet.columns)
+    columns = "".join("l" if column.align == "left" else "r" for column in table.columns)
     caption = (
-        ". ".join(part.rstrip(".") for part in (sheet.title, sheet.subject, *map(_sentence, sheet.notes)) if part) + "."
+        ". ".join(part.rstrip(".") for part in (table.title, table.subject, *map(_sentence, table.notes)) if part) + "."
     )
     lines = [
         "% \\usepackage{booktabs}",
@@ -33,9 +33,9 @@ def latex(sheet: Table) -> str:
         f"  \\caption{{{latex_text(caption)}}}",
         f"  \\begin{{tabular}}{{{columns}}}",
         "    \\toprule",
-        "    " + " & ".join(latex_text(column.heading) for column in sheet.columns) + " \\\\",
+        "    " + " & ".join(latex_text(column.heading) for column in table.columns) + " \\\\",
         "    \\midrule",
-        *("    " + " & ".join(map(_latex_cell, row)) + " \\\\" for row in sheet.rows),
+        *("    " + " & ".join(map(_latex_cell, row)) + " \\\\" for row in table.rows),
         "    \\bottomrule",
         "  \\end{tabular}",
         "\\end{table}",
@@ -48,7 +48,7 @@ def _sentence(note: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """The text with every letter that LaTeX would take for something else escaped."""
+    """The text with every character escaped that LaTeX would interpret."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
@@ -59,24 +59,24 @@ def _latex_cell(cell: Cell) -> str:
     return f"\\textbf{{{text}}}" if cell.bold else text
 
 
-def markdown(sheet: Table) -> str:
+def markdown(table: Table) -> str:
     """A table of GitHub's Markdown under its title, with the notes below it."""
-    sides = ["---" if column.align == "left" else "---:" for column in sheet.columns]
+    sides = ["---" if column.align == "left" else "---:" for column in table.columns]
     lines = [
-        f"### {markdown_text(sheet.title)}" + (f": {markdown_text(sheet.subject)}" if sheet.subject else ""),
+        f"### {markdown_text(table.title)}" + (f": {markdown_text(table.subject)}" if table.subject else ""),
         "",
-        _line(markdown_text(column.heading) for column in sheet.columns),
+        _line(markdown_text(column.heading) for column in table.columns),
         _line(sides),
-        *(_line(map(_markdown_cell, row)) for row in sheet.rows),
+        *(_line(map(_markdown_cell, row)) for row in table.rows),
         "",
-        *(f"- {markdown_text(note)}" for note in sheet.notes),
-        *([""] if sheet.notes else []),
+        *(f"- {markdown_text(note)}" for note in table.notes),
+        *([""] if table.notes else []),
     ]
     return "\n".join(lines)
 
 
 def markdown_text(text: str) -> str:
-    """The text with every letter that Markdown would take for something else escaped, on one line."""
+    """The text on one line, with every character escaped that Markdown would interpret."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
@@ -89,20 +89,21 @@ def _markdown_cell(cell: Cell) -> str:
     return f"**{text}**" if cell.bold else text
 
 
-def csv(sheets: Sequence[Table]) -> str:
-    """Sheets of one name below one another, every digit; an interval takes three columns, bold a column of its own.
+def csv(tables: Sequence[Table]) -> str:
+    """Tables of one name below one another, every digit; an interval takes three columns, bold a column of its own.
 
-    Where there are several, or the sheet says what it is of, `of` is the first column.
+    The subject of a table, where it has one, is in the column `subject`.
     """
     rows = []
-    for sheet in sheets:
-        for cells in sheet.rows:
-            row: dict[str, object] = {"of": sheet.subject} if sheet.subject else {}
-            for column, cell in zip(sheet.columns, cells, strict=True):
-                row[column.heading] = cell.value
+    for table in tables:
+        any_bold = any(cell.bold for line in table.rows for cell in line)
+        for cells in table.rows:
+            row: dict[str, object] = {"subject": table.subject} if table.subject else {}
+            for column, cell in zip(table.columns, cells, strict=True):
+                name = column.heading
+                row[name] = cell.value
                 if column.has_intervals:
-                    row |= {f"{column.heading} low": cell.low, f"{column.heading} high": cell.high}
-                if any(other.bold for line in sheet.rows for other in line):
-                    row |= {f"{column.heading} bold": cell.bold} if column.has_intervals else {}
+                    row |= {f"{name} low": cell.low, f"{name} high": cell.high}
+                    row |= {f"{name} bold": cell.bold} if any_bold else {}
             rows.append(row)
     return csv_text(rows)

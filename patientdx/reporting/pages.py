@@ -1,54 +1,77 @@
-"""The report as one HTML page that needs nothing beside it: charts as drawings, tables that sort, no network."""
+"""The report as one HTML page that needs nothing beside it: charts as SVG, tables that sort, no network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from patientdx.core.atomic_io import write_atomically
-from patientdx.core.tables import Table, metric_title
-from patientdx.reporting import angles, answering, leakage_sheets, provenance, searches, tables
+from patientdx.core.tables import Table, metric_cell, metric_title
+from patientdx.reporting import provenance
+from patientdx.reporting.analyses import group_tables
 from patientdx.reporting.chart_style import dark_style
-from patientdx.reporting.figures import Figure, Figures
+from patientdx.reporting.figures import Figure, figures
 from patientdx.reporting.groups import Group, groups
 from patientdx.reporting.runs import Study, read
 
 _PAGE = Path(__file__).parent / "page"
+# Sections in the order of the page, by the `section` of their tables and figures: title and first sentence.
+_SECTIONS = {
+    "curve": (
+        "λ curve",
+        "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient bootstrap.",
+    ),
+    "methods": ("Methods compared", ""),
+    "models": ("All models", ""),
+    "discrimination": ("Discrimination", ""),
+    "calibration": ("Calibration", "On the dotted diagonal the observed rate equals the predicted probability."),
+    "decision": ("Decision curve and threshold", ""),
+    "distribution": ("Predicted probabilities", ""),
+    "subgroups": ("Subgroups", ""),
+    "answering": (
+        "Answers",
+        "A merged model that no longer answers yes or no gives them little probability.",
+    ),
+    "angles": ("Angles between the parents", ""),
+    "search": ("Search for λ", ""),
+    "privacy": ("Leakage", ""),
+    "provenance": ("Where the numbers come from", ""),
+}
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading of its own."""
+    """A part of the page with a heading."""
 
     id: str
     title: str
     intro: str
-    figures: list[Figure]
-    sheets: list[Table]
+    figures: Sequence[Figure]
+    tables: Sequence[Table]
 
 
 @dataclass(frozen=True)
 class Part:
-    """All that the page has to say of one group."""
+    """The part of the page on one group."""
 
     id: str
     title: str
-    answers: list[dict[str, str]]
-    cautions: list[str]
-    sections: list[Section]
+    results: Sequence[dict[str, str]]
+    cautions: Sequence[str]
+    sections: Sequence[Section]
 
 
 def write_report(folder: Path) -> Path:
-    """Write report.html into the folder of a study or of one run, whole or not at all; returns its path.
+    """Write report.html into the folder of a study or of one run, atomically; returns its path.
 
-    It is made of what `runs.read` finds there, and the same files give the same bytes. Raises UserError where no run is
+    It is made of what `runs.read` returns, and the same files give the same bytes. Raises UserError where no run is
     finished, and OSError where the page cannot be written.
     """
     folder = Path(folder).expanduser()
     text = page(read(folder))
     path = folder / "report.html"
-    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path
 
 
@@ -57,23 +80,21 @@ def page(study: Study) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    # Everything is escaped but what is made here: the style, the script, and drawings whose words Vega has escaped.
-    world = Environment(loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    world.filters["minus"] = lambda text: text.replace("-", "−")
-    parts = [_part(group, f"g{index}") for index, group in enumerate(groups(study), start=1)]
-    for one in parts:
-        for section in one.sections:
-            section.figures[:] = [
-                replace(one, svg=Markup(one.svg), key=tuple((Markup(sample), name) for sample, name in one.key))
-                for one in section.figures
-            ]
+    # Everything is escaped but what is made here: the style, the script, and charts whose text Vega has escaped.
+    templates = Environment(
+        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    templates.filters["minus"] = lambda text: text.replace("-", "−")
+    templates.filters["safe_figure"] = lambda figure: replace(
+        figure, svg=Markup(figure.svg), key=tuple((Markup(sample), name) for sample, name in figure.key)
+    )
     lines = provenance.command(study)
-    return world.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         title=study.name,
         lead=_lead(study),
         unfinished=_unfinished(study),
         single=len(study.runs) == 1,
-        groups=parts,
+        groups=[_part(group, f"g{index}") for index, group in enumerate(groups(study), start=1)],
         command=lines,
         hidden=any("PATH" in line for line in lines),
         runs=provenance.runs(study),
@@ -94,66 +115,39 @@ def _many(n: int, noun: str) -> str:
 
 def _unfinished(study: Study) -> list[str]:
     """What the page does not show."""
-    lines = [f"Run {job} of the sweep is not in this report: {said}" for job, said in study.unfinished]
-    if study.others:
-        lines.append(f"{_many(study.others, 'finished run')} in the folder from before the last sweep "
-                     f"{'is' if study.others == 1 else 'are'} not in this report.")  # fmt: skip
+    lines = [f"Run {job} of the sweep is not in this report: {message}" for job, message in study.unfinished]
+    if study.earlier:
+        lines.append(f"{_many(study.earlier, 'finished run')} in the folder from before the last sweep "
+                     f"{'is' if study.earlier == 1 else 'are'} not in this report.")  # fmt: skip
     return lines
 
 
 def _part(group: Group, name: str) -> Part:
     metric = group.metrics[0]
-    comparisons = tables.comparisons(group)
-    answers = [
-        {"name": one.name, "why": f"{metric_title(metric)} on {group.reported}; {one.why}",
-         "value": tables.metric_cell(one.row, metric).text}
-        for one in group.chosen
+    results = [
+        {"name": model.name, "why": f"{metric_title(metric)} on {group.reported}; {model.why}",
+         "value": metric_cell(model.row, metric).text}
+        for model in group.models
     ]  # fmt: skip
-    figures = Figures(group, name)
-    found = []
-    for key, title, intro, drawings, sheets in _contents(group, figures, comparisons):
-        made = [sheet for sheet in sheets if sheet is not None]
-        shown = drawings()
-        if made or shown:
-            found.append(Section(f"{name}-{key}", title, intro, shown, made))
-    return Part(name, group.title, answers, _cautions(group), found)
-
-
-Content = tuple[str, str, str, Callable[[], list[Figure]], list[Table | None]]
-
-
-def _contents(group: Group, figures: Figures, comparisons: Table | None) -> list[Content]:
-    """Key, title, first sentence, figures and tables of each section."""
-    return [
-        ("curve", "λ curve",
-         f"From the base (λ = 0) to the pivot (λ = 1), with {group.level:.0%} intervals by patient bootstrap.",
-         figures.lambda_curves, []),
-        ("methods", "Methods beside each other", "", figures.forests, [tables.chosen(group), comparisons]),
-        ("models", "All models", "", list, [tables.models(group)]),
-        ("discrimination", "ROC, precision and recall", "", figures.discrimination, []),
-        ("calibration", "Calibration", "The dotted diagonal is a model whose probabilities are right.",
-         figures.calibration, [tables.fit(group), tables.calibration(group)]),
-        ("decision", "Decision curve and threshold", "", figures.decision, [tables.threshold(group)]),
-        ("distribution", "Predicted probabilities", "", figures.distributions, []),
-        ("subgroups", "Subgroups", "", list, [tables.subgroups(group), tables.gaps(group), *answering.graded(group)]),
-        ("answering", "Does it still answer?",
-         "A merged model that no longer answers shows here first: probability leaves yes and no.",
-         figures.answering, [answering.abstention(group), *answering.wordings(group)]),
-        ("angles", "Angles between the parents", "", figures.angle_map, [angles.by_kind(group)]),
-        ("search", "Search for λ", "", figures.searched, searches.searches(group)),
-        ("privacy", "Leakage", "", list, [leakage_sheets.leakage(group), leakage_sheets.membership(group)]),
-        ("origin", "Where the numbers come from", "", list,
-         [provenance.cohort(group), provenance.parents(group), provenance.facts(group)]),
-    ]  # fmt: skip
+    tables, drawings = group_tables(group), figures(group, name)
+    sections = []
+    for key in dict.fromkeys((*_SECTIONS, *(table.section for table in tables), *drawings)):
+        title, intro = _SECTIONS.get(key, (key.replace("_", " ").capitalize() or "Results", ""))
+        members = [table for table in tables if table.section == key]
+        if members or drawings.get(key):
+            intro = intro.format(level=group.level)
+            sections.append(Section(f"{name}-{key}", title, intro, drawings.get(key, []), members))
+    return Part(name, group.title, results, _cautions(group), sections)
 
 
 def _cautions(group: Group) -> list[str]:
     """What a reader must know before the numbers."""
     lines = []
-    if any(one.why.startswith("not chosen") for one in group.chosen):
-        lines.append("λ was not chosen on a pilot split: the best of these is the best of several noisy numbers.")
-    shared = {one.run.clinical["patients_in_both"] for one in group.chosen if one.run.clinical} - {0, None}
+    if group.has_unchosen:
+        lines.append("λ was not chosen on a pilot split: the best of these is the best of several noisy values.")
+    results = [model.run.clinical for model in group.models if model.run.clinical]
+    shared = {result["patients_in_both"] for result in results} - {0, None}
     if shared:
-        lines.append(f"{max(shared)} patients are in the pilot and in the {group.reported} split: what was chosen on "
-                     "pilot has seen them.")  # fmt: skip
+        lines.append(f"{max(shared)} patients are in the pilot and in the {group.reported} split: the choice on pilot "
+                     "used their records.")  # fmt: skip
     return lines

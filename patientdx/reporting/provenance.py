@@ -1,4 +1,4 @@
-"""Where a report's numbers come from: cohort, parents, runs, settings, and the command that makes them again."""
+"""Where a report's numbers come from: parents, runs, settings, and the command that reproduces them."""
 
 from __future__ import annotations
 
@@ -7,132 +7,110 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
-from patientdx.core.tables import Table, count, make_table, model_name, plain, word
+from patientdx.core.tables import Cell, Table, make_table, model_name, plain, word
 from patientdx.reporting.groups import Group
 from patientdx.reporting.runs import Run, Study, without_paths
 
 _QUOTES = "'\""
-_PLACES = ("output", "cache", "save")  # overrides that say where, not what
-
-
-def cohort(group: Group) -> Table | None:
-    """The attrition table."""
-    rows = next((run.cohort for run in group.runs if run.cohort), [])
-    if not rows:
-        return None
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[word(row[name]) if name == "step" else _counted(row.get(name)) for name in names] for row in rows]
-    return make_table("cohort", "Who is in the cohort", names, cells, subject=group.title,
-                 notes=["what is left after each step"])  # fmt: skip
-
-
-def _counted(text: str | None):
-    return count(int(text)) if text and text.isdigit() else word(text)
+_FOLDERS = ("output", "cache", "save")  # overrides that name a folder to write to
 
 
 def parents(group: Group) -> Table | None:
     """The models that were merged, by content."""
-    rows: dict[tuple, list] = {}
+    rows: dict[tuple, list[Cell]] = {}
     for run in group.runs:
-        for place, one in enumerate(run.provenance.get("parents", [])):
-            role = ("base", "pivot")[place] if place < 2 else "further parent"
-            rows[one["name"], one["sha256"]] = [
-                word(one["name"]), word(role), word(one.get("licence") or "not stated"), word(one["sha256"]),
-            ]  # fmt: skip
+        for index, parent in enumerate(run.provenance.get("parents", [])):
+            role = ("base", "pivot")[index] if index < 2 else "further parent"
+            cells = (parent["name"], role, parent.get("licence") or "not stated", parent["sha256"])
+            rows[parent["name"], parent["sha256"]] = list(map(word, cells))
     if not rows:
         return None
     columns = ["parent", "role", "licence", "sha256 of its weights"]
-    return make_table("parents", "Parents", columns, list(rows.values()), subject=group.title)
+    return make_table("parents", "Parents", columns, list(rows.values()), section="provenance")
 
 
 def runs(study: Study) -> Table:
     """The runs with their fingerprints."""
     rows = []
     for run in study.runs:
-        own = next((row for row in study.rows if row["fingerprint"] == run.own["fingerprint"]), run.own)
+        fingerprint = run.rows[0]["fingerprint"]
+        row = next((row for row in study.rows if row["fingerprint"] == fingerprint), run.rows[0])
         seconds = sum(run.provenance.get("seconds", {}).values())
-        names = (own["task"], model_name(own), own["data"], run.metrics["fingerprint"])
+        names = (row["task"], model_name(row), row["data"], run.metrics["fingerprint"])
         rows.append([*map(word, names), plain(seconds, 1)])
     return make_table("runs", "Runs", ["task", "model", "data", "fingerprint", "seconds"], rows)
 
 
-def facts(group: Group) -> Table:
+def settings(group: Group) -> Table:
     """Data, scoring, seeds and versions: those of the group's first run, and all values where runs differ."""
     lines: dict[str, list[str]] = {}
     for run in group.runs:
-        for name, value in _facts(run):
-            shown = lines.setdefault(name, [])
-            shown += [str(value)] if str(value) not in shown else []
+        for name, value in _settings(run):
+            values = lines.setdefault(name, [])
+            values += [str(value)] if str(value) not in values else []
     rows = [[word(name), word(" | ".join(values))] for name, values in lines.items()]
-    return make_table("facts", "Data, seeds and versions", ["what", "value"], rows, subject=group.title)
+    return make_table("settings", "Data, seeds and versions", ["what", "value"], rows, section="provenance")
 
 
-def _facts(run: Run) -> Iterable[tuple[str, Any]]:
-    found, task = run.provenance, run.provenance.get("task", {})
+def _settings(run: Run) -> Iterable[tuple[str, Any]]:
+    provenance, task = run.provenance, run.provenance.get("task", {})
     yield "data", "open" if task.get("open_data") else "credentialed"
-    yield from ((name, value) for name, value in (("source", ", ".join(task.get("source", []))),) if value)
+    if source := ", ".join(task.get("source", [])):
+        yield "source", source
     if "fingerprint" in task:
         yield "fingerprint of the task's examples", task["fingerprint"]
-    settings = task.get("settings", {})
     for name in ("question", "template", "window_hours", "gap_hours", "split_by", "fractions", "limit", "preset"):
-        if settings.get(name) is not None:
-            yield name.replace("_", " "), _words(settings[name])
-    scoring = found.get("scoring", {})
+        value = task.get("settings", {}).get(name)
+        if value is not None:
+            pairs = value.items() if isinstance(value, dict) else ()
+            yield name.replace("_", " "), ", ".join(f"{key} {part}" for key, part in pairs) or value
     for name in ("dtype", "prompts", "tokens", "records_cut", "processes"):
-        if name in scoring:
-            yield {"records_cut": "records cut to fit"}.get(name, name), scoring[name]
-    asked = run.config.get("bootstrap", {})
-    yield "seed", found.get("seed", run.config.get("seed"))
-    if asked:
-        yield "bootstrap", f"{asked['resamples']} resamples of patients, level {asked['level']:g}"
-    for one in found.get("baselines", []):
-        yield (
-            one["name"],
-            f"{one['features']} features, fitted on {one['fitted_on']}: n = {one['n']}, {one['events']} events",
-        )
-    yield from ((f"version of {name}", value) for name, value in found.get("versions", {}).items())
-
-
-def _words(value: Any) -> str:
-    return ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
+        if name in provenance.get("scoring", {}):
+            yield {"records_cut": "records cut to fit"}.get(name, name), provenance["scoring"][name]
+    yield "seed", provenance.get("seed", run.config.get("seed"))
+    if bootstrap := run.config.get("bootstrap", {}):
+        yield "bootstrap", f"{bootstrap['resamples']} resamples of patients, level {bootstrap['level']:g}"
+    for model in provenance.get("baselines", []):
+        size = f"n = {model['n']}, {model['events']} events"
+        yield model["name"], f"{model['features']} features, fitted on {model['fitted_on']}: {size}"
+    yield from ((f"version of {name}", value) for name, value in provenance.get("versions", {}).items())
 
 
 def command(study: Study) -> list[str]:
-    """The lines that make the study's runs again, without paths; empty where the overrides were not kept.
+    """The commands that reproduce the study's runs, without paths; empty where the overrides were not kept.
 
-    A sweep whose jobs are every combination of a few choices is one line, with -m; else there is a line a run.
+    A sweep whose jobs are every combination of a few choices is one command with -m; otherwise each run has its own.
     """
-    kept = [run.command for run in study.runs]
-    if not kept or None in kept:
+    overrides = [run.command for run in study.runs]
+    if not overrides or None in overrides:
         return []
-    jobs = [_portable(one) for one in kept]
-    swept = _swept(jobs)
-    lines = [swept] if swept else [f"python run.py {' '.join(map(shlex.quote, job))}".rstrip() for job in jobs]
+    jobs = [_portable(job) for job in overrides if job is not None]
+    sweep = _sweep_command(jobs)
+    lines = [sweep] if sweep else [f"python run.py {' '.join(map(shlex.quote, job))}".rstrip() for job in jobs]
     return list(dict.fromkeys(lines))
 
 
-def _swept(jobs: Sequence[Sequence[str]]) -> str | None:
+def _sweep_command(jobs: Sequence[Sequence[str]]) -> str | None:
     """One multirun for the jobs, where it would be exactly these."""
-    given = [dict(one.split("=", 1) for one in job) for job in jobs]
-    keys = list(given[0])
-    if len(jobs) < 2 or any(list(one) != keys for one in given):
+    choices = [dict(override.split("=", 1) for override in job) for job in jobs]
+    keys = list(choices[0])
+    if len(jobs) < 2 or any(list(choice) != keys for choice in choices):
         return None
-    values = {key: list(dict.fromkeys(one[key] for one in given)) for key in keys}
+    values = {key: list(dict.fromkeys(choice[key] for choice in choices)) for key in keys}
     if any("," in value or "(" in value for key in keys if len(values[key]) > 1 for value in values[key]):
-        return None  # a value with a comma of its own needs quotes of Hydra's
-    made = {tuple(one) for one in product(*values.values())}
-    if made != {tuple(one.values()) for one in given} or len(made) != len(jobs):
+        return None  # a value with a comma needs Hydra's quotes
+    combinations = set(product(*values.values()))
+    if combinations != {tuple(choice.values()) for choice in choices} or len(combinations) != len(jobs):
         return None
     return "python run.py -m " + " ".join(shlex.quote(f"{key}={','.join(values[key])}") for key in keys)
 
 
 def _portable(overrides: Iterable[str]) -> list[str]:
-    """Overrides without what belongs to one machine: where results go is left out, another path is PATH."""
+    """Overrides without what belongs to one machine: those of result folders are left out, another path is PATH."""
     kept = []
-    for one in overrides:
-        key, _, value = one.partition("=")
-        if key.lstrip("+~") in _PLACES:
-            continue
-        shown = without_paths(value)
-        kept.append(f"{key}={'PATH' if shown.strip(_QUOTES) == 'PATH' else shown}")
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.lstrip("+~") not in _FOLDERS:
+            shown = without_paths(value)
+            kept.append(f"{key}={'PATH' if shown.strip(_QUOTES) == 'PATH' else shown}")
     return kept

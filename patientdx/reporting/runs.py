@@ -1,11 +1,11 @@
-"""The finished runs of a study, or one of them alone, as they lie on disk. No model is loaded, no id is turned back."""
+"""The reader of result folders: a run, and the finished runs of a study. No model is loaded, no id is decoded."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,62 +14,60 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from patientdx.core.errors import UserError
+from patientdx.core.functions import dotted
 from patientdx.core.tables import Row
+from patientdx.metrics.bootstrap import Metric, higher_is_better
 
 if TYPE_CHECKING:
     import numpy as np
 
 _ORDER = {"base": 0, "merged": 1, "pivot": 2}
-# What has a column of its own, or says where and on what the run was made: no part of a variant's name.
-_TOLD = ("name", "output", "cache", "lambda", "tracking", "device", "model", "parents", "baselines", "save",
-         "save_dtype", "dry_run", "experiment", "probes", "clinical", "splits", "search", "privacy", "memory_limit",
-         "task.cache", "task.seed", "task.threads", "task.memory_limit", "task._target_", "task.name", "task.probes",
-         "task.metrics", "scoring.batch_tokens", "merge._target_", "merge.name")  # fmt: skip
+# Keys with a column of their own, and those that name where a run was made: no part of a variant's name.
+_NOT_IN_NAMES = (
+    "name", "output", "cache", "lambda", "tracking", "device", "model", "parents", "baselines", "save", "save_dtype",
+    "dry_run", "experiment", "probes", "clinical", "splits", "search", "privacy", "memory_limit", "task.cache",
+    "task.seed", "task.threads", "task.memory_limit", "task._target_", "task.name", "task.probes", "task.metrics",
+    "scoring.batch_tokens", "merge._target_", "merge.name",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Answers:
-    """One model on one split, in the order of the hashed ids, (n,) each: id, hashed patient, and what was answered.
+class Predictions:
+    """One model on one split, in the order of the hashed ids: id (n,), hashed patient (n,) and, by metric, its inputs.
 
-    `marks` has (answer, what is right) by the metric that takes them; of a yes/no task it is p(yes) and label under
-    None, for every metric.
+    `inputs` holds (score or answer, label or correct answer), (n,) each, by the metric that takes them; those of a
+    yes/no task, probability and label, are under None and serve every metric.
     """
 
     id: np.ndarray
     subject: np.ndarray
-    marks: Mapping[str | None, tuple[np.ndarray, np.ndarray]]
+    inputs: Mapping[str | None, tuple[np.ndarray, np.ndarray]]
 
     def of(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """What the metric takes: score and label."""
-        return self.marks[metric if metric in self.marks else None]
+        """Score and label, as the metric takes them."""
+        return self.inputs[metric if metric in self.inputs else None]
 
-    def fits(self, other: Answers, metric: str) -> bool:
-        """Whether the other model was asked about the same stays, so that the two can be compared."""
-        same = zip((self.id, self.of(metric)[1]), (other.id, other.of(metric)[1]), strict=True)
-        return all(a.tolist() == b.tolist() for a, b in same)
+    def is_paired_with(self, other: Predictions, metric: str) -> bool:
+        """Whether both models answered the same rows with the same labels."""
+        return self.id.tolist() == other.id.tolist() and self.of(metric)[1].tolist() == other.of(metric)[1].tolist()
 
 
 @dataclass(frozen=True)
 class Run:
-    """One result folder. What a run did not write is None or empty."""
+    """One result folder. Results that the run did not write are None or empty."""
 
     folder: Path
     overrides: tuple[str, ...] | None = None
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """metrics.json: the rows, the run's fingerprint, and the spread over wordings where it was asked for."""
+        """metrics.json: the rows and the run's fingerprint."""
         return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
 
     @property
     def rows(self) -> list[Row]:
-        """One row a model and split, as in `patientdx.reporting`."""
+        """One row a model and split, as in `patientdx.reporting`; the first is of the model that the run is about."""
         return self.metrics["rows"]
-
-    @property
-    def own(self) -> Row:
-        """A row of the model that the run is about."""
-        return self.rows[0]
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -79,23 +77,38 @@ class Run:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """Where the numbers come from."""
-        return self._json("provenance.json") or {}
+        """Parents, merge, task, scoring, versions and seconds."""
+        return self.result("provenance") or {}
+
+    def result(self, name: str) -> dict[str, Any] | None:
+        """The content of `<name>.json`: the result of an analysis, `search` or `provenance`."""
+        path = self.folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     @cached_property
     def clinical(self) -> dict[str, Any] | None:
-        """What `patientdx.evaluation.clinical.evaluate` found."""
-        return self._json("clinical.json")
+        """The result of the clinical evaluation."""
+        return self.result("clinical")
+
+    @cached_property
+    def paired(self) -> dict[str, Any] | None:
+        """The comparisons of models whose answers are right or wrong."""
+        return self.result("paired") or self.metrics.get("graded")
+
+    @cached_property
+    def groups(self) -> dict[str, Any] | None:
+        """The metrics of groups of questions."""
+        return self.result("groups") or self.metrics.get("graded")
+
+    @cached_property
+    def prompt_variants(self) -> dict[str, Any] | None:
+        """How much the score depends on the wording of the question."""
+        return self.result("prompt_variants") or self.metrics.get("probes")
 
     @cached_property
     def search(self) -> dict[str, Any] | None:
-        """How λ was searched for."""
-        return self._json("search.json")
-
-    @cached_property
-    def privacy(self) -> dict[str, Any] | None:
-        """What was measured of leakage."""
-        return self._json("privacy.json")
+        """The record of the search for λ."""
+        return self.result("search")
 
     @cached_property
     def cohort(self) -> list[dict[str, str]]:
@@ -108,12 +121,34 @@ class Run:
 
     @cached_property
     def command(self) -> tuple[str, ...] | None:
-        """The overrides of its job in the sweep, else those that made it; None where they were not kept."""
-        kept = None if self.overrides is not None else self._json("command.json")
+        """The overrides of its job in the sweep, else those of its command; None where they were not kept."""
+        kept = None if self.overrides is not None else self.result("command")
         return self.overrides if kept is None else tuple(kept["overrides"])
 
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """The arguments of its intervals: resamples, level and seed."""
+        config = self.config.get("bootstrap", {})
+        return {"resamples": config.get("resamples", 2000), "level": config.get("level", 0.95),
+                "seed": self.config.get("seed", 0)}  # fmt: skip
+
     @cached_property
-    def answers(self) -> dict[tuple[str, str], Answers]:
+    def metric_functions(self) -> dict[str, Metric]:
+        """The task's metrics that were computed (BERTScore may not be), by their name in the rows."""
+        metrics = self.config.get("task", {}).get("metrics", {})
+        return {name: dotted(target) for name, target in metrics.items() if name in self.rows[0]}
+
+    def higher_is_better(self, metric: str) -> bool | None:
+        """Whether more of the metric is better; None where neither is. True for a metric that the run does not name."""
+        function = self.metric_functions.get(metric)
+        return True if function is None else higher_is_better(function)
+
+    def patients(self, split: str) -> set[str]:
+        """The hashed patients of a split, or whatever else its rows are grouped by."""
+        return {patient for (_, name), part in self.predictions.items() if name == split for patient in part.subject}
+
+    @cached_property
+    def predictions(self) -> dict[tuple[str, str], Predictions]:
         """The predictions by role and split; empty where there is no file of them."""
         import numpy as np
         import pyarrow.compute as pc
@@ -123,57 +158,73 @@ class Run:
         if not path.exists():
             return {}
         names = pq.read_schema(path).names
-        marks = {None: ("probability", "label")} if "probability" in names else {}
-        marks |= {name.removesuffix("_right"): (name.removesuffix("_right"), name) for name in names
+        pairs: dict[str | None, tuple[str, str]] = {None: ("probability", "label")} if "probability" in names else {}
+        pairs |= {name.removesuffix("_right"): (name.removesuffix("_right"), name) for name in names
                   if name.endswith("_right")}  # fmt: skip
-        wanted = ["id", "subject", "split", "role", *(column for pair in marks.values() for column in pair)]
-        table = pq.read_table(path, columns=wanted)
-        found = {}
+        read_columns = ["id", "subject", "split", "role", *(column for pair in pairs.values() for column in pair)]
+        table = pq.read_table(path, columns=read_columns)
+        predictions = {}
         for role, split in sorted({(row["role"], row["split"]) for row in self.rows}):
             part = table.filter(pc.and_(pc.equal(table["role"], role), pc.equal(table["split"], split))).sort_by("id")
-            columns = {name: np.asarray(part[name].to_pylist()) for name in wanted}
+            columns = {name: np.asarray(part[name].to_pylist()) for name in read_columns}
             if part.num_rows:
-                own = {metric: (columns[score], columns[label]) for metric, (score, label) in marks.items()}
-                found[role, split] = Answers(columns["id"], columns["subject"], own)
-        return found
-
-    def _json(self, name: str) -> dict[str, Any] | None:
-        path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+                inputs = {metric: (columns[score], columns[label]) for metric, (score, label) in pairs.items()}
+                predictions[role, split] = Predictions(columns["id"], columns["subject"], inputs)
+        return predictions
 
 
 @dataclass(frozen=True)
 class Study:
-    """Finished runs, those of a sweep that did not finish (number and message), and what else lies in the folder."""
+    """Finished runs, jobs of a sweep that did not finish (number and message), and how many runs are from before it."""
 
-    name: str
+    folder: Path
     runs: tuple[Run, ...]
     unfinished: tuple[tuple[int, str], ...] = ()
-    others: int = 0
+    earlier: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.resolve().name
 
     @cached_property
     def rows(self) -> list[Row]:
         """All rows, parents once, in the order of a table.
 
-        Rows have two keys more: `variant`, the numbers of the method that differ between runs of it (`density=0.2`),
-        and `setting`, whatever else differs; both are empty where nothing does.
+        Rows have two more keys: `variant`, the arguments of the method that differ between its runs (`density=0.2`),
+        and `setting`, all else that differs; both are empty where nothing does.
         """
         variants = _variants(self.runs)
         rows: dict[tuple, Row] = {}
         for run in self.runs:
-            of_merge, setting = variants[run.folder]
+            variant, setting = variants[run.folder]
             for row in run.rows:
-                own = {"variant": of_merge if row["role"] == "merged" else "", "setting": setting}
-                key = (row["fingerprint"], *(row[name] for name in ("role", "method", "base", "pivot")), *own.values())
-                rows.setdefault(key, row | own)
-        # A tabular model has no parents, and stands with the last pair.
+                names = {"variant": variant if row["role"] == "merged" else "", "setting": setting}
+                key = (
+                    row["fingerprint"],
+                    *(row[name] for name in ("role", "method", "base", "pivot")),
+                    *names.values(),
+                )
+                rows.setdefault(key, row | names)
+        # A tabular model has no parents, and comes with the last pair.
         last = max(((row["base"], row["pivot"]) for row in rows.values() if row["base"]), default=("", ""))
-        return sorted(rows.values(), key=lambda row: _place(row, last))
+        return sorted(rows.values(), key=lambda row: _order(row, last))
 
     def run_of(self, row: Row) -> Run:
         """The run that holds a row's predictions; a merged model's own run."""
-        same = [run for run in self.runs if any(_same(row, other) for other in run.rows)]
-        return same[0]
+        return next(run for run in self.runs if any(_same(row, other) for other in run.rows))
+
+
+def sweep_records(folder: Path) -> dict[int, dict[str, Any]]:
+    """What the last sweep in a study's folder left of each of its jobs, by number: `folder`, `refused` or `failed`.
+
+    Empty without a sweep. A job whose process died left nothing and is in here with {}.
+    """
+    paths = [path for path in (folder / "sweep").glob("*.json") if path.stem.isdigit()]
+    records = {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    count = folder / "sweep" / "jobs.txt"
+    jobs = int(count.read_text(encoding="utf-8")) if count.exists() else 0
+    return {job: records.get(job, {}) for job in sorted({*records, *range(jobs)})}
 
 
 def read(folder: Path) -> Study:
@@ -183,47 +234,37 @@ def read(folder: Path) -> Study:
     """
     folder = Path(folder).expanduser()
     if (folder / "metrics.json").exists():
-        return Study(folder.resolve().name, (Run(folder),))
+        return Study(folder, (Run(folder),))
     finished = sorted(path.parent for path in folder.glob("*/metrics.json"))
-    pointers = sorted((path for path in (folder / "sweep").glob("*.json") if path.stem.isdigit()), key=_number)
-    left = {_number(path): json.loads(path.read_text(encoding="utf-8")) for path in pointers}
-    swept = {
-        folder / one["folder"]: one.get("overrides")
-        for one in left.values()
-        if "folder" in one and folder / one["folder"] in finished
-    }
-    unfinished = [
-        (job, without_paths(str(one.get("refused") or one.get("failed") or "its results are gone")))
-        for job, one in left.items()
-        if "folder" not in one or folder / one["folder"] not in finished
-    ]
-    asked = folder / "sweep" / "jobs.txt"  # a job without a file left no word: its process died
-    jobs = int(asked.read_text(encoding="utf-8")) if asked.exists() else 0
-    unfinished += [(job, "it left no word: its process died") for job in range(jobs) if job not in left]
     if not finished:
         raise UserError(
             f"{folder} holds no finished run: a report needs metrics.json in it (one run) or in folders below it (a "
             "study). Run one first, as in: python run.py name=mine; its folder is then outputs/mine."
         )
-    runs = [Run(path, None if given is None else tuple(given)) for path, given in swept.items()] or map(Run, finished)
-    runs = tuple(runs)
-    return Study(folder.resolve().name, runs, tuple(sorted(unfinished)), len(finished) - len(runs))
+    swept: dict[Path, Run] = {}
+    unfinished = []
+    for job, record in sweep_records(folder).items():
+        path = folder / record.get("folder", "")
+        if "folder" in record and path in finished:
+            overrides = record.get("overrides")
+            swept[path] = Run(path, None if overrides is None else tuple(overrides))
+            continue
+        died = "its process died without a message" if not record else "its results are gone"
+        unfinished.append((job, without_paths(str(record.get("refused") or record.get("failed") or died))))
+    runs = tuple(swept.values() or map(Run, finished))
+    return Study(folder, runs, tuple(unfinished), len(finished) - len(runs))
 
 
 def without_paths(text: str) -> str:
-    """The text with PATH for each place on a machine: what a report is given away with says nothing of where it ran."""
+    """The text with PATH instead of every path, so that a report does not show where it ran."""
     return re.sub(r"(?<![\w:/])(?:~|\.{0,2})/[^\s'\",;:\])]*", "PATH", text)
-
-
-def _number(path: Path) -> int:
-    return int(path.stem)
 
 
 def _same(row: Row, other: Row) -> bool:
     return all(row[name] == other[name] for name in ("fingerprint", "role", "method", "lambda", "base", "pivot"))
 
 
-def _place(row: Row, last: tuple[str, str]) -> tuple:
+def _order(row: Row, last: tuple[str, str]) -> tuple:
     return (
         row["task"],
         row["setting"],
@@ -237,39 +278,41 @@ def _place(row: Row, last: tuple[str, str]) -> tuple:
 
 
 def _variants(runs: Iterable[Run]) -> dict[Path, tuple[str, str]]:
-    """Of each run what differs from the other runs of its method, and what else from those of its task and parents."""
+    """For each run what differs from the other runs of its method, and what else from those of its task and parents."""
     runs = list(runs)
-    flat = {run.folder: _flat(run.config) for run in runs}
-    found = {}
+    configs = {run.folder: _flat(run.config) for run in runs}
+    first = {run.folder: run.rows[0] for run in runs}
+    variants = {}
     for run in runs:
-        alike = [one for one in runs if all(one.own[key] == run.own[key] for key in ("task", "base", "pivot"))]
-        of_method = [flat[one.folder] for one in alike if one.own["method"] == run.own["method"]]
-        merge = _differing(flat[run.folder], of_method, "merge.")
-        other = _differing(flat[run.folder], [flat[one.folder] for one in alike], "")
-        found[run.folder] = (merge, other)
-    return found
+        row = first[run.folder]
+        related = [
+            folder for folder, other in first.items() if all(other[k] == row[k] for k in ("task", "base", "pivot"))
+        ]
+        of_method = [configs[folder] for folder in related if first[folder]["method"] == row["method"]]
+        merge = _differing(configs[run.folder], of_method, "merge.")
+        setting = _differing(configs[run.folder], [configs[folder] for folder in related], "")
+        variants[run.folder] = (merge, setting)
+    return variants
 
 
-def _differing(own: Mapping[str, Any], among: list[Mapping[str, Any]], under: str) -> str:
-    """`key=value` of the keys below `under` (or of all but the merge's) that are not the same among some configs."""
-    keys = sorted({key for one in among for key in one})
+def _differing(config: Mapping[str, Any], others: Sequence[Mapping[str, Any]], prefix: str) -> str:
+    """`key=value` of the keys with that prefix (or of all but the merge's) that differ among some configs."""
     shown = []
-    for key in keys:
-        told = any(key == name or key.startswith(f"{name}.") for name in _TOLD)
-        here = key.startswith(under) if under else not key.startswith("merge.")
-        if not here or told:
+    for key in sorted({key for other in others for key in other}):
+        named = any(key == name or key.startswith(f"{name}.") for name in _NOT_IN_NAMES)
+        if named or not (key.startswith(prefix) if prefix else not key.startswith("merge.")):
             continue
-        value, values = str(own.get(key)), sorted({str(one.get(key)) for one in among})
+        value, values = str(config.get(key)), sorted({str(other.get(key)) for other in others})
         if len(values) > 1:
             text = _last(value)
             same = [other for other in values if _last(other) == text]  # folders of one name in different places
-            apart = "" if len(same) == 1 else f" ({same.index(value) + 1})"
-            shown.append(f"{key.removeprefix('merge.')}={text}{apart}")
+            number = "" if len(same) == 1 else f" ({same.index(value) + 1})"
+            shown.append(f"{key.removeprefix('merge.')}={text}{number}")
     return ", ".join(shown)
 
 
 def _last(value: str) -> str:
-    """Of a path its last part, which tells two models apart and says nothing of where they lie."""
+    """The last part of a path, which tells two models apart and does not show where they are."""
     return Path(value).name if without_paths(value) == "PATH" else without_paths(value)
 
 

@@ -19,16 +19,20 @@ def search_table(record: Mapping[str, Any], name: str = "", *, shown: int | None
     if shown is not None:
         candidates = _best(record, shown)
     rows = []
-    for one in candidates:
-        label = ", ".join([one["label"], *(f"{key} {value:g}" for key, value in one.get("parameters", {}).items())])
-        chosen = all(one.get(key) == record["chosen"].get(key) for key in ("label", "parameters"))
-        outcome = "chosen" if chosen else "" if one["dropped"] is None else f"round {one.get('round')}: {one['dropped']}"
-        rows.append([word(label, chosen), plain(one["value"]), count(one["rows"]), word(outcome)])
+    for trial in candidates:
+        label = ", ".join([trial["label"], *(f"{key} {value:g}" for key, value in trial.get("parameters", {}).items())])
+        chosen = all(trial.get(key) == record["chosen"].get(key) for key in ("label", "parameters"))
+        outcome = (
+            "chosen" if chosen else "" if trial["dropped"] is None else f"round {trial.get('round')}: {one['dropped']}"
+        )
+        rows.append([word(label, chosen), plain(trial["value"]), count(trial["rows"]), word(outcome)])
     columns = ["λ", f"{metric_title(record['metric'])} on {record['split']}", "stays scored", "outcome"]
     title = f"Search for λ{f' of {name}' if name else ''}: {record['strategy']}"
     left_out = len(record["candidates"]) - len(candidates)
     notes = [f"the best {len(candidates)} of {len(record['candidates'])} candidates; all are in search.json"]
-    return make_table("search", title, columns, rows, notes=[*notes[: bool(left_out)], *_notes(record)], section="search")
+    return make_table(
+        "search", title, columns, rows, notes=[*notes[: bool(left_out)], *_notes(record)], section="search"
+    )
 
 
 def _best(record: Mapping[str, Any], shown: int) -> list[dict[str, Any]]:
@@ -52,7 +56,9 @@ def _notes(record: Mapping[str, Any]) -> list[str]:
         notes.append(f"{record['reported']['split']} {format_estimate(record['reported'], 3)}")
     if record.get("single") is not None:
         difference, label = record["single"]["difference"], record["single"]["label"]
-        notes.append(f"{record['reported']['split']} {format_estimate(difference, 3)} minus that of the single λ={label}")
+        notes.append(
+            f"{record['reported']['split']} {format_estimate(difference, 3)} minus that of the single λ={label}"
+        )
     if record.get("forwards") is not None and record.get("grid_forwards") is not None:
         share = f"{record['share']:.1%} of the {record['grid_forwards']} of the grid"
         notes.append(f"{record['forwards']} forward passes, {share}")

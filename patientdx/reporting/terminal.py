@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import takewhile
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -65,8 +64,9 @@ def _parts(table: Table, width: int) -> Iterator[Table]:
     start = table.keys
     while start < len(table.columns):
         room = width + _GAP - sum(widths[: table.keys])
-        ends = range(start + 1, len(table.columns) + 1)
-        end = max(takewhile(lambda end: sum(widths[start:end]) <= room, ends), default=start + 1)
+        end = start + 1
+        while end < len(table.columns) and sum(widths[start : end + 1]) <= room:
+            end += 1
         picked = [*range(table.keys), *range(start, end)]
         rows = tuple(tuple(row[index] for index in picked) for row in table.rows)
         yield replace(table, columns=tuple(table.columns[index] for index in picked), rows=rows)

@@ -53,7 +53,9 @@ def _models(entries: Sequence[Entry]) -> Iterator[tuple[str, Mapping[str, Any], 
 
 def _reported_sizes(entries: Sequence[Entry]) -> list[str]:
     results = [entry.result for entry in entries]
-    return list(dict.fromkeys(split_size(one["reported"], one["cohorts"][one["reported"]]) for one in results))
+    return list(
+        dict.fromkeys(split_size(result["reported"], result["cohorts"][result["reported"]]) for result in results)
+    )
 
 
 def _splits(entries: Sequence[Entry]) -> Table:
@@ -92,7 +94,9 @@ def _discrimination(entries: Sequence[Entry]) -> Table:
 def _fit(entries: Sequence[Entry]) -> Table:
     rows, _ = _of_probabilities(entries, list(_FIT))
     columns = ["model", "probabilities", *_FIT.values()]
-    return make_table("fit", "Overall fit", columns, rows, notes=_reported_sizes(entries), section="calibration", keys=2)
+    return make_table(
+        "fit", "Overall fit", columns, rows, notes=_reported_sizes(entries), section="calibration", keys=2
+    )
 
 
 def _calibration(entries: Sequence[Entry]) -> Table:

@@ -12,7 +12,7 @@ _TITLES = {"delong": "AUROC, DeLong", "log_loss": "log loss"}
 
 
 def of_clinical(result: Mapping[str, Any], names: Mapping[str, str]) -> list[Comparison]:
-    """The comparisons of a clinical evaluation; `names` are those shown by role, the role itself where it has none."""
+    """The comparisons of a clinical evaluation; `names` are those shown by role, the role itself where it has npair."""
     return [
         Comparison(names.get(pair["a"], pair["a"]), names.get(pair["b"], pair["b"]), measure, part)
         for pair in result["comparisons"]
@@ -28,31 +28,31 @@ def of_questions(result: Mapping[str, Any], names: Mapping[str, str]) -> list[Co
             names.get(pair["a"], pair["a"]), names.get(pair["b"], pair["b"]), pair["metric"],
             {**pair["difference"], **({"mcnemar": pair["mcnemar"]} if "mcnemar" in pair else {})},
         )
-        for pair in result["comparisons"]
+        for pair in result.get("comparisons", ())
     ]  # fmt: skip
 
 
-def comparisons(found: Sequence[Comparison], *, notes: Iterable[str] = ()) -> Table | None:
+def comparisons(pairs: Sequence[Comparison], *, notes: Iterable[str] = ()) -> Table | None:
     """A line a pair and measure: difference, p-value and its correction; None where there are no comparisons."""
-    if not found:
+    if not pairs:
         return None
-    exact = any("mcnemar" in one.result for one in found)
+    exact = any("mcnemar" in pair.result for pair in pairs)
     rows, reasons = [], []
-    for one in found:
-        title = _TITLES.get(one.measure, metric_title(one.measure))
-        cells: list[Cell] = [word(one.a), word(one.b), word(title), estimate(one.result)]
-        cells += [p_value(one.result.get("p_value")), p_value(one.result.get("p_holm"))]
+    for pair in pairs:
+        title = _TITLES.get(pair.measure, metric_title(pair.measure))
+        cells: list[Cell] = [word(pair.a), word(pair.b), word(title), estimate(pair.result)]
+        cells += [p_value(pair.result.get("p_value")), p_value(pair.result.get("p_holm"))]
         if exact:
-            test = one.result.get("mcnemar", {})
+            test = pair.result.get("mcnemar", {})
             cells += [count(test.get("only_a")), count(test.get("only_b")), p_value(test.get("p_value"))]
         rows.append(cells)
-        reasons += missing_values(f"{one.a} minus {one.b}, {title}", [one.result])
+        reasons += missing_values(f"{pair.a} minus {pair.b}, {title}", [pair.result])
     columns = ["model", "minus", "measure", "difference", "p", "p Holm"]
     columns += ["only first", "only second", "p McNemar"] if exact else []
     explained = ["difference and p by paired bootstrap of patients; p Holm: corrected over the pairs of one measure"]
     if exact:
         explained.append("only first, only second: questions that only that model answers correctly (McNemar's test)")
-    if any(one.result.get("rows_independent") is False for one in found):
+    if any(pair.result.get("rows_independent") is False for pair in pairs):
         explained.append("DeLong's test assumes independent stays, and some patients have several: use the bootstrap")
     return make_table("comparisons", "Differences", columns, rows, notes=[*notes, *reasons, *explained],
                       section="methods", keys=3)  # fmt: skip
@@ -70,7 +70,9 @@ def dependence(result: Mapping[str, Any]) -> list[str]:
 def groups(entries: Sequence[Entry]) -> list[Table]:
     """A table a grouping of questions: every metric of each model in each group."""
     made = []
-    parts = [part["models"] for entry in entries for group in entry.result["groups"].values() for part in group.values()]
+    parts = [
+        part["models"] for entry in entries for group in entry.result["groups"].values() for part in group.values()
+    ]
     metrics = list(dict.fromkeys(metric for models in parts for estimates in models.values() for metric in estimates))
     for grouping in dict.fromkeys(name for entry in entries for name in entry.result["groups"]):
         rows = []

@@ -97,7 +97,12 @@ def _extraction(entries: Sequence[Entry]) -> Table:
     for name, model in _models(entries):
         part = model.get("extraction")
         if part is not None:
-            cells = [count(part["n"]), count(part["exact"]), plain(100 * part["prefix"], 0), plain(100 * part["longest"], 0)]
+            cells = [
+                count(part["n"]),
+                count(part["exact"]),
+                plain(100 * part["prefix"], 0),
+                plain(100 * part["longest"], 0),
+            ]
             rows.append([word(name), *cells])
     columns = ["model", "records", "exact", "% before the first error", "% in one piece"]
     notes = ["members' records: the model continues the first half; mean share of the rest"]

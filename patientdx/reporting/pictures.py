@@ -1,0 +1,131 @@
+"""Pictures as files, as runs and sweeps write them: the charts of the page with a title and a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from patientdx.core.errors import UserError
+from patientdx.core.tables import Row, format_estimate, metric_title
+from patientdx.reporting import charts, lambda_charts
+from patientdx.reporting.chart_style import GREY, INK, Look, method_look, write_chart
+from patientdx.reporting.figures import KINDS
+from patientdx.reporting.groups import sizes
+
+_SAMPLE, _LINE = 34, 20  # units: length of a sample in the key, height of its lines
+_LETTER = 7.2  # units: width of a letter of the key
+
+
+def lambda_curve(
+    rows: Sequence[Row], path: Path, *, metric: str = "auroc", task: str | None = None, chosen: float | None = None
+) -> None:
+    """Write the metric against λ, a panel a split and a line a method, from the base (0) to the pivot (1).
+
+    Intervals are bars, a dashed line is chance (0.5 for AUROC, the prevalence for AUPRC), rings mark the λ `chosen` on
+    pilot. Rows without a single λ are left out. Raises UserError for rows of more than one task when `task` names none,
+    and when there is nothing to draw.
+    """
+    rows = lambda_charts.on_curve(rows, metric)
+    tasks = sorted({str(row.get("task")) for row in rows})
+    if task is None and len(tasks) > 1:
+        raise UserError(f"a λ curve shows one task; these rows hold {', '.join(tasks)}: name one of them")
+    rows = [row for row in rows if task in (None, row.get("task"))]
+    looks = lambda_charts.curve_looks(rows)
+    rings = dict.fromkeys(looks, chosen) if chosen is not None else {}
+    panels = lambda_charts.panels(rows, metric, looks, rings)
+    if not panels:
+        of_task = f" for the task {task}" if task else ""
+        raise UserError(f"there is no merged model with a single λ and a value of {metric}{of_task} to draw")
+    title = ", ".join(filter(None, (rows[0].get("task"), f"{metric_title(metric)} from base to pivot")))
+    keys = [lambda_charts.key_looks([row for row in rows if str(row.get("split")) == split], metric, looks, rings)
+            for split in panels]  # fmt: skip
+    subtitles = {split: " ".join(sizes(row for row in rows if str(row.get("split")) == split)) for split in panels}
+    drawn = {f"{split}": panel.properties(title=subtitles[split]) for split, panel in panels.items()}
+    _write(list(drawn.values()), {name: look for key in keys for name, look in key.items()}, path, title)
+
+
+def clinical(result: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write four PNGs of a clinical evaluation: calibration, decision_curve, roc_pr and distribution; their paths.
+
+    All models are in each; the distribution has a panel a model.
+    """
+    models = result["models"]
+    others = [role for role in models if role != "merged"]
+    looks = {role: method_look(0) for role in models if role == "merged"} | charts.other_looks(others)
+    lines = {role: looks[role]._replace(shape=None) for role in models}
+    kinds = [kind for kind in KINDS if any(kind in model["decision_curve"] for model in models.values())]
+    calibrations, decisions = [], []
+    for kind in kinds:
+        bins = {role: model["calibration"][kind].get("curve") for role, model in models.items()}
+        curves = {role: model["decision_curve"].get(kind) for role, model in models.items()}
+        calibration = charts.calibration({role: value for role, value in bins.items() if value}, looks)
+        decision = charts.decision({role: value for role, value in curves.items() if value}, looks)
+        calibrations.append(calibration.properties(title=KINDS[kind]))
+        decisions.append(decision.properties(title=KINDS[kind]))
+    prevalence = result["cohorts"][result["reported"]]["prevalence"]
+    parts = {role: model["discrimination"] for role, model in models.items()}
+    pairs = {"roc": ("auroc", "ROC"), "pr": ("auprc", "Precision and recall")}
+    curves = []
+    for name, (metric, title) in pairs.items():
+        texts = {
+            role: f"{role}: {metric_title(metric)} {format_estimate(part[metric], 3)}" for role, part in parts.items()
+        }
+        chart = charts.discrimination(name, parts, looks, descriptions=texts, prevalence=prevalence)
+        curves.append(chart.properties(title=title))
+    histograms = [charts.distribution(model["distribution"]).properties(title=role) for role, model in models.items()]
+    pictures = {
+        "calibration": (calibrations, lines),
+        "decision_curve": (decisions, lines | charts.TREATED),
+        "roc_pr": (curves, lines),
+        "distribution": (histograms, charts.OUTCOMES),
+    }
+    paths = [folder / f"{name}.png" for name in pictures]
+    for path, (panels, key) in zip(paths, pictures.values(), strict=True):
+        _write(panels, key, path)
+    return paths
+
+
+def _write(panels: Sequence[Any], key: Mapping[str, Look], path: Path, title: str | None = None) -> None:
+    """The panels, two in a line, above their key."""
+    import altair as alt
+
+    lines = [alt.hconcat(*panels[start : start + 2], spacing=30) for start in range(0, len(panels), 2)]
+    chart = alt.vconcat(*lines, _key(key), spacing=14)
+    if title is not None:
+        chart = chart.properties(title=title)
+    write_chart(chart, path)
+
+
+def _key(looks: Mapping[str, Look]) -> Any:
+    """A sample and the name of each series, in lines below a picture."""
+    import altair as alt
+
+    layers, x, y = [], 0.0, 10.0
+    for name, look in looks.items():
+        size = _SAMPLE + 8 + _LETTER * len(name) + 22
+        if x and x + size > 860:
+            x, y = 0.0, y + _LINE
+        layers += _samples(look, x, y)
+        text = charts.data_of([{"name": name}]).mark_text(align="left", baseline="middle", color=INK)
+        layers.append(text.encode(x=alt.value(x + _SAMPLE + 8), y=alt.value(y), text="name:N"))
+        x += size
+    return alt.layer(*layers).properties(width=860, height=y + 10)
+
+
+def _samples(look: Look, x: float, y: float) -> list[Any]:
+    """A piece of the line and a marker."""
+    import altair as alt
+
+    layers, data = [], charts.data_of([{"sample": 1}])
+    if look.dash is not None:
+        rule = data.mark_rule(color=look.colour, strokeDash=list(look.dash), strokeWidth=2)
+        layers.append(rule.encode(x=alt.value(x), x2=alt.value(x + _SAMPLE), y=alt.value(y)))
+    if look.shape is not None:
+        ring = look.shape == "ring"
+        mark = data.mark_point(
+            shape="circle" if ring else look.shape, filled=not ring, size=150 if ring else 70, opacity=1,
+            color=GREY if ring else look.colour, strokeWidth=1.6,
+        )  # fmt: skip
+        layers.append(mark.encode(x=alt.value(x + _SAMPLE / 2), y=alt.value(y)))
+    return layers
