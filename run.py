@@ -132,25 +132,8 @@ def score(cfg: DictConfig, config: RunConfig, job: HydraConf) -> None:
 def show(outcome: Outcome) -> None:
     """A single run's tables on the terminal, and its pictures."""
     from patientdx import reporting
-    from patientdx.reporting import graded_table
-    from patientdx.reporting.leakage import tables as leakage
-    from patientdx.reporting.search import table as search
 
-    console = Console()
-    yes_no = outcome.graded is None
-    models = [reporting.table(outcome.rows, title="\nModels")] if yes_no else graded_table.models(outcome.rows)
-    console.print(reporting.cohort(outcome.cohort), *models)
-    if outcome.search is not None:
-        console.print(search(outcome.search))
-    if outcome.clinical is not None:
-        console.print(reporting.evaluation(outcome.clinical))
-        reporting.write_evaluation(outcome.clinical, outcome.folder)
-    if outcome.probes is not None:
-        console.print(reporting.probes(outcome.probes))
-    if outcome.privacy is not None:
-        console.print(leakage(outcome.privacy))
-    if outcome.graded is not None:
-        console.print(*graded_table.tables(outcome.graded))
+    reporting.show_run(outcome.folder)
     sweep.draw(outcome.rows, outcome.folder)
 
 

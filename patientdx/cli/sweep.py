@@ -26,6 +26,7 @@ from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
 from patientdx.core.tables import metric_title
 from patientdx.evaluation.store import make_writable, write_json
+from patientdx.reporting.tables import models
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NOTHING: Mapping[str, bool | None] = MappingProxyType({})
@@ -188,13 +189,12 @@ def summarise(study: Path, left: dict[int, dict[str, Any]], console: Console | N
     console = console or Console()
     folders = [study / one["folder"] for one in left.values() if "folder" in one]
     runs = tuple(reporting.Run(folder) for folder in folders if (folder / "metrics.json").exists())
-    found = reporting.Study(study.name, runs).rows
+    found = reporting.Study(study, runs).rows
     better = {name: _better(run, name) for run in runs for name in reporting.metric_names(run.rows)}
     best = _best(found, folders) if found else None
     for task in dict.fromkeys(row["task"] for row in found):
         of_task = [row for row in found if row["task"] == task]
-        title = f"\n{study.name}: {len(folders)} runs" + (f", {task}" if len(of_task) < len(found) else "")
-        console.print(reporting.table(of_task, title=title, best=best))
+        reporting.show(models(of_task, title=f"{study.name}: {len(folders)} runs", best=best), console=console)
     lines = [*choices(found, better), *_told(left)]
     if found:
         reporting.write_csv(found, study / "sweep.csv")
@@ -209,7 +209,7 @@ def summarise(study: Path, left: dict[int, dict[str, Any]], console: Console | N
 def _better(run: reporting.Run, metric: str) -> bool | None:
     """Whether more of it is better; None, so that nothing is chosen, where neither is or the metric does not say."""
     try:
-        return reporting.direction(run, metric)
+        return run.higher_is_better(metric)
     except UserError:
         return None
 

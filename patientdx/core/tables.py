@@ -84,7 +84,7 @@ def make_table(
     section: str = "",
     keys: int = 1,
 ) -> Table:
-    """A table of these rows; the cells of a column decide its alignment where it is only named. Equal notes appear once."""
+    """A table of these rows; columns that are only named are aligned by their cells, and equal notes appear once."""
     typed = tuple(
         column if isinstance(column, Column) else _column(column, index, [row[index] for row in rows])
         for index, column in enumerate(columns)

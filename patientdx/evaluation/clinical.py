@@ -1,7 +1,7 @@
 """A clinical evaluation: the scores of several models on the same stays in, one dict of plain numbers out.
 
 What it holds, and in which order, follows Van Calster et al., Lancet Digit. Health 2025, and TRIPOD+AI, BMJ 2024.
-`table` prints it and `draw` draws it. It holds no id and no text.
+It holds no id and no text.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ from patientdx.metrics.intervals import Drawn, absent, estimates, on_scores
 from patientdx.metrics.prompt_variants import VariantScores, abstention, variant_spread
 from patientdx.metrics.specification import Metric
 from patientdx.metrics.subgroups import subgroups
-from patientdx.reporting.clinical_pictures import draw
-from patientdx.reporting.clinical_table import table
-
-__all__ = ["Scored", "VariantScores", "draw", "evaluate", "table"]
 
 # What is fitted or binned anew in each resample takes longest; so many are enough for it.
 FIT_RESAMPLES = 500
@@ -187,7 +183,7 @@ def _cohorts(scored, asked: _Asked) -> dict[str, Any]:
 
 def _model(asked: _Asked, test: Scored, tuned: Scored | None) -> tuple[dict[str, Any], Drawn]:
     """One model's part of the evaluation, and its metrics on each resample for the comparisons."""
-    score, label, _, _ = calibration.checked(test.probability, test.label, None)
+    score, label, _, _ = calibration.check_probabilities(test.probability, test.label, None)
     chosen = _threshold(asked, tuned)
     kinds = {"raw": None, **_recalibrations(asked, tuned)}
     metrics: dict[Any, Metric] = _RANKED | {("at", name): metric for name, metric in _SPECIFICITIES.items()}

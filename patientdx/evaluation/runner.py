@@ -10,6 +10,7 @@ from typing import Any
 from patientdx.core import distributed
 from patientdx.core.locks import exclusive_lock
 from patientdx.evaluation import finetuned, generated, graded, ranked, results, session
+from patientdx.evaluation.analyses.privacy_tables import summary as leakage_summary
 from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import Timer, answer, kept, predict
 from patientdx.evaluation.kinds.names import CHOICE, GENERATE, RANK
@@ -28,7 +29,6 @@ from patientdx.evaluation.store import (
 )
 from patientdx.lm.binary import Scores
 from patientdx.merge.schedule import label
-from patientdx.reporting.leakage import summary as leakage_summary
 from patientdx.selection import find_weight
 from patientdx.selection.trials import SEARCH
 from patientdx.tracking import TrackingSettings, track, tracking_settings

@@ -10,6 +10,7 @@ from patientdx.core.tables import metric_names, model_name, write_csv
 from patientdx.evaluation.choice import choose
 from patientdx.reporting.pages import write_report
 from patientdx.reporting.pictures import lambda_curve
+from patientdx.reporting.run_tables import show_run
 from patientdx.reporting.runs import Run, Study
 from patientdx.reporting.significance import best
 from patientdx.reporting.terminal import show
@@ -23,6 +24,7 @@ __all__ = [
     "metric_names",
     "model_name",
     "show",
+    "show_run",
     "write_csv",
     "write_report",
 ]

@@ -16,11 +16,15 @@ from patientdx.reporting.search_tables import search_table
 
 
 class Analysis(NamedTuple):
-    """How a report reads the result of an analysis from a run, which roles it has, and how its tables are made."""
+    """How a report reads the result of an analysis from a run, which roles it has, and how its tables are made.
+
+    overview: its tables on the terminal.
+    """
 
     result: Callable[[Run], Mapping[str, Any] | None]
     roles: Callable[[Mapping[str, Any]], Iterable[str]]
     tables: Callable[[Sequence[Entry]], list[Table]]
+    overview: Callable[[Sequence[Entry]], list[Table]]
 
 
 def _groups(run: Run) -> Mapping[str, Any] | None:
@@ -34,11 +38,18 @@ def _group_roles(result: Mapping[str, Any]) -> Iterable[str]:
 
 
 ANALYSES = (
-    Analysis(lambda run: run.clinical, lambda result: result["models"], clinical_tables.tables),
-    Analysis(_groups, _group_roles, comparison_tables.groups),
-    Analysis(lambda run: run.prompt_variants, lambda result: (result["role"],), prompt_variant_tables.tables),
-    Analysis(lambda run: run.result("privacy"), lambda result: result["models"], privacy_tables.tables),
-)
+    Analysis(
+        lambda run: run.clinical, lambda result: result["models"], clinical_tables.tables, clinical_tables.overview
+    ),
+    Analysis(_groups, _group_roles, comparison_tables.groups, comparison_tables.groups),
+    Analysis(
+        lambda run: run.prompt_variants, lambda result: (result["role"],),
+        prompt_variant_tables.tables, prompt_variant_tables.tables,
+    ),
+    Analysis(
+        lambda run: run.result("privacy"), lambda result: result["models"], privacy_tables.tables, privacy_tables.tables
+    ),
+)  # fmt: skip
 
 
 def group_tables(group: Group) -> list[Table]:
@@ -54,9 +65,8 @@ def group_tables(group: Group) -> list[Table]:
     cohort = next((run.cohort for run in group.runs if run.cohort), [])
     made += [angles.by_kind(group), tables.cohort(cohort, every_step=True) if cohort else None]
     made += [provenance.parents(group), provenance.settings(group)]
-    return [
-        replace(table, subject=", ".join(filter(None, (group.title, table.subject)))) for table in made if table is not None
-    ]
+    present = [table for table in made if table is not None]
+    return [replace(table, subject=", ".join(filter(None, (group.title, table.subject)))) for table in present]
 
 
 def study_tables(study: Study, groups: Iterable[Group]) -> list[Table]:

@@ -16,7 +16,7 @@ import yaml
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.core.tables import Row
-from patientdx.metrics.bootstrap import Metric, higher_is_better
+from patientdx.metrics.specification import Metric, metric_spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,7 +141,7 @@ class Run:
     def higher_is_better(self, metric: str) -> bool | None:
         """Whether more of the metric is better; None where neither is. True for a metric that the run does not name."""
         function = self.metric_functions.get(metric)
-        return True if function is None else higher_is_better(function)
+        return True if function is None else metric_spec(function).greater_is_better
 
     def patients(self, split: str) -> set[str]:
         """The hashed patients of a split, or whatever else its rows are grouped by."""

@@ -22,9 +22,8 @@ def search_table(record: Mapping[str, Any], name: str = "", *, shown: int | None
     for trial in candidates:
         label = ", ".join([trial["label"], *(f"{key} {value:g}" for key, value in trial.get("parameters", {}).items())])
         chosen = all(trial.get(key) == record["chosen"].get(key) for key in ("label", "parameters"))
-        outcome = (
-            "chosen" if chosen else "" if trial["dropped"] is None else f"round {trial.get('round')}: {one['dropped']}"
-        )
+        reason = trial["dropped"]
+        outcome = "chosen" if chosen else "" if reason is None else f"round {trial.get('round')}: {reason}"
         rows.append([word(label, chosen), plain(trial["value"]), count(trial["rows"]), word(outcome)])
     columns = ["λ", f"{metric_title(record['metric'])} on {record['split']}", "stays scored", "outcome"]
     title = f"Search for λ{f' of {name}' if name else ''}: {record['strategy']}"

@@ -78,8 +78,9 @@ def _tested(rows: Sequence[Row], metric: str, sources: Source) -> _Test | None:
     """The test of the best row against the others; None where none could be made."""
     import numpy as np
 
-    from patientdx.metrics.bootstrap import higher_is_better, replicates
-    from patientdx.metrics.paired import bootstrap_p, holm
+    from patientdx.metrics.bootstrap import bootstrap_p, replicates
+    from patientdx.metrics.paired import holm
+    from patientdx.metrics.specification import higher_is_better
 
     scored: dict[str, Predictions] = {}
     for row in rows:

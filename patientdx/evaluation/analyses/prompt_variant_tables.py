@@ -24,5 +24,7 @@ def tables(entries: Sequence[Entry]) -> list[Table]:
         notes = [f"{split}AUROC spread {format_value(result['auroc_spread'], '.3f')} over all variants of the prompt"]
         columns = ["prompt", "AUROC", "difference", "rank correlation", "pairs out of order"]
         title = f"{entry.name} with other prompts"
-        made.append(make_table("prompt_variants", title, columns, rows, notes=notes, subject=entry.name, section="answering"))
+        made.append(
+            make_table("prompt_variants", title, columns, rows, notes=notes, subject=entry.name, section="answering")
+        )
     return made

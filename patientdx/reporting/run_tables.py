@@ -1,0 +1,65 @@
+"""The tables of one run on the terminal, and the files of its clinical evaluation, from its result folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patientdx.core.atomic_io import write_atomically
+from patientdx.core.tables import Table
+from patientdx.evaluation.analyses import clinical_tables, comparison_tables
+from patientdx.evaluation.analyses.entries import Comparison, Entry
+from patientdx.reporting import pictures, tables, terminal
+from patientdx.reporting.analyses import ANALYSES
+from patientdx.reporting.runs import Run
+from patientdx.reporting.search_tables import search_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show_run(folder: Path, console: Console | None = None) -> None:
+    """Print the tables of a result folder; write clinical.txt and the pictures of a clinical evaluation into it."""
+    run = Run(Path(folder))
+    terminal.show(*run_tables(run), console=console)
+    if run.clinical is not None:
+        text = terminal.text(*clinical_text_tables(run), width=100)
+        write_atomically(run.folder / "clinical.txt", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        pictures.clinical(run.clinical, run.folder)
+
+
+def run_tables(run: Run) -> list[Table]:
+    """Cohort, models, search, a short form of each analysis, and the comparisons."""
+    made = [tables.cohort(run.cohort)] if run.cohort else []
+    made.append(tables.models(run.rows))
+    made += [] if run.search is None else [search_table(run.search)]
+    for analysis in ANALYSES:
+        result = analysis.result(run)
+        made += [] if result is None else analysis.overview(_entries(result, analysis.roles(result)))
+    return [*made, *_comparisons(run)]
+
+
+def clinical_text_tables(run: Run) -> list[Table]:
+    """All tables of a clinical evaluation with its comparisons."""
+    if run.clinical is None:
+        return []
+    made = clinical_tables.tables(_entries(run.clinical, run.clinical["models"]))
+    comparisons = comparison_tables.comparisons(comparison_tables.of_clinical(run.clinical, {}))
+    return [*made, *([comparisons] if comparisons else [])]
+
+
+def _entries(result: Mapping[str, Any], roles: Iterable[str]) -> Sequence[Entry]:
+    return [Entry(role, role, result) for role in roles]
+
+
+def _comparisons(run: Run) -> list[Table]:
+    pairs: list[Comparison] = []
+    notes: list[str] = []
+    if run.clinical is not None:
+        pairs += comparison_tables.of_clinical(run.clinical, {})
+    if run.paired is not None:
+        pairs += comparison_tables.of_questions(run.paired, {})
+        notes += comparison_tables.dependence(run.paired)
+    table = comparison_tables.comparisons(pairs, notes=notes)
+    return [] if table is None else [table]
