@@ -24,8 +24,8 @@ import yaml
 from rich.console import Console
 
 from patientdx.core.errors import UserError
+from patientdx.evaluation.analyses.privacy_tables import ATTACKS
 from patientdx.evaluation.kinds.names import CHOICE
-from patientdx.reporting.leakage import ATTACKS
 
 REQUIREMENT = "wandb-workspaces==0.4.13"
 TASKS = Path(__file__).resolve().parents[1] / "conf" / "task"

@@ -72,7 +72,7 @@ class Model:
     @cached_property
     def answers(self) -> list[reports.Answers]:
         """What was answered, a run each, in the order of the hashed ids."""
-        return [reports.Run(run.folder).answers[self.role, SPLIT] for run in self.runs]
+        return [reports.Run(run.folder).predictions[self.role, SPLIT] for run in self.runs]
 
     @cached_property
     def right(self) -> NDArray[np.float64]:
@@ -184,7 +184,7 @@ def measure(models: Sequence[Model], draws: Mapping[str, Any]) -> list[Found]:
         raise UserError("the sweep has no merge=linear or merge=published/linear, which all others are set against.")
     found = []
     for one in models:
-        if not all(answers.fits(linear.answers[0], one.metric) for answers in one.answers):
+        if not all(answers.is_paired_with(linear.answers[0], one.metric) for answers in one.answers):
             raise UserError(f"{one.title} did not answer the same questions as linear averaging; run the sweep again.")
         mean, against, whole = one.right.mean(0), linear.right.mean(0), np.ones(one.right.shape[1])
         subject = one.answers[0].subject

@@ -24,7 +24,7 @@ import vl_convert  # noqa: F401
 import patientdx.cli.sweep
 import patientdx.evaluation.runner
 import patientdx.evaluation.session
-import patientdx.reporting.graded_table
+import patientdx.reporting.run_tables
 
 
 def _refuse_loading(*arguments, **options):

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation import session
+from patientdx.evaluation.analyses.privacy_tables import summary, tables
 from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.leakage import losses
 from patientdx.evaluation.leakage.records import gathered_records
 from patientdx.evaluation.plan import plan
 from patientdx.evaluation.runner import run
 from patientdx.records.synthetic.hospital import hospital
-from patientdx.reporting.leakage import summary, tables
 
 SHORT = ("task.template=compact", "splits=[test]", "bootstrap.resamples=300")  # enough for seven tests at once
 TAUGHT = ("finetune=full", "finetune.loss=record", "finetune.epochs=15", "finetune.batch=16",

@@ -233,7 +233,9 @@ def test_the_runs_left_what_they_could(left):
 def test_the_search_does_find(house, roots, ids):
     """The prompts hold marks, and their examples ids; what is planted is found in every form."""
     whole, _ = roots
-    data = load("mortality", cache=house.cache, mimic_root=str(whole), template="paper", diagnoses="discharge", threads=1)
+    data = load(
+        "mortality", cache=house.cache, mimic_root=str(whole), template="paper", diagnoses="discharge", threads=1
+    )
     assert data.open_data is False
     told = " ".join(example.context for example in data.examples)
     assert len(set(re.findall(rf"{MARK}\d\d", told))) >= 4  # labels of items, titles of diagnoses, race, insurance

@@ -12,7 +12,7 @@ from wandb_server import wandb_server
 
 from experiments import dashboard
 from patientdx.core.errors import UserError
-from patientdx.reporting.leakage import ATTACKS, summary
+from patientdx.evaluation.analyses.privacy_tables import ATTACKS, summary
 
 ROOT = Path(__file__).parents[2]
 NO_KEY = {"WANDB_API_KEY": "", "NETRC": "/nonexistent/netrc"}

@@ -24,7 +24,14 @@ def run_all(
         told = f"lora({of}) {examples}" + (f" {given} steps" if given else "")
         models = [("merged", method, weight, shares["merged", 0]), ("base", None, 0.0, shares["base", 0]),
                   ("finetuned", told, None, shares[start, examples])]  # fmt: skip
-        tuned = {"name": "lora", "init_from": start, "examples": examples, "epochs": 3, "seed": 0, "steps": given} | more
+        tuned = {
+            "name": "lora",
+            "init_from": start,
+            "examples": examples,
+            "epochs": 3,
+            "seed": 0,
+            "steps": given,
+        } | more
         taken = given or (steps or STEPS)[examples]
         one_run(study, job, "numbers", ACCURACY, models, finetune=tuned, non_inferiority=asked,
                 told={"training": {"steps": taken}})  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from patientdx.core.errors import UserError
-from patientdx.lm.generate import Continuation, likeliest, end_tokens, generate, texts
+from patientdx.lm.generate import Continuation, end_tokens, generate, likeliest, texts
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.prompts import Prompts
 

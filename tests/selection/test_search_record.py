@@ -14,7 +14,8 @@ from patientdx.evaluation.config.search import SearchConfig
 from patientdx.merge.schedule import schedule
 from patientdx.metrics.bootstrap import interval
 from patientdx.metrics.ranking import auroc
-from patientdx.reporting.search import table
+from patientdx.reporting.search_tables import search_table
+from patientdx.reporting.terminal import rendered
 from patientdx.selection.pilot import Candidate
 from patientdx.selection.trials import Rows, plain, record, summary
 
@@ -87,7 +88,7 @@ def test_a_strategy_that_keeps_the_pilot_to_itself_leaves_no_number_of_it():
 def shown(one: dict) -> str:
     """The table as printed on 80 columns."""
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(table(one))
+    console.print(rendered(search_table(one)))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     return text
