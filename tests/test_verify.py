@@ -149,7 +149,7 @@ def test_a_record_of_another_merge_is_noticed(folder, capsys):
         DIFFERS,
         "",
         f"{folder} differs from slerp λ=0.5 of instruct and numeric: the header of model-00001-of-00003.safetensors "
-        "tells of another merge than provenance.json.",
+        "describes another merge than provenance.json.",
     )
 
 

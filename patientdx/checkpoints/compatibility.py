@@ -95,17 +95,17 @@ def _config_faults(pair: tuple[Checkpoint, Checkpoint], called: tuple[str, str])
         if first is not None and second is not None and first != second:
             errors.append(f"{key}: {_plain(first)} in {called[0]}, {_plain(second)} in {called[1]}")
     if pair[0].tied != pair[1].tied:
-        tied, own = called if pair[0].tied else called[::-1]
-        errors.append(f"output head: {tied} shares its embedding, {own} has a head of its own")
+        tied, untied = called if pair[0].tied else called[::-1]
+        errors.append(f"output head: {tied} shares its embedding, {untied} has a head of its own")
     return errors
 
 
 def _name_faults(tensors: tuple[dict[str, None], dict[str, None]], called: tuple[str, str]) -> list[str]:
     errors = []
     for mine, theirs, name in ((tensors[0], tensors[1], called[0]), (tensors[1], tensors[0], called[1])):
-        alone = [tensor for tensor in mine if tensor not in theirs]
-        if alone:
-            errors.append(f"{_count(len(alone), 'tensor')} only in {name}: {some(alone)}")
+        only_here = [tensor for tensor in mine if tensor not in theirs]
+        if only_here:
+            errors.append(f"{_count(len(only_here), 'tensor')} only in {name}: {some(only_here)}")
     return errors
 
 
@@ -132,13 +132,13 @@ def _token_faults(pair: tuple[Checkpoint, Checkpoint], called: tuple[str, str]) 
     rows = min(parent.config.get("vocab_size", 1 << 62) for parent in pair)
     differing, placeholders = [], 0
     for index in sorted(first.keys() | second.keys()):
-        one, two = first.get(index), second.get(index)
-        if one == two or index >= rows:
+        token, other_token = first.get(index), second.get(index)
+        if token == other_token or index >= rows:
             continue
-        if any(token is not None and _PLACEHOLDER.fullmatch(token) for token in (one, two)):
+        if any(token is not None and _PLACEHOLDER.fullmatch(token) for token in (token, other_token)):
             placeholders += 1
         else:
-            differing.append(f"{index} is {_token(one)} and {_token(two)}")
+            differing.append(f"{index} is {_quote(token)} and {_quote(other_token)}")
     if placeholders:
         log.info("%d placeholder tokens are named differently in %s and %s", placeholders, *called)
     if not differing:
@@ -152,7 +152,7 @@ def _same_file(first: Path, second: Path) -> bool:
     return first.read_bytes() == second.read_bytes()
 
 
-def _token(token: str | None) -> str:
+def _quote(token: str | None) -> str:
     return "nothing" if token is None else repr(token)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from patientdx.checkpoints.layout import lay_out
 from patientdx.checkpoints.manifest import sources_of, summary
 from patientdx.checkpoints.save import check_space, merged, nearest
-from patientdx.checkpoints.staging import Partial
+from patientdx.checkpoints.staging import StagingFolder
 from patientdx.checkpoints.write_plan import WritePlan
 from patientdx.checkpoints.writer import FORMAT, ShardFiles
 from patientdx.merge.method import method_spec
@@ -47,7 +47,7 @@ class Estimate:
         config = recipe.parents[0].config
         dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in self.plan.tensors.values()})
         head = "shares the embedding" if recipe.parents[0].tied else "of its own"
-        files = len({header.file for one in sources_of(recipe) for header in one.tensors.values()})
+        files = len({header.file for source in sources_of(recipe) for header in source.tensors.values()})
         rows = {
             "merge": summary(self.plan.stated),
             "model": f"{', '.join(config.get('architectures') or ['unknown architecture'])}, {len(recipe.names)} "
@@ -70,13 +70,13 @@ def estimate(plan: WritePlan) -> Estimate:
     """
     recipe = plan.recipe
     finished = plan.is_finished()
-    free = check_space(plan, Partial(plan.target, plan.key))
-    sources = {id(one): one for one in sources_of(recipe)}.values()
+    free = check_space(plan, StagingFolder(plan.target, plan.key))
+    sources = {id(source): source for source in sources_of(recipe)}.values()
     seconds, why = (None, "") if finished else _foretold(plan)
     return Estimate(
         plan,
         parameters=sum(prod(tensor.shape) for tensor in plan.tensors.values()),
-        reads=sum(one.tensors[name].nbytes for one in sources for name in recipe.names),
+        reads=sum(source.tensors[name].nbytes for source in sources for name in recipe.names),
         writes=plan.nbytes,
         free=free,
         memory=_own_memory() + plan.threads * BLOCK * (2 * 8 + 4),

@@ -1,4 +1,4 @@
-"""Which tensors of an unfinished checkpoint are on disk, so that a merge that was killed goes on where it was."""
+"""Which tensors of an unfinished checkpoint are on disk, so that an interrupted merge resumes."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from typing import Any
 
 from patientdx.core.atomic_io import sync
 
-# What may be lost and done again: at most so many bytes and seconds of work. Each time all files are synchronised.
+# At most so many bytes and seconds of work can be lost. Each time all files are synchronised.
 SYNC_BYTES = 1 << 29
 SYNC_SECONDS = 10.0
-# Of each tensor: its hash, what its curve said, and its hashes in the sources that were hashed on the way, by number.
+# Of each tensor: its hash, the diagnostics of its curve, and its hashes in the sources that were hashed, by number.
 KEYS = ("sha256", "facts", "sources")
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the journals in a folder say of each tensor; a line that was cut off says nothing."""
-    found: dict[str, dict[str, Any]] = {}
+    """The entries of each tensor in the journals of a folder; an incomplete line is skipped."""
+    by_name: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.glob("journal-*.jsonl")):
         for line in file.read_bytes().splitlines():
             try:
                 entry = json.loads(line)
-                found[entry["name"]] = {key: entry[key] for key in KEYS}
+                by_name[entry["name"]] = {key: entry[key] for key in KEYS}
             except (ValueError, KeyError, TypeError):
                 continue
-    return found
+    return by_name
 
 
 class Journal:
-    """The journal of one process, which becomes a file of its own with its first line.
+    """The journal of one process; its file is made with its first line.
 
-    An entry is written only once the bytes that it speaks of are on disk: ``sync`` sees to that. This happens in the
-    background, while the next tensors are worked out. Raises OSError, in `add` or `close`, where the disk is full.
+    An entry is written only once the bytes that it describes are on disk, by ``sync``. This happens in the
+    background, while the next tensors are computed. Raises OSError, in `add` or `close`, where the disk is full.
     """
 
     def __init__(self, folder: Path, sync: Callable[[], None]) -> None:
@@ -59,27 +59,27 @@ class Journal:
     def close(self) -> None:
         """Return once every entry is on disk."""
         try:
-            self._commit()
-            self._under_way.result()
+            self._commit().result()
         finally:
             self._pool.shutdown()
             if self._handle is not None:
                 os.close(self._handle)
                 self._handle = None
 
-    def _commit(self) -> None:
+    def _commit(self) -> Future:
         if self._under_way is not None:
             self._under_way.result()
         lines, self._waiting = self._waiting, []
         self._bytes, self._since = 0, monotonic()
         self._under_way = self._pool.submit(self._write, lines)
+        return self._under_way
 
     def _write(self, lines: list[str]) -> None:
         self._sync()
         if not lines:
             return
         if self._handle is None:
-            # Its own file, for never a line is added behind one that was cut off.
+            # A new file, so that no line follows an incomplete one.
             self._handle, _ = tempfile.mkstemp(".jsonl", "journal-", self._folder)
             sync(self._folder)
         data = memoryview("".join(f"{line}\n" for line in lines).encode())

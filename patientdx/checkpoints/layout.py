@@ -24,7 +24,9 @@ class Shard:
     nbytes: int
 
 
-def place(tensors: Sequence[TensorHeader], file: Path, metadata: Mapping[str, str]) -> tuple[bytes, list[TensorHeader]]:
+def header_bytes(
+    tensors: Sequence[TensorHeader], file: Path, metadata: Mapping[str, str]
+) -> tuple[bytes, list[TensorHeader]]:
     """The first bytes of a safetensors file that holds ``tensors`` in this order, and the tensors at their places.
 
     Of each tensor its name, shape and dtype count. The length of the header depends on the length of ``metadata``'s
@@ -66,7 +68,7 @@ def lay_out(tensors: Sequence[TensorHeader], shard_bytes: int, metadata: Mapping
     for number, part in enumerate(parts, 1):
         name = f"model-{number:05d}-of-{len(parts):05d}.safetensors" if len(parts) > 1 else "model.safetensors"
         part.sort(key=lambda tensor: -tensor.dtype.itemsize)
-        head, placed = place(part, Path(name), metadata)
+        head, placed = header_bytes(part, Path(name), metadata)
         shards.append(Shard(name, tuple(placed), len(head) + sum(tensor.nbytes for tensor in placed)))
     return tuple(shards)
 
@@ -80,12 +82,12 @@ def index(shards: Sequence[Shard]) -> str | None:
     return json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=2, sort_keys=True) + "\n"
 
 
-def share_out(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
+def distribute(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
     """The shards of each of several processes: largest first, each to the process with the fewest bytes so far."""
-    shares: list[list[Shard]] = [[] for _ in range(processes)]
+    by_process: list[list[Shard]] = [[] for _ in range(processes)]
     loads = [0] * processes
     for shard in sorted(shards, key=lambda shard: -shard.nbytes):
         least = loads.index(min(loads))
-        shares[least].append(shard)
+        by_process[least].append(shard)
         loads[least] += shard.nbytes
-    return shares
+    return by_process

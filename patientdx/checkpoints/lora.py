@@ -18,7 +18,7 @@ from patientdx.core.errors import UserError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _PREFIX = "base_model.model."
-# Settings under which W + scale·BA is not what the adapter means; each is fine while it is empty or false.
+# Settings under which W + scale·BA is not what the adapter means; each is allowed while it is empty or false.
 _UNSUPPORTED = {
     "use_dora": "DoRA",
     "modules_to_save": "whole modules saved beside the low-rank ones",
@@ -79,9 +79,9 @@ def read_adapter(folder: Path, tensors: dict[str, TensorHeader]) -> Adapter:
     alphas = _per_module(folder, config, "alpha_pattern", "lora_alpha", pairs)
     misfits = []
     for name, (down, up) in pairs.items():
-        wanted, rank = tensors[name].shape, ranks[name]
-        if len(wanted) != 2 or down.shape != (rank, wanted[1]) or up.shape != (wanted[0], rank):
-            misfits.append(f"{name} {list(wanted)} against B {list(up.shape)} A {list(down.shape)}, rank {rank}")
+        shape, rank = tensors[name].shape, ranks[name]
+        if len(shape) != 2 or down.shape != (rank, shape[1]) or up.shape != (shape[0], rank):
+            misfits.append(f"{name} {list(shape)} against B {list(up.shape)} A {list(down.shape)}, rank {rank}")
     if misfits:
         raise UserError(f"The adapter {folder} of rank {config['r']} does not fit the model: {_some(misfits)}.")
     stored = _load(folder / ADAPTER_FILES[1])
@@ -94,24 +94,24 @@ def read_adapter(folder: Path, tensors: dict[str, TensorHeader]) -> Adapter:
 
 def _per_module(folder: Path, config: dict, pattern: str, default: str, names: Iterable[str]) -> dict[str, float]:
     """Tensor name to its rank or alpha. peft takes keys for regular expressions; here each is a module's full name."""
-    own = config.get(pattern) or {}
-    found = {name: own.get(name.removesuffix(".weight"), config[default]) for name in names}
-    strange = sorted(set(own) - {name.removesuffix(".weight") for name in found})
+    values = config.get(pattern) or {}
+    parameters = {name: values.get(name.removesuffix(".weight"), config[default]) for name in names}
+    strange = sorted(set(values) - {name.removesuffix(".weight") for name in parameters})
     if strange:
         raise UserError(
             f"The adapter {folder} has a {pattern} for {_some(strange)}, which is not the full name of a module it "
             "changes. Merge it with peft's merge_and_unload and give the merged folder as source."
         )
-    return found
+    return parameters
 
 
 class AdaptedCheckpoint:
     """A checkpoint with a LoRA adapter applied in memory, tensor by tensor: nothing is written, no model is kept.
 
     Stands wherever a `Checkpoint` is read for merging. What ``read`` gives equals, bit for bit, what `apply_adapter`
-    writes, and so does the content hash (`hashes.content_hash`). ``folder`` is the base's: its configuration and
-    tokenizer hold for both, the weights in it do not. A changed tensor is worked out each time it is asked for; its
-    header says where the base's bytes are.
+    writes, and so does the content hash (`identity.content_hash`). ``folder`` is the base's: its configuration and
+    tokenizer hold for both, the weights in it do not. A changed tensor is computed at each read; its header
+    points to the base's bytes.
 
     Raises:
         UserError: see `read_adapter`; or the base has tied embeddings and the adapter changes one end of the
@@ -142,14 +142,14 @@ class AdaptedCheckpoint:
 
     @property
     def derivation(self) -> tuple[str, tuple[Path, ...]]:
-        """See `hashes.made_of`."""
+        """See `identity.derivation`."""
         rule, files = derivation(self._base)
         return f"{rule} with adapter", (*files, *(self._adapter.folder / name for name in ADAPTER_FILES))
 
 
 def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
     """Write base + adapter into the folder ``into``: same shards, tensor order, dtypes and tokenizer as the
-    base. For a merge alone an `AdaptedCheckpoint` will do, which costs no disk.
+    base. A merge needs only an `AdaptedCheckpoint`, which takes no disk space.
 
     Raises:
         UserError: see `AdaptedCheckpoint`.
@@ -180,12 +180,12 @@ def _adapter_config(folder: Path) -> dict:
         raise UserError(f"{folder / ADAPTER_FILES[0]} is not a LoRA configuration ({error!r}).") from error
     if kind != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
         raise UserError(f"The adapter {folder} is {kind} with r={rank}, lora_alpha={alpha}; only LoRA can be applied.")
-    found = [what for key, what in _UNSUPPORTED.items() if what and config.get(key)]
+    unsupported = [what for key, what in _UNSUPPORTED.items() if what and config.get(key)]
     if config.get("bias", "none") != "none":
-        found.append(f"bias={config['bias']}")
-    if found:
+        unsupported.append(f"bias={config['bias']}")
+    if unsupported:
         raise UserError(
-            f"The adapter {folder} uses {', '.join(found)}; only plain LoRA can be applied. "
+            f"The adapter {folder} uses {', '.join(unsupported)}; only plain LoRA can be applied. "
             "Merge it with peft's merge_and_unload and give the merged folder as source."
         )
     return config
@@ -197,9 +197,9 @@ def _pair_up(
     """Changed tensor's name to its (A, B) headers, and the names that belong to no pair."""
     pairs, others = {}, []
     for name, header in headers.items():
-        module, found, _ = name.removeprefix(_PREFIX).partition(".lora_A.weight")
+        module, is_a, _ = name.removeprefix(_PREFIX).partition(".lora_A.weight")
         partner = headers.get(f"{_PREFIX}{module}.lora_B.weight")
-        if name.startswith(_PREFIX) and found and partner is not None:
+        if name.startswith(_PREFIX) and is_a and partner is not None:
             pairs[f"{module}.weight"] = (header, partner)
     used = {header.name for pair in pairs.values() for header in pair}
     others = [name for name in headers if name not in used]

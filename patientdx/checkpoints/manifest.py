@@ -1,7 +1,7 @@
-"""Where the weights of a merged checkpoint come from: enough to derive them again and to see that they are those.
+"""The manifest of a merged checkpoint, provenance.json: what its weights derive from, enough to do it again.
 
-The same merge leaves the same record, byte for byte: it holds no time, no machine, and no path but those that the user
-gave as a model's source.
+The same merge writes the same manifest, byte for byte: it holds no time, no machine, and no path except those that the
+user named as a model's source.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from patientdx.merge.schedule import Schedule, label, schedule
 
 FILE = "provenance.json"
 _FORMAT = 1
-_UNKNOWN = "0" * 64  # takes the place of a hash that is worked out during the merge
-# Of a model's description, what is needed to find it again; the rest concerns prompts and memory.
+_UNKNOWN = "0" * 64  # until the hash is computed during the merge
+# The part of a model's description that is needed to locate it; the rest concerns prompts and memory.
 SOURCE_FIELDS = ("name", "source", "revision", "adapter", "gguf", "licence", "ancestor")
 
 
@@ -40,7 +40,7 @@ def sources_of(recipe: Recipe) -> list[Any]:
 def state(
     recipe: Recipe, sources: Sequence[ModelSource], dtype: str | None = None, tokenizer: str | None = None
 ) -> dict[str, Any]:
-    """What a merge is, before a byte is read: the recipe, its models without their hashes, and the versions.
+    """The manifest of a merge before a byte is read: the recipe, its models without their hashes, and the versions.
 
     sources: descriptions of the parents and of the ancestor, in the order of `sources_of`; without them the models
     have no names, and whoever verifies the result must say where they are.
@@ -71,26 +71,26 @@ def state(
 
 
 def with_hashes(stated: Mapping[str, Any], hashes: Sequence[str]) -> dict[str, Any]:
-    """The statement with the content hashes of its models."""
-    models = [model | {"sha256": found} for model, found in zip(stated["models"], hashes, strict=True)]
+    """The manifest with the content hashes of its models."""
+    models = [model | {"sha256": digest} for model, digest in zip(stated["models"], hashes, strict=True)]
     return {**stated, "models": models}
 
 
 def metadata(stated: Mapping[str, Any]) -> dict[str, str]:
-    """What the header of every shard says of the merge."""
+    """The metadata in the header of every shard."""
     return FORMAT | {"patientdx": json.dumps(stated, separators=(",", ":"))}
 
 
 def key(stated: Mapping[str, Any], recipe: Recipe, shards: Sequence[Shard]) -> str:
     """SHA-256 that two starts of a merge share exactly if one may continue the other.
 
-    Reading the parents to hash them would cost as much as merging; their files count by what changes when anyone
-    writes to them, and their headers.
+    Hashing the parents would cost as much as merging; their files count by their headers and by what a write to them
+    changes.
     """
     files = []
     for checkpoint in sources_of(recipe):
-        rule, found = derivation(checkpoint)
-        stats = [file.stat() for file in found]
+        rule, paths = derivation(checkpoint)
+        stats = [file.stat() for file in paths]
         files.append([rule, [[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]])
         files.append([[t.name, list(t.shape), str(t.dtype), t.start] for t in checkpoint.tensors.values()])
     base = recipe.parents[0].folder
@@ -99,8 +99,8 @@ def key(stated: Mapping[str, Any], recipe: Recipe, shards: Sequence[Shard]) -> s
         for name in BEHAVIOUR_FILES
         if (base / name).is_file()
     ]
-    outline = [[shard.name, shard.nbytes, [tensor.name for tensor in shard.tensors]] for shard in shards]
-    return hashlib.sha256(json.dumps([stated, files, steering, outline]).encode()).hexdigest()
+    layout = [[shard.name, shard.nbytes, [tensor.name for tensor in shard.tensors]] for shard in shards]
+    return hashlib.sha256(json.dumps([stated, files, steering, layout]).encode()).hexdigest()
 
 
 def record(
@@ -139,20 +139,22 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{folder} has no {FILE}: it was not written by `save=`, so there is no record to go by.")
     try:
-        found = json.loads(file.read_text())
-        complete = found["format"] == _FORMAT and all(key in found for key in ("method", "models", "tensors", "shards"))
+        content = json.loads(file.read_text())
+        complete = content["format"] == _FORMAT and all(
+            key in content for key in ("method", "models", "tensors", "shards")
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not the record of a merge ({error!r}).") from error
     if not complete:
         raise UserError(f"{file} is of another format than this version of patientdx reads.")
-    return found
+    return content
 
 
-def same_merge(found: Mapping[str, Any], stated: Mapping[str, Any], shards: Sequence[Shard]) -> bool:
-    """Whether a record is of this statement, hashes included, and these shards."""
+def same_merge(recorded: Mapping[str, Any], stated: Mapping[str, Any], shards: Sequence[Shard]) -> bool:
+    """Whether a recorded manifest is of this merge, hashes included, and these shards."""
     sizes = {shard.name: shard.nbytes for shard in shards}
-    recorded = {name: shard.get("bytes") for name, shard in found["shards"].items()}
-    return recorded == sizes and json.dumps({name: found.get(name) for name in stated}) == json.dumps(stated)
+    recorded_sizes = {name: shard.get("bytes") for name, shard in recorded["shards"].items()}
+    return recorded_sizes == sizes and json.dumps({name: recorded.get(name) for name in stated}) == json.dumps(stated)
 
 
 def summary(stated: Mapping[str, Any]) -> str:
@@ -172,15 +174,15 @@ def _plain(weight: Schedule | None) -> float | list | None:
 def _code(method: str) -> str:
     """SHA-256 over the sources of a merge method's module and of all in `patientdx.merge` that it imports."""
     folder = Path(patientdx.__file__).parent / "merge"
-    found: dict[str, bytes] = {}
+    sources: dict[str, bytes] = {}
     left = {"curve", method.rpartition(".")[2]}
     while left:
         name = left.pop()
-        if name in found or not (folder / f"{name}.py").is_file():
+        if name in sources or not (folder / f"{name}.py").is_file():
             continue
-        found[name] = (folder / f"{name}.py").read_bytes()
-        for node in ast.walk(ast.parse(found[name])):
+        sources[name] = (folder / f"{name}.py").read_bytes()
+        for node in ast.walk(ast.parse(sources[name])):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("patientdx.merge"):
                 left |= {node.module.rpartition(".")[2], *(alias.name for alias in node.names)}
-    lines = [f"{name} {hashlib.sha256(source).hexdigest()}" for name, source in sorted(found.items())]
+    lines = [f"{name} {hashlib.sha256(source).hexdigest()}" for name, source in sorted(sources.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

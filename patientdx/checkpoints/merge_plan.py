@@ -17,7 +17,7 @@ from patientdx.merge.curve import Curve
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, depth, layer_of, weight_at
 
-# What a method may name in its signature beside its own numbers; the recipe supplies it.
+# Parameters of a method that the recipe supplies; all others are its numbers in the yaml.
 SUPPLIED = ("parents", "ancestor", "name", "seed", "config", "cutoffs")
 
 
@@ -25,7 +25,7 @@ SUPPLIED = ("parents", "ancestor", "name", "seed", "config", "cutoffs")
 class Recipe:
     """Parents are opened checkpoints that agree in every tensor, base first; their common `ancestor` may be None.
 
-    method: a function of `patientdx.merge`; arguments: its own numbers. weight: λ, None for a method without.
+    method: a function of `patientdx.merge`; arguments: its numbers. weight: λ, None for a method without.
     names: the tensors to merge, in the order of the base's files.
     """
 
@@ -38,12 +38,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        asked = inspect.signature(self.method).parameters.get("ancestor")
-        if asked is not None and asked.default is inspect.Parameter.empty and self.ancestor is None:
-            called = self.method.__name__
+        parameter = inspect.signature(self.method).parameters.get("ancestor")
+        if parameter is not None and parameter.default is inspect.Parameter.empty and self.ancestor is None:
             raise UserError(
-                f"merge={called} works on differences from the parents' common ancestor, and none is given: set "
-                "base_model@ancestor=<its yaml>, or use a method without one (merge=slerp, linear)."
+                f"merge={self.method.__name__} works on differences from the parents' common ancestor, and none is "
+                "given: set base_model@ancestor=<its yaml>, or use a method without one (merge=slerp, linear)."
             )
 
     @cached_property
@@ -52,7 +51,7 @@ class Recipe:
 
     @cached_property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the tensors that the method must see together: one each, or one layer's where it says so."""
+        """Names of the tensors that the method joins in one call: one each, or those of a layer by its scope."""
         if method_spec(self.method).scope == "tensor":
             return tuple((name,) for name in self.names)
         layers: dict[Any, list[str]] = {}
@@ -64,34 +63,34 @@ class Recipe:
     def curves(self, group: tuple[str, ...]) -> dict[str, Curve]:
         """The curve of each tensor of one group; UserError where the method cannot join them."""
         by_layer = method_spec(self.method).scope == "layer"
-        given: dict[str, Any] = {"seed": self.seed, "config": self.parents[0].config, "name": group[0]}
+        supplied: dict[str, Any] = {"seed": self.seed, "config": self.parents[0].config, "name": group[0]}
         read = _read_group if by_layer else _read_tensor
         if self.ancestor is not None:
-            given["ancestor"] = read(self.ancestor, group)
+            supplied["ancestor"] = read(self.ancestor, group)
         if "cutoffs" in self._named:
-            given["cutoffs"] = self._cutoffs
-        given = {name: value for name, value in given.items() if name in self._named}
+            supplied["cutoffs"] = self._cutoffs
+        supplied = {name: value for name, value in supplied.items() if name in self._named}
         try:
-            found = self.method([read(parent, group) for parent in self.parents], **self.arguments, **given)
+            curves = self.method([read(parent, group) for parent in self.parents], **self.arguments, **supplied)
         except ValueError as error:
             raise error if isinstance(error, UserError) else UserError(str(error)) from error
-        return found if by_layer else {group[0]: found}
+        return curves if by_layer else {group[0]: curves}
 
     def prepare(self) -> None:
-        """Find out, on all threads, what the method must know of whole models; else `curves` does it, on its own."""
+        """Compute global thresholds now, on all threads, instead of at the first call of `curves`."""
         if "cutoffs" in self._named:
             _ = self._cutoffs
 
     @cached_property
     def _cutoffs(self) -> Any:
-        """What a method finds out about whole models before it joins a single tensor (global trimming), or None."""
+        """The method's global thresholds; see `MethodSpec.fit_global_thresholds`."""
 
         def tensors():
             for name in self.names:
                 yield name, [parent.read(name) for parent in self.parents], self.ancestor.read(name)
 
-        with workers() as at_once:
-            return method_spec(self.method).fit_global_thresholds(tensors, self.arguments, at_once)
+        with workers() as map_parts:
+            return method_spec(self.method).fit_global_thresholds(tensors, self.arguments, map_parts)
 
     @cached_property
     def layers(self) -> int:

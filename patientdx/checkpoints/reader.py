@@ -190,9 +190,9 @@ def _unlisted_files(folder: Path) -> list[Path]:
     if len(files) == 1:
         return files
     if files:
-        whole = folder / "model.safetensors"
-        if whole in files:
-            return [whole]
+        single = folder / "model.safetensors"
+        if single in files:
+            return [single]
         raise UserError(
             f"{folder} has {len(files)} safetensors files and no model.safetensors.index.json to say which "
             f"tensor "

@@ -17,15 +17,15 @@ from tqdm import tqdm
 
 from patientdx.checkpoints.identity import content_hash, weights_hash
 from patientdx.checkpoints.journal import Journal, entries
-from patientdx.checkpoints.layout import index, share_out
+from patientdx.checkpoints.layout import distribute, index
 from patientdx.checkpoints.manifest import FILE, key, metadata, record, sources_of, with_hashes
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.sidecar_files import CARD, model_card
 from patientdx.checkpoints.source import ModelSource
-from patientdx.checkpoints.staging import Partial
+from patientdx.checkpoints.staging import StagingFolder
 from patientdx.checkpoints.stream import Merged, stream
-from patientdx.checkpoints.write_plan import SHARD_BYTES, WritePlan, outline
+from patientdx.checkpoints.write_plan import SHARD_BYTES, WritePlan, plan_write
 from patientdx.checkpoints.writer import ShardFiles
 from patientdx.core.atomic_io import sync
 from patientdx.core.errors import UserError
@@ -71,7 +71,7 @@ def save(
         UserError: the request cannot be met (see `outline`); the folder holds something else, or another process is
             writing it; a parent changed meanwhile; the disk is too small, or fills up: what is done by then is kept.
     """
-    plan = outline(
+    plan = plan_write(
         recipe,
         folder,
         cache=cache,
@@ -88,32 +88,32 @@ def save(
 
 
 def _save(plan: WritePlan, process: tuple[int, int]) -> Path | None:
-    partial = Partial(plan.target, plan.key)
+    staging = StagingFolder(plan.target, plan.key)
     if plan.is_finished():
-        partial.sweep()
+        staging.cleanup()
         return plan.target if process[0] == 0 else None
     try:
-        with partial.claimed(process):
+        with staging.lock(process):
             if plan.is_finished():  # by the other processes, a moment ago
                 return plan.target if process[1] == 1 else None
-            check_space(plan, partial)
-            _write_share(plan, partial, process)
-            with partial.alone() as unfinished:
-                last = unfinished and set(entries(partial.path)) >= set(plan.tensors)
+            check_space(plan, staging)
+            _write_shards(plan, staging, process)
+            with staging.last_writer() as unfinished:
+                last = unfinished and set(entries(staging.path)) >= set(plan.tensors)
                 if last:
-                    _finish(plan, partial)
+                    _finish(plan, staging)
         return plan.target if last else None
     except OSError as error:
-        raise _unwritable(plan, partial, error) from error
+        raise _unwritable(plan, staging, error) from error
 
 
-def check_space(plan: WritePlan, partial: Partial) -> int:
+def check_space(plan: WritePlan, staging: StagingFolder) -> int:
     """Bytes free on the target's disk; UserError where that has no room for what is still to be written."""
-    there = sum(file.stat().st_blocks * 512 for file in partial.path.rglob("*") if file.is_file())
-    place = nearest(plan.target)
-    if not os.access(place, os.W_OK):
+    there = sum(file.stat().st_blocks * 512 for file in staging.path.rglob("*") if file.is_file())
+    folder_above = nearest(plan.target)
+    if not os.access(folder_above, os.W_OK):
         raise UserError(f"{plan.target} cannot be written ({os.strerror(errno.EACCES)}): {_ELSEWHERE}")
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(folder_above).free
     need = plan.nbytes - there
     if need > free:
         raise UserError(
@@ -128,25 +128,25 @@ def nearest(target: Path) -> Path:
     return next(folder for folder in target.parents if folder.exists())
 
 
-def _write_share(plan: WritePlan, partial: Partial, process: tuple[int, int]) -> None:
+def _write_shards(plan: WritePlan, staging: StagingFolder, process: tuple[int, int]) -> None:
     """This process's shards, but for their headers; every tensor of them is in the journal in the end."""
     rank, processes = process
-    with closing(ShardFiles(partial.model, share_out(plan.shards, processes)[rank])) as files:
+    with closing(ShardFiles(staging.model, distribute(plan.shards, processes)[rank])) as files:
         left = dict(files.tensors)
-        for name in _on_disk(plan, partial, files):
+        for name in _on_disk(plan, staging, files):
             del left[name]
         results = merged(plan, left, files)
         total = sum(header.nbytes for header in left.values())
-        journal = Journal(partial.path, files.sync)
+        journal = Journal(staging.path, files.sync)
         try:
             with (
                 closing(results),
                 tqdm(total=total, unit="B", unit_scale=True, desc="merge", disable=True if rank else None) as bar,
             ):
-                for one in results:
-                    entry = {"sha256": one.result, "facts": one.facts, "sources": one.hashes}
-                    journal.add(one.name, one.nbytes, entry)
-                    bar.update(one.nbytes)
+                for source in results:
+                    entry = {"sha256": source.result, "facts": source.diagnostics, "sources": source.hashes}
+                    journal.add(source.name, source.nbytes, entry)
+                    bar.update(source.nbytes)
         finally:
             journal.close()
 
@@ -164,21 +164,23 @@ def merged(plan: WritePlan, tensors: Mapping[str, TensorHeader], files: ShardFil
     )
 
 
-def _on_disk(plan: WritePlan, partial: Partial, files: ShardFiles) -> list[str]:
+def _on_disk(plan: WritePlan, staging: StagingFolder, files: ShardFiles) -> list[str]:
     """Tensors of these files that an earlier start wrote: those in a journal whose bytes have the hash noted there."""
-    noted = entries(partial.path)
+    noted = entries(staging.path)
     names = [name for name in files.tensors if name in noted]
     with ThreadPoolExecutor(plan.threads) as pool:
         hashes = list(pool.map(files.tensor_hash, names))
-    found = [name for name, digest in zip(names, hashes, strict=True) if noted[name].get("sha256") == digest]
-    if found:
-        log.info("%d of %d tensors of %s are there from an earlier start", len(found), len(files.tensors), plan.target)
-    return found
+    recorded = [name for name, digest in zip(names, hashes, strict=True) if noted[name].get("sha256") == digest]
+    if recorded:
+        log.info(
+            "%d of %d tensors of %s are there from an earlier start", len(recorded), len(files.tensors), plan.target
+        )
+    return recorded
 
 
-def _finish(plan: WritePlan, partial: Partial) -> None:
+def _finish(plan: WritePlan, staging: StagingFolder) -> None:
     """Headers, the files beside the weights, the record; then the folder gets its name."""
-    noted = entries(partial.path)
+    noted = entries(staging.path)
     hashes = []
     for number, source in enumerate(sources_of(plan.recipe)):
         known = {name: entry["sources"].get(str(number)) for name, entry in noted.items()}
@@ -191,29 +193,29 @@ def _finish(plan: WritePlan, partial: Partial) -> None:
     if listed is not None:
         beside["model.safetensors.index.json"] = listed.encode()
     names = [shard.name for shard in plan.shards]
-    with closing(ShardFiles(partial.model, plan.shards)) as files, ThreadPoolExecutor(plan.threads + 1) as pool:
+    with closing(ShardFiles(staging.model, plan.shards)) as files, ThreadPoolExecutor(plan.threads + 1) as pool:
         files.put_headers(metadata(stated))
         synced = pool.submit(files.sync)  # hashing does not wait for the disk
         digests = dict(zip(names, pool.map(files.shard_hash, names), strict=True))
         synced.result()
-    found = {
+    recorded = {
         "shards": digests,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in beside.items()},
     }
-    beside[FILE] = (json.dumps(record(stated, plan.recipe, plan.shards, noted, found), indent=1) + "\n").encode()
+    beside[FILE] = (json.dumps(record(stated, plan.recipe, plan.shards, noted, recorded), indent=1) + "\n").encode()
     beside[CARD] = model_card(stated)
     for name, content in beside.items():
-        (partial.model / name).write_bytes(content)
-        sync(partial.model / name)
-    partial.publish()
+        (staging.model / name).write_bytes(content)
+        sync(staging.model / name)
+    staging.publish()
     # The next run that reads this model need not hash it.
     weights_hash(Checkpoint(plan.target), plan.cache, {name: entry["sha256"] for name, entry in noted.items()})
 
 
-def _unwritable(plan: WritePlan, partial: Partial, error: OSError) -> Exception:
+def _unwritable(plan: WritePlan, staging: StagingFolder, error: OSError) -> Exception:
     """What a user can mend as a refusal; anything else as it came."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        kept = len(entries(partial.path))
+        kept = len(entries(staging.path))
         return UserError(
             f"{plan.target} could not be written further ({error.strerror}). {kept} of {len(plan.tensors)} tensors are "
             "on disk and kept: make room and start the same command again, it goes on from there."

@@ -10,7 +10,7 @@ from typing import Any
 from patientdx.checkpoints.identity import BEHAVIOUR_FILES
 from patientdx.checkpoints.manifest import FILE, summary
 
-# Licences ask to be handed on.
+# Licences must be passed on.
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
 CARD = "README.md"
 
@@ -18,23 +18,23 @@ CARD = "README.md"
 def sidecar_files(base: Any, dtype: str | None, *, remote_code: bool = False) -> dict[str, bytes]:
     """The files of a merged folder that come from the base, a checkpoint or a view of one; name to content.
 
-    The configuration says the `dtype` of the weights if one was asked for. Python files stay behind, and with them the
-    configuration's references to them, unless `remote_code`: a merged model runs nobody's code unasked.
+    `dtype`, if any, is written into the configuration. Python files and the configuration's references to them are left
+    out unless `remote_code`: a merged model runs no remote code by default.
     """
-    # A view with another vocabulary has that one's folder, where no licence of the weights lies.
+    # The folder of a view with another vocabulary holds no licence of the weights.
     weights = getattr(base, "weights_folder", base.folder)
     code = sorted(file.name for file in weights.glob("*.py")) if remote_code else []
     files = [base.folder / name for name in BEHAVIOUR_FILES] + [weights / name for name in (*_LICENCES, *code)]
-    found = {file.name: file.read_bytes() for file in files if file.is_file()}
-    config = json.loads(found["config.json"])
+    contents = {file.name: file.read_bytes() for file in files if file.is_file()}
+    config = json.loads(contents["config.json"])
     changed = dict(config)
     if dtype is not None:
         changed["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype
     if not remote_code:
         changed.pop("auto_map", None)
     if changed != config:
-        found["config.json"] = (json.dumps(changed, indent=2) + "\n").encode()
-    return found
+        contents["config.json"] = (json.dumps(changed, indent=2) + "\n").encode()
+    return contents
 
 
 def model_card(stated: Mapping[str, Any]) -> bytes:
@@ -52,7 +52,7 @@ def model_card(stated: Mapping[str, Any]) -> bytes:
     text = f"""
 # {title}
 
-The weights of this model were worked out from those of the models below; nothing was trained. Configuration, tokenizer
+The weights of this model were computed from those of the models below; nothing was trained. Configuration, tokenizer
 and chat template are the base's.
 
 | role | name | source | licence | SHA-256 of weights, configuration and tokenizer |
@@ -66,8 +66,8 @@ and chat template are the base's.
 - dtype: {stated["dtype"] or "the base's"}
 - versions: {", ".join(f"{name} {version}" for name, version in stated["versions"].items())}
 
-`{FILE}` holds what was found for every tensor, and its SHA-256. `python -m patientdx.cli.verify <this folder>` derives the
-weights again from the models above and says whether they are these, bit for bit. The licences of all of them hold.
+`{FILE}` holds the diagnostics and the SHA-256 of every tensor. `python -m patientdx.cli verify <this folder>` derives
+the weights again from the models above and compares every bit. The licences of all these models apply.
 """
     return "\n".join([*front, "---", text]).encode()
 

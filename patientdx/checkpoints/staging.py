@@ -1,4 +1,4 @@
-"""The unfinished checkpoint beside the folder that it will be: whose it is, and who is writing it."""
+"""The unfinished checkpoint beside its target folder: which merge it belongs to, and who is writing it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from patientdx.core.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class Partial:
-    """A folder next to the target that an interrupted merge leaves and the next start of the same merge takes up.
+class StagingFolder:
+    """A folder next to the target that an interrupted merge leaves, and from which the same merge resumes.
 
-    ``model`` holds the files to be, ``path`` beside it the journals. The name says which merge it is: another one
-    has another folder, so that nothing is ever continued that was begun with other parents, numbers or versions.
+    ``model`` holds the files of the result, ``path`` the journals beside it. The name identifies the merge: other
+    parents, numbers or versions have another folder, so that nothing of theirs is continued.
     """
 
     def __init__(self, target: Path, key: str) -> None:
@@ -30,11 +30,11 @@ class Partial:
         self.model = self.path / "model"
 
     @contextmanager
-    def claimed(self, process: tuple[int, int]) -> Iterator[None]:
-        """Make the folder, or take up what is there, and keep every other merge from the target for as long.
+    def lock(self, process: tuple[int, int]) -> Iterator[None]:
+        """Make the folder, or reuse the one that is there; meanwhile no other merge can write to the target.
 
-        The processes of one merge claim it together. Where a merge of another kind was broken off, its remains are
-        deleted; so is this one's folder in the end if nothing in it can be gone on with. Raises UserError where another
+        The processes of one merge share the lock. What an interrupted other merge left is deleted; so is this folder at
+        the end if nothing in it can be resumed. Raises UserError where another
         process is writing a merge to the target at this moment.
         """
         rank, processes = process
@@ -49,8 +49,8 @@ class Partial:
             os.close(handle)
 
     @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Wait for the other processes of this merge to leave this block; False where one of them finished it."""
+    def last_writer(self) -> Iterator[bool]:
+        """Wait for the other processes of this merge to leave this block; False where one of them has finished."""
         try:
             handle = os.open(self.path / "finish", os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
@@ -63,14 +63,14 @@ class Partial:
             os.close(handle)
 
     def publish(self) -> None:
-        """Give the finished model its name, in one step, and delete what it took to make it."""
+        """Rename the finished model to the target, in one step, and delete the rest."""
         sync(self.model)
         self.model.rename(self.target)
         sync(self.target.parent)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Delete what is left of it after it was published, unless a process is still at it."""
+    def cleanup(self) -> None:
+        """Delete what is left after publishing, unless a process still uses it."""
         if self.path.is_dir():
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
             if _try_lock(handle, fcntl.LOCK_EX):
@@ -78,7 +78,7 @@ class Partial:
             os.close(handle)
 
     def _lock(self, kind: int) -> int:
-        """The open lock file, which goes with the process, however that ends."""
+        """The open lock file; the lock ends with the process."""
         while True:
             self.model.mkdir(parents=True, exist_ok=True)
             try:
@@ -100,7 +100,7 @@ class Partial:
             try:
                 if not _try_lock(handle, fcntl.LOCK_EX):
                     raise self._taken()
-                log.warning("another merge into %s was broken off; this one does not go on from it", self.target)
+                log.warning("another merge into %s was interrupted; this one does not resume it", self.target)
                 shutil.rmtree(other, ignore_errors=True)
             finally:
                 os.close(handle)

@@ -1,7 +1,7 @@
-"""The pass over the weights: every tensor of a merge worked out once, in blocks, by several threads.
+"""The pass over the weights: every tensor of a merge computed once, in blocks, by several threads.
 
-Reading, arithmetic and writing overlap because threads are at different places: while one waits for the disk another
-computes. Memory holds blocks, never a tensor (a tensor that is worked out, as under an adapter, apart).
+Reading, arithmetic and writing overlap: while one thread waits for the disk another computes. Memory holds blocks, no
+complete tensor (except those of a view, which are computed, as with an adapter).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _LIBC = ctypes.CDLL(None)
 class Merged:
     """One tensor, done.
 
-    facts: what its curve says of it. result: of `after`. hashes: SHA-256 of the same tensor in the sources that were
+    diagnostics: of its curve. result: of `after`. hashes: SHA-256 of the same tensor in the sources that were
     to be hashed, by their number.
     """
 
     name: str
     nbytes: int
-    facts: Mapping[str, Any]
+    diagnostics: Mapping[str, Any]
     result: Any = None
     hashes: dict[int, str] = field(default_factory=dict)
 
@@ -56,19 +56,19 @@ def stream(
     device: str = "cpu",
     hashed: Sequence[int] = (),
 ) -> Iterator[Merged]:
-    """Work out the named tensors of a recipe, in the dtype that each is given; yields them as they are done.
+    """Compute the named tensors of a recipe, in the dtype of their headers; yields them as they are done.
 
     put: (name, first, bytes) takes a tensor's bytes from its byte `first` on; called from several threads, for parts
     of one tensor too. after: called once all bytes of a tensor were taken. hashed: numbers of the sources (see
     `sources_of`) whose tensors are hashed on the way, while they are in memory.
-    The bytes do not depend on `threads`, on the order, or on what else is worked out. Arithmetic runs on `device`.
+    The bytes do not depend on `threads`, on the order, or on the other tensors. Arithmetic runs on `device`.
     Raises UserError where the method cannot join the tensors, or a result does not fit float16.
     """
     recipe.prepare()
     work = _Pass(recipe, tensors, put, after, threads, torch.device(device), hashed)
     before = torch.get_num_threads()
     try:
-        # One thread each: a pool inside every thread of a pool would only wait for cores.
+        # One thread each: nested pools would only wait for cores.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
                 yield from work.run(pool)
@@ -103,7 +103,7 @@ class _Pass:
         self.pool = pool
         queue = deque(self._groups())
         while queue or self.running:
-            # No more than the threads can begin at once: what is open is in memory.
+            # No more than the threads can start: open groups are in memory.
             while queue and len(self.running) <= self.threads:
                 group = queue.popleft()
                 self._start(partial(self._opened, group), self._open, group, queue[0] if queue else ())
@@ -118,7 +118,7 @@ class _Pass:
         self.running[self.pool.submit(step, *arguments)] = then
 
     def _groups(self) -> list[tuple[str, ...]]:
-        """Groups in which a tensor was asked for, largest first, so that the last to end is small."""
+        """Groups with a tensor to compute, largest first, so that the last to end is small."""
         base = self.sources[0].tensors
         floating = tuple(name for name in self.recipe.names if base[name].dtype.is_floating_point)
         groups = [*replace(self.recipe, names=floating).groups]
@@ -136,9 +136,9 @@ class _Pass:
         return self.recipe.curves(group)
 
     def _opened(self, names: tuple[str, ...], curves: Mapping[str, Curve]) -> None:
-        wanted = [name for name in names if name in self.tensors]
-        group = _Group(names, len(wanted))
-        for name in wanted:
+        names_here = [name for name in names if name in self.tensors]
+        group = _Group(names, len(names_here))
+        for name in names_here:
             curve, header = curves[name], self.tensors[name]
             merged = Merged(name, header.nbytes, dict(curve.diagnostics))
             spans = self._spans(curve, header)
@@ -149,9 +149,9 @@ class _Pass:
             for number in self.hashed:
                 self._start(partial(ended, number), tensor_hash, self.sources[number], name)
 
-    def _ended(self, group: _Group, merged: Merged, steps: list[int], *found: Any) -> None:
-        if len(found) == 2:
-            merged.hashes[found[0]] = found[1]
+    def _ended(self, group: _Group, merged: Merged, steps: list[int], *result: Any) -> None:
+        if len(result) == 2:
+            merged.hashes[result[0]] = result[1]
         steps[0] -= 1
         if not steps[0]:
             self._start(partial(self._finished, group, merged), self.after, merged.name)
@@ -164,7 +164,7 @@ class _Pass:
             self._advise(group.names, "MADV_DONTNEED")
 
     def _spans(self, curve: Curve, header: TensorHeader) -> list[tuple[int, int]]:
-        """Elements of a tensor that one thread works out at a time: all, or in a large one whole rows."""
+        """Elements of a tensor that one thread computes at a time: all, or complete rows of a large tensor."""
         count = header.nbytes // header.dtype.itemsize
         if header.nbytes <= self.largest or len(header.shape) < 2:
             return [(0, count)]
@@ -173,7 +173,7 @@ class _Pass:
         return [(start, min(start + step, count)) for start in range(0, count, step)]
 
     def _evaluate(self, curve: Curve, header: TensorHeader, span: tuple[int, int]) -> None:
-        """Work out elements of a tensor block by block, and hand their bytes over."""
+        """Compute elements of a tensor block by block, and hand over their bytes."""
         weight = self.recipe.weight_of(header.name)
         row = header.shape[-1] if header.shape and curve.by_row else 1
         step = max(1, BLOCK // row) * row
@@ -200,14 +200,14 @@ class _Pass:
         return kept[dtype]
 
     def _advise(self, names: Sequence[str], advice: str) -> None:
-        """Tell the system that pages of the sources' files will be read, or can go. Others' files are left alone."""
+        """Tell the operating system that pages of the sources' files will be read, or can be dropped."""
         number = getattr(mmap, advice, None)
         for source in self.sources:
             if number is None or not isinstance(source, Checkpoint):
                 continue
             for name in names:
-                found = source.read_bytes(name)
-                start = -(-found.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-                length = found.data_ptr() + found.numel() - start
+                pages = source.read_bytes(name)
+                start = -(-pages.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+                length = pages.data_ptr() + pages.numel() - start
                 if length > 0:
                     _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), number)

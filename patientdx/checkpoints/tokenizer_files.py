@@ -160,13 +160,15 @@ def _joined(parents: Sequence[Tokens], alike: bool) -> dict[str, Any]:
 def _check_ids(content: dict, ids: dict[str, int]) -> None:
     from tokenizers import Tokenizer
 
-    found = Tokenizer.from_str(json.dumps(content)).get_vocab(with_added_tokens=True)
-    moved = [
-        f"{token!r} from {index} to {found.get(token)}" for token, index in ids.items() if found.get(token) != index
+    vocabulary = Tokenizer.from_str(json.dumps(content)).get_vocab(with_added_tokens=True)
+    changed = [
+        f"{token!r} from {index} to {vocabulary.get(token)}"
+        for token, index in ids.items()
+        if vocabulary.get(token) != index
     ]
-    if moved:
+    if changed:
         raise UserError(
-            f"tokenizer=union cannot keep the ids of this kind of tokenizer: {some(moved)}. "
+            f"tokenizer=union cannot keep the ids of this kind of tokenizer: {some(changed)}. "
             "Set tokenizer=base or tokenizer=pivot."
         )
 

@@ -1,4 +1,4 @@
-"""Parents of different vocabularies shown to the merge with one: their embeddings' rows in one order of tokens."""
+"""Parents of different vocabularies brought to one vocabulary: the rows of their embeddings in one order of tokens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patientdx.checkpoints.identity import BEHAVIOUR_FILES, derivation
-from patientdx.checkpoints.lora import AdaptedCheckpoint
-from patientdx.checkpoints.reader import Checkpoint, TensorHeader
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, Source, derivation
+from patientdx.checkpoints.reader import TensorHeader
 from patientdx.checkpoints.tokenizer_files import Tokens, read_tokens, union
 from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
@@ -32,10 +31,8 @@ _BY_TOKEN = (
     "lm_head.bias",
     "embed_out.weight",
 )
-# What a union's tokenizer.json takes the place of: these would describe the base's tokens alone.
+# Replaced by the tokenizer.json of a union: these describe the base's tokens only.
 _OUTDATED = ("tokenizer.json", "tokenizer.model", "added_tokens.json", "vocab.json", "merges.txt")
-
-Source = Checkpoint | AdaptedCheckpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,25 +68,25 @@ class Vocabulary:
 
 
 class VocabularyView:
-    """A checkpoint whose embedding (and own output head) has one row for each token of a `Vocabulary`.
+    """A checkpoint whose embedding (and separate output head) has one row for each token of a `Vocabulary`.
 
-    Stands wherever a `Checkpoint` is read for merging; all other tensors are passed on as they are. A row is
-    - the checkpoint's own, where it has the token;
+    Stands wherever a `Checkpoint` is read for merging; all other tensors are passed on unchanged. A row is
+    - the checkpoint's, where it has the token;
     - else the base's, where the base has it; else the only owner's; else the mean of the owners' (float64, rounded
       once). So parents that lack a token agree with those that have it: the token's task vectors vanish, and a merge
       by shares that sum to 1 leaves it as its owners have it. (SLERP scales rows in which the parents agree as it
       scales all that they share; at its ends they are exact.)
-    - An id without a token (padding, also beyond the tokenizer) keeps the checkpoint's own row if that id is free in
-      it too, and is filled as above if not: so parents with one tokenizer are left as they are, and the parent whose
-      order is kept always is. A token that no parent has a row for takes the mean of the base's rows.
+    - An id without a token (padding, also beyond the tokenizer) keeps the checkpoint's row if that id is unused in
+      it too, and is filled as above if not: so parents with one tokenizer stay unchanged, and so does the parent whose
+      order is kept. A token that no parent has a row for takes the mean of the base's rows.
 
-    A changed tensor is gathered each time it is asked for, in the checkpoint's own dtype; its header says where the
-    bytes of the unchanged one are. ``folder`` is the vocabulary's, without weights, ``weights_folder`` the
-    checkpoint's own.
+    A changed tensor is gathered at each read, in the checkpoint's dtype; its header points to the bytes of the
+    unchanged tensor. ``folder`` is the vocabulary's, without weights, ``weights_folder`` the
+    checkpoint's.
     """
 
     def __init__(self, source: Source, rows: Tensor, vocabulary: Vocabulary) -> None:
-        self._source, self._own, self._vocabulary = source, rows, vocabulary
+        self._source, self._source_rows, self._vocabulary = source, rows, vocabulary
         self.folder, self.weights_folder, self.tied = vocabulary.folder, source.folder, source.tied
         self.config = _config(source.config, vocabulary.token_ids, len(rows))
         self.tensors = dict(source.tensors)
@@ -97,7 +94,7 @@ class VocabularyView:
             for name in _by_token(source):
                 self.tensors[name] = _resized(source.tensors[name], len(rows))
         self._changed = {name for name, header in self.tensors.items() if header is not source.tensors[name]}
-        self._gifts = list(_gifts(rows, vocabulary.owners))
+        self._fillers = list(_fillers(rows, vocabulary.owners))
 
     def read(self, name: str) -> Tensor:
         """The tensor with one row for each token of the vocabulary; others are the source's own.
@@ -105,13 +102,13 @@ class VocabularyView:
         Raises:
             KeyError: there is no such tensor.
         """
-        own = self._source.read(name)
+        tensor = self._source.read(name)
         if name not in self._changed:
-            return own
-        rows = own.index_select(0, self._own.clamp(min=0))
-        for places, givers in self._gifts:
-            given = [_given(giver, name, index) for giver, index in givers]
-            rows[places] = given[0].to(rows.dtype) if len(given) == 1 else _mean(given).to(rows.dtype)
+            return tensor
+        rows = tensor.index_select(0, self._source_rows.clamp(min=0))
+        for places, donors in self._fillers:
+            donated = [_donor_rows(donor, name, index) for donor, index in donors]
+            rows[places] = donated[0].to(rows.dtype) if len(donated) == 1 else _mean(donated).to(rows.dtype)
         return rows
 
     def read_bytes(self, name: str) -> Tensor:
@@ -120,11 +117,11 @@ class VocabularyView:
 
     @property
     def derivation(self) -> tuple[str, tuple[Path, ...]]:
-        """See `hashes.made_of`; other parents' files count because they may give rows."""
+        """See `identity.derivation`; other parents' files count because rows may come from them."""
         parts = [derivation(self._source), *(derivation(owner) for owner, _, _ in self._vocabulary.owners)]
-        index = [self._own, *(rows for _, _, rows in self._vocabulary.owners)]
+        index = [self._source_rows, *(rows for _, _, rows in self._vocabulary.owners)]
         order = hashlib.sha256(b"".join(rows.numpy().tobytes() for rows in index)).hexdigest()
-        files = dict.fromkeys(file for _, of in parts for file in of)
+        files = dict.fromkeys(file for _, paths in parts for file in paths)
         return f"{' and '.join(rule for rule, _ in parts)} in rows {order}", tuple(files)
 
 
@@ -136,7 +133,7 @@ def common_vocabulary(parents: Sequence[Source], names: Sequence[str], tokenizer
             parent with as many rows.
         names: what messages call them, one each.
         tokenizer: ``base`` or ``pivot`` keep that parent's ids and copy its files; tokens of others are lost.
-            ``union`` keeps the base's ids and adds the others' tokens (see `tokens.union`), in its empty rows first.
+            ``union`` keeps the base's ids and adds the others' tokens (`tokenizer_files.union`), empty rows first.
         cache: the files are written to ``<cache>/vocabularies/<tokenizer>-<hash of them>``, once.
 
     Raises:
@@ -154,9 +151,9 @@ def common_vocabulary(parents: Sequence[Source], names: Sequence[str], tokenizer
             f"tokenizer={tokenizer}: none of {', '.join(names)} has a tokenizer.json, so that nothing says which rows "
             "mean the same token: put each model's tokenizer files into its folder."
         )
-    for place, parent in enumerate(parents):
-        if not known[place].by_id:
-            known[place] = _borrowed(parent, names[place], lenders)
+    for number, parent in enumerate(parents):
+        if not known[number].by_id:
+            known[number] = _borrowed(parent, names[number], lenders)
     donor = 1 if tokenizer == "pivot" else 0
     tokens = union(known, names) if tokenizer == "union" else known[donor]
     size = max(_rows(parents[donor]), max(tokens.by_id) + 1 if tokenizer == "union" else 0)
@@ -188,38 +185,38 @@ def _own_rows(tokens: Tokens, size: int, mine: Tokens, rows: int) -> Tensor:
     """
     spelled = {index: token for index, token in mine.by_id.items() if index < rows and mine.means_in(tokens, token)}
     where = {token: index for index, token in sorted(spelled.items(), reverse=True)}
-    found = []
+    shapes = []
     for index in range(size):
         token = tokens.by_id.get(index)
         if token is None:
-            found.append(index if index < rows and index not in mine.by_id else -1)
+            shapes.append(index if index < rows and index not in mine.by_id else -1)
         else:
-            found.append(index if spelled.get(index) == token else where.get(token, -1))
-    return torch.tensor(found, dtype=torch.int64)
+            shapes.append(index if spelled.get(index) == token else where.get(token, -1))
+    return torch.tensor(shapes, dtype=torch.int64)
 
 
-def _gifts(
-    own: Tensor, owners: Sequence[tuple[Source, Tokens, Tensor]]
+def _fillers(
+    tensor: Tensor, owners: Sequence[tuple[Source, Tokens, Tensor]]
 ) -> Iterator[tuple[Tensor, list[tuple[Source, Tensor | None]]]]:
-    """For the rows that a checkpoint lacks: their places, and the givers with their rows (None: the mean of all)."""
-    missing = own < 0
+    """For the rows that a checkpoint lacks: their indices, and the donors with their rows (None: the mean of all)."""
+    missing = tensor < 0
     held = torch.stack([rows >= 0 for _, _, rows in owners])
-    held[1:] &= ~held[0]  # where the base has a row, it alone gives
+    held[1:] &= ~held[0]  # where the base has a row, it is the only donor
     group = (held.long() << torch.arange(len(owners))[:, None]).sum(0)
     for code in torch.unique(group[missing]).tolist():
         places = torch.nonzero(missing & (group == code)).flatten()
-        givers = [(owner, rows[places]) for i, (owner, _, rows) in enumerate(owners) if code >> i & 1]
-        yield places, givers or [(owners[0][0], None)]
+        donors = [(owner, rows[places]) for i, (owner, _, rows) in enumerate(owners) if code >> i & 1]
+        yield places, donors or [(owners[0][0], None)]
 
 
-def _given(giver: Source, name: str, index: Tensor | None) -> Tensor:
-    """Rows of a giver's tensor; a tied head that it does not store is its embedding."""
-    rows = giver.read(name if name in giver.tensors else next(iter(_by_token(giver))))
+def _donor_rows(donor: Source, name: str, index: Tensor | None) -> Tensor:
+    """Rows of a donor's tensor; a tied head that it does not store is its embedding."""
+    rows = donor.read(name if name in donor.tensors else next(iter(_by_token(donor))))
     return rows.mean(0, dtype=torch.float32) if index is None else rows.index_select(0, index)
 
 
-def _mean(given: Sequence[Tensor]) -> Tensor:
-    return sum(rows.double() for rows in given) / len(given)
+def _mean(donated: Sequence[Tensor]) -> Tensor:
+    return sum(rows.double() for rows in donated) / len(donated)
 
 
 def _by_token(checkpoint: Source) -> list[str]:
@@ -231,14 +228,14 @@ def _rows(checkpoint: Source) -> int:
 
 
 def _check_rows(checkpoint: Source, name: str) -> None:
-    found = {tensor: checkpoint.tensors[tensor].shape for tensor in _by_token(checkpoint)}
-    if not found:
+    shapes = {tensor: checkpoint.tensors[tensor].shape for tensor in _by_token(checkpoint)}
+    if not shapes:
         raise UserError(
             f"{name} has no tensor that ends in {', '.join(_BY_TOKEN)}: its vocabulary cannot be changed. Choose "
             "parents with the same tokenizer and leave tokenizer out."
         )
-    if len({shape[0] for shape in found.values()}) > 1:
-        sizes = ", ".join(f"{tensor} {list(shape)}" for tensor, shape in found.items())
+    if len({shape[0] for shape in shapes.values()}) > 1:
+        sizes = ", ".join(f"{tensor} {list(shape)}" for tensor, shape in shapes.items())
         raise UserError(f"{name} has not as many rows in its embedding as in its output head ({sizes}): it is damaged.")
 
 

@@ -1,4 +1,4 @@
-"""A merge to disk laid out from headers alone, and everything that speaks against it before a weight is read."""
+"""A merge to disk planned from headers alone; every error that shows there is raised before a weight is read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MERGED = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class WritePlan:
-    """What will be written: a `recipe` into the folder `target`, as `shards`.
+    """What will be written: a `recipe`, into the folder `target`, as `shards`.
 
     stated: see `provenance.state`. cache: where content hashes are remembered. threads: of one process.
     """
@@ -77,7 +77,7 @@ class WritePlan:
     def unhashed(self) -> list[int]:
         """Numbers of the sources (see `provenance.sources_of`) whose weights were never hashed, each source once."""
         read = sources_of(self.recipe)
-        return [n for n, one in enumerate(read) if one not in read[:n] and not is_hashed(one, self.cache)]
+        return [n for n, source in enumerate(read) if source not in read[:n] and not is_hashed(source, self.cache)]
 
     def is_finished(self) -> bool:
         """Whether the target holds this very merge already.
@@ -88,17 +88,17 @@ class WritePlan:
             return False
         if not (self.target / FILE).is_file():
             raise UserError(f"{self.target} exists and is no merge that was written here: choose another folder.")
-        found = read_record(self.target)
+        recorded = read_record(self.target)
         hashes = [content_hash(source, self.cache) for source in sources_of(self.recipe)]
-        if not same_merge(found, with_hashes(self.stated, hashes), self.shards):
+        if not same_merge(recorded, with_hashes(self.stated, hashes), self.shards):
             raise UserError(
-                f"{self.target} holds another merge ({summary(found)}, other versions or other shards count as other "
-                "too): choose another folder, or delete this one."
+                f"{self.target} holds another merge ({summary(recorded)}, other versions or other shards count as "
+                "other too): choose another folder, or delete this one."
             )
         return True
 
 
-def outline(
+def plan_write(
     recipe: Recipe,
     folder: Path,
     *,
@@ -124,20 +124,20 @@ def outline(
     for number, source in enumerate(sources_of(recipe)):
         _check_numbers(recipe, source, sources[number].name if sources else str(source.folder))
     stated = state(recipe, sources, dtype=dtype, tokenizer=tokenizer)
-    shards = lay_out(wanted(recipe, dtype), shard_bytes, metadata(stated))
+    shards = lay_out(tensors_to_write(recipe, dtype), shard_bytes, metadata(stated))
     threads = threads or max(1, len(os.sched_getaffinity(0)) // processes)
     return WritePlan(recipe, Path(folder).absolute(), stated, shards, cache, threads, device, remote_code)
 
 
-def wanted(recipe: Recipe, dtype: str | None) -> list[TensorHeader]:
+def tensors_to_write(recipe: Recipe, dtype: str | None) -> list[TensorHeader]:
     """The tensors to write, with shape and dtype: the base's, or floating ones in `dtype`."""
-    found = []
+    recorded = []
     for name in recipe.names:
         header = recipe.parents[0].tensors[name]
         if dtype is not None and header.dtype.is_floating_point:
             header = replace(header, dtype=getattr(torch, dtype))
-        found.append(replace(header, nbytes=prod(header.shape) * header.dtype.itemsize))
-    return found
+        recorded.append(replace(header, nbytes=prod(header.shape) * header.dtype.itemsize))
+    return recorded
 
 
 def _check_weights(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patientdx.checkpoints.layout import Shard, place
+from patientdx.checkpoints.layout import Shard, header_bytes
 from patientdx.checkpoints.reader import TensorHeader
 
 _HASHED = 1 << 26  # bytes of a file that are mapped at a time
@@ -28,7 +28,7 @@ def write_safetensors(file: Path, headers: Sequence[TensorHeader], tensor_of: Ca
         tensor_of: gives the tensor of a name, asked once per tensor in order; its shape and dtype must be the
             header's.
     """
-    head, _ = place(headers, file, FORMAT)
+    head, _ = header_bytes(headers, file, FORMAT)
     with file.open("wb") as handle:
         handle.write(head)
         for header in headers:
@@ -81,7 +81,7 @@ class ShardFiles:
     def put_headers(self, metadata: Mapping[str, str]) -> None:
         """Write the header of every shard; until then none of them can be opened."""
         for shard in self.shards.values():
-            head, placed = place(shard.tensors, Path(shard.name), metadata)
+            head, placed = header_bytes(shard.tensors, Path(shard.name), metadata)
             if tuple(placed) != shard.tensors:
                 raise ValueError(f"the metadata of {shard.name} are longer or shorter than they were laid out")
             self._write(shard.name, 0, memoryview(head))
@@ -107,10 +107,10 @@ class ShardFiles:
 
     def _hash(self, shard: str, start: int, nbytes: int) -> str:
         mapped, digest = self._maps[shard], hashlib.sha256()
-        with memoryview(mapped) as whole:
+        with memoryview(mapped) as view:
             for first in range(start, start + nbytes, _HASHED):
                 last = min(first + _HASHED, start + nbytes)
-                with whole[first:last] as part:
+                with view[first:last] as part:
                     digest.update(part)
                 first = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
                 if hasattr(mmap, "MADV_DONTNEED") and last > first:

@@ -9,7 +9,7 @@ from patientdx.checkpoints.estimate import estimate
 from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save as write
 from patientdx.checkpoints.source import holds_patients
-from patientdx.checkpoints.write_plan import outline
+from patientdx.checkpoints.write_plan import plan_write
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.merge_inputs import recipe
@@ -29,7 +29,7 @@ def save(config: RunConfig, process: tuple[int, int] = (0, 1)) -> None:
             f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
             "or say save_patients=true: the folder is then marked as one that holds patients."
         )
-    asked = {
+    options = {
         "cache": config.cache,
         "sources": sources,
         "tokenizer": config.merge.spec.tokenizer,
@@ -42,9 +42,9 @@ def save(config: RunConfig, process: tuple[int, int] = (0, 1)) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if config.save.dry_run:
         if process[0] == 0:
-            console.print(str(estimate(outline(merge, target, processes=process[1], device=device, **asked))))
+            console.print(str(estimate(plan_write(merge, target, processes=process[1], device=device, **options))))
         return
-    folder = write(merge, target, device=device, process=process, **asked)
+    folder = write(merge, target, device=device, process=process, **options)
     if folder is not None:
         if held:
             mark(folder)

@@ -1,4 +1,4 @@
-"""python -m patientdx.cli.verify <merged folder> [--parent <name>=<folder> ...]
+"""python -m patientdx.cli verify <merged folder> [--parent <name>=<folder> ...]
 
 Derives the weights of a merged folder again from its parents and compares every bit. Ends with 0 if they are the same,
 1 if something differs, which it names, and 2 if it cannot tell, as without the parents that were merged.
@@ -29,7 +29,7 @@ from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.sidecar_files import sidecar_files
 from patientdx.checkpoints.source import ModelSource
 from patientdx.checkpoints.stream import stream
-from patientdx.checkpoints.write_plan import wanted
+from patientdx.checkpoints.write_plan import tensors_to_write
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.sections import MergeSpec
@@ -39,15 +39,15 @@ from patientdx.merge.schedule import schedule
 IDENTICAL, DIFFERS, CANNOT_TELL = 0, 1, 2
 
 
-def verify(folder: Path, given: Mapping[str, Path], cache: Path, threads: int | None = None) -> tuple[int, str]:
+def verify(folder: Path, folders: Mapping[str, Path], cache: Path, threads: int | None = None) -> tuple[int, str]:
     """Exit status and one sentence on a merged folder.
 
-    given: folders of models by their name or role in the record; others are located by the source recorded. No checksum
-    in the record is believed: the parents' content is hashed (or was, see `hashes`), the weights are worked out.
-    Raises UserError where the question cannot be answered.
+    folders: of models, by their name or role in the record; others are located by the recorded source. No checksum in
+    the record is trusted: the parents' content is hashed (see `identity`), and the weights are derived again.
+    Raises UserError where that is not possible.
     """
     record = read_record(folder)
-    recipe = recipe_of(record, given, cache)
+    recipe = recipe_of(record, folders, cache)
     stored = Checkpoint(folder)
     fault = _outside(record, recipe, stored) or _inside(record, recipe, stored, threads)
     if fault:
@@ -56,34 +56,34 @@ def verify(folder: Path, given: Mapping[str, Path], cache: Path, threads: int | 
     return IDENTICAL, f"{folder} is {summary(record)}, bit for bit: {len(recipe.names)} tensors, {count} parameters"
 
 
-def recipe_of(record: Mapping[str, Any], given: Mapping[str, Path], cache: Path) -> Recipe:
-    """The merge that a record tells of, with its parents opened; UserError unless they are those that were merged."""
+def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path], cache: Path) -> Recipe:
+    """The recorded merge, with its parents opened; UserError unless they are those that were merged."""
     models = record["models"]
-    unknown = set(given) - {model[key] for model in models for key in ("name", "role")}
+    unknown = set(folders) - {model[key] for model in models for key in ("name", "role")}
     if unknown:
         names = ", ".join(model["name"] for model in models)
         raise UserError(f"--parent {min(unknown)}=...: the record names no such model; it names {names}.")
     if not record["method"].startswith("patientdx.merge."):
         raise UserError(f"The record's method {record['method']} is no merge method; nothing else is called.")
-    sources = [_source(model, given) for model in models]
+    sources = [_source(model, folders) for model in models]
     ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None
     merge = Call(record["method"], json.dumps(record["arguments"]))
     merge_spec = MergeSpec(tuple(sources), merge, ancestor, record["tokenizer"], record["seed"])
     recipe = recipe_with(merge_spec, None if record["lambda"] is None else schedule(record["lambda"]), cache)
     for model, checkpoint in zip(models, sources_of(recipe), strict=True):
-        found = content_hash(checkpoint, cache)
-        if found != model["sha256"]:
+        digest = content_hash(checkpoint, cache)
+        if digest != model["sha256"]:
             raise UserError(
                 f"{model['role']} {model['name']} in {checkpoint.folder} is not the model that was merged: its content "
-                f"hash is {found}, recorded is {model['sha256']}. Give the right one: "
+                f"hash is {digest}, recorded is {model['sha256']}. Give the right one: "
                 f"--parent {model['name']}=<folder>."
             )
     return recipe
 
 
-def _source(model: Mapping[str, Any], given: Mapping[str, Path]) -> ModelSource:
-    """Where a model is to be had: in the folder given, or at the source recorded."""
-    folder = given.get(model["name"], given.get(model["role"]))
+def _source(model: Mapping[str, Any], folders: Mapping[str, Path]) -> ModelSource:
+    """Where a model is: in one of `folders`, or at the recorded source."""
+    folder = folders.get(model["name"], folders.get(model["role"]))
     if folder is not None:
         return ModelSource(model["name"], str(folder))
     if not model.get("source"):
@@ -102,12 +102,12 @@ def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> s
     stated = metadata({key: record.get(key) for key in state(recipe, ())})
     for file in sorted({header.file for header in stored.tensors.values()}):
         if _metadata_of(file) != stated:
-            return f"the header of {file.name} tells of another merge than provenance.json."
-    derived = {header.name: header for header in wanted(recipe, record["dtype"])}
+            return f"the header of {file.name} describes another merge than provenance.json."
+    derived = {header.name: header for header in tensors_to_write(recipe, record["dtype"])}
     for name in sorted(derived.keys() ^ stored.tensors.keys()):
         return f"{name} is {'absent' if name in derived else 'in none of the parents'}."
     for name, header in derived.items():
-        mine, theirs = ((one.dtype, list(one.shape)) for one in (stored.tensors[name], header))
+        mine, theirs = ((header.dtype, list(header.shape)) for header in (stored.tensors[name], header))
         if mine != theirs:
             return f"{name} is stored as {mine[0]} {mine[1]} and derived as {theirs[0]} {theirs[1]}."
     return None
@@ -115,7 +115,7 @@ def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> s
 
 def _inside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, threads: int | None) -> str | None:
     """The first tensor whose weights differ, in the order of the base's files, and how; None if none does."""
-    tensors = {header.name: header for header in wanted(recipe, record["dtype"])}
+    tensors = {header.name: header for header in tensors_to_write(recipe, record["dtype"])}
     comparison = Comparison(stored, tensors)
     threads = threads or len(os.sched_getaffinity(0))
     total = sum(header.nbytes for header in tensors.values())
@@ -123,21 +123,21 @@ def _inside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, threa
     with closing(results), tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=None) as bar:
         for merged in results:
             bar.update(merged.nbytes)
-    differing = [name for name in recipe.names if name in comparison.found]
+    differing = [name for name in recipe.names if name in comparison.differences]
     if not differing:
         return None
     name = differing[0]
-    count, place = comparison.found[name]
+    count, index = comparison.differences[name]
     unchanged = tensor_hash(stored, name) == record["tensors"].get(name, {}).get("sha256")
     return (
-        f"{name} in {count} of {tensors[name].nbytes // tensors[name].dtype.itemsize} elements, first {place}. "
+        f"{name} in {count} of {tensors[name].nbytes // tensors[name].dtype.itemsize} elements, first {index}. "
         f"{len(differing) - 1} other tensors differ. "
         + (_since(record, recipe) if unchanged else "It was changed since: its checksum is not the recorded one.")
     )
 
 
 def _since(record: Mapping[str, Any], recipe: Recipe) -> str:
-    """Why weights may differ that are as they were written."""
+    """Why weights may differ although they are as they were written."""
     now = state(recipe, ())
     versions = [
         f"{name} {record['versions'].get(name)}, here {version}"
@@ -154,14 +154,14 @@ def _since(record: Mapping[str, Any], recipe: Recipe) -> str:
 class Comparison:
     """Takes derived weights in place of a file and compares them with stored ones.
 
-    found: by tensor that differs, the number of differing elements and the first of them in words.
+    differences: by tensor that differs, the number of differing elements and the first of them in words.
     """
 
     stored: Checkpoint
     tensors: Mapping[str, TensorHeader]
 
     def __post_init__(self) -> None:
-        self.found: dict[str, tuple[int, str]] = {}
+        self.differences: dict[str, tuple[int, str]] = {}
         self._first: dict[str, int] = {}
         self._lock = Lock()
 
@@ -173,16 +173,16 @@ class Comparison:
             return
         dtype = self.tensors[name].dtype
         places = (mine != theirs).view(-1, dtype.itemsize).any(1).nonzero().flatten()
-        place = places[0].item()
-        values = [one.clone().view(dtype)[place].item() for one in (mine, theirs)]
-        place += first // dtype.itemsize
-        where = [int(index) for index in torch.unravel_index(torch.tensor(place), self.tensors[name].shape)]
+        index = places[0].item()
+        values = [data.clone().view(dtype)[index].item() for data in (mine, theirs)]
+        index += first // dtype.itemsize
+        where = [int(i) for i in torch.unravel_index(torch.tensor(index), self.tensors[name].shape)]
         with self._lock:
-            count, words = self.found.get(name, (0, ""))
-            if place < self._first.get(name, place + 1):
-                self._first[name] = place
+            count, words = self.differences.get(name, (0, ""))
+            if index < self._first.get(name, index + 1):
+                self._first[name] = index
                 words = f"{where}: stored {values[0]!r}, derived {values[1]!r}"
-            self.found[name] = count + len(places), words
+            self.differences[name] = count + len(places), words
 
 
 def _metadata_of(file: Path) -> dict[str, str]:
@@ -197,17 +197,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="a folder that a merge was saved in")
     parser.add_argument("--parent", action="append", default=[], metavar="NAME=FOLDER", help="where a model is")
     parser.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
-    asked = parser.parse_args(arguments)
-    given = dict(one.partition("=")[::2] for one in asked.parent)
+    args = parser.parse_args(arguments)
+    folders = dict(pair.partition("=")[::2] for pair in args.parent)
     cache = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
     try:
-        if not all(given.values()):
-            raise UserError(f"--parent {' '.join(asked.parent)}: write it as name=folder.")
-        folders = {name: Path(folder).expanduser() for name, folder in given.items()}
-        status, said = verify(asked.folder, folders, cache, asked.threads)
+        if not all(folders.values()):
+            raise UserError(f"--parent {' '.join(args.parent)}: write it as name=folder.")
+        folders = {name: Path(folder).expanduser() for name, folder in folders.items()}
+        status, message = verify(args.folder, folders, cache, args.threads)
     except UserError as fault:
-        status, said = CANNOT_TELL, f"cannot tell: {fault}"
-    print(said, file=sys.stdout if status == IDENTICAL else sys.stderr)
+        status, message = CANNOT_TELL, f"cannot tell: {fault}"
+    print(message, file=sys.stdout if status == IDENTICAL else sys.stderr)
     return status
 
 

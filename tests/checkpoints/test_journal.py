@@ -252,7 +252,7 @@ def test_another_merge_begins_afresh_and_says_so(make_tiny, tmp_path, monkeypatc
     names = evaluated(monkeypatch)
     recipe, changed = change(tmp_path, base, pivot)
     save(recipe, target, **(given | changed))
-    assert caplog.messages == [f"another merge into {target} was broken off; this one does not go on from it"]
+    assert caplog.messages == [f"another merge into {target} was interrupted; this one does not resume it"]
     assert names == set(recipe.names)
     assert partials(tmp_path) == []
     clean = save(recipe, tmp_path / "clean", **(given | changed))

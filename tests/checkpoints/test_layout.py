@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from patientdx.checkpoints.layout import PAGE, index, lay_out, place, share_out
+from patientdx.checkpoints.layout import PAGE, distribute, header_bytes, index, lay_out
 from patientdx.checkpoints.reader import TensorHeader, read_header
 from patientdx.checkpoints.writer import FORMAT, ShardFiles, raw
 
@@ -88,8 +88,8 @@ def test_hashes_are_those_of_the_bytes_in_the_files(tmp_path):
 
 
 def test_a_header_grows_with_its_metadata_only_by_pages():
-    head, _ = place(HEADERS, Path("x"), FORMAT | {"hash": "0" * 64})
-    other, _ = place(HEADERS, Path("x"), FORMAT | {"hash": "a" * 64})
+    head, _ = header_bytes(HEADERS, Path("x"), FORMAT | {"hash": "0" * 64})
+    other, _ = header_bytes(HEADERS, Path("x"), FORMAT | {"hash": "a" * 64})
     assert len(head) == len(other)
     assert len(head) % PAGE == 0
     assert struct.unpack("<Q", head[:8])[0] == len(head) - 8
@@ -104,10 +104,10 @@ def test_metadata_of_another_length_are_no_header_of_this_layout(tmp_path):
 def test_every_shard_goes_to_one_process_and_the_loads_are_even():
     shards = lay_out(HEADERS, 1, FORMAT)
     for processes in (1, 2, 3, 9):
-        shares = share_out(shards, processes)
+        shares = distribute(shards, processes)
         assert len(shares) == processes
         assert sorted(shard.name for share in shares for shard in share) == [shard.name for shard in shards]
-    two = share_out(shards, 2)
+    two = distribute(shards, 2)
     loads = [sum(shard.nbytes for shard in share) for share in two]
     assert max(loads) - min(loads) <= max(shard.nbytes for shard in shards)
 

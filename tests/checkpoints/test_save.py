@@ -17,7 +17,7 @@ from patientdx.checkpoints.identity import content_hash
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY
-from patientdx.checkpoints.staging import Partial
+from patientdx.checkpoints.staging import StagingFolder
 from patientdx.core.errors import UserError
 from patientdx.merge.curve import evaluate
 from patientdx.merge.none import none
@@ -105,7 +105,7 @@ PROCESS = """
 import sys
 from pathlib import Path
 from merged_folders import recipe_of, sources
-from patientdx.checkpoint.save import save
+from patientdx.checkpoints.save import save
 base, pivot, target, cache, rank = sys.argv[1:]
 described = sources(instruct=Path(base), numeric=Path(pivot))
 given = {"cache": Path(cache), "sources": described, "shard_bytes": 30_000}
@@ -160,7 +160,7 @@ def test_the_files_beside_the_weights_are_the_bases(whole, tiny_base):
 
 def test_a_finished_merge_is_left_as_it_is(recipe, described, cache, whole, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
-    monkeypatch.setattr(Partial, "claimed", lambda *given: pytest.fail("it began"))
+    monkeypatch.setattr(StagingFolder, "lock", lambda *given: pytest.fail("it began"))
     assert save(recipe, whole, cache=cache, sources=described) == whole
     assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
 
@@ -241,7 +241,7 @@ def test_a_target_that_another_process_writes_is_refused(recipe, cache, tmp_path
     def attempt():
         return refusal(recipe, target, cache=cache)
 
-    with Partial(target, "0123456789abcdef0").claimed((0, 1)):
+    with StagingFolder(target, "0123456789abcdef0").lock((0, 1)):
         assert attempt() == words
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(attempt).result() == words

@@ -15,11 +15,12 @@ from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.checkpoints.stream import stream
-from patientdx.checkpoints.write_plan import wanted
+from patientdx.checkpoints.write_plan import tensors_to_write
 from patientdx.checkpoints.writer import raw
 from patientdx.core.errors import UserError
 from patientdx.merge.curve import Curve, evaluate
 from patientdx.merge.linear import linear
+from patientdx.merge.method import merge_method
 
 
 def by_row(parents):
@@ -32,7 +33,9 @@ def by_row(parents):
 
 def collected(recipe, *, names=None, dtype=None, threads=1, hashed=()):
     """Bytes by tensor, and what was said of each."""
-    headers = {header.name: header for header in wanted(recipe, dtype) if names is None or header.name in names}
+    headers = {
+        header.name: header for header in tensors_to_write(recipe, dtype) if names is None or header.name in names
+    }
     found = {name: bytearray(header.nbytes) for name, header in headers.items()}
 
     def put(name, first, data):
@@ -85,7 +88,7 @@ def test_rows_stay_whole_where_a_curve_needs_them(tiny_base, tiny_pivot, monkeyp
     found, said = collected(recipe, names=names, threads=threads)
     expected = in_memory(recipe, torch.bfloat16)
     assert found == {name: expected[name] for name in names}
-    assert said["model.layers.0.mlp.up_proj.weight"].facts == {"rows": 64}
+    assert said["model.layers.0.mlp.up_proj.weight"].diagnostics == {"rows": 64}
 
 
 def test_a_large_tensor_is_divided_among_threads(pair, monkeypatch):
@@ -121,18 +124,17 @@ def test_sources_are_hashed_on_the_way(pair):
     for name, one in said.items():
         assert one.hashes == {1: hashlib.sha256(raw(pair.parents[1].read(name))).hexdigest()}
         assert one.result == hashlib.sha256(found[name]).hexdigest()
-        assert one.facts["branch"] in ("sphere", "line")
+        assert one.diagnostics["branch"] in ("sphere", "line")
 
 
-def test_a_layer_at_a_time_and_part_of_it(tiny_base, tiny_pivot, monkeypatch):
+def test_a_layer_at_a_time_and_part_of_it(tiny_base, tiny_pivot):
     opened = []
 
+    @merge_method(lambda_range=(0.0, 1.0), scope="layer")
     def layerwise(parents, *, config):
         opened.append(sorted(parents[0]))
         return {name: linear([parent[name] for parent in parents]) for name in parents[0]}
 
-    monkeypatch.setattr(sys.modules[__name__], "SCOPE", "layer", raising=False)
-    monkeypatch.setattr(sys.modules[__name__], "LAMBDA", (0.0, 1.0), raising=False)
     recipe = recipe_of(tiny_base, tiny_pivot, method=layerwise)
     expected = in_memory(recipe_of(tiny_base, tiny_pivot, method=linear), torch.bfloat16)
     assert collected(recipe, threads=2)[0] == expected
@@ -154,7 +156,7 @@ def test_whole_numbers_are_kept_from_the_base(tmp_path):
     assert found["ids"] == bytes(raw(torch.arange(3)))
     assert found["mask"] == b"\x01"
     assert found["w"] == bytes(raw(torch.full((4,), 0.5, dtype=torch.bfloat16)))
-    assert said["ids"].facts == {"kept": "base"}
+    assert said["ids"].diagnostics == {"kept": "base"}
 
 
 def test_values_that_float16_cannot_hold_are_refused(tmp_path):
@@ -177,7 +179,7 @@ def test_threads_are_given_back_and_a_fault_ends_the_pass(pair):
         assert torch.get_num_threads() == 1
         raise KeyError(name)
 
-    headers = {header.name: header for header in wanted(pair, None)}
+    headers = {header.name: header for header in tensors_to_write(pair, None)}
     with pytest.raises(KeyError):
         list(stream(pair, headers, put, lambda name: None, threads=2))
     assert torch.get_num_threads() == before
@@ -187,10 +189,10 @@ MEMORY = """
 import sys, threading, time
 from pathlib import Path
 import torch
-from patientdx.checkpoint.read import Checkpoint, TensorHeader
-from patientdx.checkpoint.recipe import Recipe
-from patientdx.checkpoint.save import save
-from patientdx.checkpoint.write import write_safetensors
+from patientdx.checkpoints.reader import Checkpoint, TensorHeader
+from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.save import save
+from patientdx.checkpoints.writer import write_safetensors
 from patientdx.merge.slerp import slerp
 
 def anonymous():

@@ -9,11 +9,11 @@ from merged_folders import recipe_of, sources
 from safetensors.torch import save_file
 
 from patientdx.checkpoints.estimate import estimate
-from patientdx.checkpoints.layout import index, lay_out, place
+from patientdx.checkpoints.layout import header_bytes, index, lay_out
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.save import save
-from patientdx.checkpoints.write_plan import outline
+from patientdx.checkpoints.write_plan import plan_write
 from patientdx.checkpoints.writer import FORMAT
 from patientdx.core.errors import UserError
 from patientdx.merge import ties
@@ -25,7 +25,7 @@ from patientdx.merge.slerp import slerp
 
 def refusal(recipe, tmp_path, **given):
     with pytest.raises(UserError) as caught:
-        outline(recipe, tmp_path / "merged", cache=tmp_path, **given)
+        plan_write(recipe, tmp_path / "merged", cache=tmp_path, **given)
     return str(caught.value)
 
 
@@ -111,7 +111,7 @@ def huge(folder):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors.index.json").write_text(index(shards))
     for shard in shards:
-        head, _ = place(shard.tensors, folder, FORMAT)
+        head, _ = header_bytes(shard.tensors, folder, FORMAT)
         with (folder / shard.name).open("wb") as handle:
             handle.write(head)
             handle.truncate(shard.nbytes)
@@ -126,7 +126,7 @@ def test_eight_billion_parameters_are_laid_out_without_reading_a_weight(tmp_path
 
     monkeypatch.setattr(Checkpoint, "read", read)
     monkeypatch.setattr(Checkpoint, "read_bytes", read)
-    plan = outline(recipe_of(*folders), tmp_path / "merged", cache=tmp_path / "cache")
+    plan = plan_write(recipe_of(*folders), tmp_path / "merged", cache=tmp_path / "cache")
     assert len(plan.shards) == 9
     assert max(shard.nbytes for shard in plan.shards) < 2_000_100_000
     assert plan.nbytes > 2 * 8_030_261_248
@@ -135,7 +135,7 @@ def test_eight_billion_parameters_are_laid_out_without_reading_a_weight(tmp_path
 
 def test_a_dry_run_says_what_a_merge_takes_and_leaves_nothing(pair, tmp_path):
     given = {"cache": tmp_path / "cache", "sources": sources(instruct=pair[0], numeric=pair[1]), "threads": 2}
-    found = estimate(outline(recipe_of(*pair), tmp_path / "merged", **given))
+    found = estimate(plan_write(recipe_of(*pair), tmp_path / "merged", **given))
     lines = str(found).splitlines()
     size = (pair[0] / "model.safetensors").stat().st_size
     assert found.parameters == sum(header.nbytes // 2 for header in Checkpoint(pair[0]).tensors.values())
@@ -155,19 +155,19 @@ def test_a_dry_run_says_what_a_merge_takes_and_leaves_nothing(pair, tmp_path):
 
 def test_a_dry_run_of_what_is_there_and_of_what_cannot_be_tried(pair, tmp_path):
     folder = save(recipe_of(*pair), tmp_path / "merged", cache=tmp_path / "cache")
-    assert str(estimate(outline(recipe_of(*pair), folder, cache=tmp_path / "cache"))).endswith(
+    assert str(estimate(plan_write(recipe_of(*pair), folder, cache=tmp_path / "cache"))).endswith(
         "time       none, it is there already"
     )
     trimmed = recipe_of(*pair, method=ties.ties, weight=1.0, ancestor=Checkpoint(pair[0]))
-    assert str(estimate(outline(trimmed, tmp_path / "other", cache=tmp_path / "cache"))).endswith(
+    assert str(estimate(plan_write(trimmed, tmp_path / "other", cache=tmp_path / "cache"))).endswith(
         "time       unknown: merge=ties may look at whole models before it joins a tensor"
     )
     with pytest.raises(UserError, match="holds another merge"):
-        estimate(outline(trimmed, folder, cache=tmp_path / "cache"))
+        estimate(plan_write(trimmed, folder, cache=tmp_path / "cache"))
 
 
 def test_a_tensor_too_large_to_try_makes_the_time_unknown(pair, tmp_path, monkeypatch):
     monkeypatch.setattr("patientdx.checkpoints.estimate.TRIED", 10)
-    assert str(estimate(outline(recipe_of(*pair), tmp_path / "merged", cache=tmp_path / "cache"))).endswith(
+    assert str(estimate(plan_write(recipe_of(*pair), tmp_path / "merged", cache=tmp_path / "cache"))).endswith(
         "time       unknown: no tensor (of those that merge=slerp joins together) has less than 0.00 GB"
     )
