@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from experiments.benchmarks.machine import machine
-from experiments.benchmarks.merge_watch import Watched, watch
+from experiments.benchmarks.harness import machine
+from experiments.benchmarks.watch import Watched, watch
 from experiments.comparison import Line, change_text, comparison_table, score_table, source_notes
 from experiments.edge_precision import PRECISIONS, check, questions
 from experiments.measuring import arguments, given, kept

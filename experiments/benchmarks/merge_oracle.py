@@ -1,4 +1,4 @@
-"""What mergekit 0.1.5 makes of a few small tensors, written once for tests/merge/test_mergekit_parity.py.
+"""The results of mergekit 0.1.5 for a few small tensors, written once for tests/merge/test_mergekit_parity.py.
 
 mergekit is used as it is, through its in-memory API, in an environment of its own; nothing of PatientDx is imported:
 
@@ -7,7 +7,7 @@ mergekit is used as it is, through its in-memory API, in an environment of its o
     .venv-mergekit/bin/python experiments/benchmarks/merge_oracle.py tests/merge/mergekit_oracle.safetensors
 
 The file holds float32 tensors under "<model>/<tensor>" for the models, "<case>/float32/<tensor>" for what mergekit
-works out in float32, "<case>/float64/<tensor>" for what it works out in float64 and rounds to float32 at the end, and
+computes in float32, "<case>/float64/<tensor>" for what it computes in float64 and rounds to float32 at the end, and
 "<case>/mask<i>/<tensor>" (uint8) for what it drew for the i-th model, with the keep probabilities of della under
 "<case>/chance<i>/<tensor>". The file's metadata is JSON under "oracle": versions, and for each case its method,
 models, base and parameters in mergekit's words.
@@ -55,9 +55,9 @@ def cases() -> Iterator[Case]:
     """(method, models, base, parameters) in mergekit's words; a base that is not among the models is put before them.
 
     Weights are unequal and do not sum to 1 where a method has a rule for that, and they have many digits: with tenths
-    every tenth result lies in the middle between two float32 numbers. Left out is what PatientDx has no words
-    for: multislerp of task vectors or with any weights, ties with `rescale` or without `normalize`, dare and della
-    without `rescale`.
+    every tenth result lies in the middle between two float32 numbers. Left out is what PatientDx does not have:
+    multislerp of task vectors or with any weights, ties with `rescale` or without `normalize`, dare and della without
+    `rescale`.
     """
     pair, three, base = ["base", "pivot"], ["base", "pivot", "third"], "ancestor"
     for weight in (0.31416, 0.80902):
@@ -117,9 +117,9 @@ def _trimmed(pair: list[str], three: list[str], base: str) -> Iterator[Case]:
 
 
 def answer(case: Case, known: dict[str, dict[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """(place, tensor) of all that mergekit answers to one case; place as in the file, without the case's number.
+    """(key, tensor) of all results of mergekit for a case; key as in the file, without the case's number.
 
-    A method that draws is asked in float32 only: mergekit works out its masks in that.
+    A method that draws runs in float32 only: mergekit computes its masks in that.
     """
     method, named, base, parameters = case
     ids = named if base is None or base in named else [base, *named]
@@ -128,7 +128,7 @@ def answer(case: Case, known: dict[str, dict[str, Tensor]]) -> Iterator[tuple[st
         for tensor in SHAPES:
             with _drawing() as drawn:
                 torch.manual_seed(0)
-                found = merge_tensors(
+                result = merge_tensors(
                     [known[model][tensor] for model in ids],
                     method,
                     parameters=parameters,
@@ -136,11 +136,11 @@ def answer(case: Case, known: dict[str, dict[str, Tensor]]) -> Iterator[tuple[st
                     dtype=dtype,
                     out_dtype=torch.float32,
                 )
-            yield f"{str(dtype).removeprefix('torch.')}/{tensor}", found
+            yield f"{str(dtype).removeprefix('torch.')}/{tensor}", result
             for number, (chance, mask) in enumerate(drawn):
-                yield f"mask{number}/{tensor}", mask.reshape(found.shape).to(torch.uint8)
+                yield f"mask{number}/{tensor}", mask.reshape(result.shape).to(torch.uint8)
                 if method.startswith("della"):
-                    yield f"chance{number}/{tensor}", chance.reshape(found.shape)
+                    yield f"chance{number}/{tensor}", chance.reshape(result.shape)
 
 
 @contextmanager
@@ -148,11 +148,11 @@ def _drawing() -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The (chance, mask) of every torch.bernoulli that is drawn meanwhile, as they come."""
     draw, drawn = torch.bernoulli, []
 
-    def kept(chance: Tensor) -> Tensor:
+    def record(chance: Tensor) -> Tensor:
         drawn.append((chance, draw(chance)))
         return drawn[-1][1]
 
-    torch.bernoulli = kept
+    torch.bernoulli = record
     try:
         yield drawn
     finally:
@@ -163,15 +163,15 @@ def main() -> None:
     """Writes the file named on the command line; the same bytes each time."""
     torch.set_num_threads(1)
     known = models()
-    kept = {f"{model}/{name}": tensor for model, made in known.items() for name, tensor in made.items()}
+    tensors = {f"{model}/{name}": tensor for model, made in known.items() for name, tensor in made.items()}
     listed = {}
     for number, case in enumerate(cases()):
         listed[str(number)] = dict(zip(("method", "models", "base", "parameters"), case, strict=True))
-        for place, tensor in answer(case, known):
-            kept[f"{number}/{place}"] = tensor.contiguous()
-    facts = {"versions": {name: version(name) for name in ("mergekit", "torch")}, "cases": listed}
+        for key, tensor in answer(case, known):
+            tensors[f"{number}/{key}"] = tensor.contiguous()
+    metadata = {"versions": {name: version(name) for name in ("mergekit", "torch")}, "cases": listed}
     # One entry only: safetensors writes several in an order that changes from run to run.
-    save_file(kept, sys.argv[1], metadata={"oracle": json.dumps(facts)})
+    save_file(tensors, sys.argv[1], metadata={"oracle": json.dumps(metadata)})
 
 
 if __name__ == "__main__":

@@ -94,24 +94,22 @@ SIZES = {  # by their number of parameters; the first for tests
 
 
 def make_parents(size: Size, folder: Path, progress: Callable[[str], None] = lambda model: None) -> dict[str, Path]:
-    """Folders of ancestor, base and pivot below `folder`; those that are there from an earlier call stay as they are.
+    """Folders of ancestor, base and pivot below `folder`; existing ones from an earlier call stay as they are.
 
-    Every element is a function of its model, tensor and place alone: the same bytes each time.
+    Every element is a function of its model, tensor and position alone: the same bytes each time.
     """
-    places = {}
-    for number, model in enumerate(MODELS):
-        place = folder / model
-        if not (place / "config.json").is_file():
+    folders = {model: folder / model for model in MODELS}
+    for number, (model, path) in enumerate(folders.items()):
+        if not (path / "config.json").is_file():
             progress(model)
-            place.mkdir(parents=True, exist_ok=True)
-            _write(size, place / FILE, number)
-            (place / "config.json").write_text(json.dumps(size.config, indent=2))  # last: it says that all is there
-        places[model] = place
-    return places
+            path.mkdir(parents=True, exist_ok=True)
+            _write(size, path / FILE, number)
+            (path / "config.json").write_text(json.dumps(size.config, indent=2))  # last: it marks a complete folder
+    return folders
 
 
 def _write(size: Size, file: Path, number: int) -> None:
-    order = {name: place for place, name in enumerate(size.shapes)}
+    order = {name: index for index, name in enumerate(size.shapes)}
     headers = [
         TensorHeader(name, shape, torch.bfloat16, file, 0, 2 * math.prod(shape)) for name, shape in size.shapes.items()
     ]

@@ -1,4 +1,4 @@
-"""How far merged tensors are from their formula: worked out in float64, rounded once, and counted element by element.
+"""How far merged tensors are from their formula: computed in float64, rounded once, and compared element by element.
 
 The formulas are written from the papers in plain torch, whole tensors at a time, without anything of patientdx.merge.
 Task vectors τ are differences from the ancestor, taken exactly; selections sort, the lowest index first among equals.
@@ -29,17 +29,8 @@ class Count:
     open: int
 
     def __add__(self, other: Count) -> Count:
-        return Count(
-            self.elements + other.elements,
-            self.wrong + other.wrong,
-            max(self.steps, other.steps),
-            self.open + other.open,
-        )
-
-    @property
-    def share(self) -> float:
-        """Part of the compared elements that is wrong; 0 where none was compared."""
-        return self.wrong / self.elements if self.elements else 0.0
+        elements, wrong, left_open = self.elements + other.elements, self.wrong + other.wrong, self.open + other.open
+        return Count(elements, wrong, max(self.steps, other.steps), left_open)
 
 
 @dataclass(frozen=True)
@@ -50,25 +41,25 @@ class Exact:
     sure: Tensor
 
 
-def misrounded(found: Tensor, exact: Exact) -> Count:
+def misrounded(merged: Tensor, exact: Exact) -> Count:
     """Compare a merged tensor (bfloat16, float16 or float32) with its formula rounded to the same dtype.
 
     An element is wrong where another number of that dtype is nearer the formula. Where the last bits of float64 decide
     either is right: in the middle between two numbers, and within 1e-14 of the tensor's largest element, which is
     what terms that cancel leave of them.
     """
-    if found.shape != exact.value.shape:
-        raise UserError(f"a merged tensor of shape {list(found.shape)} should have {list(exact.value.shape)}")
-    rounded = exact.value.to(found.dtype)
+    if merged.shape != exact.value.shape:
+        raise UserError(f"a merged tensor of shape {list(merged.shape)} should have {list(exact.value.shape)}")
+    rounded = exact.value.to(merged.dtype)
     nearest = (rounded.double() - exact.value).abs()
-    noise = 1e-14 * exact.value.abs().max() if found.numel() else 0.0
-    wrong = exact.sure & ((found.double() - exact.value).abs() > nearest * (1 + 1e-9) + noise)
-    away = (_place(found) - _place(rounded)).abs()[wrong.reshape(-1)]
+    noise = 1e-14 * exact.value.abs().max() if merged.numel() else 0.0
+    wrong = exact.sure & ((merged.double() - exact.value).abs() > nearest * (1 + 1e-9) + noise)
+    away = (_position(merged) - _position(rounded)).abs()[wrong.reshape(-1)]
     compared = int(exact.sure.sum())
-    return Count(compared, away.numel(), int(away.max()) if away.numel() else 0, found.numel() - compared)
+    return Count(compared, away.numel(), int(away.max()) if away.numel() else 0, merged.numel() - compared)
 
 
-def _place(tensor: Tensor) -> Tensor:
+def _position(tensor: Tensor) -> Tensor:
     """Number of each element among the representable ones, counted from zero, (n,) int64; -0 is 0."""
     kinds = {2: torch.int16, 4: torch.int32}
     bits = tensor.contiguous().reshape(-1).view(kinds[tensor.element_size()]).long()
@@ -106,10 +97,10 @@ def task_arithmetic(parents: Sequence[Tensor], ancestor: Tensor, *, weights: Seq
 
 def ties(parents: Sequence[Tensor], ancestor: Tensor, *, weights: Sequence[float], density: float) -> Exact:
     """Each τ trimmed to its `density` largest; sign by the weighted sum; weighted mean of those that agree."""
-    trimmed, sure = zip(*(_kept(delta, 0.0, density) for delta in _deltas(parents, ancestor)), strict=True)
+    trimmed, sure = zip(*(_selected(delta, 0.0, density) for delta in _deltas(parents, ancestor)), strict=True)
     sign = torch.where(_weighed(trimmed, weights) >= 0, 1.0, -1.0)
     agree = [(delta.sign() == sign).double() for delta in trimmed]
-    above = _weighed([delta * one for delta, one in zip(trimmed, agree, strict=True)], weights)
+    above = _weighed([delta * mask for delta, mask in zip(trimmed, agree, strict=True)], weights)
     below = _weighed(agree, weights)
     return Exact(ancestor.double() + above / torch.where(below == 0, 1.0, below), torch.stack(sure).all(0))
 
@@ -118,8 +109,8 @@ def breadcrumbs(
     parents: Sequence[Tensor], ancestor: Tensor, *, weights: Sequence[float], density: float, gamma: float
 ) -> Exact:
     """Each τ without its `gamma` largest and so many of its smallest that `density` of all are left; weighted sum."""
-    kept, sure = zip(*(_kept(delta, gamma, density) for delta in _deltas(parents, ancestor)), strict=True)
-    return Exact(ancestor.double() + _weighed(kept, weights), torch.stack(sure).all(0))
+    selected, sure = zip(*(_selected(delta, gamma, density) for delta in _deltas(parents, ancestor)), strict=True)
+    return Exact(ancestor.double() + _weighed(selected, weights), torch.stack(sure).all(0))
 
 
 def _deltas(parents: Sequence[Tensor], ancestor: Tensor) -> list[Tensor]:
@@ -134,18 +125,18 @@ def _sure(value: Tensor) -> Exact:
     return Exact(value, torch.ones(value.shape, dtype=torch.bool))
 
 
-def _kept(delta: Tensor, gamma: float, density: float) -> tuple[Tensor, Tensor]:
+def _selected(delta: Tensor, gamma: float, density: float) -> tuple[Tensor, Tensor]:
     """(delta with all but the chosen elements 0, where the choice was free of ties)."""
     n = delta.numel()
     keep = max(1, int(density * n))
     drop = min(int(gamma * n), n - keep)
     size = delta.abs().reshape(-1)
     ordered, order = size.sort(descending=True, stable=True)
-    kept = torch.zeros_like(size)
+    selected = torch.zeros_like(size)
     chosen = order[drop : drop + keep]
-    kept[chosen] = delta.reshape(-1)[chosen]
+    selected[chosen] = delta.reshape(-1)[chosen]
     sure = torch.ones(n, dtype=torch.bool)
     for cut in (drop, drop + keep):  # equals on both sides of a cut: which of them stay is free
         if 0 < cut < n and ordered[cut - 1] == ordered[cut]:
             sure &= size != ordered[cut]
-    return kept.reshape(delta.shape), sure.reshape(delta.shape)
+    return selected.reshape(delta.shape), sure.reshape(delta.shape)

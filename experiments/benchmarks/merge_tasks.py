@@ -1,9 +1,9 @@
-"""The merges that merge.py times: the same one in our words, in mergekit's, and as a float64 formula."""
+"""The merges that merge.py times: the same merge as our overrides, as mergekit's config, and as a float64 formula."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,113 +16,85 @@ from experiments.benchmarks.merge_rounding import Exact
 
 Formula = Callable[[Sequence[Tensor], Tensor], Exact]
 LAMBDA, WEIGHTS = 0.4, (0.6, 0.4)
+HALF = {"weight": 0.5}
 
 
 @dataclass(frozen=True)
 class Task:
-    """One merge. inputs: the models that it reads; ours: overrides for run.py, None to read mergekit's config instead.
+    """One merge of base and pivot.
 
-    mergekit: the model folders -> its config, without dtypes; None for a method that it does not have. formula: (base
-    and pivot, ancestor) -> what each element should be; None where random numbers decide, or where there is none here.
+    ours: overrides for run.py, None to read mergekit's config instead. start: mergekit's base_model; each: numbers
+    beside base and pivot; numbers: for all. in_mergekit: False for a method that mergekit does not have. formula:
+    (base and pivot, ancestor) -> what each element should be; None where random numbers decide, or none is written.
     """
 
     method: str
-    inputs: tuple[str, ...]
-    ours: tuple[str, ...] | None
-    mergekit: Callable[[Mapping[str, Path]], dict[str, Any]] | None
+    ours: tuple[str, ...] | None = None
+    start: str | None = None
+    each: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {})
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    in_mergekit: bool = True
     formula: Formula | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The models that it reads."""
+        return MODELS if self.start == "ancestor" else ("base", "pivot")
+
+    def mergekit(self, folders: Mapping[str, Path]) -> dict[str, Any]:
+        """mergekit's config, without dtypes."""
+        models = [
+            {"model": str(folders[model]), **({"parameters": dict(numbers)} if numbers else {})}
+            for model, numbers in zip(("base", "pivot"), self.each, strict=True)
+        ]
+        start = {} if self.start is None else {"base_model": str(folders[self.start])}
+        rest = {"parameters": dict(self.numbers)} if self.numbers else {}
+        return {"merge_method": self.method, **start, "models": models, **rest}
 
 
 def slerp(weight: float) -> Task:
     """SLERP at λ = `weight`."""
-
-    def config(places: Mapping[str, Path]) -> dict[str, Any]:
-        models = [{"model": str(places[model])} for model in ("base", "pivot")]
-        return _config("slerp", models, base=places["base"], t=weight)
-
-    return Task("slerp", ("base", "pivot"), (f"lambda={weight}",), config, partial(exact.slerp, weight=weight))
+    formula = partial(exact.slerp, weight=weight)
+    return Task("slerp", (f"lambda={weight}",), "base", numbers={"t": weight}, formula=formula)
 
 
-def _linear() -> Task:
-    def config(places: Mapping[str, Path]) -> dict[str, Any]:
-        return _config("linear", _models(places, [{"weight": 1 - LAMBDA}, {"weight": LAMBDA}]))
-
-    formula = partial(exact.linear, weight=LAMBDA)
-    return Task("linear", ("base", "pivot"), (f"lambda={LAMBDA}",), config, formula)
-
-
-def _karcher() -> Task:
-    def config(places: Mapping[str, Path]) -> dict[str, Any]:
-        return _config("karcher", _models(places, [{}, {}]))
-
-    return Task("karcher", ("base", "pivot"), ("lambda=0.5",), config, exact.karcher)
-
-
-def _of_deltas(method: str, ours: Sequence[str], formula: Formula | None, **numbers: float) -> Task:
+def _task_vectors(method: str, *ours: str, formula: Formula | None = None, **numbers: float) -> Task:
     """A method of task vectors: mergekit's weights and numbers stand beside each model, its lambda is 1."""
-
-    def config(places: Mapping[str, Path]) -> dict[str, Any]:
-        models = _models(places, [{"weight": weight, **numbers} for weight in WEIGHTS])
-        return _config(method, models, base=places["ancestor"])
-
-    said = [f"merge.{name}={number}" for name, number in numbers.items()]
-    said += ["lambda=1.0", f"merge.weights=[{','.join(map(str, WEIGHTS))}]", *ours]
-    return Task(method, MODELS, tuple(said), config, formula)
+    each = tuple({"weight": weight, **numbers} for weight in WEIGHTS)
+    overrides = [f"merge.{name}={number}" for name, number in numbers.items()]
+    overrides += ["lambda=1.0", f"merge.weights=[{','.join(map(str, WEIGHTS))}]", *ours]
+    return Task(method, tuple(overrides), "ancestor", (each[0], each[1]), formula=formula)
 
 
-def _recipe(method: str, ancestor: bool, own: Mapping[str, float], **numbers: float) -> Task:
-    """A merge that both read from one config: `own` beside each model, `numbers` for all."""
-
-    def config(places: Mapping[str, Path]) -> dict[str, Any]:
-        start = places["ancestor"] if ancestor else None
-        return _config(method, _models(places, [own, own]), base=start, **numbers)
-
-    return Task(method, MODELS if ancestor else ("base", "pivot"), None, config)
+def _shared_config(method: str, start: str | None, each: Mapping[str, float], **numbers: float) -> Task:
+    """A merge that both tools read from one config."""
+    return Task(method, None, start, (each, each), numbers)
 
 
-def _nearswap() -> Task:
-    def config(places: Mapping[str, Path]) -> dict[str, Any]:
-        models = [{"model": str(places[model])} for model in ("base", "pivot")]
-        return _config("nearswap", models, base=places["base"], t=0.001)
-
-    return Task("nearswap", ("base", "pivot"), None, config)
-
-
-def _models(places: Mapping[str, Path], numbers: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+def _tasks() -> list[Task]:
+    trimmed = partial(exact.ties, weights=WEIGHTS, density=0.5)
+    masked = partial(exact.breadcrumbs, weights=WEIGHTS, density=0.9, gamma=0.01)
+    linear = partial(exact.linear, weight=LAMBDA)
+    compat = "merge.compat=mergekit"
     return [
-        {"model": str(places[model]), **({"parameters": dict(own)} if own else {})}
-        for model, own in zip(("base", "pivot"), numbers, strict=True)
+        slerp(LAMBDA),
+        Task("linear", (f"lambda={LAMBDA}",), each=({"weight": 1 - LAMBDA}, {"weight": LAMBDA}), formula=linear),
+        _task_vectors("task_arithmetic", formula=partial(exact.task_arithmetic, weights=WEIGHTS)),
+        _task_vectors("ties", compat, formula=trimmed, density=0.5),
+        _task_vectors("breadcrumbs", formula=masked, density=0.9, gamma=0.01),
+        _task_vectors("della", compat, density=0.5, epsilon=0.15),
+        Task("karcher", ("lambda=0.5",), formula=exact.karcher),
+        _shared_config("nuslerp", None, HALF),
+        _shared_config("multislerp", None, HALF),
+        _shared_config("dare_linear", "ancestor", HALF | {"density": 0.5}),
+        _shared_config("dare_ties", "ancestor", HALF | {"density": 0.5}),
+        _shared_config("della_linear", "ancestor", HALF | {"density": 0.5, "epsilon": 0.15}),
+        _shared_config("breadcrumbs_ties", "ancestor", HALF | {"density": 0.9, "gamma": 0.01}),
+        _shared_config("model_stock", "ancestor", {}),
+        _shared_config("sce", "ancestor", {}, select_topk=0.5),
+        _shared_config("nearswap", "base", {}, t=0.001),
+        Task("hierarchical", (), "ancestor", in_mergekit=False),
     ]
 
 
-def _config(method: str, models: list[dict[str, Any]], base: Path | None = None, **numbers: float) -> dict[str, Any]:
-    start = {} if base is None else {"base_model": str(base)}
-    rest = {"parameters": numbers} if numbers else {}
-    return {"merge_method": method, **start, "models": models, **rest}
-
-
-def _tasks() -> dict[str, Task]:
-    trimmed = partial(exact.ties, weights=WEIGHTS, density=0.5)
-    masked = partial(exact.breadcrumbs, weights=WEIGHTS, density=0.9, gamma=0.01)
-    return {
-        "slerp": slerp(LAMBDA),
-        "linear": _linear(),
-        "task_arithmetic": _of_deltas("task_arithmetic", (), partial(exact.task_arithmetic, weights=WEIGHTS)),
-        "ties": _of_deltas("ties", ("merge.compat=mergekit",), trimmed, density=0.5),
-        "breadcrumbs": _of_deltas("breadcrumbs", (), masked, density=0.9, gamma=0.01),
-        "della": _of_deltas("della", ("merge.compat=mergekit",), None, density=0.5, epsilon=0.15),
-        "karcher": _karcher(),
-        "nuslerp": _recipe("nuslerp", False, {"weight": 0.5}),
-        "multislerp": _recipe("multislerp", False, {"weight": 0.5}),
-        "dare_linear": _recipe("dare_linear", True, {"weight": 0.5, "density": 0.5}),
-        "dare_ties": _recipe("dare_ties", True, {"weight": 0.5, "density": 0.5}),
-        "della_linear": _recipe("della_linear", True, {"weight": 0.5, "density": 0.5, "epsilon": 0.15}),
-        "breadcrumbs_ties": _recipe("breadcrumbs_ties", True, {"weight": 0.5, "density": 0.9, "gamma": 0.01}),
-        "model_stock": _recipe("model_stock", True, {}),
-        "sce": _recipe("sce", True, {}, select_topk=0.5),
-        "nearswap": _nearswap(),
-        "hierarchical": Task("hierarchical", MODELS, (), None),
-    }
-
-
-TASKS = _tasks()
+TASKS = {task.method: task for task in _tasks()}

@@ -11,20 +11,11 @@ This half makes the prompts; multiple_choice_lm_eval.py, started in that environ
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
-from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
+from experiments.benchmarks import harness
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.multiple_choice import MultipleChoiceTask
 
@@ -32,8 +23,8 @@ TOLERANCE = 1e-3  # of a sum of log-probabilities in float32, in nats
 
 
 def main() -> None:
-    """Renders the prompts, has them scored and timed, prints agreement, ratio, machine and one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Render the prompts, score and time them in lm-eval's environment, print a table and one JSON line."""
+    parser = harness.parser(__doc__)
     parser.add_argument("--lm-eval-python", type=Path, required=True)
     for name in ("medqa", "medmcqa", "pubmedqa", "mmlu"):
         parser.add_argument(f"--{name}", required=True, help=f"file or folder of {name}")
@@ -41,38 +32,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], help="of lm-eval")
     parser.add_argument("--sets", nargs="*", help="of those in the table; all unless given")
-    parser.add_argument("--cache", default=os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx"))
-    asked = parser.parse_args()
-    node = OmegaConf.load(REPOSITORY / "conf" / "base_model" / "smollm2_135m_instruct.yaml")
-    folder = locate(ModelSource(**OmegaConf.to_container(node)), Path(asked.cache).expanduser())
-    drawn = {"train": 0.1, "test": 0.9}
+    parser.add_argument("--cache", type=Path, default=harness.CACHE)
+    args = parser.parse_args()
+    shots: dict[str, Any] = {"shots": 2, "fractions": {"train": 0.1, "test": 0.9}}
+
+    def task(question_set: str, path: str, **options: Any) -> MultipleChoiceTask:
+        return MultipleChoiceTask(question_set=question_set, path=path, limit=args.items, **options)
+
     sets = {
-        "medqa, letter": MultipleChoiceTask(question_set="medqa", path=asked.medqa, limit=asked.items),
-        "medmcqa, letter": MultipleChoiceTask(question_set="medmcqa", path=asked.medmcqa, limit=asked.items),
-        "medmcqa, text": MultipleChoiceTask(
-            question_set="medmcqa", path=asked.medmcqa, limit=asked.items, answer="text"
-        ),
-        "medqa, letter, 2 shots": MultipleChoiceTask(
-            question_set="medqa", path=asked.medqa, limit=asked.items, shots=2, fractions=drawn
-        ),
-        "medqa, text, 2 shots": MultipleChoiceTask(
-            question_set="medqa", path=asked.medqa, limit=asked.items, answer="text", shots=2, fractions=drawn
-        ),
-        "pubmedqa": MultipleChoiceTask(question_set="pubmedqa", path=asked.pubmedqa, limit=asked.items),
-        "mmlu_medical, letter": MultipleChoiceTask(question_set="mmlu_medical", path=asked.mmlu, limit=asked.items),
+        "medqa, letter": task("medqa", args.medqa),
+        "medmcqa, letter": task("medmcqa", args.medmcqa),
+        "medmcqa, text": task("medmcqa", args.medmcqa, answer="text"),
+        "medqa, letter, 2 shots": task("medqa", args.medqa, **shots),
+        "medqa, text, 2 shots": task("medqa", args.medqa, answer="text", **shots),
+        "pubmedqa": task("pubmedqa", args.pubmedqa),
+        "mmlu_medical, letter": task("mmlu_medical", args.mmlu),
     }
     job = {
-        "model": str(folder),
-        "sets": {name: items(task.load()) for name, task in sets.items() if not asked.sets or name in asked.sets},
-        "rounds": asked.rounds,
-        "batch_sizes": asked.batch_sizes,
+        "model": str(harness.default_model(args.cache.expanduser())),
+        "sets": {name: items(task.load()) for name, task in sets.items() if not args.sets or name in args.sets},
+        "rounds": args.rounds,
+        "batch_sizes": args.batch_sizes,
     }
-    found = _run(job, asked.lm_eval_python)
-    _show(found)
-    print(json.dumps(found))
+    report = harness.run_half("experiments.benchmarks.multiple_choice_lm_eval", job, args.lm_eval_python)
+    _show(report)
+    print(json.dumps(report))
     if any(
-        one["difference"] > TOLERANCE or one["answers_differ"] or one["prompts_differ"]
-        for one in found["sets"].values()
+        result["difference"] > TOLERANCE or result["answers_differ"] or result["prompts_differ"]
+        for result in report["sets"].values()
     ):
         raise SystemExit("not equal to lm-eval")
 
@@ -80,51 +67,38 @@ def main() -> None:
 def items(data: TaskData) -> list[dict[str, Any]]:
     """The test questions as plain texts, in the order of the task."""
     return [
-        {"parts": [one.prefix, one.context, one.suffix], "options": [text for (text,) in one.options], "right": one.gold}
-        for one in data.examples if one.split == "test"
-    ]  # fmt: skip
+        {
+            "parts": [example.prefix, example.context, example.suffix],
+            "options": [text for (text,) in example.options],
+            "right": example.gold,
+        }
+        for example in data.examples
+        if example.split == "test"
+    ]
 
 
-def _run(job: dict[str, Any], python: Path) -> dict[str, Any]:
-    settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with tempfile.TemporaryDirectory() as folder:
-        asked, found = Path(folder, "job.json"), Path(folder, "result.json")
-        asked.write_text(json.dumps(job))
-        command = [python.absolute(), "-m", "experiments.benchmarks.multiple_choice_lm_eval", asked, found]
-        subprocess.run(command, cwd=REPOSITORY, env=os.environ | settings, check=True)
-        return json.loads(found.read_text())
-
-
-def _show(found: dict[str, Any]) -> None:
-    heads = (
-        "set",
-        "items",
-        "tokens",
-        "options' tokens",
-        "difference",
-        "answers differ",
-        "ours CPU s",
-        "lm-eval CPU s",
-        "x",
+def _show(report: dict[str, Any]) -> None:
+    lines = []
+    totals = {"ours": 0.0, "lm-eval": 0.0}
+    for name, result in report["sets"].items():
+        ours, (batch, best) = result["seconds"]["ours"], min(result["seconds"]["lm-eval"].items(), key=lambda b: b[1])
+        totals = {"ours": totals["ours"] + ours, "lm-eval": totals["lm-eval"] + best}
+        lines.append((
+            name, str(result["items"]), str(result["tokens"]), str(result["option_tokens"]),
+            f"{result['difference']:.1e}", str(result["answers_differ"]), f"{ours:.2f}", f"{best:.2f} ({batch})",
+            "{:.2f} ({:.2f} to {:.2f})".format(result["ratio"], *result["ratio_rounds"]),
+        ))  # fmt: skip
+    seconds = [f"{total:.2f}" for total in totals.values()]
+    lines.append(("all of them", *[""] * 5, *seconds, f"{totals['lm-eval'] / totals['ours']:.2f}"))
+    columns = ("set", "items", "tokens", "options' tokens", "difference", "answers differ", "ours CPU s")
+    columns += ("lm-eval CPU s", "x")
+    notes = (
+        "Medians of CPU seconds over the rounds, lm-eval at its best batch size (in brackets). Difference: the largest "
+        "of a sum of log-probabilities, float32.",
+        report["machine"],
     )
-    table = Table(*heads, box=SIMPLE_HEAD)
-    mine = theirs = 0.0
-    for name, one in found["sets"].items():
-        best = min(one["seconds"]["lm-eval"].items(), key=lambda pair: pair[1])
-        mine, theirs = mine + one["seconds"]["ours"], theirs + best[1]
-        table.add_row(
-            name, str(one["items"]), str(one["tokens"]), str(one["option_tokens"]), f"{one['difference']:.1e}",
-            str(one["answers_differ"]), f"{one['seconds']['ours']:.2f}", f"{best[1]:.2f} (batch {best[0]})",
-            f"{one['ratio']:.2f} ({one['ratio_rounds'][0]:.2f} to {one['ratio_rounds'][1]:.2f})",
-        )  # fmt: skip
-    table.add_row("all of them", *[""] * 5, f"{mine:.2f}", f"{theirs:.2f}", f"{theirs / mine:.2f}")
-    console = Console(width=130)
-    console.print(table)
-    console.print(
-        "Medians of CPU seconds over the rounds, lm-eval at its best batch size. Difference: the largest of a sum of"
-    )
-    console.print(f"log-probabilities, float32. {found['machine']}")
+    harness.show(harness.table("Multiple choice beside lm-eval", columns, lines, 1, *notes), width=130)
 
 
 if __name__ == "__main__":
-    main()
+    harness.run(main)

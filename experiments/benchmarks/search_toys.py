@@ -1,4 +1,4 @@
-"""Pilot and test scores of models along λ, drawn so that the best λ is known: what search strategies are tuned on."""
+"""Pilot and test scores of models along λ, drawn so that the best λ is known; search strategies are tuned on them."""
 
 from __future__ import annotations
 

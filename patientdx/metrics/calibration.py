@@ -63,7 +63,7 @@ def ece(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, 
     in resamples more so, hence a percentile interval sits high. Read it beside `ece_if_calibrated`.
     """
     score, label, weight, many = check_probabilities(score, label, weight)
-    order, ends = _ranked(score)
+    order, ends = _sorted_rows(score)
     mass = running_sums(weight[:, order])[:, ends]
     gap = running_sums((weight * (label - score))[:, order])[:, ends]
     edges = _equal_mass(mass, bins)
@@ -146,7 +146,7 @@ def calibration_curve(
     The interval takes rows as independent.
     """
     score, label, weight, _ = check_probabilities(score, label, None)
-    order, ends = _ranked(score)
+    order, ends = _sorted_rows(score)
     edges = ends[_equal_mass(running_sums(weight[:, order])[:, ends], bins)[0]]
     curve = []
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
@@ -239,11 +239,11 @@ def _mean(values, label, weight) -> NDArray[np.float64]:
     return mean
 
 
-def _ranked(score) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _sorted_rows(score) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows in ascending order, and how many lie at or below each distinct score, after a zero."""
     order = np.argsort(score, kind="stable")
-    ranked = score[order]
-    return order, np.concatenate([[0], np.flatnonzero(ranked[1:] != ranked[:-1]) + 1, [score.size]])
+    ordered = score[order]
+    return order, np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, [score.size]])
 
 
 def _equal_mass(mass: NDArray[np.float64], bins: int) -> NDArray[np.int64]:

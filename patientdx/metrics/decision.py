@@ -82,10 +82,10 @@ def sensitivity_at_specificity(
         raise ValueError(f"a specificity of {target} is not valid: it must lie between 0 and 1")
     score, label, weight, many = check_scores(score, label, weight)
     weight_pos, _, false_alarms, total_neg = around_events(score, label, weight)
-    ranked = np.sort(score[label])  # the columns of weight_pos
+    ordered = np.sort(score[label])  # the columns of weight_pos
     running = running_sums(weight_pos)
     total_pos = running[:, -1]
-    hits = total_pos[:, None] - running[:, np.searchsorted(ranked, ranked, side="left")]
+    hits = total_pos[:, None] - running[:, np.searchsorted(ordered, ordered, side="left")]
     allowed = false_alarms <= (total_neg * (1 - target + 1e-12))[:, None]
     with np.errstate(invalid="ignore"):
         fraction = np.where(allowed, hits, 0.0).max(axis=1) / total_pos

@@ -115,13 +115,13 @@ def difference_of(
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     """p-values of a family, corrected so that the chance of any false claim stays below the level (Holm 1979)."""
-    ranked = sorted(p_values, key=p_values.__getitem__)
+    ordered = sorted(p_values, key=p_values.__getitem__)
     corrected, least = {}, 0.0
-    for index, name in enumerate(ranked):
+    for index, name in enumerate(ordered):
         p = p_values[name]
         if not 0 <= p <= 1:
             raise ValueError(f"p-values lie between 0 and 1; {name} has {p}")
-        least = max(least, min(1.0, (len(ranked) - index) * p))
+        least = max(least, min(1.0, (len(ordered) - index) * p))
         corrected[name] = least
     return {name: corrected[name] for name in p_values}
 

@@ -50,8 +50,8 @@ def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     score, label, weight, many = check_scores(score, label, weight)
     weight_pos, _, false_alarms, total_neg = around_events(score, label, weight)
     total_pos = weight_pos.sum(axis=1)
-    ranked = np.sort(score[label])  # the columns of weight_pos
-    from_threshold = np.searchsorted(ranked, ranked, side="left")
+    ordered = np.sort(score[label])  # the columns of weight_pos
+    from_threshold = np.searchsorted(ordered, ordered, side="left")
     hits = total_pos[:, None] - running_sums(weight_pos)[:, from_threshold]
     # With no weight at or above a threshold its own event has none either and adds nothing: any divisor does.
     alarms = hits + false_alarms
@@ -150,8 +150,8 @@ def _thresholds(score, label, weight) -> tuple[NDArray[np.float64], NDArray[np.f
     if many:
         raise ValueError("a curve takes one weight per row, (n,)")
     order = np.argsort(-score, kind="stable")
-    ranked = score[order]
-    last_of_tie = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), score.size - 1)
+    ordered = score[order]
+    last_of_tie = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), score.size - 1)
     weight_ranked, label_ranked = weight[0][order], label[order]
     hits = np.append(0.0, np.cumsum(weight_ranked * label_ranked)[last_of_tie])
     false_alarms = np.append(0.0, np.cumsum(weight_ranked * ~label_ranked)[last_of_tie])
@@ -164,8 +164,8 @@ def _thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> Poi
     """At most `points` of the vertices, both ends kept, spread evenly along the curve's length."""
     if points < 2:
         raise ValueError(f"a curve needs at least 2 points, not {points}")
-    turn = np.diff(x[:-1]) * np.diff(y[1:]) - np.diff(x[1:]) * np.diff(y[:-1])
-    keep = np.concatenate([[True], np.abs(turn) > 1e-15, [True]])
+    bend = np.diff(x[:-1]) * np.diff(y[1:]) - np.diff(x[1:]) * np.diff(y[:-1])
+    keep = np.concatenate([[True], np.abs(bend) > 1e-15, [True]])
     x, y = x[keep], y[keep]
     if x.size > points:
         along = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))

@@ -46,25 +46,25 @@ def check_names(names: Sequence[str], depth: int) -> None:
 
 
 def per_query(
-    names: Sequence[str], ranked: Sequence[Sequence[int]], missed: Sequence[Sequence[int]]
+    names: Sequence[str], grades: Sequence[Sequence[int]], missed: Sequence[Sequence[int]]
 ) -> dict[str, NDArray[np.float64]]:
     """Each measure of each query, (m,) float64, in the order of the queries.
 
-    ranked: the grades of a query's list, best rank first, 0 for what is not relevant. missed: the grades of relevant
+    grades: the grades of a query's list, best rank first, 0 for what is not relevant. missed: the grades of relevant
     documents that are not in the list. Raises ValueError for a query without a list or without a relevant document.
     """
     import ir_measures
 
     relevant, listed = {}, {}
-    for number, (grades, rest) in enumerate(zip(ranked, missed, strict=True)):
-        if not len(grades) or not (any(grades) or rest):
+    for number, (listed_grades, rest) in enumerate(zip(grades, missed, strict=True)):
+        if not len(listed_grades) or not (any(listed_grades) or rest):
             raise ValueError("every query needs a list, and a document that is relevant")
-        documents = {f"listed {rank}": int(grade) for rank, grade in enumerate(grades)}
+        documents = {f"listed {rank}": int(grade) for rank, grade in enumerate(listed_grades)}
         relevant[str(number)] = documents | {f"missed {index}": int(grade) for index, grade in enumerate(rest)}
         # Scores that fall with the rank: the order is ours, and no tie is left for trec_eval to break.
-        listed[str(number)] = {document: float(len(grades) - rank) for rank, document in enumerate(documents)}
+        listed[str(number)] = {document: float(len(listed_grades) - rank) for rank, document in enumerate(documents)}
     measures = {name: ir_measures.parse_measure(_ir_measures_name(name)) for name in names}
-    values: Mapping[Any, NDArray[np.float64]] = {measure: np.empty(len(ranked)) for measure in measures.values()}
+    values: Mapping[Any, NDArray[np.float64]] = {measure: np.empty(len(grades)) for measure in measures.values()}
     for result in ir_measures.iter_calc(list(values), relevant, listed):
         values[result.measure][int(result.query_id)] = result.value
     return {name: values[measure] for name, measure in measures.items()}

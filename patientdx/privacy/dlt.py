@@ -40,8 +40,8 @@ def columns(total: ArrayLike, tokens: ArrayLike, edges: ArrayLike = ()) -> dict[
 
 def length_edges(*tokens: ArrayLike, bins: int = BINS) -> NDArray[np.float64]:
     """Inner edges (fewer than `bins`) that divide all sets together into bins of about as many records each."""
-    together = np.concatenate([np.asarray(counts, dtype=np.float64) for counts in tokens])
-    return np.unique(np.quantile(together, np.arange(1, bins) / bins))
+    lengths = np.concatenate([np.asarray(counts, dtype=np.float64) for counts in tokens])
+    return np.unique(np.quantile(lengths, np.arange(1, bins) / bins))
 
 
 def loss(sums: Sums) -> Any:

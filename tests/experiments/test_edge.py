@@ -9,7 +9,7 @@ from benchmark_files import questions
 
 from experiments import all as every
 from experiments import edge, edge_precision
-from experiments.benchmarks.merge_watch import Watched
+from experiments.benchmarks.watch import Watched
 from patientdx.evaluation.store import write_json
 
 

@@ -27,9 +27,9 @@ def stage(capsys, module, *words: object) -> dict:
 
 def test_pandas_and_ours_choose_the_same_stays_and_find_the_same_means(root, cache, tmp_path, capsys):
     ours, theirs = tmp_path / "ours.parquet", tmp_path / "pandas.parquet"
-    found = stage(capsys, records_stages, "features", "--root", root, "--cache", cache, "--means", ours)
+    result = stage(capsys, records_stages, "features", "--root", root, "--cache", cache, "--means", ours)
     pandas = stage(capsys, records_pandas, "--root", root, "--means", theirs)
-    assert found["stays"] == pandas["stays"] > 100
+    assert result["stays"] == pandas["stays"] > 100
     apart = records._agreement(ours, theirs)
     assert len(set(apart["readings"])) == 1
     assert apart["readings"][0] > 1000
@@ -56,18 +56,18 @@ def test_every_stage_of_ours_counts_the_same_stays(root, cache, capsys, monkeypa
 
 def test_stays_become_text_and_tokens(root, cache, tiny_base, capsys):
     same = ("--root", root, "--cache", cache, "--stays", 7, "--tokenizer", tiny_base)
-    found = stage(capsys, records_stages, "tokens", *same)
-    assert found["stays"] == 7
-    assert found["tokens"] > 7 * 50
+    result = stage(capsys, records_stages, "tokens", *same)
+    assert result["stays"] == 7
+    assert result["tokens"] > 7 * 50
     longer = stage(capsys, records_stages, "tokens", *same, "--template", "narrative")
-    assert longer["tokens"] != found["tokens"]
-    assert found["seconds"] == pytest.approx(found["text_seconds"] + found["token_seconds"], abs=0.01)
+    assert longer["tokens"] != result["tokens"]
+    assert result["seconds"] == pytest.approx(result["text_seconds"] + result["token_seconds"], abs=0.01)
 
 
 def test_a_hospital_is_made_of_so_many_stays(tmp_path, capsys):
-    found = stage(capsys, records_stages, "make", "--root", tmp_path, "--stays", 5)
+    result = stage(capsys, records_stages, "make", "--root", tmp_path, "--stays", 5)
     assert list(tmp_path.glob("synthetic/*/icu/chartevents.csv.gz"))
-    assert found["folder"].startswith(str(tmp_path))
+    assert result["folder"].startswith(str(tmp_path))
 
 
 def _row(rows: int, stage: str, seconds: float, peak: int, **more) -> dict:
@@ -114,15 +114,15 @@ def test_growth_is_projected_along_a_straight_line():
     assert records.growth(ROWS[:7]) == []
 
 
-def test_what_is_asked_is_parsed():
-    asked = records._arguments(["--rows", "5", "7", "--memory", "1GB"])
-    assert (asked.rows, asked.memory, asked.pandas_rows) == ([5, 7], "1GB", 30_500_000)
+def test_arguments_are_parsed():
+    args = records._arguments(["--rows", "5", "7", "--memory", "1GB"])
+    assert (args.rows, args.memory, args.pandas_rows) == ([5, 7], "1GB", 30_500_000)
 
 
-def test_a_whole_run_prints_every_stage(tmp_path, capsys, tiny_base):
+def test_a_run_prints_every_stage(tmp_path, capsys, tiny_base):
     words = "--rows 150000 --unread 0 --token-stays 5 --threads 1"
     records.main([*words.split(), "--work", str(tmp_path), "--tokenizer", str(tiny_base)])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in (
         "convert",
         "tight",
@@ -134,7 +134,7 @@ def test_a_whole_run_prints_every_stage(tmp_path, capsys, tiny_base):
         "tokens intervals",
         "tokens narrative",
     ):
-        assert f"  {name} " in said
-    assert "times faster" in said
+        assert f"  {name} " in output
+    assert "times faster" in output
     assert (tmp_path / "synthetic").is_dir()
     assert not (tmp_path / "cache").exists()

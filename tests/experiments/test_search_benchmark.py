@@ -33,14 +33,12 @@ def test_scores_of_neighbours_are_alike_and_of_the_ends_less_so():
 
 @pytest.fixture
 def case() -> search.Case:
-    one = toy("inside", 80, 3)
-    return search.Case(
-        "toy", 0, STEPS, one.pilot, one.label, one.subject, one.test, one.test_label
-    )  # fmt: skip
+    data = toy("inside", 80, 3)
+    return search.Case("toy", 0, STEPS, data.pilot, data.label, data.subject, data.test, data.test_label)
 
 
 def test_share_and_regret_are_what_was_paid_and_lost_against_the_grid(case):
-    rows = {row["strategy"]: row for row in search.compared(case, ["racing", "racing unlimited", "bayes"])}
+    rows = {row["strategy"]: row for row in search.compare(case, ["racing", "racing unlimited", "bayes"])}
     on_pilot = {weight: auroc(case.pilot[case.at(weight)], case.label) for weight in search.GRID}
     best = max(on_pilot, key=on_pilot.get)
     for row in rows.values():
@@ -64,10 +62,10 @@ def test_drawn_patients_are_whole_and_the_first_are_as_they_were(case):
 def test_the_command_prints_its_table_and_writes_every_seed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(search, "SIZES", (40,))
     search.main(["toys", "--seeds", "2", "--strategies", "racing", "--csv", str(tmp_path / "seeds.csv")])
-    told = capsys.readouterr().out
-    assert "inside, 40 patients" in told
-    assert "racing" in told
+    output = capsys.readouterr().out
+    assert "inside, 40 patients" in output
+    assert "racing" in output
     rows = list(csv.DictReader((tmp_path / "seeds.csv").read_text().splitlines()))
     assert len(rows) == len(SHAPES) * 2
     shares = [float(row["share"]) for row in rows if row["case"].startswith("flat")]
-    assert f"{np.median(shares):.3f}" in told
+    assert f"{np.median(shares):.3f}" in output

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from patientdx.core.errors import UserError
 
-EVERY = 0.02  # seconds between two looks
+EVERY = 0.02  # seconds between two samples
 WRITES = 1 << 20  # bytes: more than a command writes before it writes weights
 
 
@@ -22,9 +22,9 @@ class Watched:
 
     cpu: user and system, of the process and the children it waited for.
     peak: most anonymous memory (RssAnon) of the process and its children; mapped files, which can be dropped at any
-    time, are not in it. Seen every 20 ms: a shorter peak is missed.
-    opened: when it was first seen to hold a parent's file open or mapped; wrote: when it had written more than 1 MiB.
-    None where it was never seen.
+    time, are not in it. Sampled every 20 ms: a shorter peak is missed.
+    opened: when it first had a parent's file open or mapped; wrote: when it had written more than 1 MiB. None where
+    no sample showed it.
     """
 
     wall: float
@@ -37,7 +37,7 @@ class Watched:
 
 def watch(command: Sequence[str | Path], inputs: Sequence[Path], cwd: Path, env: Mapping[str, str]) -> Watched:
     """Run a command to its end; UserError with its last words where it fails. Linux only (/proc)."""
-    seen: dict[str, float] = {"peak": 0}
+    samples: dict[str, float] = {"peak": 0}
     started = time.perf_counter()
     with subprocess.Popen(
         [str(word) for word in command],
@@ -48,9 +48,11 @@ def watch(command: Sequence[str | Path], inputs: Sequence[Path], cwd: Path, env:
         text=True,
     ) as child:
         done = threading.Event()
-        looking = threading.Thread(target=_look, args=(child.pid, [str(path) for path in inputs], seen, started, done))
-        looking.start()
+        sampled = (child.pid, [str(path) for path in inputs], samples, started, done)
+        sampler = threading.Thread(target=_sample, args=sampled)
+        sampler.start()
         try:
+            assert child.stdout is not None
             output = child.stdout.read()
             _, status, used = os.wait4(child.pid, 0)
             wall = time.perf_counter() - started
@@ -59,23 +61,24 @@ def watch(command: Sequence[str | Path], inputs: Sequence[Path], cwd: Path, env:
             if child.returncode is None:
                 child.kill()  # interrupted: it must not outlive its watcher
             done.set()
-            looking.join()
+            sampler.join()
     if child.returncode != 0:
         raise UserError(f"{' '.join(map(str, command))}\nended with {child.returncode}:\n{output[-2000:]}")
-    return Watched(
-        wall, used.ru_utime + used.ru_stime, int(seen["peak"]), seen.get("opened"), seen.get("wrote"), output
-    )
+    cpu = used.ru_utime + used.ru_stime
+    return Watched(wall, cpu, int(samples["peak"]), samples.get("opened"), samples.get("wrote"), output)
 
 
-def _look(process: int, inputs: Sequence[str], seen: dict[str, float], started: float, done: threading.Event) -> None:
+def _sample(
+    process: int, inputs: Sequence[str], samples: dict[str, float], started: float, done: threading.Event
+) -> None:
     while not done.wait(EVERY):
         family = list(_family(process))
         now = time.perf_counter() - started
-        seen["peak"] = max(seen["peak"], sum(_anonymous(one) for one in family))
-        if "opened" not in seen and any(_holds(one, inputs) for one in family):
-            seen["opened"] = now
-        if "wrote" not in seen and any(_field(one, "io", "wchar") > WRITES for one in family):
-            seen["wrote"] = now
+        samples["peak"] = max(samples["peak"], sum(_anonymous(member) for member in family))
+        if "opened" not in samples and any(_holds(member, inputs) for member in family):
+            samples["opened"] = now
+        if "wrote" not in samples and any(_field(member, "io", "wchar") > WRITES for member in family):
+            samples["wrote"] = now
 
 
 def _family(process: int) -> Iterator[int]:
