@@ -79,7 +79,7 @@ def select(
             dated = "a death is dated by" if key == "death" else "an age is that at"
             raise UserError(f"task.{key}={value!r}: {dated} {' or '.join(known)}.")
     steps = _steps(outcome, window_hours=window_hours, gap_hours=gap_hours, death=death)
-    met = ", ".join(f"coalesce({condition}, false) AS met_{place}" for place, (_, condition) in enumerate(steps))
+    met = ", ".join(f"coalesce({condition}, false) AS met_{number}" for number, (_, condition) in enumerate(steps))
     con.execute(
         f"""CREATE TEMP TABLE asked AS
         WITH s AS (
@@ -100,7 +100,7 @@ def select(
         "stay_id, subject_id, hadm_id, intime, outtime, admittime, dischtime, prediction_time, "
         "age, gender, race, insurance, label"
     )
-    every = " AND ".join(f"met_{place}" for place in range(len(steps)))
+    every = " AND ".join(f"met_{number}" for number in range(len(steps)))
     con.execute(f"CREATE TEMP TABLE cohort AS SELECT {columns} FROM asked WHERE {every} ORDER BY stay_id")
     con.execute("DROP TABLE asked")
     rows = con.execute("SELECT stay_id, subject_id, label FROM cohort ORDER BY stay_id").fetchall()
@@ -137,8 +137,8 @@ def _attrition(con: duckdb.DuckDBPyConnection, names: list[str]) -> list[dict[st
     """What is left of the table `asked` after each step."""
     counts = "count(*), count(DISTINCT subject_id), coalesce(sum(label), 0)"
     rows = []
-    for place, name in enumerate(names):
-        kept = " AND ".join(f"met_{earlier}" for earlier in range(place + 1))
+    for number, name in enumerate(names):
+        kept = " AND ".join(f"met_{earlier}" for earlier in range(number + 1))
         stays, patients, events = con.execute(f"SELECT {counts} FROM asked WHERE {kept}").fetchall()[0]
         rows.append({"step": name, "stays": stays, "patients": patients, "events": int(events)})
     return rows

@@ -14,10 +14,11 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 FILES = ("items.csv", "labels.csv", "cleaning.csv", "abbreviations.csv")
 _CATEGORY, _LEFT_OUT = "category", "-"
@@ -43,18 +44,16 @@ class Item:
 
 
 def _rows(file: str) -> list[dict[str, str]]:
-    text = (resources.files(__package__) / file).read_text(encoding="utf-8")
+    text = (resources.files("patientdx.records") / file).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
 
 @cache
 def items() -> tuple[Item, ...]:
     """All rows of items.csv, in the order of printing."""
-    numbers = {"minimum": float, "maximum": float, "scale": float, "offset": float}
-    numbers |= dict.fromkeys(("itemid", "decimals", "part", "parts"), int)
-    return tuple(
-        Item(**{name: numbers.get(name, str)(text) for name, text in row.items()}) for row in _rows("items.csv")
-    )
+    types: dict[str, Callable[[str], Any]] = dict.fromkeys(("minimum", "maximum", "scale", "offset"), float)
+    types |= dict.fromkeys(("itemid", "decimals", "part", "parts"), int)
+    return tuple(Item(**{name: types.get(name, str)(text) for name, text in row.items()}) for row in _rows("items.csv"))
 
 
 @cache
@@ -92,7 +91,6 @@ def shortened(label: str) -> str:
     return cleaned("label", label)
 
 
-@cache
 def cleaned(kind: str, name: str) -> str:
     """`name` after the rows of cleaning.csv of that kind (label or title); as it was if nothing is left of it."""
     short = name
@@ -116,5 +114,5 @@ def abbreviations() -> dict[str, str]:
 @cache
 def digest() -> str:
     """sha256 (hex) of the data files, which change the text as much as a template does."""
-    files = (resources.files(__package__) / name for name in FILES)
+    files = (resources.files("patientdx.records") / name for name in FILES)
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

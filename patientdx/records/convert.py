@@ -1,8 +1,8 @@
 """Large tables as parquet in the cache: converted once, then only the columns and stays that a query asks for are read.
 
-A csv.gz is unpacked by one thread, whole, at every query; that is what the conversion saves. Tables below CONVERT_FROM
+A csv.gz is decompressed completely by one thread at every query; the conversion saves that. Tables below CONVERT_FROM
 (those of the demo, the dictionaries) are read faster than they would be converted, and so are large parquet files
-that are in order of their key already, such as the synthetic hospital's: both stay where they are.
+that are sorted by their key already, such as the synthetic hospital's: both are read where they are.
 """
 
 import hashlib
@@ -28,22 +28,22 @@ TIMES = ("charttime", "starttime", "intime", "admittime")
 
 
 def converted(
-    found: Mapping[str, Table],
+    located: Mapping[str, Table],
     needed: Needed,
-    facts: Mapping[str, Mapping[str, str]],
+    files: Mapping[str, Mapping[str, str]],
     *,
     cache: Path,
     memory_limit: str,
     threads: int | None,
 ) -> dict[str, Table]:
-    """The tables to read in place of `found`: large ones from the cache, converted there on first use.
+    """The tables to read instead of `located`: large ones from the cache, converted there on first use.
 
-    One folder a table, whole or not there: what stops the work costs the table it was at, no other. A conversion is
-    known by the sha256 in `facts`, the needed columns with their types, and VERSION. Raises UserError on damaged files
-    and where memory or disk do not do.
+    One folder per table, complete or absent: an interruption costs only the table in progress. The key of a conversion
+    is the sha256 in `files`, the needed columns with their types, and VERSION. Raises UserError on damaged files and
+    where memory or disk are too small.
     """
 
-    def one(name: str, table: Table) -> Table:
+    def to_read(name: str, table: Table) -> Table:
         columns = dict(needed[name])
         if not _pays(table, columns):
             return table
@@ -54,16 +54,16 @@ def converted(
                 write_sorted(con, f"FROM {Path(name).name}", columns, folder / f"{name}.parquet")
 
         size = table.path.stat().st_size
-        key = [facts[name]["sha256"], columns]
+        key = [files[name]["sha256"], columns]
         return kept(cache, name, key, build, need_bytes=size // 4 if table.form == "csv" else size)
 
-    return {name: one(name, table) for name, table in found.items()}
+    return {name: to_read(name, table) for name, table in located.items()}
 
 
 def kept(cache: Path, name: str, key: object, build: Callable[[Path], None], need_bytes: int = 0) -> Table:
-    """The table that `build(folder)` writes as <name>.parquet, from the cache where it is there for this `key`.
+    """The table that `build(folder)` writes as <name>.parquet, from the cache if it exists for this `key`.
 
-    The folder of all tables can be entered by its owner alone: they may hold credentialed data.
+    Only its owner may enter the folder of all tables, which may hold credentialed data.
     """
     records = cache / "records"
     try:
@@ -83,7 +83,7 @@ def write_sorted(con: duckdb.DuckDBPyConnection, query: str, columns: Mapping[st
     path.parent.mkdir(parents=True, exist_ok=True)
     order = [next((name for name in names if name in columns), None) for names in (KEYS, TIMES)]
     by = ", ".join(f'"{name}"' for name in order if name)
-    con.execute("SET preserve_insertion_order = false")  # the rows are put in order here; it only costs memory
+    con.execute("SET preserve_insertion_order = false")  # the query sorts the rows; insertion order only costs memory
     with _bar(con, f"{path.stem} to parquet"):
         con.execute(
             f"COPY ({query}{f' ORDER BY {by}' if by else ''}) TO '{quoted(path)}' "
@@ -98,7 +98,7 @@ def quoted(path: Path) -> str:
 
 @contextmanager
 def _bar(con: duckdb.DuckDBPyConnection, label: str) -> Iterator[None]:
-    """Per cent of the running query, asked of DuckDB four times a second."""
+    """Progress bar of the running query, updated four times a second."""
     for setting in ("enable_progress_bar = true", "enable_progress_bar_print = false", "progress_bar_time = 0"):
         con.execute(f"SET {setting}")
     done = threading.Event()
@@ -127,13 +127,13 @@ def _pays(table: Table, columns: Mapping[str, str]) -> bool:
 def _in_order(path: Path, key: str) -> bool:
     """Whether a parquet file's row groups follow one another by an integer key, so that most can be skipped."""
     metadata = pyarrow.parquet.read_metadata(path)
-    place = metadata.schema.names.index(key)
+    column = metadata.schema.names.index(key)
     last = None
     for number in range(metadata.num_row_groups):
-        found = metadata.row_group(number).column(place).statistics
-        if found is None or not found.has_min_max or not isinstance(found.min, int):
+        statistics = metadata.row_group(number).column(column).statistics
+        if statistics is None or not statistics.has_min_max or not isinstance(statistics.min, int):
             return False
-        if last is not None and found.min < last:
+        if last is not None and statistics.min < last:
             return False
-        last = found.max
+        last = statistics.max
     return True

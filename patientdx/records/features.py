@@ -45,7 +45,7 @@ def table(
         stays.append(stay)
         numbers.append(np.array(_numbers(record), dtype=np.float64))
         names = ((kind, name) for kind in KINDS for name in _names(record, kind))
-        held.append(tuple(known.setdefault(one, len(known)) for one in names))
+        held.append(tuple(known.setdefault(pair, len(known)) for pair in names))
     chosen = range(len(stays)) if fit_on is None else _places(stays, set(fit_on))
     if not chosen:
         raise UserError("Features need at least one record among the stays that they are fitted on.")
@@ -53,7 +53,7 @@ def table(
     least = common * len(chosen) - 1e-9
     named = sorted((KINDS.index(kind), name, code) for (kind, name), code in known.items() if counts[code] >= least)
     has = np.zeros((len(stays), len(named)))
-    column = {code: place for place, (_, _, code) in enumerate(named)}
+    column = {code: number for number, (_, _, code) in enumerate(named)}
     for row, codes in enumerate(held):
         has[row, [column[code] for code in codes if code in column]] = 1.0
     titles = ["age", "male", "urine", "drugs", "procedures"]
@@ -62,8 +62,8 @@ def table(
     return stays, Features(names=tuple(titles), values=np.hstack([np.stack(numbers), has]))
 
 
-def _places(stays: Sequence[int], wanted: set[int]) -> list[int]:
-    return [place for place, stay in enumerate(stays) if stay in wanted]
+def _places(stays: Sequence[int], kept: set[int]) -> list[int]:
+    return [number for number, stay in enumerate(stays) if stay in kept]
 
 
 def _names(record: Record, kind: str) -> set[str]:

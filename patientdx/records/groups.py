@@ -20,7 +20,7 @@ _INSURANCES = {name.upper(): name for name in ("Medicaid", "Medicare", "Private"
 
 @cache
 def _races() -> dict[str, str]:
-    text = (resources.files(__package__) / "races.csv").read_text(encoding="utf-8")
+    text = (resources.files("patientdx.records") / "races.csv").read_text(encoding="utf-8")
     return {row["race"]: row["group"] for row in csv.DictReader(io.StringIO(text))}
 
 

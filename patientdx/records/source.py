@@ -109,12 +109,13 @@ def _roots(root: Sequence[str] | str | None) -> list[Path]:
     return [Path(folder).expanduser() for folder in roots]
 
 
-def _synthetic(cache: Path, config: Mapping[str, float | None]) -> Path:
+def _synthetic(cache: Path, config: Mapping[str, Any]) -> Path:
     known = (*SYNTHETIC, "returns")
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise UserError(f"task.synthetic has no {', '.join(unknown)}: it takes {', '.join(known)}.")
-    return hospital(cache, **(dict(SYNTHETIC) | dict(config)))
+    parameters: dict[str, Any] = dict(SYNTHETIC) | dict(config)
+    return hospital(cache, **parameters)
 
 
 def _digest(path: Path, cache: Path) -> str:

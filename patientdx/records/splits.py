@@ -20,21 +20,21 @@ def position(*key: object) -> float:
 
 def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
     """The fractions in the order train, pilot, test. Raises UserError unless they add up to 1."""
-    given = dict(fractions)
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in given.values())
-    if not set(given) <= set(SPLITS) or not numbers or not math.isclose(sum(given.values()), 1, abs_tol=1e-9):
+    values = dict(fractions)
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in values.values())
+    if not set(values) <= set(SPLITS) or not numbers or not math.isclose(sum(values.values()), 1, abs_tol=1e-9):
         raise UserError(
-            f"task.fractions={given}: the shares of {', '.join(SPLITS)} must each lie in [0, 1] and add up to 1."
+            f"task.fractions={values}: the shares of {', '.join(SPLITS)} must each lie in [0, 1] and add up to 1."
         )
-    return {name: float(given.get(name, 0)) for name in SPLITS}
+    return {name: float(values.get(name, 0)) for name in SPLITS}
 
 
 def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
-    """The split of a patient, and so of all stays of that patient; or of a stay."""
-    place, edge = position("split", seed, unit), 0.0
+    """The split of a patient, and so of all stays of that patient; or the split of a single stay."""
+    point, edge = position("split", seed, unit), 0.0
     for name, share in fractions.items():
         edge += share
-        if share and place < edge:
+        if share and point < edge:
             return name
     return next(name for name in reversed(list(fractions)) if fractions[name])  # edge short of 1 by a rounding
 
@@ -42,9 +42,9 @@ def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
 def divided(
     stays: Iterable[tuple[int, int, int]], *, by: str, seed: int, fractions: Mapping[str, float], limit: int | None
 ) -> list[Row]:
-    """Stays, given as (stay_id, subject_id, label), split after split; inside one, in an order fixed by stay and seed.
+    """Stays, given as (stay_id, subject_id, label), split after split; within a split in an order by stay and seed.
 
-    `by` is patient or stay: with stay, a patient's stays may fall on both sides. `limit` keeps the first so many of
+    `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
     each split.
     """
     parts: dict[str, list[Row]] = {name: [] for name in SPLITS}

@@ -1,4 +1,4 @@
-"""MIMIC-IV's tables where they lie: found in one or several roots, checked, hashed, opened."""
+"""MIMIC-IV's tables in one or several roots: located, checked, hashed, opened."""
 
 import csv
 import gzip
@@ -35,7 +35,7 @@ Needed = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Table:
-    """One table's file: `name` such as icu/chartevents, `root` where it was found, `form` its ending."""
+    """One table's file: `name` such as icu/chartevents, `root` its folder, `form` its ending."""
 
     name: str
     root: Path
@@ -53,14 +53,14 @@ class Table:
 
 
 def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]:
-    """Where each needed table lies; the first root that has it wins.
+    """The file of each needed table, from the first root that has it.
 
     `needed` maps a table to its columns and their DuckDB types. Raises UserError listing every missing root,
     table and column at once, or the first file that cannot be read.
     """
     folders = [Path(root).expanduser() for root in roots]
     errors = [f"no folder {folder}" for folder in folders if not folder.is_dir()]
-    found: dict[str, Table] = {}
+    located: dict[str, Table] = {}
     for name, columns in needed.items():
         table = locate(folders, name)
         if table is None:
@@ -68,7 +68,7 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
             continue
         present = set(_columns(table))
         errors += [f"no column {column} in {name}" for column in columns if column not in present]
-        found[name] = table
+        located[name] = table
     if errors:
         raise UserError(
             f"MIMIC-IV tables are incomplete: {', '.join(errors)}. "
@@ -76,7 +76,7 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
             "Add a root that has them to task.mimic_root, or set task.mimic_root=null for "
             "the synthetic hospital."
         )
-    return found
+    return located
 
 
 def locate(folders: Sequence[Path], name: str) -> Table | None:
@@ -144,15 +144,15 @@ def _content_sha256(table: Table) -> str | None:
     return digest.hexdigest()
 
 
-def provenance(found: Mapping[str, Table], digest_of: Callable[[Path], str] = sha256) -> dict[str, dict[str, str]]:
+def provenance(located: Mapping[str, Table], digest_of: Callable[[Path], str] = sha256) -> dict[str, dict[str, str]]:
     """For each table: file name relative to its root, sha256 of the file (as `digest_of` gives it), and origin.
 
     The origin is "synthetic hospital" where the root's manifest lists this very hash, "open demo" (or "open
     demo, rebuilt") where the bytes are those of the public 100-patient demo, and "credentialed" for
     everything else.
     """
-    manifests, facts, demo = {}, {}, open_demo()
-    for name, table in found.items():
+    manifests, files, demo = {}, {}, open_demo()
+    for name, table in located.items():
         try:
             digest = digest_of(table.path)
         except OSError as error:
@@ -164,14 +164,14 @@ def provenance(found: Mapping[str, Table], digest_of: Callable[[Path], str] = sh
             origin = SYNTHETIC
         elif table.form != "parquet":
             known = demo.get(name, {})
-            origin = known.get(digest) or known.get(_content_sha256(table)) or CREDENTIALED
-        facts[name] = {"file": table.file, "sha256": digest, "origin": origin}
-    return facts
+            origin = known.get(digest) or known.get(_content_sha256(table) or "") or CREDENTIALED
+        files[name] = {"file": table.file, "sha256": digest, "origin": origin}
+    return files
 
 
 def open_demo() -> dict[str, dict[str, str]]:
     """For each table of the public demo (and for "meds"): sha256 of known files or unpacked csv, and their origin."""
-    return json.loads((resources.files(__package__) / "open_demo.json").read_text(encoding="utf-8"))
+    return json.loads((resources.files("patientdx.records") / "open_demo.json").read_text(encoding="utf-8"))
 
 
 def _manifest(root: Path) -> dict[str, str]:
@@ -182,14 +182,14 @@ def _manifest(root: Path) -> dict[str, str]:
         return {}
 
 
-def is_open(facts: Mapping[str, Mapping[str, str]]) -> bool:
-    """Whether every table is generated or of the open demo. `facts` as from `provenance`."""
-    return all(fact["origin"] != CREDENTIALED for fact in facts.values())
+def is_open(files: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether every table is generated or of the open demo. `files` as from `provenance`."""
+    return all(file["origin"] != CREDENTIALED for file in files.values())
 
 
 @contextmanager
 def opened(
-    found: Mapping[str, Table], needed: Needed, *, memory_limit: str, threads: int | None, spill: Path
+    located: Mapping[str, Table], needed: Needed, *, memory_limit: str, threads: int | None, spill: Path
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with one view per table, named like its file (icu/chartevents -> chartevents).
 
@@ -199,37 +199,37 @@ def opened(
     """
     with connected(memory_limit=memory_limit, threads=threads, spill=spill) as con:
         try:
-            for name, table in found.items():
+            for name, table in located.items():
                 con.execute(_view(table, needed[name]))
             yield con
         except duckdb.Error as error:
-            refusal = _explained(error, con, found, needed)
-            if refusal is None:
+            user_error = _explained(error, con, located, needed)
+            if user_error is None:
                 raise
-            raise refusal from None
+            raise user_error from None
 
 
 def _explained(
-    error: duckdb.Error, con: duckdb.DuckDBPyConnection, found: Mapping[str, Table], needed: Needed
+    error: duckdb.Error, con: duckdb.DuckDBPyConnection, located: Mapping[str, Table], needed: Needed
 ) -> UserError | None:
     """What is wrong with a table's file, if that is what the error is about."""
     if isinstance(error, duckdb.ConversionException):
         errors = []
-        for name, table in found.items():
+        for name, table in located.items():
             try:
                 errors.append(_mistyped(con, table, needed[name]))
             except duckdb.Error as damage:  # a table that is broken besides: its error may quote a row too
                 return _unreadable(table, damage)
         return UserError(f"MIMIC-IV tables: {', '.join(filter(None, errors)) or 'a value has another type'}.")
     if type(error) is duckdb.Error or "gzip stream" in str(error):  # damage, of which DuckDB does not say where
-        return _damage(con, found, needed)
-    table = next((table for table in found.values() if str(table.path) in str(error)), None)
+        return _damage(con, located, needed)
+    table = next((table for table in located.values() if str(table.path) in str(error)), None)
     return None if table is None else _unreadable(table, error)
 
 
-def _damage(con: duckdb.DuckDBPyConnection, found: Mapping[str, Table], needed: Needed) -> UserError | None:
+def _damage(con: duckdb.DuckDBPyConnection, located: Mapping[str, Table], needed: Needed) -> UserError | None:
     """Read all that is needed of every table to find the one that is damaged."""
-    for name, table in found.items():
+    for name, table in located.items():
         columns = ", ".join(f'bit_xor(hash("{column}"))' for column in needed[name])
         try:
             con.execute(f"SELECT {columns} FROM {_source(table)}").fetchall()

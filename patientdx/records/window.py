@@ -51,7 +51,7 @@ class Course(NamedTuple):
     last: float
     minimum: float
     maximum: float
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     first_hour: float
     last_hour: float
 
@@ -59,7 +59,7 @@ class Course(NamedTuple):
 class Times(NamedTuple):
     """How often something was started in the window, and when first and last (hours since intime)."""
 
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     first_hour: float
     last_hour: float
 
@@ -96,12 +96,12 @@ def needed(diagnoses: str, *beside: Mapping[str, Mapping[str, str]]) -> dict[str
     """
     if diagnoses not in DIAGNOSES:
         raise UserError(f"task.diagnoses={diagnoses!r}: choose {', '.join(DIAGNOSES[:-1])} or {DIAGNOSES[-1]}.")
-    own = _EVENTS | {"none": {}, "prior": _CODES | _EARLIER, "discharge": _CODES}[diagnoses]
-    found: dict[str, dict[str, str]] = {}
-    for tables in (*beside, own):
+    read_here = _EVENTS | {"none": {}, "prior": _CODES | _EARLIER, "discharge": _CODES}[diagnoses]
+    merged: dict[str, dict[str, str]] = {}
+    for tables in (*beside, read_here):
         for name, columns in tables.items():
-            found.setdefault(name, {}).update(columns)
-    return found
+            merged.setdefault(name, {}).update(columns)
+    return merged
 
 
 def records(con: duckdb.DuckDBPyConnection, **settings: Any) -> dict[int, Record]:
@@ -163,7 +163,7 @@ def _batch(
     people = con.execute("SELECT stay_id, age, gender, race, insurance FROM batch ORDER BY stay_id").fetchall()
     for stay, age, gender, race, insurance in people:
         names = readings.get(stay, [])
-        given, done = drugs.get(stay, ()), procedures.get(stay, ())
+        medication, done = drugs.get(stay, ()), procedures.get(stay, ())
         yield (
             stay,
             Record(
@@ -172,13 +172,13 @@ def _batch(
                 race=race,
                 insurance=insurance,
                 readings=tuple(names),
-                drugs=tuple((name, mean) for name, mean, *_ in given),
+                drugs=tuple((name, mean) for name, mean, *_ in medication),
                 procedures=tuple(name for name, *_ in done),
                 outputs=tuple(name for name, *_ in outputs.get(stay, ())),
                 urine=urine[stay][0][0] if stay in urine else None,
                 diagnoses=tuple(title for title, *_ in titles.get(stay, ())),
                 courses=tuple(runs[stay][name] for name, _ in names) if courses and names else (),
-                drug_times=tuple(Times(*rest) for _, _, *rest in given) if courses else (),
+                drug_times=tuple(Times(*rest) for _, _, *rest in medication) if courses else (),
                 procedure_times=tuple(Times(*rest) for _, *rest in done) if courses else (),
             ),
         )
@@ -206,7 +206,7 @@ def name_items(
     names_read = sorted({row[1] for row in read}) if every_item else list(concepts.readings())
     order = {name: line for line, name in enumerate(names_read)}
     most = limits or {}
-    read = [(*row, float(most.get(row[0], "inf")), order[row[1]], place) for place, row in enumerate(read)]
+    read = [(*row, float(most.get(row[0], "inf")), order[row[1]], rank) for rank, row in enumerate(read)]
     columns = ("itemid", "name", "part", "parts", "scale", "shift", "minimum", "maximum", "most", "line", "place")
     _table(con, "read_items", columns, read)
     _table(con, "named", ("itemid", "kind", "name"), names)

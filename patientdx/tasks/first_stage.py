@@ -72,7 +72,7 @@ def bm25(documents: Sequence[str], queries: Sequence[str], search: Search) -> np
     index.index(words, show_progress=False)
     scores = np.zeros((len(queries), len(documents)), dtype=np.float32)
     for row, of_query in enumerate(bm25s.tokenize(list(queries), return_ids=False, **split)):
-        known = [word for word in of_query if word in index.vocab_dict]
+        known = [str(word) for word in of_query if word in index.vocab_dict]
         if known:
             scores[row] = index.get_scores(known)
     return scores

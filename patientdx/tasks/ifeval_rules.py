@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 
 from patientdx.tasks.sentences import sentences, words
 
@@ -28,8 +27,8 @@ PATTERNS: dict[str, Callable[[str], str]] = {
 }
 
 
-def _related(count: int, relation: str, wanted: int) -> bool:
-    return count < wanted if relation == "less than" else count >= wanted
+def _related(count: int, relation: str, threshold: int) -> bool:
+    return count < threshold if relation == "less than" else count >= threshold
 
 
 def existence(answer: str, *, keywords: Sequence[str]) -> bool:
@@ -57,8 +56,8 @@ def letter_frequency(answer: str, *, letter: str, let_frequency: int, let_relati
 
 def response_language(answer: str, *, language: str) -> bool:
     """All of it is in that language (ISO 639-1), as langdetect has it; what has no language passes."""
-    found = _language(answer)
-    return found is None or found == language
+    detected = _language(answer)
+    return detected is None or detected == language
 
 
 def number_sentences(answer: str, *, num_sentences: int, relation: str) -> bool:
@@ -86,8 +85,8 @@ def nth_paragraph_first_word(answer: str, *, num_paragraphs: int, nth_paragraph:
     count = sum(bool(part.strip()) for part in parts)
     if not nth_paragraph <= count or not parts[nth_paragraph - 1].strip():
         return False
-    opening = parts[nth_paragraph - 1].split()[0].lstrip("'").lstrip('"')
-    return count == num_paragraphs and re.split(r"[.,?!'\"]", opening)[0].lower() == first_word.lower()
+    first_text = parts[nth_paragraph - 1].split()[0].lstrip("'").lstrip('"')
+    return count == num_paragraphs and re.split(r"[.,?!'\"]", first_text)[0].lower() == first_word.lower()
 
 
 def number_placeholders(answer: str, *, num_placeholders: int) -> bool:
@@ -137,14 +136,14 @@ def json_format(answer: str) -> bool:
 
 def title(answer: str) -> bool:
     """A title in double angular brackets, on one line and not empty."""
-    return any(found.lstrip("<").rstrip(">").strip() for found in re.findall(r"<<[^\n]+>>", answer))
+    return any(match.lstrip("<").rstrip(">").strip() for match in re.findall(r"<<[^\n]+>>", answer))
 
 
 def two_responses(answer: str) -> bool:
     """Two answers that differ, parted by six asterisks; an empty part may stand first or last and does not count."""
     parts = [part.strip() for part in answer.split("******")]
-    said = [part for part in parts if part]
-    return all(parts[1:-1]) and len(said) == 2 and said[0] != said[1]
+    filled = [part for part in parts if part]
+    return all(parts[1:-1]) and len(filled) == 2 and filled[0] != filled[1]
 
 
 def repeat_prompt(answer: str, *, prompt_to_repeat: str) -> bool:
@@ -224,7 +223,6 @@ def loose(answer: str, kind: str, arguments: Mapping) -> bool:
     return any(strict(form, kind, arguments) for form in (*forms, *(form.replace("*", "") for form in forms)))
 
 
-@cache
 def _language(answer: str) -> str | None:
     """ISO 639-1 code of the text's language, None where it has none (digits alone, say)."""
     from langdetect import DetectorFactory, LangDetectException, detect

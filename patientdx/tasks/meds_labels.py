@@ -48,7 +48,9 @@ def subject_splits(data: TaskData) -> pa.Table:
                 "Set task.split_by=patient."
             )
     subjects = sorted(of)
-    table = pa.table({"subject_id": pa.array(subjects, pa.int64()), "split": [SPLITS[of[one]] for one in subjects]})
+    table = pa.table(
+        {"subject_id": pa.array(subjects, pa.int64()), "split": [SPLITS[of[subject]] for subject in subjects]}
+    )
     return SubjectSplitSchema.align(table)
 
 

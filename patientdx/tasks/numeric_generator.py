@@ -196,7 +196,7 @@ def count(rng: random.Random, context: str, rows: tuple[Reading, ...]) -> Questi
     return Question("count", context, f"Are at least {k} readings abnormal?", out >= k)
 
 
-def marks(rng: random.Random, context: str, rows: tuple[Reading, ...], inline: bool = False) -> Question:
+def mark_all(rng: random.Random, context: str, rows: tuple[Reading, ...], inline: bool = False) -> Question:
     """Every reading in turn: many answers for few tokens, which is what gets the training off the ground.
 
     inline: the answer repeats each reading and marks it there, so that nothing has to be looked up: the comparison
@@ -204,8 +204,8 @@ def marks(rng: random.Random, context: str, rows: tuple[Reading, ...], inline: b
     """
     sides = {"out of range": (-1, 1), "above its range": (1,), "below its range": (-1,)}
     word = rng.choice(("out of range", "out of range", "above its range", "below its range"))
-    said = {row.line if inline else row.name: row.side in sides[word] for row in rows}
-    reply = "\n".join(f"{what}: {'Yes' if out else 'No'}" for what, out in said.items())
+    verdicts = {row.line if inline else row.name: row.side in sides[word] for row in rows}
+    reply = "\n".join(f"{what}: {'Yes' if out else 'No'}" for what, out in verdicts.items())
     return Question("marks", "" if inline else context, f"For each reading: is it {word}?", False, reply)
 
 
@@ -240,19 +240,19 @@ def trend(rng: random.Random, easy: bool = False) -> Question:
     return Question("trend", "", f"Series: {series}. Are the values {'rising' if rising else 'falling'}?", up == rising)
 
 
-SHORT: dict[str, Callable[[random.Random], Question]] = {
+SINGLE: dict[str, Callable[..., Question]] = {
     "comparison": comparison, "range": interval, "arithmetic": arithmetic, "units": units, "trend": trend,
 }  # fmt: skip
 ABOUT_A_PANEL: dict[str, Callable[[random.Random, str, tuple[Reading, ...]], Question]] = {
     "item": item, "most": most, "count": count,
 }  # fmt: skip
-KINDS = (*SHORT, *ABOUT_A_PANEL)
+KINDS = (*SINGLE, *ABOUT_A_PANEL)
 
 
 def ask(rng: random.Random, kind: str, size: tuple[int, int] = (4, 18)) -> Question:
     """One question of a kind, its panel (where it has one) of `size[0]` to `size[1]` readings."""
-    if kind in SHORT:
-        return SHORT[kind](rng)
+    if kind in SINGLE:
+        return SINGLE[kind](rng)
     n = rng.randint(*size)
     return ABOUT_A_PANEL[kind](rng, *panel(rng, n, rng.randint(0, n)))
 
@@ -261,11 +261,11 @@ def held_out(seed: int, per_kind: int) -> Iterator[Question]:
     """`per_kind` questions of each kind with half of the answers yes, in a fixed order."""
     rng = random.Random(f"held out {seed}")
     for kind in KINDS:
-        wanted = {True: (per_kind + 1) // 2, False: per_kind // 2}
-        while any(wanted.values()):
+        remaining = {True: (per_kind + 1) // 2, False: per_kind // 2}
+        while any(remaining.values()):
             question = ask(rng, kind)
-            if wanted[question.answer]:
-                wanted[question.answer] -= 1
+            if remaining[question.answer]:
+                remaining[question.answer] -= 1
                 yield question
 
 
@@ -279,12 +279,12 @@ def conversation(
     for the beginning.
     """
     if rng.random() >= panels:
-        return [SHORT[rng.choice(short)](rng, easy) for _ in range(rng.choice((1, 2, 4, 6, 8)))]
+        return [SINGLE[rng.choice(short)](rng, easy) for _ in range(rng.choice((1, 2, 4, 6, 8)))]
     size = rng.choice((rng.randint(3, 8), rng.randint(6, 18), rng.randint(12, 20)))
     if rng.random() < marked:
         # About half of the readings, always: a rate that varied could be picked up from the marks before.
         context, rows = panel(rng, size, sum(rng.random() < 0.5 for _ in range(size)), easy)
-        return [marks(rng, context, rows, rng.random() < inline)]
+        return [mark_all(rng, context, rows, rng.random() < inline)]
     context, rows = panel(rng, size, rng.randint(0, size), easy)
     kinds = ["item", "item", "item", "item", "most", "count", "count", "count"]
     rng.shuffle(kinds)

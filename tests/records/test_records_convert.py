@@ -68,7 +68,7 @@ def test_a_conversion_is_made_once_for_a_content_and_its_columns(ward_csv, tmp_p
 
 @pytest.mark.usefixtures("everything")
 def test_provenance_keeps_the_hashes_of_the_user_s_files(ward_csv, tmp_path):
-    with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward_csv), NEEDED) as opened:
+    with opened_source(SourceConfig(SourceConfig(cache=tmp_path, mimic_root=ward_csv), NEEDED), None) as opened:
         for name, fact in opened.files.items():
             assert fact["file"] == f"{name}.csv.gz"
             assert fact["sha256"] == sha256(ward_csv / fact["file"])

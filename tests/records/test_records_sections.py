@@ -77,12 +77,12 @@ def test_no_section_exceeds_its_budget_and_what_is_left_out_is_counted(name, dat
         words, missing = sections.fitted(made, budget)
         assert dropped.get(section, 0) == missing
         kept = list(made.items)[: len(made.items) - missing]
-        assert words == ("" if not kept else made.opening + made.separator.join(kept) + made.closing)
+        assert words == ("" if not kept else made.before + made.separator.join(kept) + made.after)
         if budget is not None:
             assert sections.count(words) <= budget
             if missing:  # one more would have been too much
                 more = list(made.items)[: len(kept) + 1]
-                pieces = [made.opening, made.closing, *more, *[made.separator] * (len(more) - 1)]
+                pieces = [made.before, made.after, *more, *[made.separator] * (len(more) - 1)]
                 assert sum(map(sections.count, pieces)) > budget
         if words:
             texts.append((section, words))

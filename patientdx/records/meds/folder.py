@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -37,7 +38,7 @@ class MedsFolder:
     value: str = "numeric_value"
     codes: Path | None = None
 
-    def provenance(self, digest_of: Callable[[Path], str]) -> dict[str, object]:
+    def provenance(self, digest_of: Callable[[Path], str]) -> dict[str, Any]:
         """Number of files, one sha256 over their names and contents (of one file: its own), and origin.
 
         Raises UserError where a file cannot be read.

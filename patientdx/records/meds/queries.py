@@ -1,4 +1,4 @@
-"""The SQL that makes MIMIC-IV's tables of MEDS events. What stands in for what MEDS lacks: see `meds_tables`.
+"""The SQL that makes MIMIC-IV's tables from MEDS events. For what replaces data that MEDS lacks see `meds_tables`.
 
 It reads what `meds_tables` sets up: the views `events` (subject_id, time, code, number, text_value, hadm_id, stay_id,
 order_id, race, insurance, unit; NULL where a folder has no such column) and `codes` (code, description), and the table
@@ -8,11 +8,11 @@ order_id, race, insurance, unit; NULL where a folder has no such column) and `co
 import duckdb
 
 
-def spans(table: str, opens: str, closes: str, own: str) -> str:
-    """Beginnings, each with the end that follows it, if no other beginning comes first.
+def spans(table: str, opens: str, closes: str, id_column: str) -> str:
+    """Starts, each with the end that follows it, unless another start comes first.
 
-    With ids a span's own rows are paired; a stay of no length then opens before it closes. Without, one patient's
-    spans follow one another, and one may close when the next opens.
+    With ids the rows of one span are paired; a stay of no length then opens before it closes. Without ids the spans of a
+    patient follow one another, and one may close when the next opens.
     """
     return f"""CREATE TEMP TABLE {table} AS
     WITH ends AS (
@@ -20,8 +20,8 @@ def spans(table: str, opens: str, closes: str, own: str) -> str:
         WHERE starts_with(code, '{opens}//') OR starts_with(code, '{closes}//')),
     followed AS (
         SELECT *, lead(time) OVER w AS next_time, lead(closes) OVER w AS next_closes, lead(code) OVER w AS next_code
-        FROM ends WINDOW w AS (PARTITION BY subject_id, {own} ORDER BY time, closes = ({own} IS NULL) DESC, code))
-    SELECT * EXCLUDE ({own}, code), coalesce({own}, row_number() OVER (ORDER BY subject_id, time, code)) AS {own},
+        FROM ends WINDOW w AS (PARTITION BY subject_id, {id_column} ORDER BY time, closes = ({id_column} IS NULL) DESC, code))
+    SELECT * EXCLUDE ({id_column}, code), coalesce({id_column}, row_number() OVER (ORDER BY subject_id, time, code)) AS {id_column},
         code AS start_code, CASE WHEN next_closes THEN next_time END AS end_time,
         CASE WHEN next_closes THEN next_code END AS end_code
     FROM followed WHERE NOT closes"""
@@ -125,23 +125,23 @@ def query(con: duckdb.DuckDBPyConnection, name: str) -> str:
     if name in _WHOLE:
         return _WHOLE[name]
     known = "SELECT 1 FROM events WHERE stay_id IS NOT NULL AND NOT starts_with(code, 'ICU_') LIMIT 1"
-    own = bool(con.execute(known).fetchall())
+    has_ids = bool(con.execute(known).fetchall())
     unit = "nullif(split_part(code, '//', 3), 'UNK') AS valueuom"
     columns = "subject_id, hadm_id, stay_id, time AS charttime, itemid"
     if name == "icu/chartevents":
-        rows = _placed(f"starts_with(e.code, 'LAB//') AND {_ITEM} >= 220000", own)
+        rows = _placed(f"starts_with(e.code, 'LAB//') AND {_ITEM} >= 220000", has_ids)
         return f"SELECT {columns}, number AS valuenum, text_value AS value, {unit} FROM ({rows})"
     if name == "icu/outputevents":
-        rows = _placed("starts_with(e.code, 'SUBJECT_FLUID_OUTPUT//')", own)
+        rows = _placed("starts_with(e.code, 'SUBJECT_FLUID_OUTPUT//')", has_ids)
         return f"SELECT {columns}, number AS value, {unit} FROM ({rows})"
     if name == "icu/inputevents":
-        return _paired("INFUSION_START//", "INFUSION_END//", own)
-    return _paired("PROCEDURE//START//", "PROCEDURE//END//", own)
+        return _paired("INFUSION_START//", "INFUSION_END//", has_ids)
+    return _paired("PROCEDURE//START//", "PROCEDURE//END//", has_ids)
 
 
-def _placed(condition: str, own: bool) -> str:
+def _placed(condition: str, has_ids: bool) -> str:
     """The events e that meet a condition, with itemid, stay_id and hadm_id: their `own`, or by time."""
-    if own:
+    if has_ids:
         return f"SELECT *, {_ITEM} AS itemid FROM events e WHERE {condition}"
     return f"""SELECT e.* EXCLUDE (stay_id, hadm_id), {_ITEM} AS itemid, s.stay_id,
             coalesce(e.hadm_id, s.hadm_id) AS hadm_id
@@ -150,14 +150,14 @@ def _placed(condition: str, own: bool) -> str:
         WHERE {condition}"""
 
 
-def _paired(begins: str, ends: str, own: bool) -> str:
+def _paired(begins: str, ends: str, has_ids: bool) -> str:
     """Starts with their ends: those of the same rank among the starts and ends of a patient, item, order and stay."""
-    group = "subject_id, itemid, order_id" + (", stay_id" if own else "")
+    group = "subject_id, itemid, order_id" + (", stay_id" if has_ids else "")
     rank = f"row_number() OVER (PARTITION BY {group} ORDER BY time, number) AS place"
     same = " AND ".join(f"s.{name} IS NOT DISTINCT FROM e.{name}" for name in group.split(", "))
     ended = f"SELECT *, {_ITEM} AS itemid FROM events WHERE starts_with(code, '{ends}')"
     return f"""
-        WITH starts AS (SELECT *, {rank} FROM ({_placed(f"starts_with(e.code, '{begins}')", own)})),
+        WITH starts AS (SELECT *, {rank} FROM ({_placed(f"starts_with(e.code, '{begins}')", has_ids)})),
         ends AS (SELECT *, {rank} FROM ({ended}))
         SELECT s.subject_id, s.hadm_id, s.stay_id, s.time AS starttime, e.time AS endtime, s.itemid,
             e.number AS amount, e.unit AS amountuom, s.number AS rate, s.unit AS rateuom

@@ -15,9 +15,9 @@ What a MEDS folder does not have, and what stands in its place:
   those of metadata/codes.parquet.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -51,27 +51,27 @@ def meds_tables(
     _check_needed(folder, needed)
     with ExitStack() as stack:
 
-        @lru_cache
+        @functools.cache
         def events() -> duckdb.DuckDBPyConnection:
             spill = cache / "spill"
             return stack.enter_context(_events(folder, memory_limit=memory_limit, threads=threads, spill=spill))
 
-        def one(name: str, columns: Mapping[str, str]) -> Table:
-            def build(place: Path) -> None:
+        def converted_table(name: str, columns: Mapping[str, str]) -> Table:
+            def build(target: Path) -> None:
                 chosen = ", ".join(f'CAST("{column}" AS {kind}) AS "{column}"' for column, kind in columns.items())
                 query = f"SELECT {chosen} FROM ({queries.query(events(), name)})"
-                write_sorted(events(), query, columns, place / f"{name}.parquet")
+                write_sorted(events(), query, columns, target / f"{name}.parquet")
 
             return kept(cache, name, ["meds", VERSION, sha256, dict(columns)], build)
 
-        return {name: one(name, columns) for name, columns in needed.items()}
+        return {name: converted_table(name, columns) for name, columns in needed.items()}
 
 
 def _check_needed(folder: MedsFolder, needed: Needed) -> None:
     errors = [f"table {name}" for name in needed if name not in queries.COLUMNS]
     for name, columns in needed.items():
-        given = queries.COLUMNS.get(name, columns)
-        errors += [f"column {column} in {name}" for column in columns if column not in given]
+        available = queries.COLUMNS.get(name, columns)
+        errors += [f"column {column} in {name}" for column in columns if column not in available]
     if errors:
         raise UserError(f"MEDS has no {', no '.join(errors)}. Use task.source=mimic for a task that needs it.")
     if "hosp/d_icd_diagnoses" in needed and folder.codes is None:
@@ -119,9 +119,9 @@ def _codes_view(folder: MedsFolder) -> str:
 
 def _events_view(folder: MedsFolder) -> str:
     """The events with all columns that are used; what the files do not have is NULL."""
-    own = "icustay_id" if "icustay_id" in folder.columns else "stay_id"
+    stay_column = "icustay_id" if "icustay_id" in folder.columns else "stay_id"
     optional = {
-        "text_value": ("VARCHAR", "text_value"), "hadm_id": ("BIGINT", "hadm_id"), own: ("BIGINT", "stay_id"),
+        "text_value": ("VARCHAR", "text_value"), "hadm_id": ("BIGINT", "hadm_id"), stay_column: ("BIGINT", "stay_id"),
         "order_id": ("VARCHAR", "order_id"), "race": ("VARCHAR", "race"), "insurance": ("VARCHAR", "insurance"),
         "unit": ("VARCHAR", "unit"),
     }  # fmt: skip

@@ -67,9 +67,11 @@ def hospital(
         raise UserError(f"task.synthetic.returns={returns!r}: a share between 0 and 1 is needed, or null.")
     if form not in ("parquet", "csv.gz"):
         raise UserError(f"synthetic hospital as {form!r}: tables can be written as parquet or csv.gz.")
-    wanted = {"version": VERSION, "stays": stays, "seed": seed, "form": form} | ({"unread": unread} if unread else {})
-    wanted |= {} if returns is None else {"returns": returns}
-    name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
+    parameters = {"version": VERSION, "stays": stays, "seed": seed, "form": form} | (
+        {"unread": unread} if unread else {}
+    )
+    parameters |= {} if returns is None else {"returns": returns}
+    name = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(cache) / "synthetic" / name
     if (folder / MANIFEST).is_file():
         return folder
@@ -77,7 +79,7 @@ def hospital(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not (folder / MANIFEST).is_file():
-                _write(folder, wanted)
+                _write(folder, parameters)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UserError(
@@ -88,18 +90,18 @@ def hospital(
     return folder
 
 
-def _write(folder: Path, wanted: dict) -> None:
-    need, free = 2_000_000 + _BYTES_PER_STAY * wanted["stays"], shutil.disk_usage(folder.parent).free
+def _write(folder: Path, parameters: dict) -> None:
+    need, free = 2_000_000 + _BYTES_PER_STAY * parameters["stays"], shutil.disk_usage(folder.parent).free
     if free < need:
         raise UserError(
-            f"The synthetic hospital of {wanted['stays']} stays needs up to {need / 1e6:.0f} MB "
+            f"The synthetic hospital of {parameters['stays']} stays needs up to {need / 1e6:.0f} MB "
             f"in {folder.parent}, and {free / 1e6:.0f} MB are free. "
             "Free some space, or set cache=… (or PATIENTDX_CACHE) to a folder on another disk."
         )
     temporary = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
-        hashes = _tables(temporary, wanted)
-        manifest = {"synthetic": True, "parameters": wanted, "sha256": hashes}
+        hashes = _tables(temporary, parameters)
+        manifest = {"synthetic": True, "parameters": parameters, "sha256": hashes}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
         if folder.exists():  # a folder without its manifest was never finished
             shutil.rmtree(folder)
@@ -108,23 +110,23 @@ def _write(folder: Path, wanted: dict) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _tables(folder: Path, wanted: dict) -> dict[str, str]:
+def _tables(folder: Path, parameters: dict) -> dict[str, str]:
     """Write all tables, block by block so that memory stays the same for any size; sha256 of each file."""
     writers: dict[str, _Writer] = {}
-    missing, number = wanted["stays"], 0
+    missing, number = parameters["stays"], 0
     bar = tqdm(total=missing, desc="synthetic hospital", unit="stay", delay=2, disable=None)
     try:
         while missing > 0:
-            stays, tables = _block(wanted["seed"], number, wanted.get("returns"), wanted.get("unread", 0))
+            stays, tables = _block(parameters["seed"], number, parameters.get("returns"), parameters.get("unread", 0))
             hours = (stays["outtime"] - stays["intime"]) // physiology.HOUR
             eligible = np.cumsum((stays["age"] >= 18) & (hours >= ELIGIBLE_HOURS))
             enough = min(int(np.searchsorted(eligible, missing)), len(eligible) - 1)
             last = int(stays["subject_id"][enough]) if eligible[-1] >= missing else None
             for name, table in (tables | ({} if number else _dictionaries())).items():
                 if last is not None and "subject_id" in table.column_names:
-                    table = table.filter(pc.less_equal(table["subject_id"], last))
+                    table = table.filter(pc.call_function("less_equal", [table["subject_id"], last]))
                 if name not in writers:
-                    writers[name] = _Writer(folder / f"{name}.{wanted['form']}", table.schema)
+                    writers[name] = _Writer(folder / f"{name}.{parameters['form']}", table.schema)
                 writers[name].write(table)
             bar.update(min(missing, int(eligible[-1])))
             missing, number = missing - int(eligible[-1]), number + 1
@@ -140,8 +142,8 @@ def _block(
     seed: int, number: int, returns: float | None, unread: float
 ) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
     stays, tables = population.block(seed, number, returns)
-    for place, (name, make) in enumerate(_GENERATORS.items(), start=2):
-        parts = make(np.random.default_rng([seed, number, place]), stays)
+    for stream, (name, make) in enumerate(_GENERATORS.items(), start=2):
+        parts = make(np.random.default_rng([seed, number, stream]), stays)
         if unread and make is physiology.chart:
             parts.append(physiology.unread(np.random.default_rng([seed, number, len(_GENERATORS) + 2]), stays, unread))
         tables[name] = pa.concat_tables(parts).sort_by([("subject_id", "ascending"), ("hadm_id", "ascending")])

@@ -66,7 +66,7 @@ COMA = (
 
 
 @dataclass(frozen=True)
-class Given:
+class Intervention:
     """A drug or procedure: log-odds of being given at severity 0, their slope, mean number of rows, unit."""
 
     itemid: int
@@ -79,29 +79,29 @@ class Given:
 
 
 DRUGS = (
-    Given(221906, -1.9, 1.5, 8, 2.0, "mg"),  # norepinephrine
-    Given(222315, -4.0, 1.6, 3, 20, "units"),  # vasopressin
-    Given(221749, -2.6, 0.5, 6, 5.0, "mg"),  # phenylephrine
-    Given(222168, -2.6, 0.2, 9, 300, "mg", ventilated=4.5),  # propofol
-    Given(221744, -2.0, 0.3, 5, 0.2, "mg", ventilated=2.0),  # fentanyl
-    Given(223258, -0.7, 0.5, 6, 6, "units"),  # insulin
-    Given(221794, -0.9, 0.2, 3, 40, "mg"),  # furosemide
-    Given(225798, -1.0, 0.6, 3, 1, "dose"),  # vancomycin
-    Given(225893, -1.8, 0.6, 4, 1, "dose"),  # piperacillin/tazobactam
-    Given(225975, 0.2, 0.0, 4, 1, "dose"),  # heparin, prophylactic
-    Given(225910, -0.8, 0.1, 2, 1, "dose"),  # pantoprazole
-    Given(225974, -1.5, -0.4, 2, 5, "mg"),  # metoprolol
-    Given(225168, -2.2, 0.4, 1, 350, "mL"),  # packed red cells
-    Given(225158, 1.2, 0.2, 6, 250, "mL"),  # saline: charted, never printed
+    Intervention(221906, -1.9, 1.5, 8, 2.0, "mg"),  # norepinephrine
+    Intervention(222315, -4.0, 1.6, 3, 20, "units"),  # vasopressin
+    Intervention(221749, -2.6, 0.5, 6, 5.0, "mg"),  # phenylephrine
+    Intervention(222168, -2.6, 0.2, 9, 300, "mg", ventilated=4.5),  # propofol
+    Intervention(221744, -2.0, 0.3, 5, 0.2, "mg", ventilated=2.0),  # fentanyl
+    Intervention(223258, -0.7, 0.5, 6, 6, "units"),  # insulin
+    Intervention(221794, -0.9, 0.2, 3, 40, "mg"),  # furosemide
+    Intervention(225798, -1.0, 0.6, 3, 1, "dose"),  # vancomycin
+    Intervention(225893, -1.8, 0.6, 4, 1, "dose"),  # piperacillin/tazobactam
+    Intervention(225975, 0.2, 0.0, 4, 1, "dose"),  # heparin, prophylactic
+    Intervention(225910, -0.8, 0.1, 2, 1, "dose"),  # pantoprazole
+    Intervention(225974, -1.5, -0.4, 2, 5, "mg"),  # metoprolol
+    Intervention(225168, -2.2, 0.4, 1, 350, "mL"),  # packed red cells
+    Intervention(225158, 1.2, 0.2, 6, 250, "mL"),  # saline: charted, never printed
 )
 PROCEDURES = (
-    Given(225752, -0.9, 0.7, 1, ventilated=1.5),  # arterial line
-    Given(224263, -1.6, 1.0, 1),  # central line
-    Given(225794, -2.8, 0.6, 1, ventilated=-2.0),  # noninvasive ventilation
-    Given(225802, -4.6, 1.6, 1),  # continuous dialysis
-    Given(225400, -3.3, 0.4, 1, ventilated=1.0),  # bronchoscopy
-    Given(225459, 0.4, 0.2, 1),  # chest X-ray: charted, never printed
-    Given(224275, 0.8, 0.0, 1),  # peripheral line: charted, never printed
+    Intervention(225752, -0.9, 0.7, 1, ventilated=1.5),  # arterial line
+    Intervention(224263, -1.6, 1.0, 1),  # central line
+    Intervention(225794, -2.8, 0.6, 1, ventilated=-2.0),  # noninvasive ventilation
+    Intervention(225802, -4.6, 1.6, 1),  # continuous dialysis
+    Intervention(225400, -3.3, 0.4, 1, ventilated=1.0),  # bronchoscopy
+    Intervention(225459, 0.4, 0.2, 1),  # chest X-ray: charted, never printed
+    Intervention(224275, 0.8, 0.0, 1),  # peripheral line: charted, never printed
 )
 VENTILATION = 225792
 FOLEY, VOID = 226559, 226560
@@ -160,8 +160,8 @@ def chart(rng: np.random.Generator, stays: dict) -> list[pa.Table]:
     drift = np.where(stays["died"], 0.35, -0.20) + rng.normal(0, 0.25, total)
     tables = []
     for reading in READINGS:
-        own = rng.normal(size=total)
-        z = reading.loading * severity + np.sqrt(1 - reading.loading**2) * own
+        independent = rng.normal(size=total)
+        z = reading.loading * severity + np.sqrt(1 - reading.loading**2) * independent
         if reading.both:
             z *= 1 + 0.5 * np.clip(severity, 0, 3)
         keep = rng.random(total) < reading.measured
@@ -201,11 +201,13 @@ def unread(rng: np.random.Generator, stays: dict, per_hour: float) -> pa.Table:
     return pa.table(columns)
 
 
-def _events(rng: np.random.Generator, stays: dict, given: Given) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _events(
+    rng: np.random.Generator, stays: dict, intervention: Intervention
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, start and end of one drug's or procedure's events; half of them begin on the first day."""
-    odds = given.odds + given.slope * stays["severity"] + given.ventilated * stays["ventilated"]
+    odds = intervention.odds + intervention.slope * stays["severity"] + intervention.ventilated * stays["ventilated"]
     keep = rng.random(len(odds)) < _sigmoid(odds)
-    counts = np.where(keep, 1 + rng.poisson(given.rows - 1, len(odds)), 0)
+    counts = np.where(keep, 1 + rng.poisson(intervention.rows - 1, len(odds)), 0)
     row = np.repeat(np.arange(len(counts)), counts)
     span = np.minimum(stays["los"][row], np.where(rng.random(len(row)) < 0.5, 24.0, 120.0))
     start = stays["intime"][row] + (rng.random(len(row)) * span * 60).astype(np.int64) * (HOUR // 60)
@@ -236,9 +238,9 @@ def inputs(rng: np.random.Generator, stays: dict) -> list[pa.Table]:
 def procedures(rng: np.random.Generator, stays: dict) -> list[pa.Table]:
     """procedureevents: ventilation, lines, dialysis; value is the length in minutes, as in MIMIC-IV."""
     tables = []
-    for given in PROCEDURES:
-        row, start, end = _events(rng, stays, given)
-        tables.append(_procedure(stays, row, start, end, given.itemid))
+    for intervention in PROCEDURES:
+        row, start, end = _events(rng, stays, intervention)
+        tables.append(_procedure(stays, row, start, end, intervention.itemid))
     row = np.flatnonzero(stays["ventilated"])
     start = stays["intime"][row] + (rng.uniform(0, 6, len(row)) * 60).astype(np.int64) * (HOUR // 60)
     length = stays["los"][row] * rng.uniform(0.2, 0.9, len(row))

@@ -55,13 +55,13 @@ def _timeline(rng: np.random.Generator, people: dict[str, np.ndarray], returns: 
     discharged = _hours(day * 24 + rng.uniform(0, 24, size))
     outtime, admission = discharged.copy(), np.full(size, -1)
     admitted, rounds, severity = discharged.copy(), [], np.zeros(size)
-    for turn in range(3):
+    for visit in range(3):
         before, severity = (
             severity,
             0.45 * people["frailty"] + 0.2 * (people["age"] - 64) / 16 + 0.87 * rng.normal(size=size),
         )
-        again = (rng.random(size) < 0.25) & (turn > 0)  # a second stay in the same admission
-        admitted = np.where(again, admitted, discharged + (turn > 0) * _hours(_gap(rng.random(size), before, returns)))
+        again = (rng.random(size) < 0.25) & (visit > 0)  # a second stay in the same admission
+        admitted = np.where(again, admitted, discharged + (visit > 0) * _hours(_gap(rng.random(size), before, returns)))
         admission = admission + ~again
         intime = np.where(again, outtime, admitted) + _hours(np.exp(rng.normal(1.0 + again, 0.8, size)))
         los = np.clip(np.exp(rng.normal(np.log(78) + 0.12 * severity, 0.65)), 8, 900)
@@ -72,9 +72,9 @@ def _timeline(rng: np.random.Generator, people: dict[str, np.ndarray], returns: 
         discharged = outtime + np.where(died, 0, _hours(rng.uniform(20, 190, size)))
         deathtime = np.where(died, outtime - _hours(rng.uniform(0, 0.9, size)), discharged)
         ventilated = rng.random(size) < 1 / (1 + np.exp(-(-0.9 + 0.7 * severity)))
-        present = alive & (people["stays"] > turn)
+        present = alive & (people["stays"] > visit)
         columns = {
-            "person": np.arange(size), "turn": np.full(size, turn), "admission": admission, "again": again,
+            "person": np.arange(size), "turn": np.full(size, visit), "admission": admission, "again": again,
             "admitted": admitted, "intime": intime, "outtime": outtime, "discharged": discharged, "los": los,
             "severity": severity, "died": died, "ward_death": ward_death, "ventilated": ventilated,
             "deathtime": deathtime, "unit": rng.integers(0, len(_UNITS), size),

@@ -45,8 +45,8 @@ class Template:
     @property
     def sha256(self) -> str:
         """sha256 (hex) of the sections, of what they make of a fixed invented record, and of the data files."""
-        facts = [self.id, list(self.sections.items()), self.write(SPECIMEN, 48), concepts.digest()]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        parts = [self.id, list(self.sections.items()), self.write(SPECIMEN, 48), concepts.digest()]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def write(self, record: Record, window_hours: int) -> str:
         """The text of a record whose window has so many hours."""
@@ -75,10 +75,13 @@ class Template:
 def _specimen() -> Record:
     """An invented record with every reading once: rising, falling, steady or measured once in turn."""
     readings, courses = [], []
-    for place, (name, item) in enumerate(concepts.readings().items()):
-        mean, step = float(item.maximum) / 3, (float(item.maximum) / 12, -float(item.maximum) / 12, 0.0, 0.0)[place % 4]
+    for number, (name, item) in enumerate(concepts.readings().items()):
+        mean, step = (
+            float(item.maximum) / 3,
+            (float(item.maximum) / 12, -float(item.maximum) / 12, 0.0, 0.0)[number % 4],
+        )
         readings.append((name, mean))
-        count = 1 if place % 4 == 3 else 5
+        count = 1 if number % 4 == 3 else 5
         spread = 0.0 if count == 1 else float(item.maximum) / 10
         hours = (1.5, 1.5 if count == 1 else 46.0)
         courses.append(Course(mean - step, mean + step, mean - spread, mean + spread, count, *hours))
@@ -115,7 +118,7 @@ def template(name: str, sections: Mapping[str, int | None] | None = None) -> Tem
     narrative and compact: 20 diagnoses). A budget
     takes the place of such a limit. Raises UserError with the names there are, or on sections that make no sense.
     """
-    found = next((template for template in TEMPLATES if template.name == name), None)
-    if found is None:
+    named = next((template for template in TEMPLATES if template.name == name), None)
+    if named is None:
         raise UserError(f"task.template={name!r}: there are {', '.join(t.name for t in TEMPLATES)}.")
-    return found if sections is None else dataclasses.replace(found, chosen=checked(sections))
+    return named if sections is None else dataclasses.replace(named, chosen=checked(sections))

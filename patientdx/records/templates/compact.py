@@ -15,22 +15,22 @@ def person(record: Record, window_hours: int) -> Section:
 
 def readings(record: Record, window_hours: int) -> Section:
     """Means over the window, in the units of items.csv, which are not printed."""
-    told = []
+    texts = []
     for name, value in record.readings:
         item = concepts.readings()[name]
         printed = f"{value:.{item.decimals}f}"
-        told.append(f"{concepts.abbreviations()[name]} {printed}{flag(item, printed, ('L', 'H'))}")
-    return Section(told, opening=f"{window_hours}h ", separator=" ")
+        texts.append(f"{concepts.abbreviations()[name]} {printed}{flag(item, printed, ('L', 'H'))}")
+    return Section(texts, before=f"{window_hours}h ", separator=" ")
 
 
 def drugs(record: Record, window_hours: int) -> Section:
     """Short names, the most often given first."""
-    return Section(_short(name for name, _ in record.drugs), opening="Rx ", separator=", ")
+    return Section(_short(name for name, _ in record.drugs), before="Rx ", separator=", ")
 
 
 def procedures(record: Record, window_hours: int) -> Section:
     """Short names."""
-    return Section(_short(record.procedures), opening="Px ", separator=", ")
+    return Section(_short(record.procedures), before="Px ", separator=", ")
 
 
 def _short(names: Iterable[str]) -> list[str]:
@@ -45,7 +45,7 @@ def outputs(record: Record, window_hours: int) -> Section:
 def diagnoses(record: Record, window_hours: int) -> Section:
     """Shortened titles of the codes, each once."""
     titles = dict.fromkeys(concepts.cleaned("title", title) for title in record.diagnoses)
-    return Section(tuple(titles), opening="Dx ", separator="; ", most=MOST_DIAGNOSES)
+    return Section(tuple(titles), before="Dx ", separator="; ", most=MOST_DIAGNOSES)
 
 
 def join(texts: Sequence[tuple[str, str]]) -> str:

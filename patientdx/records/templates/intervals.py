@@ -22,8 +22,8 @@ def readings(record: Record, window_hours: int) -> Section:
     for name, value in record.readings:
         item = concepts.readings()[name]
         lines.append(f"{name} {value:.{item.decimals}f} ({item.low}-{item.high}) {item.unit}".rstrip())
-    opening = f"Readings, mean of the first {window_hours} hours:\n"
-    return Section(lines, opening=opening, separator="\n", most=MOST_READINGS)
+    before = f"Readings, mean of the first {window_hours} hours:\n"
+    return Section(lines, before=before, separator="\n", most=MOST_READINGS)
 
 
 def drugs(record: Record, window_hours: int) -> Section:
@@ -46,8 +46,8 @@ def diagnoses(record: Record, window_hours: int) -> Section:
     return _named("Diagnoses: ", record.diagnoses, "; ")
 
 
-def _named(opening: str, names: Iterable[str], separator: str) -> Section:
-    return Section(tuple(names), opening=opening, separator=separator, most=MOST_NAMES)
+def _named(before: str, names: Iterable[str], separator: str) -> Section:
+    return Section(tuple(names), before=before, separator=separator, most=MOST_NAMES)
 
 
 def join(texts: Sequence[tuple[str, str]]) -> str:

@@ -23,8 +23,8 @@ def person(record: Record, window_hours: int) -> Section:
 
 def diagnoses(record: Record, window_hours: int) -> Section:
     """Titles of the codes."""
-    opening = "Coded diagnoses: "
-    return Section(record.diagnoses, opening=opening, separator="; ", closing=".", most=MOST_DIAGNOSES)
+    before = "Coded diagnoses: "
+    return Section(record.diagnoses, before=before, separator="; ", after=".", most=MOST_DIAGNOSES)
 
 
 def readings(record: Record, window_hours: int) -> Section:
@@ -33,12 +33,12 @@ def readings(record: Record, window_hours: int) -> Section:
     for (name, _), course in zip(record.readings, record.courses, strict=True):
         item = concepts.readings()[name]
         by_kind[item.kind].append(f"{name} {_course(item, course)}.")
-    told = [
-        f"{' ' if place else f'{chr(10)}{kind}: '}{sentence}"
+    texts = [
+        f"{' ' if number else f'{chr(10)}{kind}: '}{sentence}"
         for kind, sentences in by_kind.items()
-        for place, sentence in enumerate(sentences)
+        for number, sentence in enumerate(sentences)
     ]
-    return Section(told, opening=f"Course over the first {window_hours} h in intensive care.")
+    return Section(texts, before=f"Course over the first {window_hours} h in intensive care.")
 
 
 def _course(item: Item, course: Course) -> str:
@@ -81,14 +81,14 @@ def procedures(record: Record, window_hours: int) -> Section:
     return _started(f"Procedures started in the first {window_hours} h: ", record.procedures, record.procedure_times)
 
 
-def _started(opening: str, names: Sequence[str], times: Sequence[Times]) -> Section:
-    told = [
+def _started(before: str, names: Sequence[str], times: Sequence[Times]) -> Section:
+    texts = [
         f"{name} at {when.first_hour:.0f} h"
         if when.count == 1
         else f"{name} {when.count} times, {when.first_hour:.0f} to {when.last_hour:.0f} h"
         for name, when in zip(names, times, strict=True)
     ]
-    return Section(told, opening=opening, separator="; ", closing=".")
+    return Section(texts, before=before, separator="; ", after=".")
 
 
 def outputs(record: Record, window_hours: int) -> Section:

@@ -24,41 +24,41 @@ def person(record: Record, window_hours: int) -> Section:
 
 def diagnoses(record: Record, window_hours: int) -> Section:
     """Titles of the codes, in the person's sentence where they follow it."""
-    return Section(record.diagnoses, opening="diagnosed with ", separator="; ")
+    return Section(record.diagnoses, before="diagnosed with ", separator="; ")
 
 
 def readings(record: Record, window_hours: int) -> Section:
     """Means over the window."""
     means = [f"{value:.3f} for {name}" for name, value in record.readings]
-    return Section(means, opening=f"Charted in {window_hours} hours, on average: ", separator="; ")
+    return Section(means, before=f"Charted in {window_hours} hours, on average: ", separator="; ")
 
 
 def drugs(record: Record, window_hours: int) -> Section:
     """Mean amounts of the doses that ended in the window."""
     amounts = [name if mean is None else f"{mean:.3f} of {name}" for name, mean in record.drugs]
-    return Section(amounts, opening="Drugs, mean amount: ", separator="; ")
+    return Section(amounts, before="Drugs, mean amount: ", separator="; ")
 
 
 def procedures(record: Record, window_hours: int) -> Section:
     """Names."""
-    return Section(record.procedures, opening="Procedures: ", separator="; ")
+    return Section(record.procedures, before="Procedures: ", separator="; ")
 
 
 def outputs(record: Record, window_hours: int) -> Section:
     """Names."""
-    return Section(record.outputs, opening="Outputs: ", separator="; ")
+    return Section(record.outputs, before="Outputs: ", separator="; ")
 
 
 def join(texts: Sequence[tuple[str, str]]) -> str:
     """One paragraph; diagnoses right after the person go on with the person's sentence."""
     blocks: list[str] = []
-    before = None
+    previous = None
     for name, text in texts:
-        if name == "diagnoses" and before == "person":
+        if name == "diagnoses" and previous == "person":
             blocks[-1] += ", " + text
         else:
             blocks.append(text[0].upper() + text[1:])
-        before = name
+        previous = name
     return " ".join(block + "." for block in blocks)
 
 

@@ -24,9 +24,9 @@ class Section:
     """
 
     items: Sequence[str]
-    opening: str = ""
+    before: str = ""
     separator: str = ""
-    closing: str = ""
+    after: str = ""
     most: int | None = None
 
 
@@ -51,19 +51,19 @@ def fitted(section: Section, budget: int | None) -> tuple[str, int]:
     dropped = len(section.items) - kept
     if not kept:
         return "", dropped
-    return section.opening + section.separator.join(section.items[:kept]) + section.closing, dropped
+    return section.before + section.separator.join(section.items[:kept]) + section.after, dropped
 
 
 def _how_many(section: Section, budget: int | None) -> int:
     if budget is None:
         return len(section.items) if section.most is None else min(section.most, len(section.items))
     # Counted piece by piece: a word that two pieces share counts no less that way, so the whole text fits too.
-    left = budget - count(section.opening) - count(section.closing)
+    left = budget - count(section.before) - count(section.after)
     between = count(section.separator)
-    for place, item in enumerate(section.items):
-        left -= count(item) + (between if place else 0)
+    for number, item in enumerate(section.items):
+        left -= count(item) + (between if number else 0)
         if left < 0:
-            return place
+            return number
     return len(section.items)
 
 
