@@ -24,10 +24,12 @@ from patientdx.core.errors import UserError
 from patientdx.evaluation import store
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.session import Session
 
 if TYPE_CHECKING:
-    from patientdx.evaluation.runner import Outcome
+    from patientdx.evaluation.results import EvaluationResult
 
+SESSION = Session()  # what the jobs of a sweep share
 RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -70,9 +72,7 @@ def attempt(cfg: DictConfig, job: HydraConf) -> int:
             sweep.leave_fault(folder, job.job.num, error, job.overrides.task, open_data=open_data)
         elif PROCESSES > 1 and refused:
             # All were refused alike. Whoever ends first has the others ended too: not before the word is out.
-            from patientdx.evaluation import session
-
-            session.accelerator(str(cfg.device)).wait_for_everyone()
+            SESSION.accelerator(str(cfg.device)).wait_for_everyone()
         return 2 if refused else 1
     return 0
 
@@ -90,7 +90,7 @@ def check(config: RunConfig) -> None:
     """Refuse what cannot be scored before gigabytes are written."""
     from patientdx.evaluation import runner
 
-    runner.check(config)
+    runner.check(SESSION, config)
 
 
 def save(config: RunConfig) -> None:
@@ -98,20 +98,25 @@ def save(config: RunConfig) -> None:
     from patientdx.cli import save as saving
 
     if PROCESSES == 1:
-        saving.save(config)
+        saving.save(SESSION, config)
         return
-    from patientdx.evaluation import session
-
-    session.accelerator(config.inference.device)
-    distributed.run_on_all_ranks(lambda: saving.save(config, (RANK, PROCESSES)))
+    SESSION.accelerator(config.inference.device)
+    distributed.run_on_all_ranks(lambda: saving.save(SESSION, config, (RANK, PROCESSES)))
 
 
 def score(cfg: DictConfig, config: RunConfig, job: HydraConf) -> None:
     """Score the run's models on the task, and show what was found."""
     # Not at the top: a merge to disk starts without the libraries that run a model.
-    from patientdx.evaluation.runner import run
+    from patientdx.evaluation import runner
+    from patientdx.evaluation.inference import Timer
+    from patientdx.selection import find_weight
+    from patientdx.tracking.publish import TrackingPublisher
 
-    outcome = run(config)
+    publisher, timer, search = TrackingPublisher(config.tracking), Timer(), None
+    if config.search is not None:
+        runner.check(SESSION, config)
+        config, search = find_weight.search(SESSION, config, timer)
+    outcome = runner.run(SESSION, config, timer=timer, search=search, publisher=publisher)
     if not sweep.leads():
         return
     overrides = list(job.overrides.task)
@@ -129,7 +134,7 @@ def score(cfg: DictConfig, config: RunConfig, job: HydraConf) -> None:
     Console(soft_wrap=True, highlight=False, markup=False).print(f"{note}{outcome.folder}")
 
 
-def show(outcome: Outcome) -> None:
+def show(outcome: EvaluationResult) -> None:
     """A single run's tables on the terminal, and its pictures."""
     from patientdx import reporting
 

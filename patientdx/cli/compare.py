@@ -28,7 +28,7 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.merge_inputs import parents
+from patientdx.evaluation.session import open_parents
 from patientdx.evaluation.store import make_writable
 from patientdx.merge.schedule import layer_of
 from patientdx.merge.slerp import slerp
@@ -307,7 +307,7 @@ def compare(overrides: Sequence[str]) -> tuple[list[Row], Path, str]:
         ancestor = ModelSource(**node)
     folder = config.output / "compare" / f"{config.merge.base.name}_{config.merge.pivot.name}"
     make_writable(folder)
-    opened = parents((config.merge.base, config.merge.pivot), config.cache, ancestor, config.merge.spec.tokenizer)
+    opened = open_parents((config.merge.base, config.merge.pivot), config.cache, ancestor, config.merge.spec.tokenizer)
     rows = list(
         fit_global_thresholds([*opened.checkpoints, *([opened.ancestor] if opened.ancestor else [])], opened.names)
     )

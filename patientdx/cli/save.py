@@ -12,16 +12,16 @@ from patientdx.checkpoints.source import holds_patients
 from patientdx.checkpoints.write_plan import plan_write
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.sections import RunConfig
-from patientdx.evaluation.merge_inputs import recipe
+from patientdx.evaluation.session import Session
 
 
-def save(config: RunConfig, process: tuple[int, int] = (0, 1)) -> None:
+def save(session: Session, config: RunConfig, process: tuple[int, int] = (0, 1)) -> None:
     """Write the merged model to `config.save.folder`, or with `dry_run` say what it would read, write and need.
 
     process: number of this process, and how many share the tensors. Raises UserError before a weight is read.
     """
     merge_spec = config.merge.spec
-    merge = recipe(merge_spec, config.weight, config.cache, adapt=config.task is None)
+    merge = session.recipe(merge_spec, config.weight, config.cache, adapt=config.task is None)
     sources = (*merge_spec.models, *(() if merge_spec.ancestor is None else (merge_spec.ancestor,)))
     held = [model.name for model in sources if holds_patients(model)]
     if held and not config.save.patients:

@@ -33,7 +33,7 @@ from patientdx.checkpoints.write_plan import tensors_to_write
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.sections import MergeSpec
-from patientdx.evaluation.merge_inputs import recipe as recipe_with
+from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
 
 IDENTICAL, DIFFERS, CANNOT_TELL = 0, 1, 2
@@ -69,7 +69,7 @@ def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path], cache: Pat
     ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None
     merge = Call(record["method"], json.dumps(record["arguments"]))
     merge_spec = MergeSpec(tuple(sources), merge, ancestor, record["tokenizer"], record["seed"])
-    recipe = recipe_with(merge_spec, None if record["lambda"] is None else schedule(record["lambda"]), cache)
+    recipe = Session().recipe(merge_spec, None if record["lambda"] is None else schedule(record["lambda"]), cache)
     for model, checkpoint in zip(models, sources_of(recipe), strict=True):
         digest = content_hash(checkpoint, cache)
         if digest != model["sha256"]:

@@ -1,31 +1,38 @@
-"""Answers of one model to some rows: from the store where they are there, worked out and kept where they are not."""
+"""Responses of a language model: read from the store, or computed by all processes of the run and stored."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
+from patientdx.checkpoints.patient_mark import mark
+from patientdx.checkpoints.save import save
+from patientdx.checkpoints.source import ModelSource, holds_patients
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
-from patientdx.evaluation import finetuned, session
-from patientdx.evaluation.config.sections import MERGED, RunConfig
-from patientdx.evaluation.merge_inputs import curves, parents_of, recipe
-from patientdx.evaluation.plan import Plan, System
+from patientdx.evaluation.config.sections import MergeSpec, RunConfig
+from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import Store
-from patientdx.lm.binary import Scores, score
-from patientdx.lm.multiple_choice import OptionPrompts, score_options
-from patientdx.lm.prompts import Prompts
-from patientdx.lm.ranking import PairPrompts
-from patientdx.training.tabular import log_mass
+from patientdx.merge.schedule import Schedule
 
-# Padded tokens of a batch on a GPU; on a CPU, too, where text is written: each new token reads all of the weights.
-GPU_BATCH_TOKENS = 16384
-CPU_BATCH_TOKENS = 256  # padded tokens of a batch of short questions on a CPU; longer ones are faster one at a time
+if TYPE_CHECKING:
+    import torch
+
+    from patientdx.tasks.example import TaskData
+
+GPU_BATCH_TOKENS = 16384  # padded tokens of a batch on a GPU
+MERGED = "merged"  # role of the model that a run is about
+
+Array = NDArray[np.float64]
 
 
 class Timer:
@@ -36,108 +43,143 @@ class Timer:
         self.merging: float | None = None
         self._last = time.monotonic()
 
-    def lap(self, phase: str) -> float:
-        """Count the time since the last call to `phase`, and return it."""
+    def record(self, phase: str) -> float:
+        """Add the time since the last call to `phase`, and return it."""
         now = time.monotonic()
         self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 3)
         spent, self._last = now - self._last, now
         return spent
 
 
-def kept(config: RunConfig, key: str, n: int, make: Callable[[], np.ndarray]) -> Scores:
-    """The n scores under `key`; made and stored where they are not there. All processes of this run take part.
+class LanguageModel(Protocol):
+    """A system whose weights are a point on a curve."""
 
-    Another run that needs the same scores waits for them. Not if it is of several processes: there the others would
-    wait for the first at a place where they may not wait long.
+    @property
+    def role(self) -> str:
+        """What rows and files call it."""
+        ...
+
+    def weights(self, session: Session, config: RunConfig, timer: Timer) -> tuple[MergeSpec, Schedule | None]:
+        """The merge that makes its weights, and λ; a fine-tuned model is trained now unless it is in the cache."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """A language model asked about some rows of a task.
+
+    prompts: tokenised examples of the kind of the task; rows: numbers of the prompts. label: for progress bars. key:
+    fingerprint of the responses; None for rows that are no whole split.
     """
-    where = session.accelerator(config.inference.device)
-    first, store = where.is_main_process, Store(config.output / "scores")
-    found = distributed.broadcast(store.load(key, n) if first else None)
-    if found is not None:
-        return Scores(found)
-    with exclusive_lock(store.path(key), wait=where.num_processes == 1) if first else nullcontext():
-        found = distributed.broadcast(store.load(key, n) if first else None)
-        if found is None:
-            found = make()
-            distributed.run_on_all_ranks(lambda: store.save(key, found) if first else None)
-    return Scores(found)
+
+    session: Session
+    config: RunConfig
+    data: TaskData
+    prompts: Any
+    rows: Sequence[int]
+    system: LanguageModel
+    label: str
+    timer: Timer
+    key: str | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the run's first process, which alone writes."""
+        return self.session.accelerator(self.config.inference.device).is_main_process
+
+    def model(self) -> torch.nn.Module:
+        """The live model with the system's weights."""
+        return fill(self.session, self.config, self.system, self.timer)
+
+    def in_shards(self, score: Callable[[tuple[int, int]], tuple[list[int], Any]]) -> list[tuple[list[int], Any]]:
+        """What `score((rank, processes))` returns in every process: places among `rows`, and their values."""
+        accelerator = self.session.accelerator(self.config.inference.device)
+        shard = (accelerator.process_index, accelerator.num_processes)
+        return distributed.all_gather(distributed.run_on_all_ranks(lambda: score(shard)))
+
+    def scored(self, score: Callable[..., tuple[list[int], Array]], batch_tokens: int, width: int) -> Array:
+        """(n, width) float64: the rows scored by a function of `patientdx.lm`, divided among the processes."""
+
+        def shard_scores(shard: tuple[int, int]) -> tuple[list[int], Array]:
+            return score(
+                self.model(), self.prompts, self.rows, batch_tokens=batch_tokens, shard=shard, label=self.label
+            )
+
+        scores = np.empty((len(self.rows), width))
+        for places, values in self.in_shards(shard_scores):
+            scores[places] = values
+        self.timer.record("scoring")
+        return scores
+
+    def check_finite(self, scores: Array, expected: NDArray[np.bool_] | bool = True) -> Array:
+        """The scores; UserError where one that is `expected` is not a number."""
+        broken = ~np.isfinite(scores) & expected
+        if broken.any():
+            raise UserError(
+                f"the {self.system.role} model gives {int(broken.any(1).sum())} of {len(scores)} prompts a score "
+                f"that is not a number in dtype={self.config.inference.dtype}. Use dtype=float32; if that does not "
+                "help, a parent's weights are damaged."
+            )
+        return scores
+
+    @contextmanager
+    def saved_model(self) -> Iterator[Path]:
+        """The system as a folder of the cache, which is deleted at the end."""
+        config = self.config
+        spec, weight = self.system.weights(self.session, config, self.timer)
+        with TemporaryDirectory(dir=config.cache, prefix="vllm-") as name:
+            target = Path(name) / "model"
+            merge = self.session.recipe(spec, weight, config.cache)
+            save_marked(merge, spec, target, config.cache, dtype=config.inference.dtype)
+            self.timer.record("save")
+            yield target
 
 
-def predict(config: RunConfig, asked: Plan, point: System, rows: Sequence[int], clock: Timer) -> np.ndarray:
-    """(n, 2) float64: log masses of a tabular model, fitted and asked by the first process alone."""
-
-    def ask() -> np.ndarray:
-        model = session.fitted(config.task.call, point.role, point.tabular, config.seed)
-        return log_mass(model, asked.data.features.values[rows])
-
-    first = session.accelerator(config.inference.device).is_main_process
-    scores = distributed.broadcast(distributed.run_on_all_ranks(lambda: ask() if first else None))
-    clock.lap("baselines")
-    return scores
+def save_marked(recipe: Any, spec: MergeSpec, target: Path, cache: Path, *, dtype: str | None = None) -> Path:
+    """A merge written to disk, marked as one that holds patients where a parent does; returns its folder."""
+    sources: tuple[ModelSource, ...] = (*spec.models, *(() if spec.ancestor is None else (spec.ancestor,)))
+    folder = save(recipe, target, cache=cache, sources=sources, tokenizer=spec.tokenizer, dtype=dtype)
+    if any(holds_patients(model) for model in spec.models):
+        mark(target)
+    return folder or target
 
 
-def filled(config: RunConfig, point: System, clock: Timer) -> torch.nn.Module:
-    """The live model, holding the point; a fine-tuned one is trained before, unless it is there."""
-    merge_spec = point.merge_spec
-    if point.job is not None:
-        merge_spec = finetuned.merge_spec(config, point.job)
-        clock.lap("training")
-    opened = parents_of(config.merge.spec, config.cache)
-    folder = opened.checkpoints[0].folder
-    live = session.live(
-        folder, opened.names, config.inference.dtype, config.inference.device, config.inference.device_map
-    )
-    clock.lap("load")
-    shape = curves(merge_spec, config.cache)
-    spent = clock.lap("curve")
-    found = recipe(merge_spec, point.weight, config.cache)
-    model = live.fill(found, shape, (merge_spec, point.weight))
-    spent += clock.lap("fill")
-    if point.role == MERGED:
-        clock.merging = max(spent, clock.merging or 0.0)  # it may be here already
+def fill(session: Session, config: RunConfig, system: LanguageModel, timer: Timer) -> torch.nn.Module:
+    """The live model with the system's weights."""
+    spec, weight = system.weights(session, config, timer)
+    parents = session.parents(config.merge_config.spec, config.cache)
+    folder, inference = parents.checkpoints[0].folder, config.inference
+    live = session.live(folder, parents.names, inference.dtype, inference.device, inference.device_map)
+    timer.record("load")
+    curves = session.curves(spec, config.cache)
+    spent = timer.record("curve")
+    model = live.fill(session.recipe(spec, weight, config.cache), curves, (spec, weight))
+    spent += timer.record("fill")
+    if system.role == MERGED:
+        timer.merging = max(spent, timer.merging or 0.0)  # it may be here already
     return model
 
 
-def batch_tokens(config: RunConfig, cpu: int = 1) -> int:
-    """Padded tokens of a batch: as asked for, else `cpu` on a CPU, where 1 is one prompt at a time."""
-    return config.inference.batch_tokens or (
-        cpu if session.accelerator(config.inference.device).device.type == "cpu" else GPU_BATCH_TOKENS
-    )
+def batch_tokens(session: Session, config: RunConfig, cpu: int = 1) -> int:
+    """Padded tokens of a batch: as configured, else `cpu` on a CPU, where 1 is one prompt at a time."""
+    on_cpu = session.accelerator(config.inference.device).device.type == "cpu"
+    return config.inference.batch_tokens or (cpu if on_cpu else GPU_BATCH_TOKENS)
 
 
-def answer(
-    config: RunConfig, point: System, tokens: Prompts | OptionPrompts, rows: Sequence[int], label: str, clock: Timer
-) -> np.ndarray:
-    """(n, options) float64: fill the live model with the point and score, sharing the rows among processes.
+def cached(session: Session, config: RunConfig, key: str, n: int, make: Callable[[], Array]) -> Array:
+    """The (n, k) float64 array under `key`; made and stored where it is missing. All processes of this run take part.
 
-    NaN where a question has fewer options than another.
+    Another run that needs the same array waits for it. Not if it is of several processes: there the others would
+    wait for the first in an operation that has a time limit.
     """
-    where = session.accelerator(config.inference.device)
-    several = isinstance(tokens, OptionPrompts)
-    ask = score_options if several else score
-    long = several or isinstance(tokens, PairPrompts)
-
-    def share() -> tuple[list[int], np.ndarray]:
-        return ask(
-            filled(config, point, clock),
-            tokens,
-            rows,
-            batch_tokens=batch_tokens(config, CPU_BATCH_TOKENS if long else 1),
-            shard=(where.process_index, where.num_processes),
-            label=label,
-        )
-
-    scores = np.empty((len(rows), tokens.width if several else len(tokens.options)))
-    for places, values in distributed.all_gather(distributed.run_on_all_ranks(share)):
-        scores[places] = values
-    clock.lap("scoring")
-    odd = ~np.isfinite(scores)
-    if several:
-        odd &= np.arange(tokens.width) < np.array([[len(tokens.continuations[i])] for i in rows])
-    if odd.any():
-        raise UserError(
-            f"the {point.role} model gives {int(odd.any(1).sum())} of {len(scores)} prompts a score "
-            f"that is not a number in dtype={config.inference.dtype}. Use dtype=float32; if that does not help, a parent's "
-            "weights are damaged."
-        )
+    accelerator = session.accelerator(config.inference.device)
+    first, store = accelerator.is_main_process, Store(config.output / "scores")
+    scores = distributed.broadcast(store.load(key, n) if first else None)
+    if scores is not None:
+        return scores
+    with exclusive_lock(store.path(key), wait=accelerator.num_processes == 1) if first else nullcontext():
+        scores = distributed.broadcast(store.load(key, n) if first else None)
+        if scores is None:
+            scores = make()
+            distributed.run_on_all_ranks(lambda: store.save(key, scores) if first else None)
     return scores

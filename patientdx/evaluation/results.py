@@ -1,258 +1,247 @@
-"""What a run leaves as evidence: rows of metrics, predictions under hashed ids, and where the numbers come from."""
+"""What a run leaves on disk: rows of metrics, predictions under hashed ids, provenance, one file for each analysis.
+
+docs/ describes the files; `SCHEMA` is their version.
+"""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import yaml
 
 from patientdx.core.functions import dotted
-from patientdx.evaluation import clinical, finetuned
+from patientdx.core.tables import csv_text
+from patientdx.evaluation.analyses import Analysis, read
 from patientdx.evaluation.config.sections import RunConfig
-from patientdx.evaluation.merge_inputs import curves
-from patientdx.evaluation.plan import SCORING, TABULAR, Plan, System
-from patientdx.evaluation.store import hashed
-from patientdx.lm.binary import Scores
+from patientdx.evaluation.kinds import Measures, TaskContext
+from patientdx.evaluation.plan import Run
+from patientdx.evaluation.store import hashed, read_json, write_json, write_parquet, write_text
+from patientdx.evaluation.systems import SCORING
 from patientdx.merge.schedule import label
-from patientdx.metrics import bootstrap, prompt_variants, ranking
-from patientdx.selection.trials import summary
+from patientdx.metrics import bootstrap
 
+SCHEMA = 2
+METRICS, SEARCH = "metrics.json", "search.json"
 PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scikit-learn", "duckdb")
 # Of a row, what names the model and the split: in W&B these are the run's name, group, tags and config.
 NAMES = ("task", "split", "method", "lambda", "role", "base", "pivot", "fingerprint", "dtype", "data")
-Found = Mapping[tuple[str, str], Scores]
 
 
-def measure(config: RunConfig, asked: Plan, found: Found) -> list[dict[str, Any]]:
-    """One row a model and split, as `report` takes them: every metric with its interval by patient bootstrap."""
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What a run gave: one row a system and split, its folder, and whether it was there before.
+
+    `cohort` is the attrition table; `analyses` the results of the analyses by name.
+    """
+
+    rows: list[dict[str, Any]]
+    folder: Path
+    reused: bool
+    seconds: dict[str, float]
+    cohort: list[dict[str, Any]]
+    analyses: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run as a tracker takes it: `summary` numbers by name, `curves` points (x, y) by name."""
+
+    fingerprint: str
+    name: str
+    group: str
+    job_type: str
+    tags: list[str]
+    config: dict[str, Any]
+    summary: dict[str, float | int | str]
+    curves: dict[str, list[tuple[float, float]]]
+    folder: Path
+    output: Path
+    open_data: bool
+
+
+def metric_rows(run: Run) -> list[dict[str, Any]]:
+    """One row a system and split, as `report` takes them: every metric with its interval by bootstrap of clusters."""
+    config, plan = run.config, run.plan
+    systems = {system.role: system for system in plan.systems}
     rows = []
-    points = {point.role: point for point in asked.points}
-    for role, split in asked.keys:
-        labels, subjects, scores = _labels(asked, split), subjects_of(asked, split), found[role, split]
-        row = {"task": config.task.name, "split": split, **placed(points[role]), "role": role}
-        tabular = points[role].tabular is not None
-        names = {"base": None, "pivot": None} if tabular else parent_names(config)
-        row |= names | _metrics(config, scores.probability, labels, subjects)
-        row |= {"n": len(labels), "events": int(labels.sum()), "prevalence": float(labels.mean()),
-                "patients": len(set(subjects)),
-                "abstention_mass": None if tabular else float(scores.mass.mean()),
-                "distinct_scores": len(np.unique(scores.margin)),
-                "dtype": "float64" if tabular else config.inference.dtype,
-                "data": "open" if asked.data.open_data else "credentialed",
-                "fingerprint": asked.keys[role, split]}  # fmt: skip
-        rows.append(row)
+    for (role, split), key in plan.keys.items():
+        system, measures = systems[role], run.measures(role, split)
+        columns = system.columns(config)
+        dtype = columns.pop("dtype")
+        row = {"task": config.task_config.name, "split": split, **columns, "role": role}
+        metrics = _intervals(config, plan.context, measures)
+        further = plan.context.kind.describe(plan.context, measures, run.responses[role, split], system.in_words)
+        row |= metrics | {name: value for name, value in further.items() if name not in metrics}
+        data = "open" if plan.data.open_data else "credentialed"
+        rows.append(row | {"dtype": dtype, "data": data, "fingerprint": key})
     return rows
 
 
-def parent_names(config: RunConfig) -> dict[str, str]:
-    """Base and pivot, as rows name them."""
-    return {} if config.merge is None else {"base": config.merge.base.name, "pivot": config.merge.pivot.name}
-
-
-def _metrics(config: RunConfig, score: np.ndarray, labels: np.ndarray, subjects: list[str]) -> dict[str, float]:
-    """The task's metrics, each with the ends of its interval."""
-    intervals = bootstrap.intervals(
-        {label: dotted(target) for label, target in config.task.metrics}, score, labels, subjects, **config.bootstrap.keywords,
-    )  # fmt: skip
-    row = {}
-    for name, one in intervals.items():
-        row |= {name: one.value, f"{name}_ci_low": one.low, f"{name}_ci_high": one.high}
+def _intervals(config: RunConfig, context: TaskContext, measures: Measures) -> dict[str, float]:
+    """The task's metrics, each with the ends of its interval. Those that take the same arrays share the resamples."""
+    clusters, row = measures.clusters(context.data), {}
+    sharing: dict[tuple[int, int], list[str]] = {}
+    for name, (answer, right) in measures.values.items():
+        sharing.setdefault((id(answer), id(right)), []).append(name)
+    targets = dict(context.metrics)
+    intervals: dict[str, bootstrap.Interval] = {}
+    for names in sharing.values():
+        metrics = {name: dotted(targets[name]) for name in names}
+        intervals |= bootstrap.intervals(metrics, *measures.values[names[0]], clusters, **config.bootstrap.keywords)
+    for name in targets:
+        interval = intervals[name]
+        row |= {name: interval.value, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
     return row
 
 
-def placed(point: System) -> dict[str, Any]:
-    """Method and λ of a model. Several λ in one model are no place on an axis: they go with the method's name."""
-    if point.weight is None or isinstance(point.weight, float):
-        return {"method": point.method, "lambda": point.weight}
-    return {"method": f"{point.method} {label(point.weight)}", "lambda": None}
-
-
-def probed(config: RunConfig, asked: Plan, found: Found, reworded: Mapping[str, Scores]) -> dict[str, Any] | None:
-    """How much of the run's own model hangs on the question's wording, on the reported split; None where not asked.
-
-    As `metrics.prompt_variants.variant_spread` has it, and of each wording the fingerprint of its scores.
-    """
-    if not asked.wordings:
-        return None
-    split, role = config.inference.reported, asked.points[0].role
-    other = {one.probe.name: one for one in asked.wordings}
-    spread = prompt_variants.variant_spread(
-        found[role, split].probability,
-        {
-            name: prompt_variants.VariantScores(reworded[name].probability, one.probe.inverted)
-            for name, one in other.items()
-        },
-        _labels(asked, split),
-        subjects_of(asked, split),
-        **config.bootstrap.keywords,
-    )
-    for name, one in spread["wordings"].items():
-        one |= {"fingerprint": other[name].key, "abstention_mass": float(reworded[name].mass.mean())}
-    return {"role": role, "split": split} | spread
-
-
-def evaluation(config: RunConfig, asked: Plan, found: Found) -> dict[str, Any]:
-    """What a clinic asks of the run's models, on the reported split; see `patientdx.evaluation.clinical`."""
-    split = config.inference.reported
-    tabular = {point.role for point in asked.points if point.tabular is not None}
-    scored = {
-        (role, one): clinical.Scored(
-            scores.probability,
-            _labels(asked, one),
-            subjects_of(asked, one),
-            None if role in tabular else scores.mass,
-        )
-        for (role, one), scores in found.items()
-        if (role, split) in found  # a tabular model says nothing about train
-    }
-    return clinical.evaluate(
-        scored,
-        reported=split,
-        pilot="pilot" if "pilot" in config.inference.splits and split != "pilot" else None,
-        groups={name: [values[i] for i in asked.rows[split]] for name, values in asked.data.groups.items()},
-        **config.bootstrap.keywords,
-    )
-
-
-def headline(
-    config: RunConfig, asked: Plan, found: Found, rows: list[dict], evaluated: Mapping[str, Any] | None
-) -> tuple[dict, dict[str, list]]:
-    """For a tracker: numbers by `mortality/auroc`, ROC and PR points by `mortality/test/roc`, of the run's own model.
-
-    The last split is the one that is reported and goes by the task's own name; others say which they are. The other
-    models' metrics are beside it, by `mortality/base/auroc`. Of the reported split there are also calibration and net
-    benefit, where they were `evaluated`.
-    """
-    summary: dict[str, float | int | str] = {}
-    points, own = {}, asked.points[0].role
-    metrics = [f"{label}{end}" for label, _ in config.task.metrics for end in ("", "_ci_low", "_ci_high")]
-    for row in rows:
-        stem = row["task"] if row["split"] == config.inference.reported else f"{row['task']}_{row['split']}"
-        if row["role"] == own:
-            summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in NAMES and v is not None}
-        else:
-            summary |= {f"{stem}/{row['role']}/{k}": row[k] for k in metrics if row.get(k) is not None}
-    for role, split in asked.keys:
-        if role == own:
-            probability, labels = found[role, split].probability, _labels(asked, split)
-            points[f"{config.task.name}/{split}/roc"] = ranking.roc_curve(probability, labels)
-            points[f"{config.task.name}/{split}/pr"] = ranking.pr_curve(probability, labels)
-    if evaluated is not None:
-        stem, one = f"{config.task.name}/{config.inference.reported}", evaluated["models"][own]
-        bins, benefit = one["calibration"]["raw"]["curve"], one["decision_curve"]["raw"]
-        summary |= _calibration(f"{config.task.name}/calibration", one["calibration"]["raw"])
-        points[f"{stem}/calibration"] = [(bin_["probability"], bin_["observed"]) for bin_ in bins]
-        points[f"{stem}/decision"] = list(zip(benefit["threshold"], benefit["model"], strict=True))
-    return summary, points
-
-
-def _calibration(stem: str, raw: Mapping[str, Any]) -> dict[str, float]:
-    """What of the raw calibration is one number, with the ends of its interval."""
-    found = {}
-    for name in ("brier", "ece", "intercept", "slope", "observed_minus_expected"):
-        ends = {"": "value", "_ci_low": "low", "_ci_high": "high"}
-        found |= {f"{stem}/{name}{end}": raw[name].get(key) for end, key in ends.items()}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def predictions(config: RunConfig, asked: Plan, found: Found) -> pa.Table:
-    """One row an example and model: hashed ids, label and scores; no text."""
-    parts = []
-    tabular = {point.role for point in asked.points if point.tabular is not None}
-    for (role, split), scores in found.items():
-        names = {"open_data": asked.data.open_data, "cache": config.cache}
-        uids = [asked.data.examples[i].uid for i in asked.rows[split]]
-        parts.append(pa.table({
-            "id": hashed(uids, **names),
-            "subject": hashed(subjects_of(asked, split), **names),
-            "split": [split] * len(uids),
-            "role": [role] * len(uids),
-            "label": _labels(asked, split),
-            "probability": scores.probability,
-            "margin": scores.margin,
-            "mass": pa.nulls(len(uids), pa.float64()) if role in tabular else scores.mass,
-        }))  # fmt: skip
+def predictions(run: Run) -> pa.Table:
+    """One row a unit and system: hashed ids, and what the kind has of the responses; no text."""
+    context, parts = run.plan.context, []
+    hash_ids = partial(hashed, open_data=context.data.open_data, cache=run.config.cache)
+    in_words = {system.role: system.in_words for system in run.plan.systems}
+    for (role, split), responses in run.responses.items():
+        measures, rows = run.measures(role, split), context.rows[split]
+        count = len(measures.examples)
+        columns = {
+            "id": hash_ids(context.kind.unit_ids(context.data, measures)),
+            "subject": hash_ids(measures.clusters(context.data).tolist()),
+            "split": [split] * count,
+            "role": [role] * count,
+        }
+        columns |= context.kind.columns(context, rows, measures, responses, hash_ids, in_words[role])
+        parts.append(pa.table(columns))
     return pa.concat_tables(parts)
 
 
-def provenance(config: RunConfig, asked: Plan, seconds: Mapping[str, float], processes: int) -> dict[str, Any]:
+def provenance(run: Run, search: Mapping[str, Any] | None) -> dict[str, Any]:
     """Where a run's numbers come from: parents, merge tensor by tensor, cohort, prompts, versions; no path, no id."""
-    data = asked.data
-    language = {} if asked.opened is None else _merged_from(config, asked, processes)
-    return language | {
-        "baselines": _baselines(config, asked),
+    data, config, context = run.plan.data, run.config, run.plan.context
+    parts: dict[str, Any] = {} if context.parents is None else _merge_provenance(run, search)
+    parts["baselines"] = []
+    for system in run.plan.systems:
+        for name, part in system.provenance(config, context).items():
+            parts[name] = [*parts[name], *part] if isinstance(part, list) else part
+    return parts | {
         "task": {"fingerprint": data.fingerprint, "open_data": data.open_data, "cohort": data.cohort,
                  **data.provenance},
         "seed": config.seed,
-        "seconds": dict(seconds),
+        "seconds": dict(run.timer.seconds),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }  # fmt: skip
 
 
-def _merged_from(config: RunConfig, asked: Plan, processes: int) -> dict[str, Any]:
+def _merge_provenance(run: Run, search: Mapping[str, Any] | None) -> dict[str, Any]:
     """Parents, merge and prompts."""
-    models, tokens = config.merge.spec.models, asked.tokens
-    shape = curves(config.merge.spec, config.cache)
-    tensors = {name: dict(curve.diagnostics) for name, curve in shape.items() if curve.diagnostics}
+    config, prompts, spec = run.config, run.plan.context.prompts, run.config.merge_config.spec
+    curves = run.session.curves(spec, config.cache)
+    tensors = {name: dict(curve.diagnostics) for name, curve in curves.items() if curve.diagnostics}
     return {
         "parents": [
             {"name": model.name, "sha256": content, "licence": model.licence}
-            for model, content in zip(models, asked.opened.hashes, strict=True)
+            for model, content in zip(spec.models, run.plan.context.parents.hashes, strict=True)
         ],
-        "search": None if config.search is None else summary(config.search.record),
-        "finetune": _finetuned(config, asked),
-        "merge": {"method": config.merge.name, "lambda": config.weight, "seed": config.seed,
-                  "ancestor": None if config.merge.spec.ancestor is None else config.merge.spec.ancestor.name,
-                  "tokenizer": config.merge.spec.tokenizer, "arguments": config.merge.spec.call.arguments,
-                  "summary": branches(tensors), "tensors": tensors},
-        "scoring": {"version": SCORING, "dtype": config.inference.dtype, "prompts": len(tokens.ids),
-                    "tokens": sum(map(len, tokens.ids)), "common_prefix": tokens.prefix, "records_cut": tokens.cut,
-                    "processes": processes, "answer_tokens": getattr(tokens, "options", None)},
+        "search": None if search is None else {key: value for key, value in search.items() if key != "candidates"},
+        "finetune": None,
+        "merge": {"method": config.merge_config.name, "lambda": config.weight, "seed": config.seed,
+                  "ancestor": None if spec.ancestor is None else spec.ancestor.name,
+                  "tokenizer": spec.tokenizer, "arguments": spec.call.arguments,
+                  "summary": cosines(tensors), "tensors": tensors},
+        "scoring": {"version": SCORING, "dtype": config.inference.dtype, "prompts": len(prompts.ids),
+                    "tokens": sum(map(len, prompts.ids)), "common_prefix": prompts.prefix, "records_cut": prompts.cut,
+                    "processes": run.session.accelerator(config.inference.device).num_processes,
+                    "answer_tokens": getattr(prompts, "options", None)},
     }  # fmt: skip
 
 
-def _finetuned(config: RunConfig, asked: Plan) -> dict[str, Any] | None:
-    """What was trained, on what, and what that took; None where nothing was."""
-    for point in asked.points:
-        if point.job is not None:
-            return finetuned.said(config, point.job, point.trained_on, asked.data)
-    return None
-
-
-def _baselines(config: RunConfig, asked: Plan) -> list[dict[str, Any]]:
-    """The tabular models: what made them, and how much they were fitted on."""
-    train = [example.label for example in asked.data.examples if example.split == "train"]
-    return [
-        {"name": point.role, "version": TABULAR, "function": point.tabular.target, "arguments": point.tabular.keywords,
-         "seed": config.seed, "features": len(asked.data.features.names), "fitted_on": "train", "n": len(train),
-         "events": sum(train)}
-        for point in asked.points if point.tabular is not None
-    ]  # fmt: skip
-
-
-def branches(tensors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def cosines(tensors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """How far apart the parents are: tensors on a straight line instead of the sphere, and their cosines."""
-    measured = [facts for facts in tensors.values() if facts.get("branch") in ("line", "sphere")]
+    measured = [diagnostics for diagnostics in tensors.values() if diagnostics.get("branch") in ("line", "sphere")]
     if not measured:
         return {}
-    cosines = sorted(facts["cosine"] for facts in measured)
+    values = sorted(diagnostics["cosine"] for diagnostics in measured)
     return {
         "tensors": len(measured),
-        "straight_lines": sum(facts["branch"] == "line" for facts in measured),
-        "cosine_min": cosines[0],
-        "cosine_median": cosines[len(cosines) // 2],
-        "cosine_max": cosines[-1],
+        "straight_lines": sum(diagnostics["branch"] == "line" for diagnostics in measured),
+        "cosine_min": values[0],
+        "cosine_median": values[len(values) // 2],
+        "cosine_max": values[-1],
     }
 
 
-def _labels(asked: Plan, split: str) -> np.ndarray:
-    return np.array([asked.data.examples[i].label for i in asked.rows[split]])
+def write(run: Run, result: EvaluationResult, search: Mapping[str, Any] | None) -> None:
+    """The result folder. `metrics.json` comes last: where it is, the run is finished."""
+    folder, config, plan = result.folder, run.config, run.plan
+    for name, content in result.analyses.items():
+        write_json(content, folder / f"{name}.json")
+    if search is not None:
+        write_json(search, folder / SEARCH)
+    plan.context.kind.write_texts(plan.context, plan.keys, config.output / "scores", folder)
+    for system in plan.systems:
+        system.write(config, folder, run.timer)
+    write_text(yaml.safe_dump(config.composed, sort_keys=False, allow_unicode=True), folder / "config.yaml")
+    write_parquet(predictions(run), folder / "predictions.parquet")
+    write_json(provenance(run, search), folder / "provenance.json")
+    if result.cohort:
+        write_text(csv_text(result.cohort), folder / "cohort.csv")
+    write_json({"schema": SCHEMA, "fingerprint": plan.key, "rows": result.rows}, folder / METRICS)
 
 
-def subjects_of(asked: Plan, split: str) -> list[str]:
-    """The patient (or question) of each row of a split, which a bootstrap draws."""
-    return [asked.data.examples[i].subject for i in asked.rows[split]]
+def read_finished(
+    folder: Path, key: str, analyses: tuple[Analysis, ...], cohort: list[dict[str, Any]], *, searched: bool
+) -> EvaluationResult | None:
+    """The result of a finished run with fingerprint `key` and all of these analyses, or None."""
+    metrics = read_json(folder / METRICS)
+    if metrics is None or metrics.get("fingerprint") != key:
+        return None
+    results = {analysis.name: read(analysis, folder) for analysis in analyses}
+    if None in results.values() or (searched and read_json(folder / SEARCH) is None):
+        return None
+    return EvaluationResult(metrics["rows"], folder, True, {}, cohort, {k: v for k, v in results.items() if v})
+
+
+def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -> Record:
+    """The run for a tracker: numbers by `mortality/auroc`, ROC and PR points by `mortality/test/roc`.
+
+    The last split is the one that is reported and goes by the task's own name; others say which they are. The other
+    systems' metrics are beside those of the run's own, by `mortality/base/auroc`.
+    """
+    config, plan, task = run.config, run.plan, run.config.task_config.name
+    summary: dict[str, float | int | str] = {}
+    curves: dict[str, list[tuple[float, float]]] = {}
+    metrics = [f"{name}{end}" for name, _ in plan.context.metrics for end in ("", "_ci_low", "_ci_high")]
+    for row in result.rows:
+        stem = task if row["split"] == config.inference.reported else f"{task}_{row['split']}"
+        if row["role"] == plan.main.role:
+            summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in NAMES and v is not None}
+        else:
+            summary |= {f"{stem}/{row['role']}/{k}": row[k] for k in metrics if row.get(k) is not None}
+    for role, split in plan.keys:
+        if role == plan.main.role:
+            points = plan.context.kind.curves(run.measures(role, split))
+            curves |= {f"{task}/{split}/{name}": value for name, value in points.items()}
+    for analysis in analyses:
+        summary |= analysis.summary(result.analyses[analysis.name], task)
+        curves |= analysis.curves(result.analyses[analysis.name], task)
+    if isinstance(config.weight, float):  # several λ have no place on an axis
+        summary["lambda"] = config.weight
+    names = [] if plan.context.parents is None else [config.base.name, config.pivot.name]
+    return Record(
+        fingerprint=plan.key,
+        name=f"{task} {config.method}" + ("" if config.weight is None else f" λ={label(config.weight)}"),
+        group=config.name,
+        job_type=task,
+        tags=[config.method, *names, "open" if plan.data.open_data else "credentialed"],
+        config={"method": config.method} | config.composed,
+        summary=summary,
+        curves=curves,
+        folder=result.folder,
+        output=config.output,
+        open_data=plan.data.open_data,
+    )

@@ -1,119 +1,64 @@
-"""What the runs of one process share, each made once: parents, curves, tokenised task, live model.
+"""What the runs of one process share, each made once: parents, curves, task data, prompts, fitted and live models.
 
-A sweep is many runs in one process. Every function here remembers its last answer, so the second run of a sweep
-loads nothing: it refills the live model from curves whose angles are known.
+A sweep is many runs in one process. They get the same `Session`, which remembers its last results, so the second run of
+a sweep loads nothing: it refills the live model from curves whose angles are known. Heavy libraries are imported where
+they are needed: a merge to disk starts without transformers and accelerate.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Mapping
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
+from patientdx.checkpoints.compatibility import align
+from patientdx.checkpoints.identity import content_hash
 from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.source import ModelSource, adapted, locate
+from patientdx.checkpoints.vocabulary import common_vocabulary
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.core.threads import workers
-from patientdx.evaluation.kinds.names import GENERATE, MULTIPLE_CHOICE, RANK
-from patientdx.lm.load import load_model, load_tokenizer, storage
-from patientdx.lm.multiple_choice import OptionPrompts, tokenise_options
-from patientdx.lm.prompts import Prompts, tokenise
-from patientdx.lm.ranking import tokenise_pairs
+from patientdx.evaluation.config.sections import MergeSpec
 from patientdx.merge.curve import Curve, evaluate
-from patientdx.tasks.example import TaskData
-from patientdx.training.tabular import fit
+from patientdx.merge.schedule import Schedule, depth
 
-# Tasks asked of one model in turn, whose texts and tokens are kept: the five clinical ones fit.
-TASKS = 8
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
+    from patientdx.tasks.example import TaskData
 
-@lru_cache(maxsize=1)
-def accelerator(device: str) -> Accelerator:
-    """The process's place among its fellows and its device; `device` is auto or cpu."""
-    # Unless told that it is to use the CPU, accelerate takes each of several processes without a GPU for the only one.
-    return Accelerator(cpu=device == "cpu" or not torch.accelerator.is_available())
+# How many results of each kind are remembered. Tasks asked of one model in turn: the five clinical ones fit.
+_SIZES = {"accelerator": 1, "parents": 4, "curves": 4, "task_data": 8, "prompts": 8, "variants": 32, "fitted": 8}
 
 
-@lru_cache(maxsize=TASKS)
-def task_data(task: Call) -> TaskData:
-    """The examples of a task."""
-    return task().load()
+@dataclass(frozen=True)
+class Parents:
+    """Parents opened by their headers, base first, and the names of the tensors to merge.
 
-
-@lru_cache(maxsize=TASKS)
-def prompts(folder: Path, chat: bool, task: Call, max_tokens: int) -> Prompts | OptionPrompts:
-    """The task's examples as tokens of the tokenizer in `folder`, at most the model's context long.
-
-    A task may say itself whether it is a chat. Answers in words need room of their own, and get it.
+    `ancestor` is None where the method asks for none.
     """
-    data = task_data(task)
-    tokenizer, limit = load_tokenizer(folder), _limit(folder, max_tokens)
-    parts = [(example.prefix, example.context, example.suffix) for example in data.examples]
-    chat = chat if data.chat is None else data.chat
-    if data.chat and not tokenizer.chat_template:
-        raise UserError(
-            f"task.chat=true asks task={data.name} as a chat, but the tokenizer in {folder} has no chat template. "
-            "Leave task.chat out, or use a model whose tokenizer has one."
-        )
-    if data.kind == MULTIPLE_CHOICE:
-        options = [[text for (text,) in example.options] for example in data.examples]
-        return tokenise_options(tokenizer, parts, options, chat=chat, limit=limit)
-    if data.kind == GENERATE:
-        room = _limit(folder, max_tokens + data.generation.length) - data.generation.length
-        if room < 1:
-            raise UserError(
-                f"task.new_tokens={data.generation.length} leaves no room for a question in the model's context of "
-                f"{room + data.generation.length} tokens. Use fewer."
-            )
-        return tokenise(tokenizer, parts, (), chat=chat, limit=min(limit, room))
-    if data.kind == RANK:
-        documents, options = data.ranking.document, data.examples[0].options
-        return tokenise_pairs(tokenizer, parts, options, documents, chat=chat, limit=limit)
-    return tokenise(tokenizer, parts, data.examples[0].options, chat=chat, limit=limit)
+
+    checkpoints: tuple[Checkpoint, ...]
+    names: tuple[str, ...]
+    ancestor: Checkpoint | None
+    cache: Path
+
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """Content hash of each parent; computed once and remembered in the cache."""
+        return tuple(content_hash(checkpoint, self.cache) for checkpoint in self.checkpoints)
 
 
-@lru_cache(maxsize=32)
-def reworded(folder: Path, chat: bool, task: Call, max_tokens: int, probe: str, split: str) -> Prompts:
-    """The prompts of one split with the question of the task's probe of that name in place of its own."""
-    data = task_data(task)
-    (found,) = (one for one in data.prompt_variants if one.name == probe)
-    return tokenise(
-        load_tokenizer(folder),
-        [(example.prefix, example.context, found.suffix) for example in data.examples if example.split == split],
-        found.options,
-        chat=chat,
-        limit=_limit(folder, max_tokens),
-    )
-
-
-def _limit(folder: Path, max_tokens: int) -> int:
-    context = json.loads((folder / "config.json").read_text()).get("max_position_embeddings") or max_tokens
-    return min(max_tokens, context)
-
-
-def train_rows(data: TaskData) -> list[int]:
-    """The numbers of the examples that a tabular model is fitted on."""
-    return [i for i, example in enumerate(data.examples) if example.split == "train"]
-
-
-@lru_cache(maxsize=8)
-def fitted(task: Call, name: str, call: Call, seed: int) -> Any:
-    """The tabular model that `call` makes, fitted on the task's train split."""
-    data = task_data(task)
-    rows = train_rows(data)
-    seeded = {"seed": seed} if "seed" in inspect.signature(call.function).parameters else {}
-    model = call.function(**call.keywords, **seeded)
-    return fit(model, data.features.values[rows], [data.examples[i].label for i in rows], name=name)
-
-
-class Live:
+class LiveModel:
     """The one model in memory and what it holds at present."""
 
     def __init__(self, model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -121,22 +66,145 @@ class Live:
         self.tensors = tensors
         self.holds: Any = None
 
-    def fill(self, found: Recipe, shape: Mapping[str, Curve], key: Any) -> torch.nn.Module:
-        """The model at the recipe's λ on its curves; `key` says which, so that it is not written twice."""
+    def fill(self, recipe: Recipe, curves: Mapping[str, Curve], key: Any) -> torch.nn.Module:
+        """The model at the recipe's λ on its curves; `key` identifies these weights, so that none are written twice."""
         if self.holds != key:
-            self.holds = None  # what a failed pass leaves behind is no model
-            with workers(self.model.device) as at_once:
-                list(at_once(lambda name: evaluate(shape[name], found.weight_of(name), self.tensors[name]), shape))
+            self.holds = None  # a pass that fails leaves no model behind
+            with workers(self.model.device) as parallel:
+                list(parallel(lambda name: evaluate(curves[name], recipe.weight_of(name), self.tensors[name]), curves))
             self.holds = key
         return self.model
 
 
-@lru_cache(maxsize=1)
-def live(folder: Path, names: tuple[str, ...], dtype: str, device: str, device_map: str | None) -> Live:
-    """The architecture in `folder` on this process's device, to be refilled with points of any curves of `names`.
+class Session:
+    """The only owner of what is expensive to make; one for a process, passed on by whoever starts a run."""
 
-    Folder and names say all of it, the vocabulary too: the merge method is not among what it depends on.
+    def __init__(self) -> None:
+        self._results: dict[str, OrderedDict[Hashable, Any]] = {}
+        self._live: tuple[Hashable, LiveModel] | None = None
+
+    def remember(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returned for this key, made now unless it is among the last results under `name`."""
+        results = self._results.setdefault(name, OrderedDict())
+        if key not in results:
+            results[key] = make()
+            if len(results) > _SIZES.get(name, 1):
+                results.popitem(last=False)
+        results.move_to_end(key)
+        return results[key]
+
+    def accelerator(self, device: str) -> Accelerator:
+        """This process's rank and its device; `device` is auto or cpu."""
+
+        def make() -> Accelerator:
+            from accelerate import Accelerator
+
+            # Unless told to use the CPU, accelerate takes each of several processes without a GPU for the only one.
+            return Accelerator(cpu=device == "cpu" or not torch.accelerator.is_available())
+
+        return self.remember("accelerator", device, make)
+
+    def parents(self, spec: MergeSpec, cache: Path, *, adapt: bool = False) -> Parents:
+        """The parents of a merge, opened once for all merges that have the same; see `open_parents`."""
+        key = (spec.models, cache, spec.ancestor, spec.tokenizer, adapt)
+        return self.remember("parents", key, lambda: open_parents(*key))
+
+    def recipe(self, spec: MergeSpec, weight: Schedule | None, cache: Path, *, adapt: bool = False) -> Recipe:
+        """The merge of the parents at λ = `weight`; UserError where the method lacks something.
+
+        adapt: see `open_parents`.
+        """
+        parents = self.parents(spec, cache, adapt=adapt)
+        if spec.layers not in (None, depth(parents.names)):
+            raise UserError(
+                f"the mergekit recipe is for models of {spec.layers} layers, but {spec.models[0].name} has "
+                f"{depth(parents.names)}: give the parents that it was written for."
+            )
+        merge = spec.call
+        return Recipe(
+            parents.checkpoints,
+            parents.names,
+            merge.function,
+            merge.keywords,
+            weight,
+            ancestor=parents.ancestor,
+            seed=spec.seed,
+        )
+
+    def curves(self, spec: MergeSpec, cache: Path) -> dict[str, Curve]:
+        """One curve for each tensor, over the memory-mapped parents, for every λ."""
+
+        def make() -> dict[str, Curve]:
+            recipe = self.recipe(spec, None, cache)
+            recipe.prepare()
+            with workers() as parallel:
+                groups = parallel(recipe.curves, recipe.groups)
+                return {name: curve for group in groups for name, curve in group.items()}
+
+        return self.remember("curves", (spec, cache), make)
+
+    def task_data(self, task: Call) -> TaskData:
+        """The examples of a task."""
+        return self.remember("task_data", task, lambda: task().load())
+
+    def fitted(self, task: Call, name: str, model: Call, seed: int) -> Any:
+        """The tabular model that `model` makes, fitted on the task's train split."""
+
+        def make() -> Any:
+            from patientdx.training.tabular import fit
+
+            data = self.task_data(task)
+            rows = train_rows(data)
+            seeded = {"seed": seed} if "seed" in inspect.signature(model.function).parameters else {}
+            values, labels = data.features.values[rows], [data.examples[i].label for i in rows]
+            return fit(model.function(**model.keywords, **seeded), values, labels, name=name)
+
+        return self.remember("fitted", (task, name, model, seed), make)
+
+    def live(self, folder: Path, names: tuple[str, ...], dtype: str, device: str, device_map: str | None) -> LiveModel:
+        """The architecture in `folder` on this process's device, to be refilled with models on any curves of `names`.
+
+        Folder and names determine all of it, the vocabulary too; the merge method does not matter.
+        """
+        key = (folder, names, dtype, device, device_map)
+        if self._live is None or self._live[0] != key:
+            from patientdx.lm.load import load_model, storage
+
+            self._live = None  # the former model goes before the next comes: there need not be room for two
+            place = self.accelerator(device).device
+            model = load_model(folder, dtype=getattr(torch, dtype), device=place, device_map=device_map)
+            self._live = key, LiveModel(model, storage(model, names))
+        return self._live[1]
+
+    def release(self) -> None:
+        """Free the live model's memory."""
+        self._live = None
+
+
+def open_parents(
+    models: tuple[ModelSource, ...],
+    cache: Path,
+    ancestor: ModelSource | None = None,
+    tokenizer: str | None = None,
+    adapt: bool = False,
+) -> Parents:
+    """Locate and open the parents; UserError unless every tensor and the vocabulary agree.
+
+    tokenizer: base, pivot or union map their vocabularies to one.
+    adapt: apply LoRA adapters as tensors are read, instead of opening an adapted copy on disk. It costs a model's
+    memory where all tensors are held, and saves a model's disk where each is read once.
     """
-    live.cache_clear()  # the former model goes before the next comes: there need not be room for two
-    model = load_model(folder, dtype=getattr(torch, dtype), device=accelerator(device).device, device_map=device_map)
-    return Live(model, storage(model, names))
+    sources = (*models, *(() if ancestor is None or ancestor in models else (ancestor,)))
+    checkpoints = tuple(adapted(model, cache) if adapt else Checkpoint(locate(model, cache)) for model in sources)
+    names = [model.name for model in sources]
+    if tokenizer is not None:
+        vocabulary = common_vocabulary(checkpoints[: len(models)], names[: len(models)], tokenizer, cache)
+        checkpoints = tuple(vocabulary.view(part, name) for part, name in zip(checkpoints, names, strict=True))
+    tensors = align(checkpoints, names)
+    origin = None if ancestor is None else checkpoints[sources.index(ancestor)]
+    return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache)
+
+
+def train_rows(data: TaskData) -> list[int]:
+    """The numbers of the examples that a tabular model is fitted on."""
+    return [i for i, example in enumerate(data.examples) if example.split == "train"]

@@ -1,4 +1,4 @@
-"""Results on disk: the store of scores, known by fingerprint, and one folder a run."""
+"""Files of results: stored responses by fingerprint, JSON, text and parquet, and ids that may leave the machine."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
-from patientdx.core.tables import csv_text
 
-CLINICAL = "clinical.json"
-TRACKED = "tracked.json"
+_CHECKSUM = b"patientdx_sha256"  # key in the schema's metadata
 
 
-def fingerprint(facts: Mapping[str, Any]) -> str:
-    """sha256 of plain facts as canonical JSON: equal facts, equal fingerprint, whatever their order."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """sha256 of plain values as canonical JSON: equal values, equal fingerprint, whatever their order."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 class Store:
-    """Scores by fingerprint, below `<output>/scores`: numbers only, no text and no ids.
+    """Responses by fingerprint, below `<output>/scores`: numbers only, no text and no ids.
 
-    A file appears whole or not at all, so what is there is finished, and is never worked out again.
+    A file appears complete or not at all. It holds a checksum over key, shape, dtype and values; what does not check
+    out counts as absent, and is computed again.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
     def path(self, key: str) -> Path:
-        """Where the scores of `key` are, or will be."""
+        """Where the responses of `key` are, or will be."""
         return self.folder / f"{key}.parquet"
 
-    def load(self, key: str, rows: int) -> np.ndarray | None:
-        """The (rows, options) float64 log masses kept under `key`, or None; a damaged file counts as absent."""
+    def load(self, key: str, rows: int) -> NDArray[np.float64] | None:
+        """The (rows, k) float64 responses stored under `key`, or None."""
         path = self.path(key)
         if not path.exists():
             return None
@@ -51,64 +50,46 @@ class Store:
             table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid):
             return None
-        found = np.stack([column.to_numpy() for column in table.columns], axis=1)
-        return found if len(found) == rows else None
+        scores = np.stack([column.to_numpy() for column in table.columns], axis=1)
+        checksum = (table.schema.metadata or {}).get(_CHECKSUM)
+        if len(scores) != rows or (checksum is not None and checksum != _checksum(key, scores)):
+            return None
+        return scores
 
-    def save(self, key: str, scores: np.ndarray) -> None:
-        """Keep (n, options) float64 log masses under `key`."""
-        columns = {f"log_mass_{i}": scores[:, i] for i in range(scores.shape[1])}
-        write_parquet(pa.table(columns), self.path(key))
+    def save(self, key: str, scores: NDArray[np.float64]) -> None:
+        """Store (n, k) float64 responses under `key`."""
+        table = pa.table({f"log_mass_{i}": scores[:, i] for i in range(scores.shape[1])})
+        write_parquet(table.replace_schema_metadata({_CHECKSUM: _checksum(key, scores)}), self.path(key))
+
+
+def _checksum(key: str, scores: NDArray[np.float64]) -> bytes:
+    digest = hashlib.sha256(repr((key, scores.shape, str(scores.dtype))).encode())
+    digest.update(np.ascontiguousarray(scores).tobytes())
+    return digest.hexdigest().encode()
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file so that it is whole or absent: temporary name, fsync, rename."""
-    _whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    """Write a text file so that it is complete or absent: temporary name, fsync, rename."""
+    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write JSON, indented, whole or not at all."""
+    """Write JSON, indented, completely or not at all."""
     write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a parquet file, whole or not at all."""
-    _whole(path, lambda aside: pq.write_table(table, aside))
-
-
-def write_run(
-    folder: Path,
-    *,
-    config: dict[str, Any],
-    metrics: dict[str, Any],
-    predictions: pa.Table,
-    provenance: dict[str, Any],
-    cohort: Sequence[Mapping[str, Any]] = (),
-    clinical: dict[str, Any] | None = None,
-) -> None:
-    """One run's folder. `metrics.json` comes last: where it is, the run is finished."""
-    write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), folder / "config.yaml")
-    write_parquet(predictions, folder / "predictions.parquet")
-    write_json(provenance, folder / "provenance.json")
-    if cohort:
-        write_text(csv_text(cohort), folder / "cohort.csv")
-    if clinical is not None:
-        write_json(clinical, folder / CLINICAL)
-    write_json(metrics, folder / "metrics.json")
-
-
-def read_run(folder: Path, key: str) -> dict[str, Any] | None:
-    """The metrics of a finished run with fingerprint `key`, or None."""
-    metrics = read_json(folder / "metrics.json")
-    return metrics if metrics is not None and metrics.get("fingerprint") == key else None
+    """Write a parquet file, completely or not at all."""
+    _write(path, lambda temporary: pq.write_table(table, temporary))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """What a JSON file holds; None where there is none, or no mapping in it."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def hashed(ids: Sequence[str], *, open_data: bool, cache: Path) -> list[str]:
@@ -119,16 +100,6 @@ def hashed(ids: Sequence[str], *, open_data: bool, cache: Path) -> list[str]:
     """
     key = b"open" if open_data else _secret(Path(cache))
     return [hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest() for name in ids]
-
-
-def _secret(cache: Path) -> bytes:
-    path = cache / "id_secret"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / "id_secret.lock"):
-        if not path.exists():
-            write_text(secrets.token_hex(32), path)
-            path.chmod(0o600)
-        return bytes.fromhex(path.read_text())
 
 
 def make_writable(folder: Path) -> None:
@@ -142,11 +113,21 @@ def make_writable(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
+def _secret(cache: Path) -> bytes:
+    path = cache / "id_secret"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "id_secret.lock"):
+        if not path.exists():
+            write_text(secrets.token_hex(32), path)
+            path.chmod(0o600)
+        return bytes.fromhex(path.read_text())
+
+
 def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written: {error.strerror}. Free space or set output= to another place.")
+    return UserError(f"{path} cannot be written: {error.strerror}. Free space or set output= to another folder.")
 
 
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write_atomically(path, write)
     except OSError as error:

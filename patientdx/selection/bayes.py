@@ -1,4 +1,4 @@
-"""Few full looks at the pilot split, each where a Gaussian process expects the most (Optuna's GPSampler)."""
+"""Few candidates on all of the pilot split, each where a Gaussian process expects the most (Optuna's GPSampler)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import optuna
 from optuna.distributions import IntDistribution
 
 from patientdx.core.functions import Call
-from patientdx.selection.lattice import at, span_faults, step_faults, steps
-from patientdx.selection.pilot import Candidate, Choice, Pilot, whole
+from patientdx.selection.lattice import at, span_errors, step_errors, steps
+from patientdx.selection.pilot import Candidate, Choice, Pilot, complete
 
 _WEIGHT = "weight"
-_ASKED = 4  # suggestions for each look at the most: one that was looked at before costs nothing, and tells nothing
+_SUGGESTIONS = 4  # for each candidate at the most: one that is suggested again costs nothing, and adds nothing
 
 
 def bayes(
@@ -28,15 +28,15 @@ def bayes(
     step: float,
     seed: int,
 ) -> Choice:
-    """The best of `budget` candidates, each scored on all pilot rows.
+    """The best of `budget` candidates, each scored on all pilot units.
 
     between: [low, high] of λ; parameters: the same for numbers of the merge method, which are then searched too. All
     lie a multiple of `step` above their low end, so that models have short names and there are finitely many. The
     first `start` λ stand at equal distances, with parameters at random; each further candidate is where the expected
-    improvement over what was seen is highest.
+    improvement is highest.
     """
     spans = {_WEIGHT: tuple(between), **dict(sorted(parameters.items()))}
-    space = {name: IntDistribution(0, steps(*span, step)) for name, span in spans.items()}  # places on the lattice
+    space = {name: IntDistribution(0, steps(*span, step)) for name, span in spans.items()}  # steps of the lattice
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for each trial otherwise
     study = optuna.create_study(
         direction="maximize" if pilot.higher_is_better else "minimize",
@@ -44,23 +44,25 @@ def bayes(
     )
     for number in range(start):
         study.enqueue_trial({_WEIGHT: round(steps(*between, step) * (2 * number + 1) / (2 * start))})
-    found: dict[Candidate, float] = {}
-    for _ in range(_ASKED * budget):
+    values: dict[Candidate, float] = {}
+    for _ in range(_SUGGESTIONS * budget):
         trial = study.ask(space)
         numbers = {name: at(trial.params[name], spans[name][0], step) for name in spans}
         candidate = Candidate(numbers.pop(_WEIGHT), tuple(numbers.items()))
-        found[candidate] = pilot.value(candidate)
-        study.tell(trial, found[candidate])
-        if len(found) == budget:
+        values[candidate] = pilot.value(candidate)
+        study.tell(trial, values[candidate])
+        if len(values) == budget:
             break
-    return Choice(pilot.best(found), whole(pilot, found), math.prod(steps(*ends, step) + 1 for ends in spans.values()))
+    return Choice(
+        pilot.best(values), complete(pilot, values), math.prod(steps(*ends, step) + 1 for ends in spans.values())
+    )
 
 
 def check(
     low: float, high: float, merge: Call, *, between: Any, parameters: Any, budget: int, start: int, step: float
 ) -> list[str]:
-    """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
-    errors = [*step_faults(step), *span_faults(between, "search.between", low, high, step)]
+    """The errors of these numbers for a method whose λ is in [low, high]."""
+    errors = [*step_errors(step), *span_errors(between, "search.between", low, high, step)]
     if budget < 1:
         errors.append(f"search.budget={budget}: give the number of candidates to look at, at least 1.")
     if not 1 <= start <= max(1, budget):
@@ -83,5 +85,5 @@ def check(
                 f"search.parameters.{name}: {method} has no such number; it has {', '.join(known) or 'none'}."
             )
         else:
-            errors += span_faults(span, f"search.parameters.{name}", -math.inf, math.inf, step)
+            errors += span_errors(span, f"search.parameters.{name}", -math.inf, math.inf, step)
     return errors

@@ -10,8 +10,8 @@ from cmaes import CMAwM
 
 from patientdx.core.functions import Call
 from patientdx.merge.schedule import Schedule
-from patientdx.selection.lattice import rounded, span_faults, step_faults, steps
-from patientdx.selection.pilot import Candidate, Choice, Pilot, candidates, point_faults, whole
+from patientdx.selection.lattice import rounded, span_errors, step_errors, steps
+from patientdx.selection.pilot import Candidate, Choice, Pilot, candidates, complete, point_errors
 
 PARTS = ("layers", "kinds")
 
@@ -29,7 +29,7 @@ def depth(
     step: float,
     seed: int,
 ) -> Choice:
-    """The best of a grid of single λ and of `budget` candidates with several, each scored on all pilot rows.
+    """The best of a grid of single λ and of `budget` candidates with several, each scored on all pilot units.
 
     points: the single λ; the best is where the search starts, and what its result is compared with on the reported
     split. by: `layers` searches a gradient of so many λ from the first layer to the last (`merge.schedule`), `kinds`
@@ -49,22 +49,22 @@ def depth(
         steps=np.full(count, step),
         seed=seed,
     )
-    found: dict[Candidate, float] = {}
-    for _ in range(budget):  # generations; fewer do unless most of one has been seen before
-        told = []
+    values: dict[Candidate, float] = {}
+    for _ in range(budget):  # generations; fewer suffice unless most of one was scored before
+        results = []
         for _ in range(optimiser.population_size):
-            at, place = optimiser.ask()
+            at, position = optimiser.ask()
             candidate = Candidate(_schedule(by, kinds, [rounded(number, low, high, step) for number in at]))
-            if candidate not in found and len(found) == budget:
+            if candidate not in values and len(values) == budget:
                 break
-            found[candidate] = pilot.value(candidate)
-            told.append((place, -pilot.better(found[candidate])))
-        if len(told) < optimiser.population_size or optimiser.should_stop():
+            values[candidate] = pilot.value(candidate)
+            results.append((position, -pilot.better(values[candidate])))
+        if len(results) < optimiser.population_size or optimiser.should_stop():
             break
-        optimiser.tell(told)
+        optimiser.tell(results)
     outcomes = len(singles) + (steps(low, high, step) + 1) ** count
-    everything = singles | found
-    return Choice(pilot.best(everything), whole(pilot, everything), outcomes, single=single)
+    all_values = singles | values
+    return Choice(pilot.best(all_values), complete(pilot, all_values), outcomes, single=single)
 
 
 def check(
@@ -81,14 +81,14 @@ def check(
     sigma: float,
     step: float,
 ) -> list[str]:
-    """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
-    errors = [*point_faults(points, low, high), *step_faults(step)]
-    errors += span_faults(between, "search.between", low, high, step)
+    """The errors of these numbers for a method whose λ is in [low, high]."""
+    errors = [*point_errors(points, low, high), *step_errors(step)]
+    errors += span_errors(between, "search.between", low, high, step)
     if by not in PARTS:
         errors.append(f"search.by={by}: it is one of {', '.join(PARTS)}.")
     if by == "layers" and layers < 2:
         errors.append(f"search.layers={layers}: give a whole number of at least 2; for a single λ use search=grid.")
-    plain = isinstance(kinds, Sequence) and not isinstance(kinds, str) and all(isinstance(one, str) for one in kinds)
+    plain = isinstance(kinds, Sequence) and not isinstance(kinds, str) and all(isinstance(kind, str) for kind in kinds)
     if by == "kinds" and (not plain or not kinds or len(set(kinds)) < len(kinds) or {"", "*", "rest"} & set(kinds)):
         errors.append(
             f"search.kinds={kinds}: give a list of different parts of tensor names, as in [self_attn,mlp]; the rest of "

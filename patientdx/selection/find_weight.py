@@ -1,15 +1,16 @@
-"""λ found on the pilot split, before the run itself: a strategy asks, the live model answers, and all of it is kept.
+"""λ chosen on the pilot split, before the run itself: a strategy asks for scores, the live model gives them.
 
-Full pilot scores are kept under the keys that a sweep gives them, and scores of some rows beside those: a search that
-is started again, or after a sweep, works nothing out twice.
+Complete pilot responses are stored under the keys that a sweep gives them, and responses to some units beside those: a
+search that is started again, or after a sweep, computes nothing twice.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,180 +20,228 @@ from patientdx.checkpoints.identity import content_hash
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
-from patientdx.evaluation import session
 from patientdx.evaluation.config.privacy import PrivacyConfig
 from patientdx.evaluation.config.search import CHOSEN_ON
-from patientdx.evaluation.config.sections import AnalysesConfig, RunConfig
-from patientdx.evaluation.inference import Timer, answer, batch_tokens, kept
-from patientdx.evaluation.plan import Plan, plan
+from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.inference import MERGED, Array, Request, Timer, batch_tokens, cached
+from patientdx.evaluation.kinds import Measures
+from patientdx.evaluation.plan import Plan
+from patientdx.evaluation.runner import plan
+from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import Store, fingerprint
-from patientdx.lm.binary import Scores
+from patientdx.evaluation.systems import language_model
 from patientdx.merge.schedule import label
 from patientdx.selection.pilot import Candidate, Choice, Pilot
-from patientdx.selection.trials import Rows, plain, record
+from patientdx.selection.trials import Scored, as_config, record
 
-Answers = Callable[[Candidate, NDArray[np.int64]], NDArray[np.float64]]
+Units = NDArray[np.int64]
+Score = Callable[[Candidate, Units], Array]
 
 
-def search(config: RunConfig, clock: Timer) -> RunConfig:
-    """The settings with the λ that was found, and numbers of the method where they were searched; `search.record` says
-    how.
+@dataclass(frozen=True)
+class _Search:
+    """What every part of a search needs; `units` are the rows of each unit, as places in the pilot split."""
 
-    λ is chosen on the pilot split alone; what was chosen is then scored on the reported split. All processes take part:
-    the strategy runs in the first, and the others score their share of what it asks. Raises UserError in every process.
+    session: Session
+    config: RunConfig
+    timer: Timer
+    units: list[list[int]]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the run's first process."""
+        return self.session.accelerator(self.config.inference.device).is_main_process
+
+    def plan(self, candidate: Candidate, split: str) -> Plan:
+        """The plan of one candidate, alone, on one split; in every process."""
+        return distributed.run_on_all_ranks(lambda: _plan(self.session, self.config, candidate, split))
+
+
+def search(session: Session, config: RunConfig, timer: Timer | None = None) -> tuple[RunConfig, dict[str, Any]]:
+    """The configuration with the chosen λ, and numbers of the method where they were searched; and the search's record.
+
+    λ is chosen on the pilot split alone, by the task's first metric; the choice is then scored on the reported split.
+    All processes take part: the strategy runs in the first, and the others compute their shard of what it asks for.
+    Raises UserError in every process.
     """
-    asked = distributed.run_on_all_ranks(lambda: _asked(config, Candidate(config.weight), CHOSEN_ON))
-    first = session.accelerator(config.inference.device).is_main_process
-    answers = partial(_answers, config, clock)
-    with tqdm(desc=f"search={config.search.name}", unit="forward", disable=None if first else True) as bar:
-        pilot = _pilot(config, asked, answers, bar)
-        choice = _led(config, pilot) if first else _followed(answers)
-    clock.lap("search")
-    ends = {one: _reported(config, one, clock) for one in (choice.chosen, choice.single) if one is not None}
+    timer = timer or Timer()
+    planned = distributed.run_on_all_ranks(lambda: _plan(session, config, Candidate(config.weight), CHOSEN_ON))
+    state = _Search(session, config, timer, _units(planned))
+    score = partial(_score, state)
+    with tqdm(desc=f"search={config.search.name}", unit="forward", disable=None if state.is_first else True) as bar:
+        pilot = _pilot(state, planned, score, bar)
+        choice = _lead(config, pilot) if state.is_first else _follow(score)
+    timer.record("search")
+    ends = {end: _on_reported(state, end) for end in (choice.chosen, choice.single) if end is not None}
+    draws = config.bootstrap.keywords
     write = partial(
-        record,
-        config.search,
-        config.task.metrics[0],
-        pilot,
-        choice,
-        ends,
-        config.inference.reported,
-        **config.bootstrap.keywords,
+        record, config.search, config.task_config.metrics[0], pilot, choice, ends, config.inference.reported, **draws
     )
-    found = distributed.broadcast(distributed.run_on_all_ranks(lambda: write() if first else None))
-    clock.lap("search")
-    chosen = _at(config, choice.chosen)
-    composed = config.composed | {"lambda": plain(choice.chosen.weight)}
-    composed["merge"] = composed["merge"] | dict(choice.chosen.parameters)
-    return chosen.model_copy(update={"composed": composed, "search": replace(config.search, record=found)})
+    trials = distributed.broadcast(distributed.run_on_all_ranks(lambda: write() if state.is_first else None))
+    timer.record("search")
+    return _chosen(config, choice.chosen), trials
 
 
 def _at(config: RunConfig, candidate: Candidate) -> RunConfig:
-    """The settings of one candidate's model."""
-    merge = config.merge.spec.call
+    """The configuration of one candidate's model."""
+    call = config.merge_config.spec.call
     if candidate.parameters:
-        merge = Call(merge.target, json.dumps(dict(sorted((merge.keywords | dict(candidate.parameters)).items()))))
-    return config.with_merge(candidate.weight, call=merge)
+        keywords = call.keywords | dict(candidate.parameters)
+        call = Call(call.target, json.dumps(dict(sorted(keywords.items()))))
+    return config.with_merge(candidate.weight, call=call)
 
 
-def _asked(config: RunConfig, candidate: Candidate, split: str) -> Plan:
-    """The plan of one candidate, alone, on one split."""
-    chosen = _at(config, candidate)
+def _chosen(config: RunConfig, candidate: Candidate) -> RunConfig:
+    """The same, recorded as it is used."""
+    composed = config.composed | {"lambda": as_config(candidate.weight)}
+    composed["merge"] = composed["merge"] | dict(candidate.parameters)
+    return _at(config, candidate).model_copy(update={"composed": composed})
+
+
+def _plan(session: Session, config: RunConfig, candidate: Candidate, split: str) -> Plan:
     alone = {
-        "inference": chosen.inference.model_copy(update={"splits": (split,)}),
-        "systems": chosen.systems.model_copy(update={"parents": False, "baselines": ()}),
-        "analyses": AnalysesConfig(clinical=False, prompt_variants=False, privacy=PrivacyConfig()),
+        "systems": config.systems.model_copy(update={"parents": False, "baselines": ()}),
+        "analyses": config.analyses.model_copy(
+            update={"prompt_variants": False, "clinical": False, "privacy": PrivacyConfig()}
+        ),
+        "inference": config.inference.model_copy(update={"splits": (split,)}),
         "finetune": None,
         "search": None,
     }
-    return plan(chosen.model_copy(update=alone))
+    return plan(session, _at(config, candidate).model_copy(update=alone))
 
 
-def _pilot(config: RunConfig, asked: Plan, answers: Answers, bar: tqdm) -> Pilot:
-    """The pilot split as a strategy sees it; all processes answer its questions, this one asks."""
-    examples = [asked.data.examples[i] for i in asked.rows[CHOSEN_ON]]
+def _measures(planned: Plan, rows: list[int], responses: Array) -> Measures:
+    return planned.context.kind.measures(planned.context, rows, responses)
 
-    def score(candidate: Candidate, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        distributed.broadcast(("score", candidate, rows))
-        found = answers(candidate, rows)
-        bar.update(rows.size)
-        return Scores(found).probability
+
+def _units(planned: Plan) -> list[list[int]]:
+    """For each unit of the pilot split, the places of its rows."""
+    kind, data, rows = planned.context.kind, planned.data, planned.context.rows[CHOSEN_ON]
+    units: dict[Any, list[int]] = {}
+    for position, row in enumerate(rows):
+        units.setdefault(kind.unit_of(data, row), []).append(position)
+    return list(units.values())
+
+
+def _pilot(state: _Search, planned: Plan, score: Score, bar: tqdm) -> Pilot:
+    """The pilot split as a strategy sees it; all processes compute what it asks for, this one leads."""
+    config, context = state.config, planned.context
+    name, target = config.task_config.metrics[0]
+    rows = context.rows[CHOSEN_ON]
+    examples = [context.data.examples[rows[unit[0]]] for unit in state.units]
+    events = [context.kind.gives_probability and example.label == 1 for example in examples]
+    right = np.array(events, dtype=np.float64)  # of other kinds it comes with the responses, the same for all models
+
+    def answers(candidate: Candidate, units: Units) -> Array:
+        distributed.broadcast(("score", candidate, units))
+        responses = score(candidate, units)
+        bar.update(units.size)
+        numbers = [rows[place] for unit in units for place in state.units[unit]]
+        answer, right[units] = _measures(planned, numbers, responses).values[name]
+        return answer
 
     return Pilot(
-        [example.label for example in examples],
+        right,
         [example.subject for example in examples],
-        dotted(config.task.metrics[0][1]),
-        score,
+        dotted(target),
+        answers,
+        events=events,
         low=config.search.low,
         high=config.search.high,
         cache=config.cache,
-        data=asked.data.fingerprint,
-        key=_but_for_weight(config, asked),
-        task=asked.data.provenance,
+        data=context.data.fingerprint,
+        key=_key_without_weight(config, planned),
+        task=context.data.provenance,
     )
 
 
-def _but_for_weight(config: RunConfig, asked: Plan) -> str:
-    """Fingerprint of all that the pilot scores of any λ depend on."""
-    origin = asked.opened.ancestor
+def _key_without_weight(config: RunConfig, planned: Plan) -> str:
+    """Fingerprint of all that the pilot responses of any λ depend on."""
+    parents, spec = planned.context.parents, config.merge_config.spec
+    ancestor = None if parents.ancestor is None else content_hash(parents.ancestor, config.cache)
     return fingerprint(
-        {"data": asked.data.fingerprint, "tokens": asked.tokens.fingerprint, "dtype": config.inference.dtype,
-         "parents": list(asked.opened.hashes), "merge": [config.merge.spec.call.target, config.merge.spec.call.arguments],
-         "ancestor": None if origin is None else content_hash(origin, config.cache), "seed": config.seed,
-         "tokenizer": config.merge.spec.tokenizer}
+        {"data": planned.data.fingerprint, "tokens": planned.context.prompts.fingerprint,
+         "dtype": config.inference.dtype, "parents": list(parents.hashes),
+         "merge": [spec.call.target, spec.call.arguments],
+         "ancestor": ancestor, "seed": config.seed, "tokenizer": spec.tokenizer}
     )  # fmt: skip
 
 
-def _led(config: RunConfig, pilot: Pilot) -> Choice:
-    """The strategy's choice, in the first process; the others hear how it ended."""
+def _lead(config: RunConfig, pilot: Pilot) -> Choice:
+    """The strategy's choice, in the first process; the others learn how it ended."""
     strategy = config.search
     seeded = {"seed": config.seed} if strategy.seeded else {}
     try:
         choice = strategy.call.function(pilot, **strategy.call.keywords, **seeded)
-    except Exception as fault:
-        distributed.broadcast(("failed", str(fault), None))
+    except Exception as error:
+        distributed.broadcast(("failed", str(error), None))
         raise
     distributed.broadcast(("chosen", choice, None))
     return choice
 
 
-def _followed(answers: Answers) -> Choice:
-    """The same in every other process, which scores its share until the first is done."""
-    own: Exception | None = None
+def _follow(score: Score) -> Choice:
+    """The same in every other process, which computes its shard until the first is done."""
+    failure: Exception | None = None
     while True:
-        word, value, rows = distributed.broadcast(None)
-        if word == "chosen":
+        message, value, units = distributed.broadcast(None)
+        if message == "chosen":
             return value
-        if word == "failed":
-            raise own or UserError(value)
+        if message == "failed":
+            raise failure or UserError(value)
         try:
-            answers(value, rows)
-        except Exception as fault:  # told to all; the first process ends the search with it
-            own = fault
+            score(value, units)
+        except Exception as error:  # raised in all; the first process ends the search with it
+            failure = error
 
 
-def _answers(config: RunConfig, clock: Timer, candidate: Candidate, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(k, options) log masses of the candidate on k pilot rows, by number: what is there is read, the rest scored."""
-    asked = distributed.run_on_all_ranks(lambda: _asked(config, candidate, CHOSEN_ON))
-    key, everything = asked.keys["merged", CHOSEN_ON], asked.rows[CHOSEN_ON]
-    store, partly = Store(config.output / "scores"), fingerprint({"partly": asked.keys["merged", CHOSEN_ON]})
-    first, n = session.accelerator(config.inference.device).is_main_process, len(everything)
+def _score(state: _Search, candidate: Candidate, units: Units) -> Array:
+    """The candidate's responses to all rows of some units; what is stored is read, the rest computed."""
+    session, config = state.session, state.config
+    planned = state.plan(candidate, CHOSEN_ON)
+    context, key = planned.context, planned.keys[MERGED, CHOSEN_ON]
+    everything, n = context.rows[CHOSEN_ON], len(context.rows[CHOSEN_ON])
+    store, key_of_part = Store(config.output / "scores"), fingerprint({"partly": key})
+    rows = np.array([place for unit in units for place in state.units[unit]], dtype=np.int64)
 
-    def score(places: NDArray[np.int64]) -> NDArray[np.float64]:
-        numbers = [everything[i] for i in places]
-        said = f"{CHOSEN_ON} λ={label(candidate.weight)}"
-        return answer(config, asked.points[0], asked.tokens, numbers, said, clock)
+    def respond(places: Units, response_key: str | None = None) -> Array:
+        numbers, title = [everything[i] for i in places], f"{CHOSEN_ON} λ={label(candidate.weight)}"
+        system, prompts = language_model(planned.main), context.prompts
+        request = Request(session, config, context.data, prompts, numbers, system, title, state.timer, response_key)
+        return context.kind.respond(request)
 
-    def there() -> NDArray[np.float64] | None:
-        whole = store.load(key, n)
-        return store.load(partly, n) if whole is None else whole
+    def stored() -> Array | None:
+        complete = store.load(key, n)
+        return store.load(key_of_part, n) if complete is None else complete
 
-    known = distributed.broadcast(there() if first else None)
-    missing = rows if known is None else rows[np.isnan(known[rows]).any(axis=1)]
+    known = distributed.broadcast(stored() if state.is_first else None)
+    missing = rows if known is None else rows[np.isnan(known[rows]).all(axis=1)]
     if missing.size == n:
-        return kept(config, key, n, lambda: score(missing)).option
+        return cached(session, config, key, n, lambda: respond(np.arange(n), key))[rows]
     if missing.size:
-        known = np.full((n, len(asked.tokens.options)), np.nan) if known is None else known
-        known[missing] = score(missing)
-        # Prompts that share a batch share its rounding: only one by one do parts make the very same whole.
-        whole = batch_tokens(config) == 1 and not np.isnan(known).any()
+        responses = respond(missing)
+        known = np.full((n, responses.shape[1]), np.nan) if known is None else known
+        known[missing] = responses
+        # Prompts that share a batch share its rounding: only one by one do parts make the very same array.
+        single = batch_tokens(session, config, context.kind.cpu_batch_tokens) == 1
+        is_complete = single and not np.isnan(known).all(axis=1).any()
 
-        def put() -> None:
-            store.save(key if whole else partly, known)
-            if whole:
-                store.path(partly).unlink(missing_ok=True)
+        def save() -> None:
+            store.save(key if is_complete else key_of_part, known)
+            if is_complete:
+                store.path(key_of_part).unlink(missing_ok=True)
 
-        distributed.run_on_all_ranks(lambda: put() if first else None)
+        distributed.run_on_all_ranks(lambda: save() if state.is_first else None)
     return known[rows]
 
 
-def _reported(config: RunConfig, candidate: Candidate, clock: Timer) -> Rows:
-    """Probabilities of the candidate on the reported split, with labels and subjects; kept as the run's own are."""
-    asked = distributed.run_on_all_ranks(lambda: _asked(config, candidate, config.inference.reported))
-    rows = asked.rows[config.inference.reported]
-    point, said = asked.points[0], f"{config.inference.reported} λ={label(candidate.weight)}"
-    make = partial(answer, config, point, asked.tokens, rows, said, clock)
-    scores = kept(config, asked.keys["merged", config.inference.reported], len(rows), make)
-    examples = [asked.data.examples[i] for i in rows]
-    labels = np.array([example.label for example in examples])
-    return Rows(scores.probability, labels, [example.subject for example in examples])
+def _on_reported(state: _Search, candidate: Candidate) -> Scored:
+    """The candidate on the reported split, by the task's first metric; stored as the run's own responses are."""
+    config, split = state.config, state.config.inference.reported
+    planned = state.plan(candidate, split)
+    context, key = planned.context, planned.keys[MERGED, split]
+    responses = planned.main.respond(state.session, config, context, split, key, state.timer)
+    measures = _measures(planned, context.rows[split], responses)
+    answer, right = measures.values[config.task_config.metrics[0][0]]
+    return Scored(answer, right, measures.clusters(context.data).tolist())

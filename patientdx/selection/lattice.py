@@ -1,4 +1,4 @@
-"""Numbers at equal distances: the places that a search over a continuous range may choose among."""
+"""Numbers at equal distances: what a search over a continuous range chooses among."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def rounded(value: float, low: float, high: float, step: float) -> float:
     return at(min(max(round((value - low) / step), 0), steps(low, high, step)), low, step)
 
 
-def at(place: int, low: float, step: float) -> float:
+def at(index: int, low: float, step: float) -> float:
     """The number so many steps above the low end, without the noise of binary fractions."""
-    return float(round(low + place * step, 10))
+    return float(round(low + index * step, 10))
 
 
-def step_faults(step: float) -> list[str]:
-    """What is wrong with a step."""
+def step_errors(step: float) -> list[str]:
+    """The errors of a step."""
     return [] if 1e-6 <= step < math.inf else [f"search.step={step}: give a number of at least 0.000001."]
 
 
-def span_faults(span: Any, where: str, low: float, high: float, step: float) -> list[str]:
-    """What is wrong with [from, to], told at `where`; both must lie from `low` to `high`, at least a `step` apart."""
+def span_errors(span: Any, where: str, low: float, high: float, step: float) -> list[str]:
+    """The errors of [from, to], named `where`; both must be in [low, high], at least a `step` apart."""
     plain = isinstance(span, Sequence) and not isinstance(span, str) and len(span) == 2
-    if not plain or any(isinstance(one, bool) or not isinstance(one, int | float) for one in span):
+    if not plain or any(isinstance(end, bool) or not isinstance(end, int | float) for end in span):
         return [f"{where}={span}: give two numbers, as in {where}=[0,1]."]
     if not span[1] - span[0] >= step:
         return [f"{where}={span}: the second number must lie at least search.step={step} above the first."]

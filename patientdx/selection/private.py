@@ -71,11 +71,11 @@ from patientdx.core.cache import write_json
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.metrics.ranking import auroc
-from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, candidates, point_faults
+from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, candidates, point_errors
 
 log = logging.getLogger(__name__)
 
-RELEASES_SCORES = False  # nothing of the pilot but λ may be told: see patientdx.selection
+RELEASES_SCORES = False  # nothing of the pilot but λ may be released: see patientdx.selection.pilot
 FOLDER = "private_search"  # in the cache
 
 
@@ -89,9 +89,9 @@ def private(
 ) -> Choice:
     """λ of the grid `points`, drawn with probability ∝ exp(ε u / max_stays); see the module.
 
-    epsilon: of this draw; draws from the same hospital add up, and `epsilon_spent` says to what. max_stays: so many
-    stays of a patient count, the others are not looked at. draw_seed: None for the system's randomness. Raises UserError
-    where a patient of the pilot may change the score of another's stay, or which stays there are.
+    epsilon: of this draw; draws from the same hospital add up to `epsilon_spent`. max_stays: so many
+    stays of a patient count, the others are not looked at. draw_seed: None for the system's randomness. Raises
+    UserError where a patient of the pilot may change the score of another's stay, or which stays there are.
     """
     _check_rows(pilot)
     grid = candidates(points)
@@ -100,26 +100,26 @@ def private(
                 "delta": 0.0, "neighbours": "one patient more or less, all stays", "max_stays": max_stays,
                 "sensitivity": max_stays, "draw": draw_by, "guaranteed": draw_seed is None,
                 "loss_bound": loss_bound(len(grid), float(epsilon), max_stays)}  # fmt: skip
-    asked = {"pilot": pilot.key, "points": list(points), "seed": draw_seed} | released
+    request = {"pilot": pilot.key, "points": list(points), "seed": draw_seed} | released
 
-    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    name = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
     file = pilot.cache / FOLDER / f"{name}.json"
     if not file.exists():
         rows = first_stays(pilot.patient, max_stays)
-        label = pilot.label[rows]
-        doubled = [doubled_pairs(pilot.probability(one, rows), label) for one in grid]
+        label = pilot.events[rows]
+        doubled = [doubled_pairs(pilot.scores(candidate, rows), label) for candidate in grid]
         gammas = exponents(doubled, len(rows), Fraction(str(epsilon)), max_stays)
         # Under the lock, as of several processes only one may draw.
         with _locked(file):
             if not file.exists():
                 below = secrets.randbelow if draw_seed is None else random.Random(draw_seed).randrange
-                kept = {"hospital": _hospital(pilot), "asked": asked, "chosen": draw(gammas, below)}
+                kept = {"hospital": _hospital(pilot), "asked": request, "chosen": draw(gammas, below)}
                 write_json(file, kept | {"not for release": _private(grid, doubled, gammas, label)})
     # The file's name depends on every record of the pilot: it is not told.
     log.info("what must not be released of this search is in the cache, in %s", FOLDER)
     chosen = json.loads(file.read_text(encoding="utf-8"))["chosen"]
-    looked = tuple(Trial(one, None, 0) for one in grid)
-    return Choice(grid[chosen], looked, len(grid), released | _spent(pilot))
+    trials = tuple(Trial(candidate, None, 0) for candidate in grid)
+    return Choice(grid[chosen], trials, len(grid), released | _spent(pilot))
 
 
 def check(
@@ -132,8 +132,8 @@ def check(
     max_stays: Any = 1,
     draw_seed: Any = None,
 ) -> list[str]:
-    """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
-    errors = point_faults(points, low, high)
+    """The errors of these numbers for a method whose λ is in [low, high]."""
+    errors = point_errors(points, low, high)
     if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < math.inf:
         errors.append(
             f"search.epsilon={epsilon}: a private choice needs a number above 0; the smaller, the less a patient can "
@@ -162,8 +162,8 @@ def _check_rows(pilot: Pilot) -> None:
             )
     if pilot.metric is not auroc:
         raise UserError(
-            f"search=private chooses by AUROC, and this task by {pilot.metric.__name__}: use search=grid, or a task "
-            "whose first metric is auroc."
+            f"search=private is for the AUROC of binary tasks: its proof is of that metric, and this task is chosen by "
+            f"{pilot.metric.__name__}. Use search=grid, or a binary task whose first metric is auroc."
         )
 
 
@@ -181,25 +181,25 @@ def _hospital(pilot: Pilot) -> str:
 def _spent(pilot: Pilot) -> dict[str, Any]:
     """What all draws of this cache from this hospital add up to, whatever the task, models and words (composition)."""
     every = [json.loads(path.read_text(encoding="utf-8")) for path in (pilot.cache / FOLDER).glob("*.json")]
-    here = [one["asked"] for one in every if one["hospital"] == _hospital(pilot)]
-    counted = [one["epsilon"] for one in here if one["guaranteed"]]
+    here = [kept["asked"] for kept in every if kept["hospital"] == _hospital(pilot)]
+    counted = [request["epsilon"] for request in here if request["guaranteed"]]
     return {"epsilon_spent": math.fsum(counted), "draws": len(counted), "draws_by_seed": len(here) - len(counted)}
 
 
 def _private(
     grid: Sequence[Candidate], doubled: Sequence[int], gammas: Sequence[Fraction], label: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """What the mechanism did on this pilot: exact, for the house's own eyes, never beside λ."""
+    """What the mechanism did on this pilot: exact, never to be released beside λ."""
     chance = probabilities(gammas)
     events, others = int(label.sum()), int((~label).sum())
     pairs = 2 * events * others
-    values = [None if pairs == 0 else one / pairs for one in doubled]
+    values = [None if pairs == 0 else pairs_twice / pairs for pairs_twice in doubled]
     expected = None if pairs == 0 else float(chance @ np.array(values))
     return {
         "stays": len(label), "events": events,
         "candidates": [
-            {"lambda": one.weight, "auroc": value, "probability": float(share)}
-            for one, value, share in zip(grid, values, chance, strict=True)
+            {"lambda": candidate.weight, "auroc": value, "probability": float(probability)}
+            for candidate, value, probability in zip(grid, values, chance, strict=True)
         ],
         "probability_highest": float(chance.max()), "probability_lowest": float(chance.min()),
         "auroc_best": None if pairs == 0 else max(values), "auroc_expected": expected,
@@ -242,9 +242,9 @@ def first_stays(patient: ArrayLike, max_stays: int) -> NDArray[np.int64]:
     """
     taken: dict[Any, int] = {}
     rows = []
-    for row, one in enumerate(np.asarray(patient).tolist()):
-        taken[one] = taken.get(one, 0) + 1
-        if taken[one] <= max_stays:
+    for row, code in enumerate(np.asarray(patient).tolist()):
+        taken[code] = taken.get(code, 0) + 1
+        if taken[code] <= max_stays:
             rows.append(row)
     return np.array(rows, dtype=np.int64)
 
@@ -255,7 +255,7 @@ def exponents(doubled: Sequence[int], stays: int, epsilon: Fraction, max_stays: 
     `doubled` are `doubled_pairs` of the candidates on the same `stays` rows, so that u = doubled / (2 stays).
     """
     best = max(doubled)
-    return [epsilon * Fraction(best - one, 2 * max(stays, 1) * max_stays) for one in doubled]
+    return [epsilon * Fraction(best - pairs, 2 * max(stays, 1) * max_stays) for pairs in doubled]
 
 
 def probabilities(gammas: Sequence[Fraction]) -> NDArray[np.float64]:
@@ -274,8 +274,8 @@ def draw(gammas: Sequence[Fraction], below: Callable[[int], int]) -> int:
 
 def _accepted(gamma: Fraction, below: Callable[[int], int]) -> bool:
     """True with probability exp(-γ): the product of those of its whole part's ones and of the rest."""
-    whole = math.floor(gamma)
-    return all(_one_step(Fraction(1), below) for _ in range(whole)) and _one_step(gamma - whole, below)
+    ones = math.floor(gamma)
+    return all(_one_step(Fraction(1), below) for _ in range(ones)) and _one_step(gamma - ones, below)
 
 
 def _one_step(gamma: Fraction, below: Callable[[int], int]) -> bool:

@@ -1,6 +1,6 @@
 """All λ of a grid start; pilot patients are scored in growing batches, and a λ that cannot win any more is dropped.
 
-A race (Maron and Moore, NIPS 1993) with a finite aim: the λ that is best on the whole pilot split, not in the world
+A race (Maron and Moore, NIPS 1993) with a finite aim: the λ that is best on all of the pilot split, not in the world
 beyond it. The patients not scored yet are then the only uncertainty. Each resample fills them in by Pólya's urn from
 those of their kind that are scored, for all λ alike (the finite population Bayesian bootstrap; Lo, Annals of Statistics
 1988). Patients with an event go first, since a rank metric hangs on them.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t, wilcoxon
 
 from patientdx.core.functions import Call
-from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, candidates, point_faults
+from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, candidates, point_errors
 
 TESTS = ("bootstrap", "wilcoxon")
 _LEAST = 5  # patients of each kind in the first batch, or all of them
@@ -41,7 +41,9 @@ class Scene:
     @property
     def weight(self) -> NDArray[np.float64]:
         """(k,) how many pilot patients a row's patient stands for."""
-        return self.spread(1, lambda seen, left: np.full((1, seen), 1 + left / seen))[0]
+        return self.spread(1, lambda scored_patients, left: np.full((1, scored_patients), 1 + left / scored_patients))[
+            0
+        ]
 
     def expanded(self, alpha: float) -> float:
         """The level at which a one-sided test by resamples of so few patients has the level `alpha`.
@@ -53,7 +55,7 @@ class Scene:
         return float(norm.cdf(t.ppf(alpha, count - 1) * np.sqrt(count / (count - 1)))) if count > 1 else alpha
 
     def spread(self, resamples: int, draw: Callable[[int, int], NDArray[np.float64]]) -> NDArray[np.float64]:
-        """(resamples, k) weights of the rows; `draw` gives those of the patients of a kind: how many are seen, left."""
+        """(resamples, k) weights of the rows; `draw` gives those of a kind's patients: how many are scored, left."""
         weight = np.zeros((resamples, 1 + self.patient.max()))
         for patients, left in self.kinds:
             if patients.size:
@@ -77,7 +79,7 @@ def racing(
     """The λ of `points` that wins the race on the pilot split; it is scored on all rows, the others on some.
 
     test: `bootstrap` drops a λ that beats the leader by more than `tolerance` in a share of at most `alpha` of the
-    resamples, or less while few patients are seen; `wilcoxon` one whose patients' jackknife pseudo-values (Tukey) lie
+    resamples, or less while few patients are scored; `wilcoxon` one whose patients' jackknife pseudo-values (Tukey) lie
     below the leader's with p ≤ alpha, one-sided, and takes no account of tolerance and resamples. first: share of the
     patients in the first batch, half of them with an event as far as they go, and never fewer than five of either
     kind; growth: what the number of scored patients is multiplied by in each round. budget: share of the grid's
@@ -89,30 +91,30 @@ def racing(
     allowed = np.inf if budget is None else budget * len(entered) * pilot.n
     running, values, out = list(entered), {}, {}
     for number, scene in enumerate(_rounds(pilot, first, growth, random), start=1):
-        for one in _beyond(pilot, running, values, scene, allowed):
-            out[one] = Trial(one, values[one], _rows(pilot, one), "the budget ends", number)
-            running.remove(one)
+        for candidate in _beyond(pilot, running, values, scene, allowed):
+            out[candidate] = Trial(candidate, values[candidate], pilot.count(candidate), "the budget ends", number)
+            running.remove(candidate)
         if len(running) == 1:
             break
-        scored = {one: pilot.probability(one, scene.rows) for one in running}
-        values = {one: float(pilot.metric(scored[one], scene.label, scene.weight)) for one in running}
+        scored = {candidate: pilot.scores(candidate, scene.rows) for candidate in running}
+        values = {candidate: float(pilot.metric(scored[candidate], scene.label, scene.weight)) for candidate in running}
         if scene.rows.size == pilot.n:
             break
         leader = pilot.best(values)
         if test == "bootstrap":
             chance = _chances(pilot, scored, leader, scene, tolerance, resamples, random)
-            said, level = "beats λ={:g}, {:.3f} on these rows, in {:.1%} of the resamples", scene.expanded(alpha)
+            reason, level = "beats λ={:g}, {:.3f} on these rows, in {:.1%} of the resamples", scene.expanded(alpha)
         else:
             chance = _wilcoxon(pilot, scored, leader, scene)
-            said, level = "is behind λ={:g}, {:.3f} on these rows, p={:.2g}", alpha
-        for one, probability in chance.items():
+            reason, level = "is behind λ={:g}, {:.3f} on these rows, p={:.2g}", alpha
+        for candidate, probability in chance.items():
             if probability <= level:
-                why = said.format(leader.weight, values[leader], probability)
-                out[one] = Trial(one, values[one], scene.rows.size, why, number)
-                running.remove(one)
-    final = {one: pilot.value(one) for one in (running if len(running) == 1 else values)}
-    out |= {one: Trial(one, value, pilot.n) for one, value in final.items()}
-    return Choice(pilot.best(final), tuple(out[one] for one in entered), len(entered))
+                why = reason.format(leader.weight, values[leader], probability)
+                out[candidate] = Trial(candidate, values[candidate], scene.rows.size, why, number)
+                running.remove(candidate)
+    final = {candidate: pilot.value(candidate) for candidate in (running if len(running) == 1 else values)}
+    out |= {candidate: Trial(candidate, value, pilot.n) for candidate, value in final.items()}
+    return Choice(pilot.best(final), tuple(out[candidate] for candidate in entered), len(entered))
 
 
 def check(
@@ -129,8 +131,8 @@ def check(
     budget: float | None,
     resamples: int,
 ) -> list[str]:
-    """What is wrong with these numbers for a method whose λ lies from `low` to `high`."""
-    errors = point_faults(points, low, high)
+    """The errors of these numbers for a method whose λ is in [low, high]."""
+    errors = point_errors(points, low, high)
     if test not in TESTS:
         errors.append(f"search.test={test}: it is one of {', '.join(TESTS)}.")
     if not 0 < alpha < 0.5:
@@ -154,7 +156,7 @@ def check(
 def _rounds(pilot: Pilot, first: float, growth: float, random: np.random.Generator) -> Iterator[Scene]:
     """What is scored after each round, to the last, which holds everybody. Both classes are in every one."""
     with_event = np.zeros(pilot.patients, dtype=bool)
-    with_event[pilot.patient[pilot.label]] = True
+    with_event[pilot.patient[pilot.events]] = True
     orders = [random.permutation(np.flatnonzero(with_event == kind)) for kind in (False, True)]
     others, ill = (order.size for order in orders)
     # Drawn from fewer, the urn would not know how unlike patients are.
@@ -165,10 +167,10 @@ def _rounds(pilot: Pilot, first: float, growth: float, random: np.random.Generat
         kinds = tuple(
             (order[:size], order.size - size) for order, size in zip(orders, (count - taken, taken), strict=True)
         )
-        seen = np.zeros(pilot.patients, dtype=bool)
-        seen[np.concatenate([patients for patients, _ in kinds])] = True
-        rows = np.flatnonzero(seen[pilot.patient])
-        if not pilot.label[rows].all():
+        scored_patients = np.zeros(pilot.patients, dtype=bool)
+        scored_patients[np.concatenate([patients for patients, _ in kinds])] = True
+        rows = np.flatnonzero(scored_patients[pilot.patient])
+        if not pilot.events[rows].all():
             yield Scene(rows, pilot.label[rows], pilot.patient[rows], kinds)
         if count == pilot.patients:
             return
@@ -181,14 +183,10 @@ def _beyond(
     """Who must go so that the rest can be scored on this scene, and the winner on all rows; the worst first."""
     if not values:
         return []
-    ahead = sorted(running, key=lambda one: (-pilot.better(values[one]), one.weight))
-    new = scene.rows.size - _rows(pilot, ahead[0])
+    ahead = sorted(running, key=lambda candidate: (-pilot.better(values[candidate]), candidate.weight))
+    new = scene.rows.size - pilot.count(ahead[0])
     left = allowed - pilot.forwards - (pilot.n - scene.rows.size)
     return ahead[max(1, int(min(left / new, len(ahead)))) :]
-
-
-def _rows(pilot: Pilot, candidate: Candidate) -> int:
-    return int((~np.isnan(pilot.scored(candidate))).sum())
 
 
 def _chances(
@@ -202,40 +200,41 @@ def _chances(
 ) -> dict[Candidate, float]:
     """For each other candidate the share of resamples in which it beats the leader by more than the tolerance."""
 
-    def urn(seen: int, left: int) -> NDArray[np.float64]:
-        share = random.standard_exponential((size, seen))
+    def urn(scored_patients: int, left: int) -> NDArray[np.float64]:
+        share = random.standard_exponential((size, scored_patients))
         return 1.0 + random.multinomial(left, share / share.sum(axis=1, keepdims=True))
 
-    won = dict.fromkeys((one for one in scored if one != leader), 0)
+    won = dict.fromkeys((candidate for candidate in scored if candidate != leader), 0)
     block = max(1, _BLOCK // scene.rows.size)
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         weight = scene.spread(size, urn)
-        drawn = {one: pilot.metric(score, scene.label, weight) for one, score in scored.items()}
-        for one in won:
-            won[one] += int((pilot.better(drawn[one] - drawn[leader]) > tolerance).sum())
-    return {one: count / resamples for one, count in won.items()}
+        drawn = {candidate: pilot.metric(score, scene.label, weight) for candidate, score in scored.items()}
+        for candidate in won:
+            won[candidate] += int((pilot.better(drawn[candidate] - drawn[leader]) > tolerance).sum())
+    return {candidate: count / resamples for candidate, count in won.items()}
 
 
 def _wilcoxon(pilot: Pilot, scored: Scored, leader: Candidate, scene: Scene) -> dict[Candidate, float]:
     """One-sided p-values of the signed-rank test that the leader has the greater pseudo-values, patient by patient."""
     patients = np.unique(scene.patient)
-    without: dict[Candidate, list[NDArray[np.float64]]] = {one: [] for one in scored}
+    without: dict[Candidate, list[NDArray[np.float64]]] = {candidate: [] for candidate in scored}
     block = max(1, _BLOCK // scene.rows.size)
     for start in range(0, patients.size, block):
         weight = scene.weight * (scene.patient != patients[start : start + block, None])
-        for one, score in scored.items():
-            without[one].append(pilot.metric(score, scene.label, weight))
+        for candidate, score in scored.items():
+            without[candidate].append(pilot.metric(score, scene.label, weight))
     # The difference of two pseudo-values, m T - (m - 1) T without the patient, but for the factor.
-    count, whole = patients.size, scene.weight
+    count, full = patients.size, scene.weight
     pseudo = {
-        one: count * pilot.metric(scored[one], scene.label, whole[None])[0] - (count - 1) * np.concatenate(parts)
-        for one, parts in without.items()
+        candidate: count * pilot.metric(scored[candidate], scene.label, full[None])[0]
+        - (count - 1) * np.concatenate(parts)
+        for candidate, parts in without.items()
     }
-    found = {}
-    for one in scored:
-        ahead = pilot.better(pseudo[leader] - pseudo[one])
+    p_values = {}
+    for candidate in scored:
+        ahead = pilot.better(pseudo[leader] - pseudo[candidate])
         ahead = ahead[~np.isnan(ahead)]
-        if one != leader:
-            found[one] = float(wilcoxon(ahead, alternative="greater").pvalue) if ahead.any() else 1.0
-    return found
+        if candidate != leader:
+            p_values[candidate] = float(wilcoxon(ahead, alternative="greater").pvalue) if ahead.any() else 1.0
+    return p_values

@@ -1,14 +1,15 @@
-"""What a search leaves on record: what it looked at and paid, the winner's value with and without its curse."""
+"""The record of a search: its candidates and forwards, and the chosen one's value with and without selection bias."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from patientdx.evaluation.config.search import CHOSEN_ON, SearchConfig
 from patientdx.merge.schedule import Schedule, label
@@ -16,27 +17,26 @@ from patientdx.metrics.bootstrap import Interval, interval
 from patientdx.metrics.paired import paired_estimate
 from patientdx.metrics.selection_bias import winner
 from patientdx.metrics.specification import Metric
-from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, place
+from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, order_key
 
-SEARCH = "search.json"
-PAPER = 11  # λ that the paper's exhaustive search looks at: 0, 0.1, …, 1
+PAPER = 11  # λ of the paper's exhaustive search: 0, 0.1, …, 1
 
 
 @dataclass(frozen=True)
-class Rows:
-    """One model on a split: probabilities (n,), labels (n,) of 0 and 1, subjects (n,)."""
+class Scored:
+    """One model on a split: what the metric takes, (n,) or (n, k), what is right (n,), and the cluster of each (n,)."""
 
-    probability: NDArray[np.float64]
-    label: NDArray[np.int64]
-    subject: Sequence[str]
+    answer: NDArray[np.float64]
+    right: ArrayLike
+    cluster: Sequence[str]
 
 
-def plain(weight: Schedule) -> Any:
-    """A λ as a config says it: a number, a list, or a mapping from parts of names."""
-    if isinstance(weight, float):
+def as_config(weight: Schedule | None) -> Any:
+    """A λ as a config has it: a number, a list, or a mapping from parts of names."""
+    if weight is None or isinstance(weight, float):
         return weight
     if isinstance(weight[0], tuple):
-        return {"rest" if part == "*" else part: plain(value) for part, value in weight}
+        return {"rest" if part == "*" else part: as_config(value) for part, value in weight}
     return list(weight)
 
 
@@ -45,23 +45,23 @@ def record(
     metric: tuple[str, str],
     pilot: Pilot,
     choice: Choice,
-    reported: Mapping[Candidate, Rows],
+    reported: Mapping[Candidate, Scored],
     split: str,
     *,
     resamples: int,
     level: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Plain facts of a search, ready for JSON.
+    """Plain values of a search, ready for JSON.
 
     reported: the chosen candidate (and the single λ that it is compared with) on the `split` that is reported.
-    What a strategy that does not disclose saw of the pilot split is None.
+    What depends on the scores of the pilot split is None for a strategy that does not release them.
     """
-    told = {"resamples": resamples, "level": level, "seed": seed}
+    draws = {"resamples": resamples, "level": level, "seed": seed}
     grid = len(search.call.keywords.get("points", range(PAPER))) * pilot.n
-    disclosed: dict[str, Any] = {
+    scores: dict[str, Any] = {
         "n": pilot.n,
-        "events": int(pilot.label.sum()),
+        "events": int(pilot.events.sum()),
         "patients": pilot.patients,
         "forwards": pilot.forwards,
         "grid_forwards": grid,
@@ -69,10 +69,7 @@ def record(
         "pilot": None,
         "corrected": None,
     }
-    if search.releases_scores:
-        disclosed |= _winner(pilot, choice, told)
-    else:
-        disclosed = dict.fromkeys(disclosed)
+    scores = scores | _winner(pilot, choice, draws) if search.releases_scores else dict.fromkeys(scores)
     return {
         "strategy": search.name,
         "arguments": search.call.keywords,
@@ -81,57 +78,66 @@ def record(
         "higher_is_better": pilot.higher_is_better,
         "split": CHOSEN_ON,
         "chosen": _named(choice.chosen),
-        "looked_at": len(choice.looked),
+        "looked_at": len(choice.trials),
         "outcomes": choice.outcomes,
         "bits": math.log2(choice.outcomes),
-        **disclosed,
-        "reported": _reported(pilot.metric, reported[choice.chosen], split, told),
-        "single": _single(pilot.metric, choice, reported, split, told),
-        "facts": choice.facts,
-        "candidates": [_seen(one, search.releases_scores) for one in choice.looked],
+        **scores,
+        "reported": _reported(pilot.metric, reported[choice.chosen], split, draws),
+        "single": _single(pilot.metric, choice, reported, split, draws),
+        "facts": choice.numbers,
+        "candidates": [_trial(trial, search.releases_scores) for trial in choice.trials],
     }
-
-
-def summary(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A record without what was seen of each candidate."""
-    return {key: value for key, value in found.items() if key != "candidates"}
 
 
 def _named(candidate: Candidate) -> dict[str, Any]:
     weight = candidate.weight
-    return {"lambda": plain(weight), "label": label(weight), "parameters": dict(candidate.parameters)}
+    return {"lambda": as_config(weight), "label": label(weight), "parameters": dict(candidate.parameters)}
 
 
-def _seen(one: Trial, disclosed: bool) -> dict[str, Any]:
-    seen = {"value": one.value, "rows": one.rows, "dropped": one.dropped, "round": one.round}
-    return _named(one.candidate) | (seen if disclosed else dict.fromkeys(seen))
+def _trial(trial: Trial, releases_scores: bool) -> dict[str, Any]:
+    values = {"value": trial.value, "rows": trial.rows, "dropped": trial.dropped, "round": trial.round}
+    return _named(trial.candidate) | (values if releases_scores else dict.fromkeys(values))
 
 
-def _winner(pilot: Pilot, choice: Choice, told: Mapping[str, Any]) -> dict[str, Any]:
+def _winner(pilot: Pilot, choice: Choice, draws: Mapping[str, Any]) -> dict[str, Any]:
     """The chosen candidate's pilot value as it stands, and corrected for having been chosen by it."""
-    ordered = sorted((one.candidate for one in choice.looked), key=place)
-    scores = np.array([pilot.scored(candidate) for candidate in ordered])
-    chosen = ordered.index(choice.chosen)
-    naive = interval(pilot.metric, scores[chosen], pilot.label, pilot.patient, **told)
-    corrected = winner(pilot.metric, scores, pilot.label, pilot.patient, chosen=chosen, **told)
+    ordered = sorted((trial.candidate for trial in choice.trials), key=order_key)
+    scores, chosen = np.array([pilot.known(candidate) for candidate in ordered]), ordered.index(choice.chosen)
+    naive = interval(pilot.metric, scores[chosen], pilot.label, pilot.patient, **draws)
+    metric = pilot.metric
+    if scores.ndim == 3:
+        metric, scores = _by_place(metric, scores)
+    corrected = winner(metric, scores, pilot.label, pilot.patient, chosen=chosen, **draws)
     corrected.pop("selected")
     return {"pilot": _ends(naive), "corrected": corrected}
 
 
-def _reported(metric: Metric, rows: Rows, split: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    return {"split": split} | _ends(interval(metric, rows.probability, rows.label, rows.subject, **told))
+def _by_place(metric: Metric, scores: NDArray[np.float64]) -> tuple[Metric, NDArray[np.float64]]:
+    """The same metric and scores (K, n, m) as one number a unit, (K, n): the number of its row of all K n rows."""
+    table = scores.reshape(-1, scores.shape[2])
+    numbers = np.where(np.isnan(table).any(axis=1), np.nan, np.arange(len(table))).reshape(scores.shape[:2])
+
+    @functools.wraps(metric)
+    def looked_up(rows: ArrayLike, *rest: Any) -> Any:
+        return metric(table[np.asarray(rows).astype(int)], *rest)
+
+    return looked_up, numbers
+
+
+def _reported(metric: Metric, rows: Scored, split: str, draws: Mapping[str, Any]) -> dict[str, Any]:
+    return {"split": split} | _ends(interval(metric, rows.answer, rows.right, rows.cluster, **draws))
 
 
 def _single(
-    metric: Metric, choice: Choice, reported: Mapping[Candidate, Rows], split: str, told: Mapping[str, Any]
+    metric: Metric, choice: Choice, reported: Mapping[Candidate, Scored], split: str, draws: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The single λ on the reported split, and the chosen candidate's value less its, by paired patient bootstrap."""
+    """The single λ on the reported split, and the chosen candidate's value minus its, by paired bootstrap."""
     if choice.single is None:
         return None
     chosen, single = reported[choice.chosen], reported[choice.single]
-    difference = paired_estimate(metric, chosen.probability, single.probability, single.label, single.subject, **told)
-    return _named(choice.single) | {"reported": _reported(metric, single, split, told), "difference": difference}
+    difference = paired_estimate(metric, chosen.answer, single.answer, single.right, single.cluster, **draws)
+    return _named(choice.single) | {"reported": _reported(metric, single, split, draws), "difference": difference}
 
 
-def _ends(found: Interval) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
+def _ends(result: Interval) -> dict[str, float]:
+    return {"value": result.value, "low": result.low, "high": result.high}

@@ -22,11 +22,12 @@ from patientdx.core.functions import Call, checked, dotted
 from patientdx.evaluation.config import checks, data_sets
 from patientdx.evaluation.config import models as sources
 from patientdx.evaluation.config.finetune import comparator
+from patientdx.evaluation.config.kind_checks import kind_errors
 from patientdx.evaluation.config.privacy import request
 from patientdx.evaluation.config.search import FIXED
 from patientdx.evaluation.config.search import request as searched
 from patientdx.evaluation.config.sections import MERGED, AnalysesConfig, MergeConfig, MergeSpec, RunConfig
-from patientdx.evaluation.kinds.names import CHOICE, KINDS, kind_errors
+from patientdx.evaluation.registry import kind_names
 from patientdx.lm import vllm
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, schedule, values
@@ -93,12 +94,10 @@ def parse(cfg: DictConfig, *, sweep: bool = False, overrides: Sequence[str] = ()
     }
     errors += vllm.errors(plain["generator"])
     if task is not None:
-        errors += kind_errors(task["kind"], task["name"], sections["finetune"], analyses.privacy, sections["search"])
+        errors += kind_errors(task["name"], task["kind"], sections["finetune"], analyses.privacy, sections["search"])
     if errors:
         count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
         raise UserError(f"{count} in this configuration\n" + "\n".join(f"  {fault}" for fault in errors))
-    if task is not None and task["kind"] != CHOICE:
-        sections["analyses"] = analyses.model_copy(update={"clinical": False})
     if systems["model"] == MERGED:
         return RunConfig(**sections)
     kept = {key: value for key, value in plain.items() if key not in _OF_LANGUAGE_MODELS}
@@ -157,7 +156,7 @@ def _task(plain: dict[str, Any], cache: Path, errors: list[str]) -> dict[str, An
     metrics = task.pop("metrics", None) or {}
     data_sets.fill(task, plain["data"], errors)
     name = checks.given(task, "task", "name", errors)
-    kind = checks.one_of(task.pop("kind", None), "task.kind", KINDS, errors)
+    kind = checks.one_of(task.pop("kind", None), "task.kind", kind_names(), errors)
     if "cache" in task:
         task["cache"] = str(cache)
     if any(fault.startswith("seed=") for fault in errors) and task.get("seed") == plain["seed"]:

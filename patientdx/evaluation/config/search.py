@@ -30,7 +30,7 @@ class SearchConfig:
     @property
     def releases_scores(self) -> bool:
         """Whether what the pilot patients' scores say may be told beside the choice."""
-        return getattr(sys.modules[self.call.function.__module__], "DISCLOSES", True)
+        return getattr(sys.modules[self.call.function.__module__], "RELEASES_SCORES", True)
 
     @property
     def seeded(self) -> bool:

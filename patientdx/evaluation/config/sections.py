@@ -149,6 +149,20 @@ class RunConfig(Section):
     composed: dict[str, Any]
 
     @property
+    def merge_config(self) -> MergeConfig:
+        """The merge; ValueError for a run without one."""
+        if self.merge is None:
+            raise ValueError(f"model={self.systems.model} is no merge")
+        return self.merge
+
+    @property
+    def task_config(self) -> TaskConfig:
+        """The task; ValueError for a run without one."""
+        if self.task is None:
+            raise ValueError("task=none asks nothing")
+        return self.task
+
+    @property
     def method(self) -> str:
         """What made the model that the run is about: a merge method, or a tabular model."""
         return self.systems.model if self.merge is None else self.merge.name

@@ -1,4 +1,4 @@
-"""Losses of records under a run's models, as far as the measures of leakage need them; kept by what they depend on."""
+"""Losses of records under a run's models, as far as measures of leakage need them; stored by what they depend on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patientdx.core import distributed
-from patientdx.evaluation import finetuned, session
-from patientdx.evaluation.config.sections import RunConfig
-from patientdx.evaluation.inference import Timer, batch_tokens, filled, kept
-from patientdx.evaluation.leakage.records import Records, context, neighbours_of
-from patientdx.evaluation.plan import Plan, System, asking_of
+from patientdx.evaluation import finetuned
+from patientdx.evaluation.inference import Array, batch_tokens, cached, fill
+from patientdx.evaluation.kinds import context_of
+from patientdx.evaluation.leakage.records import Records, neighbour_ids
+from patientdx.evaluation.plan import Run
 from patientdx.evaluation.store import fingerprint
+from patientdx.evaluation.systems import Finetuned, WeightsSystem
 from patientdx.lm.generate import continuation
 from patientdx.lm.logprobs import TokenLoss, check_lengths, token_losses
 from patientdx.privacy import attacks
@@ -27,136 +28,122 @@ from patientdx.privacy.lira import halves
 LOSSES = 1
 _COLUMNS = ("tokens", "total", "answer", "min_k", "min_k_pp")
 
-Columns = dict[str, NDArray[np.float64]]
+Columns = dict[str, Array]
+Ids = Sequence[Sequence[int]]
 
 
-def columns_of(config: RunConfig, asked: Plan, point: System, records: Records, clock: Timer) -> Columns:
+def loss_columns(run: Run, system: WeightsSystem, records: Records) -> Columns:
     """What is kept of a model's losses: each column (n,) over the records.
 
     tokens, total and answer (nats), min_k and min_k_pp; of members and non-members, in their order, behind (mean loss
-    behind ReCaLL's prefix) and neighbour (mean loss of the neighbours), where they are asked for.
+    behind ReCaLL's prefix) and neighbour (mean loss of the neighbours), where they are configured.
     """
-    wanted = config.analyses.privacy
-    measure = partial(measured, config, asked, point, clock=clock)
-    found = dict(zip(_COLUMNS, measure(records.ids, k=wanted.k, label="losses").T, strict=True))
+    privacy = run.config.analyses.privacy
+    measure = partial(mean_losses, run, system)
+    columns = dict(zip(_COLUMNS, measure(records.ids, k=privacy.k, label="losses").T, strict=True))
     if records.sides is None:
-        return found
-    own = [records.ids[i] for i in records.sides.rows]
-    if wanted.recall:
+        return columns
+    ids = [records.ids[i] for i in records.sides.rows]
+    if privacy.recall:
         start = records.sets["reference"].start
-        prefix = tuple(token for ids in records.ids[start : start + wanted.recall] for token in ids)
-        found["behind"] = measure(own, prefix=prefix, label="losses behind a prefix")[:, 0]
-    if wanted.neighbours:
-        losses = measure(neighbours_of(config, asked, records), label="losses of neighbours")[:, 0]
-        found["neighbour"] = losses.reshape(len(own), wanted.neighbours).mean(axis=1)
-    return found
+        prefix = tuple(token for row in records.ids[start : start + privacy.recall] for token in row)
+        columns["behind"] = measure(ids, prefix=prefix, label="losses behind a prefix")[:, 0]
+    if privacy.neighbours:
+        losses = measure(neighbour_ids(run, records), label="losses of neighbours")[:, 0]
+        columns["neighbour"] = losses.reshape(len(ids), privacy.neighbours).mean(axis=1)
+    return columns
 
 
-def measured(
-    config: RunConfig,
-    asked: Plan,
-    point: System,
-    ids: Sequence[Sequence[int]],
-    *,
-    clock: Timer,
-    label: str,
-    k: float | None = None,
-    prefix: Sequence[int] = (),
-) -> NDArray[np.float64]:
+def mean_losses(
+    run: Run, system: WeightsSystem, ids: Ids, *, label: str, k: float | None = None, prefix: Sequence[int] = ()
+) -> Array:
     """Of every record its mean loss, (n, 1) float64 in nats a token; with `k` instead the five columns, (n, 5).
 
     From the store where they are there. All processes take part.
     """
-    where = session.accelerator(config.inference.device)
-    check_lengths(ids, context(asked), before=len(prefix))
+    session, config = run.session, run.config
+    accelerator = session.accelerator(config.inference.device)
+    check_lengths(ids, context_of(run.plan.context.prompt_spec.tokenizer), before=len(prefix))
 
-    def share() -> tuple[list[int], list[tuple[float, ...]]]:
+    def score() -> tuple[list[int], list[tuple[float, ...]]]:
         places, losses = token_losses(
-            filled(config, point, clock),
+            fill(session, config, system, run.timer),
             ids,
-            batch_tokens=batch_tokens(config),
+            batch_tokens=batch_tokens(session, config),
             moments=k is not None,
             prefix=prefix,
-            shard=(where.process_index, where.num_processes),
-            label=f"{point.role} {label}",
+            shard=(accelerator.process_index, accelerator.num_processes),
+            label=f"{system.role} {label}",
         )
-        return places, [_mean(one) if k is None else _summary(one, k) for one in losses]
+        return places, [_mean(loss) if k is None else _summary(loss, k) for loss in losses]
 
-    def make() -> NDArray[np.float64]:
-        found = np.empty((len(ids), 1 if k is None else len(_COLUMNS)))
-        for places, values in distributed.all_gather(distributed.run_on_all_ranks(share)):
+    def make() -> Array:
+        values = np.empty((len(ids), 1 if k is None else len(_COLUMNS)))
+        for places, rows in distributed.all_gather(distributed.run_on_all_ranks(score)):
             if places:
-                found[places] = values
-        return found
+                values[places] = rows
+        return values
 
-    facts = {"k": k, "prefix": list(prefix), "batch_tokens": config.inference.batch_tokens}
-    return kept(config, _key(config, asked, point, ids, facts), len(ids), make).option
-
-
-def _mean(one: TokenLoss) -> tuple[float]:
-    return (float(one.nll.mean()),)
+    inputs = {"k": k, "prefix": list(prefix), "batch_tokens": config.inference.batch_tokens}
+    return cached(session, config, _key(run, system, ids, inputs), len(ids), make)
 
 
-def _summary(one: TokenLoss, k: float) -> tuple[float, ...]:
-    scores = attacks.min_k(one.nll, k), attacks.min_k_pp(one.nll, one.mean, one.variance, k)
-    return float(len(one.nll)), float(one.nll.sum()), float(one.nll[-1]), *scores
-
-
-def _key(config: RunConfig, asked: Plan, point: System, ids: Sequence[Sequence[int]], facts: dict) -> str:
-    """Fingerprint of all that losses and continuations of these records depend on."""
-    return fingerprint({
-        "losses": LOSSES, "model": point.identity, "base": asked.opened.hashes[0], "dtype": config.inference.dtype,
-        "device": session.accelerator(config.inference.device).device.type,
-        "ids": hashlib.sha256(repr([tuple(row) for row in ids]).encode()).hexdigest(),
-    } | facts)  # fmt: skip
-
-
-def shadow_losses(
-    config: RunConfig, asked: Plan, records: Records, clock: Timer
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def shadow_losses(run: Run, records: Records) -> tuple[Array, NDArray[np.bool_]]:
     """LiRA's shadow models: mean loss of members and non-members (s, n), and which each was trained on (s, n).
 
     Each is trained as the run's own fine-tuned model was, on a random half of the patients of both sides.
     """
-    (point,) = (one for one in asked.points if one.job is not None)
-    own = [records.ids[i] for i in records.sides.rows]
-    subjects = [records.examples[i].subject for i in records.sides.rows]
-    numbers = [records.numbers[i] for i in records.sides.rows]
-    inside = halves(subjects, config.analyses.privacy.shadows, seed=config.seed)
-    found = []
-    for place, one in enumerate(inside):
-        members = [number for number, seen in zip(numbers, one, strict=True) if seen]
-        start = json.loads(point.job.start)
-        job = finetuned.job(config, asked.data, asking_of(config, asked.opened), start, members=members)
-        shadow = System(f"shadow {place + 1}", point.method, None, {"finetuned": job.key}, None, job=job)
-        found.append(measured(config, asked, shadow, own, clock=clock, label="losses")[:, 0])
-    return np.stack(found), inside
+    (system,) = (system for system in run.plan.systems if isinstance(system, Finetuned))
+    rows = records.sides.rows
+    ids, numbers = [records.ids[i] for i in rows], [records.numbers[i] for i in rows]
+    inside = halves(
+        [records.examples[i].subject for i in rows], run.config.analyses.privacy.shadows, seed=run.config.seed
+    )
+    losses = []
+    for place, half in enumerate(inside):
+        members = [number for number, trained in zip(numbers, half, strict=True) if trained]
+        start = json.loads(system.job.start)
+        job = finetuned.job(run.session, run.config, run.plan.context, start, rows=members)
+        shadow = Finetuned(f"shadow {place + 1}", system.title, job, (), {"finetuned": job.key})
+        losses.append(mean_losses(run, shadow, ids, label="losses")[:, 0])
+    return np.stack(losses), inside
 
 
-def continuations(
-    config: RunConfig,
-    asked: Plan,
-    point: System,
-    ids: Sequence[Sequence[int]],
-    first: Sequence[int],
-    last: Sequence[int],
-    clock: Timer,
-) -> NDArray[np.float64]:
+def continuations(run: Run, system: WeightsSystem, ids: Ids, first: Sequence[int], last: Sequence[int]) -> Array:
     """Of every record exact, prefix and longest as `canaries.continued` has them, (n, 3) float64.
 
     The model is given ids[:first] and continues greedily up to `last`. Every process does all of them.
     """
     spans = list(zip(map(tuple, ids), first, last, strict=True))
 
-    def make() -> NDArray[np.float64]:
-        return distributed.run_on_all_ranks(
-            lambda: np.array([_continued(filled(config, point, clock), *one) for one in spans])
-        )
+    def make() -> Array:
+        def one_by_one() -> Array:
+            return np.array([_continued(fill(run.session, run.config, system, run.timer), *span) for span in spans])
 
-    facts = {"first": list(first), "last": list(last)}
-    return kept(config, _key(config, asked, point, ids, facts), len(ids), make).option
+        return distributed.run_on_all_ranks(one_by_one)
+
+    inputs = {"first": list(first), "last": list(last)}
+    return cached(run.session, run.config, _key(run, system, ids, inputs), len(ids), make)
+
+
+def _mean(loss: TokenLoss) -> tuple[float]:
+    return (float(loss.nll.mean()),)
+
+
+def _summary(loss: TokenLoss, k: float) -> tuple[float, ...]:
+    scores = attacks.min_k(loss.nll, k), attacks.min_k_pp(loss.nll, loss.mean, loss.variance, k)
+    return float(len(loss.nll)), float(loss.nll.sum()), float(loss.nll[-1]), *scores
+
+
+def _key(run: Run, system: WeightsSystem, ids: Ids, inputs: dict) -> str:
+    """Fingerprint of all that losses and continuations of these records depend on."""
+    return fingerprint({
+        "losses": LOSSES, "model": system.identity, "base": run.plan.context.parents.hashes[0],
+        "dtype": run.config.inference.dtype, "device": run.session.accelerator(run.config.inference.device).device.type,
+        "ids": hashlib.sha256(repr([tuple(row) for row in ids]).encode()).hexdigest(),
+    } | inputs)  # fmt: skip
 
 
 def _continued(model, ids: Sequence[int], first: int, last: int) -> list[float]:
-    found = continued(ids[first:last], continuation(model, ids[:first], last - first))
-    return [float(found[name]) for name in ("exact", "prefix", "longest")]
+    result = continued(ids[first:last], continuation(model, ids[:first], last - first))
+    return [float(result[name]) for name in ("exact", "prefix", "longest")]

@@ -1,0 +1,99 @@
+"""What a clinic needs to know of a run's systems; see `patientdx.metrics.clinical`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from patientdx.core.tables import Table
+from patientdx.evaluation.analyses import Analysis, Curves, clinical_tables
+from patientdx.evaluation.analyses.entries import Entry
+from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.kinds import Kind
+from patientdx.evaluation.kinds.binary import mass, probability
+from patientdx.evaluation.plan import Run
+from patientdx.metrics import clinical
+from patientdx.tasks.example import TaskData
+
+# Part of the fingerprint: raise it when the same responses come to give other results.
+EVALUATION = 1
+
+_NUMBERS = ("brier", "ece", "intercept", "slope", "observed_minus_expected")
+_ENDS = {"": "value", "_ci_low": "low", "_ci_high": "high"}
+
+
+class Clinical(Analysis):
+    """Discrimination, calibration, net benefit, thresholds, subgroups and paired differences."""
+
+    name = "clinical"
+
+    def not_applicable(self, config: RunConfig, data: TaskData, kind: Kind) -> str | None:
+        """It needs probabilities of an outcome, and can be turned off."""
+        if not config.analyses.clinical:
+            return "clinical=false"
+        return None if kind.gives_probability else f"{kind.name} tasks have no probability of an outcome"
+
+    def fingerprint(self, run: Run) -> Any:
+        """Its version, and the groups."""
+        return {"version": EVALUATION, "groups": dict(run.plan.data.groups)}
+
+    def compute(self, run: Run, collected: Any) -> dict[str, Any]:
+        """The evaluation of every system that responds to the reported split."""
+        config, plan, split = run.config, run.plan, run.config.inference.reported
+        in_words = {system.role: system.in_words for system in plan.systems}
+        scored = {}
+        for (role, name), responses in run.responses.items():
+            if (role, split) not in run.responses:  # a tabular model has no result on train
+                continue
+            measures = run.measures(role, name)
+            scored[role, name] = clinical.Scored(
+                probability(responses),
+                measures.events.astype(int),
+                measures.clusters(plan.data).tolist(),
+                mass(responses) if in_words[role] else None,
+            )
+        rows = plan.context.rows[split]
+        return clinical.evaluate(
+            scored,
+            reported=split,
+            pilot="pilot" if "pilot" in config.inference.splits and split != "pilot" else None,
+            groups={name: [values[i] for i in rows] for name, values in plan.data.groups.items()},
+            **config.bootstrap.keywords,
+        )
+
+    def summary(self, result: dict[str, Any], task: str) -> dict[str, float]:
+        """Raw calibration, with the ends of intervals."""
+        raw = _main(result)["calibration"]["raw"]
+        numbers = {
+            f"{task}/calibration/{name}{end}": raw[name].get(key) for name in _NUMBERS for end, key in _ENDS.items()
+        }
+        return {name: value for name, value in numbers.items() if value is not None}
+
+    def curves(self, result: dict[str, Any], task: str) -> Curves:
+        """Calibration and net benefit."""
+        model, stem = _main(result), f"{task}/{result['reported']}"
+        bins, benefit = model["calibration"]["raw"]["curve"], model["decision_curve"]["raw"]
+        return {
+            f"{stem}/calibration": [(part["probability"], part["observed"]) for part in bins],
+            f"{stem}/decision": list(zip(benefit["threshold"], benefit["model"], strict=True)),
+        }
+
+    def roles(self, result: Mapping[str, Any]) -> Iterable[str]:
+        """The roles of the systems that the result is about."""
+        return result["models"]
+
+    def tables(self, entries: Sequence[Entry]) -> list[Table]:
+        """Its tables in full, one entry a system of one run or of several."""
+        return clinical_tables.tables(entries)
+
+    def overview(self, entries: Sequence[Entry]) -> list[Table]:
+        """Its tables on the terminal."""
+        return clinical_tables.overview(entries)
+
+
+def _main(result: dict[str, Any]) -> dict[str, Any]:
+    """The system that the run is about is the first."""
+    return next(iter(result["models"].values()))
+
+
+ANALYSIS = Clinical()

@@ -1,0 +1,78 @@
+"""Every metric of every system in each group of the reported split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from patientdx.core.functions import dotted
+from patientdx.core.tables import Table
+from patientdx.evaluation.analyses import Analysis, comparison_tables
+from patientdx.evaluation.analyses.entries import Entry
+from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.kinds import Kind
+from patientdx.evaluation.plan import Run
+from patientdx.metrics.intervals import Estimate, estimates
+from patientdx.metrics.specification import Metric
+from patientdx.tasks.example import TaskData
+
+
+class Groups(Analysis):
+    """`groups`: of each grouping and group `n` and, by system, every metric as an estimate."""
+
+    name = "groups"
+
+    def not_applicable(self, config: RunConfig, data: TaskData, kind: Kind) -> str | None:
+        """The clinical evaluation has subgroups of stays."""
+        if kind.gives_probability:
+            return "the clinical evaluation has the subgroups of such a task"
+        return None if data.groups else "the task has no groups"
+
+    def fingerprint(self, run: Run) -> Any:
+        """The groups."""
+        return dict(run.plan.data.groups)
+
+    def compute(self, run: Run, collected: Any) -> dict[str, Any]:
+        """All groups."""
+        context, measures = run.plan.context, run.reported()
+        first = next(iter(measures.values()))
+        clusters = first.clusters(context.data)
+        metrics = {name: dotted(target) for name, target in context.metrics}
+        groups: dict[str, Any] = {}
+        for grouping, values in context.data.groups.items():
+            column = np.array([values[i] for i in first.examples])
+            for group in dict.fromkeys(column.tolist()):
+                inside = np.flatnonzero(column == group)
+                models = {
+                    role: {
+                        name: _estimate(metric, *(part[inside] for part in own.values[name]), clusters[inside], run)
+                        for name, metric in metrics.items()
+                    }
+                    for role, own in measures.items()
+                }
+                groups.setdefault(grouping, {})[group] = {"n": int(inside.size), "models": models}
+        return {"split": run.config.inference.reported, "groups": groups}
+
+    def roles(self, result: Mapping[str, Any]) -> Iterable[str]:
+        """The roles of the systems that the result is about."""
+        return _roles(result)
+
+    def tables(self, entries: Sequence[Entry]) -> list[Table]:
+        """Its tables in full, one entry a system of one run or of several."""
+        return comparison_tables.groups(entries)
+
+
+def _roles(result: Mapping[str, Any]) -> Iterable[str]:
+    return next(iter(next(iter(result["groups"].values())).values()))["models"]
+
+
+def _estimate(metric: Metric, answer: np.ndarray, right: np.ndarray, clusters: np.ndarray, run: Run) -> Estimate:
+    if np.unique(clusters).size < 2:
+        reason = f"one {run.plan.context.kind.unit} gives no interval"
+        return {"value": float(metric(answer, right)), "low": None, "high": None, "dropped": 0, "reason": reason}
+    return estimates({"": metric}, answer, right, clusters, **run.config.bootstrap.keywords)[0][""]
+
+
+ANALYSIS = Groups()

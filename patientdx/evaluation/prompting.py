@@ -1,0 +1,52 @@
+"""A task as token ids, made once for all runs of a process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from patientdx.core.errors import UserError
+from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.kinds import Kind, PromptSpec, context_of
+from patientdx.evaluation.session import Parents, Session
+from patientdx.lm.load import load_tokenizer
+from patientdx.tasks.example import PromptVariant
+
+
+def prompt_spec(config: RunConfig, parents: Parents) -> PromptSpec:
+    """The base's tokenizer, or the pivot's where the vocabulary is; the task, and how long its prompts may be."""
+    merge = config.merge_config
+    model = merge.pivot if merge.spec.tokenizer == "pivot" else merge.base
+    return PromptSpec(
+        parents.checkpoints[0].folder, model.chat_template, config.task_config.call, config.inference.max_tokens
+    )
+
+
+def prompts_of(session: Session, kind: Kind, spec: PromptSpec) -> Any:
+    """The task's examples as `kind` encodes them."""
+    return session.remember("prompts", spec, lambda: _encode(session, kind, spec, None, None))
+
+
+def variant_prompts(session: Session, kind: Kind, spec: PromptSpec, variant: PromptVariant, split: str) -> Any:
+    """The prompts of one split with the question of a prompt variant in place of its own."""
+    key = (spec, variant.name, split)
+    return session.remember("variants", key, lambda: _encode(session, kind, spec, variant, split))
+
+
+def _encode(session: Session, kind: Kind, spec: PromptSpec, variant: PromptVariant | None, split: str | None) -> Any:
+    data = session.task_data(spec.task)
+    tokenizer = load_tokenizer(spec.tokenizer)
+    # A task may determine itself whether it is a chat.
+    chat = spec.chat if data.chat is None else data.chat
+    if data.chat and not tokenizer.chat_template:
+        raise UserError(
+            f"task.chat=true asks task={data.name} as a chat, but the tokenizer in {spec.tokenizer} has no chat "
+            "template. Leave task.chat out, or use a model whose tokenizer has one."
+        )
+    if variant is not None:
+        changed = {"suffix": variant.suffix, "options": variant.options}
+        examples = tuple(replace(example, **changed) for example in data.examples if example.split == split)
+        data = replace(data, examples=examples)
+        chat = spec.chat
+    context = context_of(spec.tokenizer)
+    return kind.encode(data, tokenizer, chat=chat, max_tokens=spec.max_tokens, context=context)

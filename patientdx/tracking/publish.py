@@ -1,0 +1,32 @@
+"""A finished run handed to a tracker, and the file that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from patientdx.evaluation.results import Record
+from patientdx.evaluation.store import read_json, write_json
+from patientdx.tracking import track, tracking_settings
+
+TRACKED = "tracked.json"
+
+
+class TrackingPublisher:
+    """A `runner.Publisher` by the `tracking` group of the config. Raises UserError for what does not exist."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = tracking_settings(config)
+
+    def is_done(self, folder: Path) -> bool:
+        """Whether the run is recorded in this mode; with mode none every run is."""
+        mode = self._config.mode
+        return mode == "none" or (read_json(folder / TRACKED) or {}).get("mode") == mode
+
+    def publish(self, record: Record) -> None:
+        """Record the run; a tracker that fails ends in a warning, and the run will be recorded when it is run again."""
+        folder = record.folder
+        run_id = track(self._config, **vars(record), predictions=folder / "predictions.parquet")
+        if run_id is not None:
+            write_json({"mode": self._config.mode, "id": run_id}, folder / TRACKED)
