@@ -231,7 +231,7 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
         curves |= analysis.curves(result.analyses[analysis.name], task)
     if isinstance(config.weight, float):  # several λ have no place on an axis
         summary["lambda"] = config.weight
-    names = [] if plan.context.parents is None else [config.base.name, config.pivot.name]
+    names = [] if plan.context.parents is None else [config.merge_config.base.name, config.merge_config.pivot.name]
     return Record(
         fingerprint=plan.key,
         name=f"{task} {config.method}" + ("" if config.weight is None else f" λ={label(config.weight)}"),

@@ -22,7 +22,7 @@ from patientdx.checkpoints.compatibility import align
 from patientdx.checkpoints.identity import content_hash
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.checkpoints.source import ModelSource, adapted, locate
+from patientdx.checkpoints.source import ModelSource, locate, open_checkpoint
 from patientdx.checkpoints.vocabulary import common_vocabulary
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
@@ -195,7 +195,9 @@ def open_parents(
     memory where all tensors are held, and saves a model's disk where each is read once.
     """
     sources = (*models, *(() if ancestor is None or ancestor in models else (ancestor,)))
-    checkpoints = tuple(adapted(model, cache) if adapt else Checkpoint(locate(model, cache)) for model in sources)
+    checkpoints = tuple(
+        open_checkpoint(model, cache) if adapt else Checkpoint(locate(model, cache)) for model in sources
+    )
     names = [model.name for model in sources]
     if tokenizer is not None:
         vocabulary = common_vocabulary(checkpoints[: len(models)], names[: len(models)], tokenizer, cache)

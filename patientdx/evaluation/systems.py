@@ -346,7 +346,11 @@ def features_digest(data: TaskData, rows: Sequence[int]) -> str:
 
 
 def _language_columns(config: RunConfig) -> dict[str, Any]:
-    return {"base": config.base.name, "pivot": config.pivot.name, "dtype": config.inference.dtype}
+    return {
+        "base": config.merge_config.base.name,
+        "pivot": config.merge_config.pivot.name,
+        "dtype": config.inference.dtype,
+    }
 
 
 def _finetuned(session: Session, config: RunConfig, context: TaskContext) -> Finetuned:
