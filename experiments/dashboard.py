@@ -25,7 +25,7 @@ from rich.console import Console
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.analyses.privacy_tables import ATTACKS
-from patientdx.evaluation.kinds.names import CHOICE
+from patientdx.evaluation.registry import kind_traits
 
 REQUIREMENT = "wandb-workspaces==0.4.13"
 TASKS = Path(__file__).resolve().parents[1] / "conf" / "task"
@@ -51,7 +51,7 @@ def metrics(task: str) -> list[str]:
 
 def predicts(task: str) -> bool:
     """Whether the task asks for the risk of an event: only then are there calibration, decisions and abstention."""
-    return _task(task)["kind"] == CHOICE
+    return kind_traits(_task(task)["kind"]).gives_probability
 
 
 def _task(name: str) -> dict[str, Any]:

@@ -30,11 +30,12 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY, holds_patients
 from patientdx.core.errors import UserError
-from patientdx.evaluation import contamination, finetuned, session
+from patientdx.evaluation import contamination, finetuned
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.config.sections import MergeSpec, RunConfig
-from patientdx.evaluation.merge_inputs import parents_of, recipe
-from patientdx.evaluation.plan import asking_of
+from patientdx.evaluation.kinds import TaskContext, kind_named
+from patientdx.evaluation.prompting import prompt_spec
+from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import read_json, write_json
 from patientdx.tasks.example import Example
 from patientdx.training.build import Trained
@@ -91,29 +92,38 @@ def composed(asked: argparse.Namespace) -> RunConfig:
     return config.with_merge(config.weight, models=(config.merge.base, config.merge.base))
 
 
-def training(config: RunConfig) -> Job:
+def context_of(session: Session, config: RunConfig) -> TaskContext:
+    """The task, of which no split is scored."""
+    task, parents = config.task_config, session.parents(config.merge_config.spec, config.cache)
+    spec = prompt_spec(config, parents)
+    return TaskContext(kind_named(task.kind), session.task_data(task.call), {}, task.metrics, parents, spec)
+
+
+def training(session: Session, config: RunConfig) -> Job:
     """What is to be trained. UserError where the records are patients' and nobody said that they may be."""
-    opened, data = parents_of(config.merge.spec, config.cache), session.task_data(config.task.call)
+    context = context_of(session, config)
+    data = context.data
     if not config.save.patients and (not data.open_data or holds_patients(config.merge.base)):
         raise UserError(
             f"task={config.task.name}: what the model would be trained on is not open, and a model can give it away. "
             "Say save_patients=true: the folder is then marked as one that holds patients."
         )
-    return finetuned.job(config, data, asking_of(config, opened), {"parent": opened.hashes[0]})
+    rows = finetuned.rows(config.finetune, context)
+    return finetuned.job(session, config, context, {"parent": context.parents.hashes[0]}, rows=rows)
 
 
-def written(config: RunConfig, trained: Trained, folder: Path) -> str:
+def written(session: Session, config: RunConfig, trained: Trained, folder: Path) -> str:
     """Write the trained model into the folder as one without adapter; its content hash."""
     merge_spec = MergeSpec((replace(trained.source, name=STEM),), config.merge.spec.call)
     # For the record: the base, and the training by its key, wherever on this machine it lies.
     told = replace(config.merge.base, name=STEM, adapter=trained.folder.name, ancestor=config.merge.base.name)
-    save(recipe(merge_spec, None, config.cache, adapt=True), folder, cache=config.cache, sources=(told,))
+    save(session.recipe(merge_spec, None, config.cache, adapt=True), folder, cache=config.cache, sources=(told,))
     if marked(trained.folder) or not session.task_data(config.task.call).open_data:
         mark(folder)
     return content_hash(Checkpoint(folder), config.cache)
 
 
-def facts(config: RunConfig, trained: Trained, digest: str) -> dict[str, Any]:
+def facts(session: Session, config: RunConfig, trained: Trained, digest: str) -> dict[str, Any]:
     """What goes beside the weights: base, task, numbers, seconds, memory, the loss of every step."""
     data = session.task_data(config.task.call)
     return {
@@ -125,10 +135,10 @@ def facts(config: RunConfig, trained: Trained, digest: str) -> dict[str, Any]:
     }
 
 
-def taught(config: RunConfig) -> Iterator[Example]:
+def taught(session: Session, config: RunConfig) -> Iterator[Example]:
     """The examples that it is trained on."""
-    data = session.task_data(config.task.call)
-    yield from (data.examples[i] for i in finetuned.rows(config.finetune, data))
+    context = context_of(session, config)
+    yield from (context.data.examples[i] for i in finetuned.rows(config.finetune, context))
 
 
 def there(folder: Path, job: Job) -> dict[str, Any] | None:
@@ -144,18 +154,18 @@ def there(folder: Path, job: Job) -> dict[str, Any] | None:
 
 def contents(asked: argparse.Namespace) -> Iterator[str]:
     """Make the model; what was made, what it took, and what to do with it."""
-    config = composed(asked)
+    config, session = composed(asked), Session()
     usual, study = (STEM, "forgetting") if asked.data is None else (f"{STEM}_dialogue", "forgetting_dialogue")
     folder = config.output / (asked.name or usual)
-    job = training(config)
+    job = training(session, config)
     told = there(folder, job)
     if told is None:
         tokens = sum(len(one.ids) for one in job.texts)
         log.info("training %s: %d texts, %d tokens a pass", config.merge.base.name, len(job.texts), tokens)
-        trained = finetuned.trained(config, job)
-        told = facts(config, trained, written(config, trained, folder))
+        trained = finetuned.trained(session, config, job)
+        told = facts(session, config, trained, written(session, config, trained, folder))
         write_json(told, folder / TRAINING)
-    contamination.leave(folder, taught(config))
+    contamination.write_manifest(folder, taught(session, config))
     losses = [loss for _, loss in told["train"]]
     yield finetuned.cost(told["title"], told, None)
     yield f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last; base {config.merge.base.name}"

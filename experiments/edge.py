@@ -37,7 +37,7 @@ from experiments.reading import show
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
-from patientdx.evaluation.merge_inputs import recipe
+from patientdx.evaluation.session import Session
 from patientdx.metrics.accuracy import accuracy
 from patientdx.metrics.bootstrap import interval, paired_difference
 
@@ -136,7 +136,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     rows = questions(config.with_merge(config.weight, models=(config.merge.base,) * 2, ancestor=None))[1]
     for name in asked.merges:  # what is converted once is not the merge's time
         own = asked_of(*overrides, f"merge=published/{name}")
-        recipe(own.merge_spec, own.weight, own.cache, adapt=True)
+        Session().recipe(own.merge_config.spec, own.weight, own.cache, adapt=True)
     with tempfile.TemporaryDirectory(dir=asked.work) as place:
         work, merges = Path(place), []
         for name in tqdm(asked.merges, desc="merges", leave=False):

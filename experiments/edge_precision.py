@@ -25,12 +25,10 @@ from torch import Tensor
 
 from experiments.permuted_heads import asked_of
 from patientdx.core.errors import UserError
-from patientdx.evaluation import session
 from patientdx.evaluation.config.sections import RunConfig
-from patientdx.evaluation.inference import CPU_BATCH_TOKENS
-from patientdx.evaluation.kinds.names import MULTIPLE_CHOICE
-from patientdx.evaluation.merge_inputs import parents_of
-from patientdx.evaluation.plan import asking_of
+from patientdx.evaluation.kinds.multiple_choice import KIND
+from patientdx.evaluation.prompting import prompt_spec, prompts_of
+from patientdx.evaluation.session import Session
 from patientdx.lm.generate import generate
 from patientdx.lm.load import load_model
 from patientdx.lm.multiple_choice import OptionPrompts, score_options
@@ -90,10 +88,12 @@ def sizes(model: torch.nn.Module) -> dict[str, int]:
 
 def questions(config: RunConfig) -> tuple[OptionPrompts, list[int], list[int], list[str]]:
     """Tokens, rows of the reported split, the right option of each and its set. UserError for another kind of task."""
-    if config.task.kind != MULTIPLE_CHOICE:
+    if config.task_config.kind != KIND.name:
         raise UserError(f"task={config.task.name} is not multiple choice: use task=medical_qa or one of its sets.")
-    data = session.task_data(config.task.call)
-    tokens = session.prompts(*asking_of(config, parents_of(config.merge.spec, config.cache)))
+    session = Session()
+    data = session.task_data(config.task_config.call)
+    spec = prompt_spec(config, session.parents(config.merge_config.spec, config.cache))
+    tokens = prompts_of(session, KIND, spec)
     rows = [i for i, one in enumerate(data.examples) if one.split == config.inference.reported]
     sets = data.groups.get("set", (data.name,) * len(data.examples))
     return tokens, rows, [int(data.examples[i].gold) for i in rows], [sets[i] for i in rows]
@@ -101,9 +101,9 @@ def questions(config: RunConfig) -> tuple[OptionPrompts, list[int], list[int], l
 
 def answered(model, tokens: OptionPrompts, rows: Sequence[int]) -> tuple[list[int], float]:
     """The option that each question gets, by the sum of its log-probability, and the seconds that all took."""
-    score_options(model, tokens, rows[:1], batch_tokens=CPU_BATCH_TOKENS)  # what is set up once is not the speed
+    score_options(model, tokens, rows[:1], batch_tokens=KIND.cpu_batch_tokens)  # what is set up once is not the speed
     start = time.perf_counter()
-    places, values = score_options(model, tokens, rows, batch_tokens=CPU_BATCH_TOKENS, label="questions")
+    places, values = score_options(model, tokens, rows, batch_tokens=KIND.cpu_batch_tokens, label="questions")
     seconds = time.perf_counter() - start
     ordered = np.empty_like(values)
     ordered[places] = values

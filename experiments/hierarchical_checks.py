@@ -118,10 +118,10 @@ def differing_weights(a: RunConfig, b: RunConfig) -> tuple[int, int]:
     """
     import torch
 
-    from patientdx.evaluation.merge_inputs import recipe
+    from patientdx.evaluation.session import Session
     from patientdx.merge.curve import evaluate
 
-    found = [recipe(one.merge_spec, one.weight, one.cache, adapt=True) for one in (a, b)]
+    found = [Session().recipe(one.merge_config.spec, one.weight, one.cache, adapt=True) for one in (a, b)]
     if found[0].groups != found[1].groups:
         raise UserError(
             "the two merges are not of the same tensors: give both the same parents, and methods of one scope."

@@ -35,13 +35,12 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
 from patientdx.cli import save
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
-from patientdx.evaluation import session
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import batch_tokens
-from patientdx.evaluation.kinds.names import CHOICE
-from patientdx.evaluation.merge_inputs import curves, parents_of, recipe
-from patientdx.evaluation.plan import asking_of
+from patientdx.evaluation.kinds.binary import KIND
+from patientdx.evaluation.prompting import prompt_spec, prompts_of
+from patientdx.evaluation.session import Session
 from patientdx.lm.binary import score
 from patientdx.merge.schedule import layer_of
 
@@ -124,15 +123,16 @@ def with_questions(overrides: Sequence[str]) -> list[str]:
 
 def answers(config: RunConfig) -> Answers:
     """What the merge of these settings answers to the yes/no questions of its task."""
-    opened = parents_of(config.merge.spec, config.cache)
+    session = Session()
+    opened = session.parents(config.merge.spec, config.cache)
     live = session.live(
         opened.checkpoints[0].folder, opened.names, config.inference.dtype, config.inference.device, None
     )
-    merge = recipe(config.merge.spec, config.weight, config.cache)
-    model = live.fill(merge, curves(config.merge.spec, config.cache), (config.merge.spec, config.weight))
-    data, tokens = session.task_data(config.task.call), session.prompts(*asking_of(config, opened))
+    merge = session.recipe(config.merge.spec, config.weight, config.cache)
+    model = live.fill(merge, session.curves(config.merge.spec, config.cache), (config.merge.spec, config.weight))
+    data, tokens = session.task_data(config.task.call), prompts_of(session, KIND, prompt_spec(config, opened))
     rows = [i for i, one in enumerate(data.examples) if one.split == config.inference.reported]
-    done, values = score(model, tokens, rows, batch_tokens=batch_tokens(config), label="questions")
+    done, values = score(model, tokens, rows, batch_tokens=batch_tokens(session, config), label="questions")
     ordered = np.empty_like(values)
     ordered[done] = values
     # Of the options the first is yes, label 1.
@@ -145,7 +145,7 @@ def undone(config: RunConfig, made: Sequence[Order]) -> tuple[int, int]:
              if order.heads != tuple(sorted(order.heads))}  # fmt: skip
     found = {
         layer_of(name): curve.diagnostics.get("permutation")
-        for name, curve in curves(config.merge.spec, config.cache).items()
+        for name, curve in Session().curves(config.merge.spec, config.cache).items()
         if name.endswith("q_proj.weight")
     }
     return sum(found[layer] == order for layer, order in back.items()), len(back)
@@ -156,13 +156,15 @@ def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
     given = with_questions(overrides)
     merges = {name: asked_of(*given, *more) for name, more in MERGES.items()}
     ends = merges["linear averaging"]
-    if ends.kind != CHOICE:
-        raise UserError(f"task={ends.task_name} does not ask yes or no: use task=numeric_questions or mortality.")
+    if ends.task_config.kind != KIND.name:
+        raise UserError(
+            f"task={ends.task_config.name} does not ask yes or no: use task=numeric_questions or mortality."
+        )
     ancestor = merges["hierarchical, published"].ancestor
     firsts = [ends.base]
     if ancestor == ends.base:
         models = [one for one in (*USUAL, *overrides) if not one.startswith("task")]
-        save.save(asked_of(*models, "merge=published/linear", "task=none", f"save={work / 'halfway'}"))
+        save.save(Session(), asked_of(*models, "merge=published/linear", "task=none", f"save={work / 'halfway'}"))
         firsts.append(ModelSource("halfway", str(work / "halfway"), chat_template=ends.base.chat_template))
     made = permute(locate(ends.pivot, ends.cache), work / "moved", seed)
     pivots = (ends.pivot, ModelSource("moved", str(work / "moved"), chat_template=ends.pivot.chat_template))

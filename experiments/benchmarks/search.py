@@ -83,17 +83,18 @@ def toys(seeds: int) -> Iterator[Case]:
 def pair(overrides: Sequence[str]) -> Case:
     """The scores of the grid's models, from the store, or computed by the pipeline."""
     # Not at the top: the toys need no model.
-    from patientdx.evaluation import session
     from patientdx.evaluation.config.run_config import parse
     from patientdx.evaluation.runner import run
+    from patientdx.evaluation.session import Session
     from patientdx.evaluation.store import Store
 
+    session = Session()
     margins: dict[str, list[NDArray[np.float64]]] = {"pilot": [], "test": []}
     for weight in tqdm(GRID, desc="scores"):
         words = ["experiment=lambda_curve", "merge=slerp", "tracking=none", "clinical=false", *overrides]
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             config = parse(compose("config", [*words, f"lambda={weight}"]), sweep=True)
-        result = run(config)
+        result = run(session, config)
         for row in result.rows:
             if row["role"] == "merged":
                 scores = Store(config.output / "scores").load(row["fingerprint"], row["n"])

@@ -115,8 +115,8 @@ def _numbers(run: Run) -> tuple[list[int], list[int], set[int]]:
         return sorted(trained), rows, set(trained)
     if not set(trained) <= set(rows):
         raise UserError(
-            f"privacy={config.analyses.privacy.name}: finetune.split={config.finetune.split} trains on a split that is not the "
-            f"reported one, {config.inference.reported}. Report it: splits=[{config.finetune.split}]."
+            f"privacy={config.analyses.privacy.name}: finetune.split={config.finetune.split} trains on a split that is "
+            f"not the reported one, {config.inference.reported}. Report it: splits=[{config.finetune.split}]."
         )
     return train, rows, set(trained)
 
@@ -165,7 +165,7 @@ def _tokens(run: Run, examples: Sequence[Example]) -> list[Tokens]:
     prompts = context.kind.encode(data, load_tokenizer(spec.tokenizer), chat=spec.chat, max_tokens=limit, context=None)
     if prompts.cut:
         raise UserError(
-            f"privacy={run.config.analyses.privacy.name}: {prompts.cut} of {len(examples)} records made for comparison are "
-            f"longer than {limit} tokens. Set scoring.max_tokens higher, or shorten the text (task.sections)."
+            f"privacy={run.config.analyses.privacy.name}: {prompts.cut} of {len(examples)} records made for comparison "
+            f"are longer than {limit} tokens. Set scoring.max_tokens higher, or shorten the text (task.sections)."
         )
     return [_answered(row, example, prompts.options) for row, example in zip(prompts.ids, examples, strict=True)]
