@@ -11,6 +11,7 @@ from patientdx.reporting.chart_style import (
     DASHES,
     EVENT,
     GREY,
+    GRID,
     HEIGHT,
     INK,
     OTHER,
@@ -183,25 +184,46 @@ def distribution(histogram: Mapping[str, Sequence[float]]) -> alt.LayerChart:
     return alt.layer(chart).properties(width=250, height=150)
 
 
-def angle_map(cells: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> alt.LayerChart:
-    """Layers across, kinds of tensor down, the angle as colour. `cells` have layer, kind and degrees."""
+def layer_map(
+    cells: Sequence[Mapping[str, Any]], order: Sequence[str], *, legend: str, scheme: str = "viridis", log: bool = False
+) -> alt.LayerChart:
+    """Layers across, kinds of tensor down in that `order`, a value as colour. `cells` have layer, kind and value.
+
+    On a log scale, cells of 0 are grey.
+    """
     import altair as alt
 
-    layers = list(dict.fromkeys(cell["layer"] for cell in cells))
+    def position(layer: str) -> tuple[bool, int]:
+        return layer == OUTSIDE, 0 if layer == OUTSIDE else int(layer)
+
+    layers = sorted({cell["layer"] for cell in cells}, key=position)
+    kinds = [kind for kind in order if any(cell["kind"] == kind for cell in cells)]
+    form = ".3g" if log else ".3f"
     data = [
-        {**cell, "description": f"{_where(cell['layer'])}, {cell['kind']}: {cell['degrees']:.3f}°"} for cell in cells
+        {**cell, "description": f"{_where(cell['layer'])}, {cell['kind']}: {cell['value']:{form}} {legend}"}
+        for cell in cells
     ]
-    chart = data_of(data).mark_rect().encode(
-        alt.X("layer:O", sort=layers, title=f"layer   ({OUTSIDE} outside the layers)",
-              axis=alt.Axis(labelAngle=0, ticks=False, domain=False)),
-        alt.Y("kind:N", sort=list(kinds), title=None, axis=alt.Axis(ticks=False, domain=False)),
-        alt.Color("degrees:Q", scale=alt.Scale(scheme="viridis"),
-                  legend=alt.Legend(title="degrees", orient="right", direction="vertical", gradientLength=140,
-                                    tickCount=4)),
-        alt.Description("description:N"),
-    )  # fmt: skip
-    wide = max(260, min(860, 24 * len(layers)))
-    return alt.layer(chart).properties(width=wide, height=24 * len({cell["kind"] for cell in cells}))
+    x = alt.X("layer:O", sort=layers, title=f"layer   ({OUTSIDE} outside the layers)", scale=alt.Scale(domain=layers),
+              axis=alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True))  # fmt: skip
+    y = alt.Y("kind:N", sort=kinds, title=None, axis=alt.Axis(ticks=False, domain=False), scale=alt.Scale(domain=kinds))
+    scale = alt.Scale(type="log", scheme=scheme, domain=_log_domain(cells)) if log else alt.Scale(scheme=scheme)
+    bar = alt.Legend(title=legend, orient="right", direction="vertical", gradientLength=140, tickCount=4,
+                     format=".1~g" if log else alt.Undefined)  # fmt: skip
+    colour, description = alt.Color("value:Q", scale=scale, legend=bar), alt.Description("description:N")
+    marks = [data_of(data, lambda cell: not log or cell["value"] > 0).mark_rect().encode(x, y, colour, description)]
+    if log:
+        zero = data_of(data, lambda cell: cell["value"] == 0).mark_rect(color=GRID)
+        marks.append(zero.encode(x, y, description))
+    width = max(260, min(860, 24 * len(layers)))
+    return alt.layer(*marks).properties(width=width, height=24 * len(kinds))
+
+
+def _log_domain(cells: Sequence[Mapping[str, Any]]) -> list[float]:
+    """From the smallest to the largest positive value, at least a factor of 4 wide."""
+    values = [cell["value"] for cell in cells if cell["value"] > 0] or [1e-4, 1.0]
+    low, high = min(values), max(values)
+    room = max(1.0, 2 * (low / high) ** 0.5)
+    return [low / room, high * room]
 
 
 def _where(layer: str) -> str:

@@ -180,13 +180,12 @@ class _Figures:
             cells[cell] = max(cells.get(cell, 0.0), angle.degrees)
         if not cells:
             return []
-        order = sorted(cells, key=lambda at: (at[0] == OUTSIDE, 0 if at[0] == OUTSIDE else int(at[0])))
-        data = [{"layer": at[0], "kind": at[1], "degrees": cells[at]} for at in order]
+        data = [{"layer": layer, "kind": kind, "value": value} for (layer, kind), value in cells.items()]
         summary = (f"Angle between base and pivot in degrees, {min(cells.values()):.3f} to {max(cells.values()):.3f}, "
                    "by layer and kind of tensor.")  # fmt: skip
-        kinds = [kind for kind in ORDER if any(at[1] == kind for at in cells)]
         caption = "Angle between base and pivot; the largest where a layer has more than one tensor of a kind"
-        return [self._figure("angles", charts.angle_map(data, kinds), caption, summary, size="wide")]
+        chart = charts.layer_map(data, ORDER, legend="degrees")
+        return [self._figure("angles", chart, caption, summary, size="wide")]
 
     def _figure(
         self,

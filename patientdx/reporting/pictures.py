@@ -14,7 +14,7 @@ from patientdx.reporting.figures import KINDS
 from patientdx.reporting.groups import sizes
 
 _SAMPLE, _LINE = 34, 20  # units: length of a sample in the key, height of its lines
-_LETTER = 7.2  # units: width of a letter of the key
+_LETTER, _WIDTH = 7.2, 860  # units: width of a letter of the key, and of its lines
 
 
 def lambda_curve(
@@ -86,6 +86,21 @@ def clinical(result: Mapping[str, Any], folder: Path) -> list[Path]:
     return paths
 
 
+def layer_maps(
+    maps: Sequence[tuple[str, Sequence[Mapping[str, Any]], str, str]], order: Sequence[str], path: Path, *,
+    title: str, note: str,
+) -> None:  # fmt: skip
+    """Write maps of layers and kinds of tensor below each other, (title, cells, legend, colours), on log scales."""
+    import altair as alt
+
+    panels = [
+        charts.layer_map(cells, order, legend=legend, scheme=scheme, log=True).properties(title=label)
+        for label, cells, legend, scheme in maps
+    ]
+    chart = alt.vconcat(*panels).resolve_scale(color="independent")
+    write_chart(chart.properties(title=alt.TitleParams(title, subtitle=note)), path)
+
+
 def _write(panels: Sequence[Any], key: Mapping[str, Look], path: Path, title: str | None = None) -> None:
     """The panels, two in a line, above their key."""
     import altair as alt
@@ -104,13 +119,13 @@ def _key(looks: Mapping[str, Look]) -> Any:
     layers, x, y = [], 0.0, 10.0
     for name, look in looks.items():
         size = _SAMPLE + 8 + _LETTER * len(name) + 22
-        if x and x + size > 860:
+        if x and x + size > _WIDTH:
             x, y = 0.0, y + _LINE
         layers += _samples(look, x, y)
         text = charts.data_of([{"name": name}]).mark_text(align="left", baseline="middle", color=INK)
         layers.append(text.encode(x=alt.value(x + _SAMPLE + 8), y=alt.value(y), text="name:N"))
         x += size
-    return alt.layer(*layers).properties(width=860, height=y + 10)
+    return alt.layer(*layers).properties(width=_WIDTH if y > _LINE else x, height=y + 10)
 
 
 def _samples(look: Look, x: float, y: float) -> list[Any]:
