@@ -208,7 +208,7 @@ def layer_map(
     y = alt.Y("kind:N", sort=kinds, title=None, axis=alt.Axis(ticks=False, domain=False), scale=alt.Scale(domain=kinds))
     scale = alt.Scale(type="log", scheme=scheme, domain=_log_domain(cells)) if log else alt.Scale(scheme=scheme)
     bar = alt.Legend(title=legend, orient="right", direction="vertical", gradientLength=140, tickCount=4,
-                     format=".1~g" if log else alt.Undefined)  # fmt: skip
+                     format=".3~g" if log else alt.Undefined)  # fmt: skip
     colour, description = alt.Color("value:Q", scale=scale, legend=bar), alt.Description("description:N")
     marks = [data_of(data, lambda cell: not log or cell["value"] > 0).mark_rect().encode(x, y, colour, description)]
     if log:
