@@ -200,7 +200,7 @@ class _Figures:
 
     def _results(self, part: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
         """That part of the clinical evaluation of each model that has it."""
-        entries = self.group.entries(lambda run: run.clinical, lambda result: result["models"])
+        entries = self.group.entries("clinical", lambda result: result["models"])
         parts = {entry.name: part(entry.result["models"][entry.role]) for entry in entries}
         return {name: value for name, value in parts.items() if value}
 

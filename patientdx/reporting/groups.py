@@ -96,19 +96,15 @@ class Group:
         """One sentence a split (or that of one split): rows, patients, events and prevalence."""
         return sizes(row for row in self.rows if split in (None, row["split"]))
 
-    def entries(
-        self,
-        result_of: Callable[[Run], Mapping[str, Any] | None],
-        roles_of: Callable[[Mapping[str, Any]], Iterable[str]],
-    ) -> list[Entry]:
+    def entries(self, analysis: str, roles_of: Callable[[Mapping[str, Any]], Iterable[str]]) -> list[Entry]:
         """An analysis' entries: the reported merged models, then parents and other models, each once."""
         entries: dict[str, Entry] = {}
         for model in self.models:
-            result = result_of(model.run)
+            result = model.run.result(analysis)
             if result is not None and "merged" in roles_of(result):
                 entries[model.name] = Entry(model.name, "merged", result)
         for run in [*(model.run for model in self.models), *self.runs]:
-            result = result_of(run)
+            result = run.result(analysis)
             for role in () if result is None else roles_of(result):
                 if role != "merged" and result is not None:
                     entries.setdefault(role, Entry(role, role, result))

@@ -93,17 +93,7 @@ class Run:
     @cached_property
     def paired(self) -> dict[str, Any] | None:
         """The comparisons of models whose answers are right or wrong."""
-        return self.result("paired") or self.metrics.get("graded")
-
-    @cached_property
-    def groups(self) -> dict[str, Any] | None:
-        """The metrics of groups of questions."""
-        return self.result("groups") or self.metrics.get("graded")
-
-    @cached_property
-    def prompt_variants(self) -> dict[str, Any] | None:
-        """How much the score depends on the wording of the question."""
-        return self.result("prompt_variants") or self.metrics.get("probes")
+        return self.result("paired")
 
     @cached_property
     def search(self) -> dict[str, Any] | None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
-from patientdx.evaluation.clinical import Scored, evaluate
-from patientdx.evaluation.store import fingerprint, write_json, write_run
+from patientdx.core.tables import write_csv
+from patientdx.evaluation.store import fingerprint, write_json, write_parquet, write_text
 from patientdx.metrics.bootstrap import intervals
+from patientdx.metrics.clinical import Scored, evaluate
 from patientdx.metrics.ranking import auprc, auroc
 
 METRICS = {"auroc": auroc, "auprc": auprc}
@@ -100,17 +102,21 @@ def write_made_run(
     }  # fmt: skip
     if not open_data:
         rows = [row | {"data": "credentialed"} for row in rows]
-    write_run(
-        folder,
-        config=config,
-        metrics={"fingerprint": fingerprint({"folder": folder.name}), "rows": rows},
-        predictions=pa.concat_tables(parts),
-        provenance=_provenance(method, place, open_data),
-        cohort=[{"step": "all stays", "stays": 400, "patients": 380, "events": 90},
-                {"step": "adults", "stays": 300, "patients": 280, "events": 75}],
-        clinical=evaluate(scored, groups=groups, min_events=20, min_rows=10, **BOOTSTRAP) if clinical else None,
-    )  # fmt: skip
+    write_result(folder, config, rows, pa.concat_tables(parts), _provenance(method, place, open_data))
+    write_csv([{"step": "all stays", "stays": 400, "patients": 380, "events": 90},
+               {"step": "adults", "stays": 300, "patients": 280, "events": 75}], folder / "cohort.csv")  # fmt: skip
+    if clinical:
+        write_json(evaluate(scored, groups=groups, min_events=20, min_rows=10, **BOOTSTRAP), folder / "clinical.json")
     return folder
+
+
+def write_result(folder: Path, config: Mapping, rows: list, predictions: pa.Table, provenance: Mapping) -> None:
+    """The files that every result folder has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(yaml.safe_dump(config), folder / "config.yaml")
+    write_parquet(predictions, folder / "predictions.parquet")
+    write_json(provenance, folder / "provenance.json")
+    write_json({"schema": 2, "fingerprint": fingerprint({"folder": folder.name}), "rows": rows}, folder / "metrics.json")
 
 
 def write_sweep(study: Path, folders: Sequence[Path], overrides: Sequence[Sequence[str]] = ()) -> None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from patientdx.core.tables import Table
 from patientdx.evaluation.analyses.entries import Entry
-from patientdx.evaluation.config.sections import RunConfig
-from patientdx.evaluation.kinds import Kind
-from patientdx.evaluation.plan import Run
 from patientdx.evaluation.registry import ANALYSES, member, members
 from patientdx.evaluation.store import read_json
-from patientdx.tasks.example import TaskData
+
+if TYPE_CHECKING:  # a reader of results starts without the libraries that run a model
+    from patientdx.evaluation.config.sections import RunConfig
+    from patientdx.evaluation.kinds import Kind
+    from patientdx.evaluation.plan import Run
+    from patientdx.tasks.example import TaskData
 
 Curves = dict[str, list[tuple[float, float]]]
 
