@@ -39,7 +39,7 @@ def test_the_command_says_what_it_wrote_and_what_is_wrong(session_cache, tmp_pat
     assert main(["--help"]) == 0
     assert "credentialed" in capsys.readouterr().out
     assert main([str(tmp_path), "task=mortality", "+task.beds=3"]) == 2
-    assert "task.beds: load has no such parameter" in capsys.readouterr().err
+    assert "task.beds: ClinicalTask has no such parameter" in capsys.readouterr().err
 
 
 def test_the_command_runs_on_its_own(session_cache, tmp_path):

@@ -39,7 +39,7 @@ def labels(folder: Path, overrides: Sequence[str]) -> list[str]:
     task = parse(cfg).task
     if task is None:
         raise UserError("task=none has no labels: choose another task.")
-    data = task()
+    data = task.call().load()
     paths = write(data, folder)
     terms = "open" if data.open_data else "credentialed: keep these files where the tables themselves may be kept"
     return [*(f"written: {path}" for path in paths), f"{len(data.examples)} examples. The data is {terms}."]

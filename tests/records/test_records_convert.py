@@ -68,7 +68,7 @@ def test_a_conversion_is_made_once_for_a_content_and_its_columns(ward_csv, tmp_p
 
 @pytest.mark.usefixtures("everything")
 def test_provenance_keeps_the_hashes_of_the_user_s_files(ward_csv, tmp_path):
-    with opened_source(SourceConfig(SourceConfig(cache=tmp_path, mimic_root=ward_csv), NEEDED), None) as opened:
+    with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward_csv), NEEDED) as opened:
         for name, fact in opened.files.items():
             assert fact["file"] == f"{name}.csv.gz"
             assert fact["sha256"] == sha256(ward_csv / fact["file"])
@@ -79,7 +79,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from source_rows import read
-from patientdx.tasks.records import convert
+from patientdx.records import convert
 convert.CONVERT_FROM = 1
 write = convert.write_sorted
 
@@ -95,7 +95,7 @@ read(Path({cache!r}), root={root!r}, threads=1)
 
 @pytest.mark.usefixtures("everything")
 def test_a_killed_conversion_keeps_its_finished_tables(ward_csv, ward, tmp_path):
-    code = KILLED.format(tests=str(Path(__file__).parent), cache=str(tmp_path), root=str(ward_csv))
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), cache=str(tmp_path), root=str(ward_csv))
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert child.returncode == -signal.SIGKILL, child.stderr
     records = tmp_path / "records"

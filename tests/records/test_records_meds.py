@@ -82,7 +82,7 @@ def approximately(one: list[tuple], two: list[tuple]) -> None:
 def test_the_cohort_is_that_of_the_tables(folder, death, ward, store, request):
     rows = []
     for root, kind in ((request.getfixturevalue(folder), "meds"), (ward, "mimic")):
-        with opened_source(SourceConfig(SourceConfig(cache=store, source=kind, mimic_root=root), cohort.NEEDED), None) as opened:
+        with opened_source(SourceConfig(cache=store, source=kind, mimic_root=root), cohort.NEEDED) as opened:
             chosen = cohort.select(opened.con, IN_ICU, window_hours=48, gap_hours=6, death=death)
             columns = "subject_id, intime, outtime, admittime, dischtime, age, gender, label"
             rows.append((opened.con.execute(f"SELECT {columns} FROM cohort ORDER BY ALL").fetchall(), chosen.attrition))
@@ -97,7 +97,7 @@ def test_events_without_ids_fall_into_the_stay_of_their_time(bare, ward, store):
     for table, time in times.items():
         found = []
         for root, kind in ((bare, "meds"), (ward, "mimic")):
-            with opened_source(SourceConfig(SourceConfig(cache=store, source=kind, mimic_root=root), NEEDED), None) as opened:
+            with opened_source(SourceConfig(cache=store, source=kind, mimic_root=root), NEEDED) as opened:
                 found.append(opened.con.execute(query.format(table, time)).fetchall())
         assert len(found[0]) > 500
         assert found[0] == found[1]
@@ -127,11 +127,11 @@ def test_labels_come_from_the_bundled_dictionary_the_codes_or_a_root_with_the_di
     assert found[299999] == ("a new one", None, "procedureevents")
     assert found[299998] == (None, None, "procedureevents")
     assert found[220045] == ("Heart Rate", "Routine Vital Signs", "chartevents")
-    with opened_source(SourceConfig(SourceConfig(cache=tmp_path, source="meds", mimic_root=folder), needed), None) as opened:
+    with opened_source(SourceConfig(cache=tmp_path, source="meds", mimic_root=folder), needed) as opened:
         assert opened.files["meds"]["items_without_label"] == 1
-    asked = {"source": "meds", "root": [folder, ward], "needed": needed}
-    assert read(tmp_path, **asked) == read(tmp_path, root=ward, needed=needed)
-    with opened_source(SourceConfig(SourceConfig(cache=tmp_path, **asked), None), None) as opened:
+    roots = [folder, ward]
+    assert read(tmp_path, source="meds", root=roots, needed=needed) == read(tmp_path, root=ward, needed=needed)
+    with opened_source(SourceConfig(cache=tmp_path, source="meds", mimic_root=roots), needed) as opened:
         assert {name: fact["origin"] for name, fact in opened.files.items()} == {
             "meds": "credentialed", "icu/d_items": "synthetic hospital",
         }  # fmt: skip
@@ -186,7 +186,7 @@ def test_conversion_of_meds_is_made_once(meds, tmp_path):
 
 
 def test_provenance_says_how_many_files_and_no_path(meds, store):
-    with opened_source(SourceConfig(SourceConfig(cache=store, source="meds", mimic_root=meds), cohort.NEEDED), None) as opened:
+    with opened_source(SourceConfig(cache=store, source="meds", mimic_root=meds), cohort.NEEDED) as opened:
         assert opened.files == {
             "meds": {
                 "file": "data/**/*.parquet", "files": 2, "sha256": opened.files["meds"]["sha256"],
@@ -286,7 +286,7 @@ def test_the_demo_in_meds_has_the_cohort_of_its_tables(demo, store, tmp_path, wi
         (root / "metadata").mkdir()
         pyarrow.parquet.write_table(events.rename_columns(names), root / "data/0.parquet")
         (root / "metadata/dataset.json").write_text('{"meds_version": "0.4.1"}')
-    with opened_source(SourceConfig(SourceConfig(cache=store, source="meds", mimic_root=root), cohort.NEEDED), None) as opened:
+    with opened_source(SourceConfig(cache=store, source="meds", mimic_root=root), cohort.NEEDED) as opened:
         attrition = cohort.select(opened.con, IN_ICU, window_hours=window_hours, gap_hours=6).attrition
         assert opened.data_sources == ["credentialed" if rewritten else "open demo, rebuilt"]
     counts = [(row["stays"], row["patients"], row["events"]) for row in (attrition[0], attrition[-1])]
@@ -300,7 +300,7 @@ def test_the_demo_in_meds_has_the_stays_and_deaths_of_its_tables(demo, store):
     found = []
     for root, kind in ((demo / "meds", "meds"), (demo, "mimic")):
         needed = {name: SERVED[name] for name in ("hosp/patients", "hosp/admissions", "icu/icustays")}
-        with opened_source(SourceConfig(SourceConfig(cache=store, source=kind, mimic_root=root), needed), None) as opened:
+        with opened_source(SourceConfig(cache=store, source=kind, mimic_root=root), needed) as opened:
             found.append(opened.con.execute(query).fetchall())
     assert len(found[0]) == 140
     assert found[0] == found[1]

@@ -18,7 +18,7 @@ def refused(cache, **asked) -> str:
 
 
 def test_without_a_root_the_source_is_the_synthetic_hospital(store, ward):
-    with opened_source(SourceConfig(SourceConfig(cache=store, synthetic={"stays": 150, "seed": 3}), NEEDED), None) as opened:
+    with opened_source(SourceConfig(cache=store, synthetic={"stays": 150, "seed": 3}), NEEDED) as opened:
         assert opened.data_sources == ["synthetic hospital"]
         assert opened.open_data
         views = opened.con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
@@ -35,7 +35,7 @@ def test_without_a_root_the_source_is_the_synthetic_hospital(store, ward):
 
 def test_one_credentialed_table_makes_the_source_credentialed(spoil, store):
     root = spoil("icu/d_items", lambda text: text.replace(b"Heart Rate", b"Heart rate"))
-    with opened_source(SourceConfig(SourceConfig(cache=store, mimic_root=root), NEEDED), None) as opened:
+    with opened_source(SourceConfig(cache=store, mimic_root=root), NEEDED) as opened:
         assert opened.data_sources == ["credentialed", "synthetic hospital"]
         assert not opened.open_data
 
@@ -73,8 +73,8 @@ def test_nothing_is_left_in_the_spill_folder_and_what_a_killed_process_left_is_r
     left.mkdir(parents=True)
     (left / "block.tmp").write_bytes(b"rows of patients")
     (tmp_path / "spill/duckdb.dead.lock").touch()
-    with opened_source(SourceConfig(SourceConfig(cache=tmp_path, mimic_root=ward), NEEDED), None):
-        with opened_source(SourceConfig(SourceConfig(cache=tmp_path, mimic_root=ward), NEEDED), None):
+    with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward), NEEDED):
+        with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward), NEEDED):
             folders = [path for path in (tmp_path / "spill").iterdir() if path.is_dir()]
             assert len(folders) == 2
             assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}

@@ -12,7 +12,7 @@ from patientdx.core.errors import UserError
 from patientdx.records import tables
 
 AFTER = (
-    " Trial for <table>.{parquet,csv.gz,csv} in {roots}. Add a root that has them to task.mimic_root, "
+    " Looked for <table>.{parquet,csv.gz,csv} in {roots}. Add a root that has them to task.mimic_root, "
     "or set task.mimic_root=null for the synthetic hospital."
 )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opened_stays import opened_stays
 
 from patientdx.core.errors import UserError
-from patientdx.records import features, outliers, templates, window
+from patientdx.records import concepts, features, outliers, templates, window
 from patientdx.records.synthetic.hospital import hospital
 
 TIMES = {
@@ -173,7 +173,7 @@ def test_readings_are_the_means_of_what_was_charted_in_the_window(small, tmp_pat
         assert ("Glasgow coma scale" in of) == (None not in parts)
         if None not in parts:
             assert of["Glasgow coma scale"] == pytest.approx(sum(parts), rel=1e-9)
-        assert [name for name in templates.items.readings() if name in of] == list(of)
+        assert [name for name in concepts.readings() if name in of] == list(of)
 
 
 def test_drugs_procedures_and_urine_are_those_of_the_window(small, tmp_path):

@@ -164,7 +164,7 @@ def test_meds_gives_the_same_stays_and_labels_as_the_tables(ward, meds, store, r
     needed = {**cohort.NEEDED, **rule.needed}
     found = []
     for source, root in (("mimic", ward), ("meds", meds)):
-        with opened_source(SourceConfig(SourceConfig(cache=store, source=source, mimic_root=root), needed), None) as opened:
+        with opened_source(SourceConfig(cache=store, source=source, mimic_root=root), needed) as opened:
             found.append(cohort.select(opened.con, rule, window_hours=24, gap_hours=6))
     assert found[0].stays == found[1].stays
     assert found[0].attrition == found[1].attrition
