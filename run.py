@@ -22,8 +22,7 @@ from patientdx.cli import sweep, sweep_state
 from patientdx.core import distributed, redaction
 from patientdx.core.errors import UserError
 from patientdx.evaluation import store
-from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig, parse
 from patientdx.evaluation.session import Session
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY, holds_patients
 from patientdx.core.errors import UserError
 from patientdx.evaluation import contamination, finetuned
-from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.config.sections import MergeSpec, RunConfig
+from patientdx.evaluation.config.merge import MergeSpec
+from patientdx.evaluation.config.run_config import RunConfig, parse
 from patientdx.evaluation.kinds import TaskContext, kind_named
 from patientdx.evaluation.prompting import prompt_spec
 from patientdx.evaluation.session import Session
@@ -89,7 +89,7 @@ def composed(asked: argparse.Namespace) -> RunConfig:
     if config.finetune.init_from != "base" or config.finetune.split != "train":
         raise UserError(_NOT_THAT)
     assert config.merge is not None
-    return config.with_merge(config.weight, models=(config.merge.base, config.merge.base))
+    return config.with_merge(config.weight, pivot=config.merge.base)
 
 
 def context_of(session: Session, config: RunConfig) -> TaskContext:

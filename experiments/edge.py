@@ -133,7 +133,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     config = asked_of(*overrides)
     for precision in asked.precisions:
         check(precision)
-    rows = questions(config.with_merge(config.weight, models=(config.merge.base,) * 2, ancestor=None))[1]
+    rows = questions(config.with_merge(config.weight, pivot=config.merge.base, extra=(), ancestor=None))[1]
     for name in asked.merges:  # what is converted once is not the merge's time
         own = asked_of(*overrides, f"merge=published/{name}")
         Session().recipe(own.merge_config.spec, own.weight, own.cache, adapt=True)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from experiments.permuted_heads import asked_of
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds.multiple_choice import KIND
 from patientdx.evaluation.prompting import prompt_spec, prompts_of
 from patientdx.evaluation.session import Session
@@ -124,7 +124,9 @@ def measure(folder: Path, precision: str, length: int, overrides: Sequence[str])
     """Everything about one precision, as edge.py shows it; times in seconds, sizes in bytes."""
     config = asked_of(*overrides)
     alone = replace(config.merge.base, source=str(folder), adapter=None, gguf=None)
-    tokens, rows, right, sets = questions(config.with_merge(config.weight, models=(alone, alone), ancestor=None))
+    tokens, rows, right, sets = questions(
+        config.with_merge(config.weight, base=alone, pivot=alone, extra=(), ancestor=None)
+    )
     start = time.perf_counter()
     model = in_precision(folder, precision)
     loaded = time.perf_counter() - start

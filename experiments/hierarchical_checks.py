@@ -20,7 +20,7 @@ from patientdx.metrics.bootstrap import interval, paired_difference
 
 if TYPE_CHECKING:
     from experiments.hierarchical import Model
-    from patientdx.evaluation.config.sections import RunConfig
+    from patientdx.evaluation.config.run_config import RunConfig
 
 
 def identity(averages: Sequence[tuple[str, Run]], split: str, *, weights: bool) -> Iterator[str]:

@@ -35,8 +35,7 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource, locate
 from patientdx.cli import save
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
-from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig, parse
 from patientdx.evaluation.inference import batch_tokens
 from patientdx.evaluation.kinds.binary import KIND
 from patientdx.evaluation.prompting import prompt_spec, prompts_of

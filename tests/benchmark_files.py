@@ -6,8 +6,7 @@ from pathlib import Path
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
 
-from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig, parse
 
 WORDS = ("heart rate", "sodium", "the interval 60 to 100", "lactate of 2.4 mmol/L", "a quick fox", "No")
 

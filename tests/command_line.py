@@ -12,8 +12,7 @@ from select import select
 
 from hydra import compose, initialize_config_dir
 
-from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 

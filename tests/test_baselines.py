@@ -245,8 +245,8 @@ def infinite(data):
         ),
         (
             {"prompt_variants": ()},
-            ["probes=true"],
-            "probes=true asks the question of task=mortality in other words, and it has none. Leave probes out, or use "
+            ["prompt_variants=true"],
+            "prompt_variants=true asks the question of task=mortality in other words, and it has none. Leave probes out, or use "
             "a task that has.",
         ),
     ],
@@ -267,7 +267,7 @@ def test_baselines_that_nobody_asked_for_are_left_out_where_there_are_no_feature
 
 def test_other_wordings_are_asked_once_and_told(make, counted):
     plain = run(make("splits=test", "parents=false"))
-    asked = run(make("splits=test", "parents=false", "probes=true"))
+    asked = run(make("splits=test", "parents=false", "prompt_variants=true"))
     assert counted["score"] == 3  # "turned" has the words of "same", and so its answers
     assert asked.rows == plain.rows
     assert asked.folder != plain.folder
@@ -283,7 +283,7 @@ def test_other_wordings_are_asked_once_and_told(make, counted):
     assert turned["not_reversed"]["value"] == 1
     assert other["fingerprint"] != same["fingerprint"]
     assert 0 < other["abstention_mass"] < 1
-    again = run(make("splits=test", "parents=false", "probes=true", "name=again"))
+    again = run(make("splits=test", "parents=false", "prompt_variants=true", "name=again"))
     assert (again.probes, counted["score"]) == (found, 3)
 
 

@@ -19,8 +19,7 @@ from experiments.measuring import SCRIPTS
 from experiments.published import published
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
-from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig, parse
 from patientdx.tracking import TrackingSettings
 
 REPOSITORY = Path(__file__).parents[1]

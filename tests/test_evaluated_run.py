@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import forked, launch, rows_of, small, the_one
 
-ALL = ("baselines=null", "clinical=true", "probes=true")
+ALL = ("baselines=null", "clinical=true", "prompt_variants=true")
 PICTURES = {"calibration.png", "decision_curve.png", "distribution.png", "roc_pr.png"}
 ROLES = {"merged", "base", "pivot", "tabular_gbm", "tabular_logistic"}
 

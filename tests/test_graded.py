@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from benchmark_files import overrides, questions, settings
 from command_line import forked, rows_of, the_one
+from patientdx.evaluation.kinds.names import only_yes_no
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation import merge_inputs, session
-from patientdx.evaluation.kinds.names import only_yes_no
 from patientdx.evaluation.plan import plan
 from patientdx.evaluation.runner import run
 
@@ -118,8 +118,10 @@ def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(make, outcom
     assert {row["role"] for row in outcome.rows} == {"merged", "base", "pivot"}
     with pytest.raises(UserError, match="a tabular model is fitted on numbers, and task=medqa gives none"):
         plan(make("baselines=[tabular_logistic]"))
-    with pytest.raises(UserError, match="probes=true asks the question of task=medqa in other words, and it has none"):
-        plan(make("probes=true"))
+    with pytest.raises(
+        UserError, match="prompt_variants=true asks the question of task=medqa in other words, and it has none"
+    ):
+        plan(make("prompt_variants=true"))
 
 
 @pytest.mark.parametrize("name", ["privacy=dlt", "search=grid"])

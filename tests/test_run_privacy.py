@@ -43,7 +43,7 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def result(root, place, tiny_base, tiny_pivot) -> Path:
     """The result folder of a run that does and logs all that it can, tracked offline; beside it what it said."""
-    every = ("baselines=null", "clinical=true", "probes=true", f"task.mimic_root={root}")
+    every = ("baselines=null", "clinical=true", "prompt_variants=true", f"task.mimic_root={root}")
     words = [one for one in small(tiny_base, tiny_pivot, *every) if "tracking" not in one]
     done = launch(place, *words, "name=trial", "hydra.verbose=true")
     assert done.returncode == 0, done.stderr

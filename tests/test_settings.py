@@ -10,8 +10,7 @@ from omegaconf import open_dict
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
-from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig, parse
 
 CONF = Path(__file__).parents[1] / "conf"
 RANGE = "0 is the base model and 1 the pivot model."
@@ -138,7 +137,7 @@ def test_no_merge_has_no_lambda():
         (["dtype=int4"], "dtype=int4: it is one of bfloat16, float16, float32."),
         (["device=tpu"], "device=tpu: it is one of auto, cpu."),
         (["parents=perhaps"], "parents=perhaps: it is true or false."),
-        (["probes=perhaps"], "probes=perhaps: it is true or false."),
+        (["prompt_variants=perhaps"], "prompt_variants=perhaps: it is true or false."),
         (["clinical=perhaps"], "clinical=perhaps: it is true or false."),
         (["baselines=[gbm]"], "baselines=['gbm']: give a list of tabular_gbm, tabular_logistic, or [] for none."),
         (["baselines=3"], "baselines=3: give a list of tabular_gbm, tabular_logistic, or [] for none."),
@@ -161,8 +160,8 @@ def test_no_merge_has_no_lambda():
             "model=tabular_gbm merges nothing: leave out save and dry_run, or use model=merged.",
         ),
         (
-            ["model=tabular_gbm", "probes=true"],
-            "probes=true: model=tabular_gbm is asked no question. Leave probes out, or use model=merged.",
+            ["model=tabular_gbm", "prompt_variants=true"],
+            "prompt_variants=true: model=tabular_gbm is asked no question. Leave probes out, or use model=merged.",
         ),
         (["seed=-1"], "seed=-1: give a whole number of at least 0."),
         (["scoring.max_tokens=8"], "scoring.max_tokens=8: give a whole number of at least 16."),

@@ -141,7 +141,14 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
     bad_base = [f"base_model.source={talkative}", f"pivot_model.source={talkative}"]
     merged = house.work / "merged"
     runs = {
-        "everything": [*scored, "name=full", "probes=true", "splits=[pilot,test]", f"save={merged}", "lambda=0.4"],
+        "everything": [
+            *scored,
+            "name=full",
+            "prompt_variants=true",
+            "splits=[pilot,test]",
+            f"save={merged}",
+            "lambda=0.4",
+        ],
         "sweep": ["-m", *of_whole, "name=sweep", "lambda=0.2,0.6", "parents=false", "tracking=none"],
         "search": [
             *of_whole,

@@ -10,6 +10,8 @@ import sys
 import pytest
 import torch
 from merged_folders import recipe_of, sources
+from patientdx.evaluation.merge_inputs import parents
+from patientdx.evaluation.merge_inputs import recipe as recipe_with
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -18,9 +20,7 @@ from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, main
 from patientdx.core.functions import Call
-from patientdx.evaluation.config.sections import MergeSpec
-from patientdx.evaluation.merge_inputs import parents
-from patientdx.evaluation.merge_inputs import recipe as recipe_with
+from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.merge.schedule import schedule
 from patientdx.merge.ties import ties
 

@@ -15,17 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from rich.console import Console
 from torch import Tensor
 from tqdm import tqdm
 
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.checkpoints.source import REPOSITORY, ModelSource
+from patientdx.checkpoints.source import ModelSource
+from patientdx.cli.compose import configuration
 from patientdx.core.errors import UserError
 from patientdx.core.tables import ABSENT, Cell, Table, count, make_table, word, write_csv
-from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.session import open_parents
 from patientdx.evaluation.store import make_writable
 from patientdx.merge.schedule import layer_of
@@ -226,12 +224,7 @@ def compare(overrides: Sequence[str]) -> tuple[list[Row], Path, str]:
 
     Raises UserError for overrides that do not compose, models that do not fit, and a folder that cannot be written.
     """
-    try:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            cfg = compose("config", list(overrides))
-    except HydraException as error:
-        raise UserError(str(error)) from error
-    config = parse(cfg)
+    config = configuration(overrides)
     ancestor, node = config.merge.spec.ancestor, config.composed.get("ancestor")
     if ancestor is None and node is not None:  # configured, though the merge method takes none
         unknown = sorted(node.keys() - ModelSource.__dataclass_fields__.keys())

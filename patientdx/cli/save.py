@@ -11,7 +11,7 @@ from patientdx.checkpoints.save import save as write
 from patientdx.checkpoints.source import holds_patients
 from patientdx.checkpoints.write_plan import plan_write
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.session import Session
 
 

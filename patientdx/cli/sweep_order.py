@@ -21,7 +21,7 @@ _LOOPS = (
     ("merge",),
     ("lambda",),
     ("task", "scoring"),
-    ("splits", "baselines", "parents", "probes", "clinical", "bootstrap", "search", "privacy", "tracking"),
+    ("splits", "baselines", "parents", "prompt_variants", "clinical", "bootstrap", "search", "privacy", "tracking"),
 )
 _PLACE = {key: place for place, keys in enumerate(_LOOPS) for key in keys or ()}
 _OTHERS = _LOOPS.index(None)

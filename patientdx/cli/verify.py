@@ -32,7 +32,7 @@ from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import tensors_to_write
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.evaluation.config.sections import MergeSpec
+from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
 

@@ -7,16 +7,18 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from patientdx.core.errors import UserError
 
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+
 
 @dataclass(frozen=True)
 class Call:
-    """A function of patientdx with its arguments, hashable: `target` is a dotted name, `arguments` are JSON."""
+    """A function of patientdx with its keywords, hashable: `target` is a dotted name, `arguments` are JSON."""
 
     target: str
     arguments: str
@@ -28,7 +30,7 @@ class Call:
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """Its arguments."""
+        """Its keywords."""
         return json.loads(self.arguments)
 
     def __call__(self, *positional: Any) -> Any:
@@ -41,51 +43,57 @@ def dotted(target: str) -> Any:
     if not module.startswith("patientdx."):
         raise UserError(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
     try:
-        found = getattr(importlib.import_module(module), name)
+        function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("patientdx"):
             raise  # the function's own file lacks a package: not the yaml's fault
         raise UserError(f"{target} does not exist; name a function as patientdx.<module>.<function>.") from None
-    if not callable(found):
+    if not callable(function):
         raise UserError(f"{target} is no function; name a function as patientdx.<module>.<function>.")
-    return found
+    return function
 
 
-def checked(node: dict[str, Any], where: str, supplied: tuple[str, ...], errors: list[str]) -> Call:
-    """The call that a yaml's node names, at `where` in the config; what is wrong with it goes to `faults`.
+def checked(node: Mapping[str, Any], where: str, supplied: tuple[str, ...], errors: list[str]) -> Call:
+    """The call that a yaml's node names at the key `where`; its errors are appended to `errors`.
 
     supplied: parameters that the pipeline gives, which no yaml may.
     """
-    target = node.pop("_target_", None)
+    target = node.get("_target_")
+    keywords = {name: value for name, value in node.items() if name != "_target_"}
     if target is None:
         errors.append(f"{where}._target_ is missing.")
         return Call("", "{}")
     try:
         function = dotted(target)
-    except UserError as fault:
-        errors.append(f"{where}._target_: {fault}")
+    except UserError as error:
+        errors.append(f"{where}._target_: {error}")
         return Call("", "{}")
+    errors += argument_errors(function, keywords, where, supplied)
+    # Sorted at the top alone: the order of a nested mapping can mean something, as in task.sections.
+    return Call(target, json.dumps(dict(sorted(keywords.items()))))
+
+
+def argument_errors(
+    function: Callable[..., Any], keywords: Mapping[str, Any], where: str, supplied: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """What is wrong with the keywords of a function or dataclass at the key `where`; supplied: see `checked`."""
     parameters = inspect.signature(function).parameters
     hints = typing.get_type_hints(function)
     known = [name for name in parameters if name not in supplied]
-    for name, value in node.items():
+    for name, value in keywords.items():
         if name not in known:
-            errors.append(
-                f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
-            )
-        elif not fits(value, hints.get(name)):
-            errors.append(f"{where}.{name} must be {words(hints[name])}, got {value!r}.")
+            yield f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
+        elif not _fits(value, hints.get(name)):
+            yield f"{where}.{name} must be {_in_words(hints[name])}, got {value!r}."
     for name in known:
-        if parameters[name].default is inspect.Parameter.empty and name not in node:
-            errors.append(f"{where}.{name} is missing: {function.__name__} needs it.")
-    # Sorted at the top alone: the order of a nested mapping can mean something, as in task.sections.
-    return Call(target, json.dumps(dict(sorted(node.items()))))
+        if parameters[name].default is inspect.Parameter.empty and name not in keywords:
+            yield f"{where}.{name} is missing: {function.__name__} needs it."
 
 
-def fits(value: Any, hint: Any) -> bool:
+def _fits(value: Any, hint: Any) -> bool:
     """Whether a value from a yaml is one of the plain types that a parameter's annotation names."""
     options = _alternatives(hint)
-    plain = [option for option in options if option in (int, float, bool, str, type(None))]
+    plain = [option for option in options if option in _WORDS]
     if len(plain) < len(options):
         return True  # paths, sequences and mappings are checked by the function itself
     if isinstance(value, bool):
@@ -93,16 +101,9 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, tuple(plain)) or (float in plain and isinstance(value, int))
 
 
-def words(hint: Any) -> str:
-    """The types of an annotation in words: a whole number, true or false, ..."""
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a word",
-        type(None): "null",
-    }
-    return " or ".join(names.get(option, str(option)) for option in _alternatives(hint))
+def _in_words(hint: Any) -> str:
+    """The types of an annotation: a whole number, true or false, ..."""
+    return " or ".join(_WORDS.get(option, str(option)) for option in _alternatives(hint))
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ import torch
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.finetune import FinetuneConfig
-from patientdx.evaluation.config.sections import MERGED, MergeSpec, RunConfig
+from patientdx.evaluation.config.merge import MergeSpec
+from patientdx.evaluation.config.run_config import RunConfig
+from patientdx.evaluation.config.section import MERGED
 from patientdx.evaluation.inference import save_marked
 from patientdx.evaluation.kinds import PromptSpec, TaskContext, TrainingPrompts, too_long
 from patientdx.evaluation.leakage.canaries import planted_texts
@@ -122,7 +123,7 @@ def provenance(config: RunConfig, job: Job, members: Sequence[int], context: Tas
     training = training_record(job, config.cache) or {}
     events = {"events": sum(context.data.examples[i].label for i in members)} if context.kind.gives_probability else {}
     return {
-        **asdict(config.finetune),
+        **config.finetune.model_dump(),
         "start": json.loads(job.start),
         "fingerprint": job.key,
         "n": len(members),

@@ -19,7 +19,8 @@ from patientdx.checkpoints.source import ModelSource, holds_patients
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
-from patientdx.evaluation.config.sections import MergeSpec, RunConfig
+from patientdx.evaluation.config.merge import MergeSpec
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import Store
 from patientdx.merge.schedule import Schedule

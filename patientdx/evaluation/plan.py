@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import Array, Timer
 from patientdx.evaluation.kinds import Measures, TaskContext
 from patientdx.evaluation.session import Session

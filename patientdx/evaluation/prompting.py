@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind, PromptSpec, context_of
 from patientdx.evaluation.session import Parents, Session
 from patientdx.lm.load import load_tokenizer

@@ -19,7 +19,7 @@ import yaml
 from patientdx.core.functions import dotted
 from patientdx.core.tables import csv_text
 from patientdx.evaluation.analyses import Analysis, read
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Measures, TaskContext
 from patientdx.evaluation.plan import Run
 from patientdx.evaluation.store import hashed, read_json, write_json, write_parquet, write_text

@@ -12,7 +12,8 @@ from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
 from patientdx.evaluation import contamination, results
 from patientdx.evaluation.analyses import Analysis, applicable
-from patientdx.evaluation.config.sections import MERGED, RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
+from patientdx.evaluation.config.section import MERGED
 from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.kinds import TaskContext, kind_named
 from patientdx.evaluation.plan import Plan, Run

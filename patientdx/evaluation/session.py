@@ -27,7 +27,7 @@ from patientdx.checkpoints.vocabulary import common_vocabulary
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.core.threads import workers
-from patientdx.evaluation.config.sections import MergeSpec
+from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.merge.curve import Curve, evaluate
 from patientdx.merge.schedule import Schedule, depth
 

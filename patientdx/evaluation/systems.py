@@ -16,7 +16,8 @@ from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation import finetuned
-from patientdx.evaluation.config.sections import MergeSpec, RunConfig
+from patientdx.evaluation.config.merge import MergeSpec
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import MERGED, Array, Request, Timer, cached
 from patientdx.evaluation.kinds import TaskContext
 from patientdx.evaluation.session import Parents, Session, train_rows

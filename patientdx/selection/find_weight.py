@@ -20,9 +20,9 @@ from patientdx.checkpoints.identity import content_hash
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
-from patientdx.evaluation.config.privacy import PrivacyConfig
+from patientdx.evaluation.config.analyses import PrivacyConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.config.search import CHOSEN_ON
-from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.inference import MERGED, Array, Request, Timer, batch_tokens, cached
 from patientdx.evaluation.kinds import Measures
 from patientdx.evaluation.plan import Plan

@@ -10,73 +10,24 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import UserError
+from patientdx.evaluation.config.tracking import TrackingConfig
 from patientdx.tracking import trackio_run, wandb_run
 from patientdx.tracking.run import Run
 from patientdx.tracking.scrubbing import phrase, reason, scrubbed
 
-__all__ = ["TrackingSettings", "scrubbed", "track", "tracking_settings"]
+__all__ = ["TrackingConfig", "scrubbed", "track"]
 
 _log = logging.getLogger(__name__)
-
-MODES = ("offline", "online", "trackio", "none")
-PREDICTIONS = ("open", "always", "never")
-_NOT_IN_A_PROJECT = re.compile(r"[/\\#?%:\x00-\x1f]")
 
 # Set once W&B could not be reached: the later runs of this process are recorded offline at once.
 _unreachable = False
 
 
-@dataclass(frozen=True)
-class TrackingSettings:
-    """The `tracking` group of the config. Raises UserError for what does not exist or is not installed.
-
-    predictions: whether the scores of single examples, under hashed ids, go into a run of W&B: `open` if the data are,
-    `always`, `never`. Label and score of a patient are data about that patient whatever the id is.
-    """
-
-    mode: str = "offline"
-    project: str = "patientdx"
-    entity: str | None = None
-    tags: tuple[str, ...] = ()
-    predictions: str = "open"
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise UserError(f"tracking.mode={self.mode} does not exist; it is one of {', '.join(MODES)}")
-        if self.predictions not in PREDICTIONS:
-            raise UserError(
-                f"tracking.predictions={self.predictions} does not exist; it is one of {', '.join(PREDICTIONS)}"
-            )
-        name = self.project
-        if not isinstance(name, str) or not name.strip() or len(name) > 128 or _NOT_IN_A_PROJECT.search(name):
-            raise UserError(
-                f"tracking.project={name} cannot be a project's name: give 1 to 128 characters without / \\ # ? % :"
-            )
-        if self.mode == "trackio" and find_spec("trackio") is None:
-            raise UserError(
-                "tracking=trackio needs the package trackio, which is not installed. Install it with\n"
-                f"  pip install {trackio_run.REQUIREMENT}\nor use tracking=wandb_offline, or tracking=none."
-            )
-
-
-def tracking_settings(given: Mapping[str, Any]) -> TrackingSettings:
-    """The settings of a composed config's `tracking` group; UserError for a key that is none."""
-    known = [field.name for field in fields(TrackingSettings)]
-    unknown = [key for key in given if key not in known]
-    if unknown:
-        raise UserError(f"tracking.{unknown[0]}: tracking has no such key; it has {', '.join(known)}")
-    tags = given.get("tags") or ()
-    return TrackingSettings(**{**given, "tags": (tags,) if isinstance(tags, str) else tuple(map(str, tags))})
-
-
 def track(
-    settings: TrackingSettings,
+    tracking: TrackingConfig,
     *,
     fingerprint: str,
     name: str,
@@ -96,20 +47,20 @@ def track(
     The id comes from `fingerprint`, so a repeat replaces the earlier run. `summary` keys are kept as they are
     (`mortality/auroc`). `curves` maps a name such as `mortality/roc` to its points (x, y), a few hundred at
     most. `folder` is the result folder below `output`; `predictions` is a file in it, which is told of only where
-    `settings` allow it. wandb writes below `folder`/wandb, trackio below `output`/trackio. Never raises for anything
+    `tracking` allows it. wandb writes below `folder`/wandb, trackio below `output`/trackio. Never raises for anything
     that goes wrong inside a tracker: online falls back to offline, and the others to nothing, with one warning.
     """
-    if settings.mode == "none":
+    if tracking.mode == "none":
         return None
-    told = settings.predictions == "always" or (settings.predictions == "open" and open_data)
+    told = tracking.predictions == "always" or (tracking.predictions == "open" and open_data)
     run = Run(
         id=re.sub(r"[^A-Za-z0-9_-]", "-", fingerprint)[:64],
-        project=settings.project,
-        entity=settings.entity,
+        project=tracking.project,
+        entity=tracking.entity,
         name=phrase(name, 128),
         group=phrase(group, 128),
         job_type=phrase(job_type, 64),
-        tags=tuple(dict.fromkeys(phrase(tag, 64) for tag in (*settings.tags, *tags) if tag)),
+        tags=tuple(dict.fromkeys(phrase(tag, 64) for tag in (*tracking.tags, *tags) if tag)),
         config=scrubbed(config),
         summary={key: scrubbed(value) for key, value in summary.items()},
         curves=curves,
@@ -117,15 +68,15 @@ def track(
         output=Path(output).absolute(),
         predictions=Path(predictions).absolute() if told else None,
     )
-    if settings.mode == "online" and not _unreachable:
+    if tracking.mode == "online" and not _unreachable:
         return _online(run)
     try:
-        if settings.mode == "trackio":
+        if tracking.mode == "trackio":
             trackio_run.record(run)
         else:
             wandb_run.record(run, "offline")
     except Exception as error:
-        tracker = "trackio" if settings.mode == "trackio" else "W&B"
+        tracker = "trackio" if tracking.mode == "trackio" else "W&B"
         _log.warning("%s recorded nothing (%s); the results on disk are complete", tracker, reason(error))
         return None
     return run.id

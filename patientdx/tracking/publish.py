@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from patientdx.evaluation.config.tracking import TrackingConfig
 from patientdx.evaluation.results import Record
 from patientdx.evaluation.store import read_json, write_json
-from patientdx.tracking import track, tracking_settings
+from patientdx.tracking import track
 
 TRACKED = "tracked.json"
 
 
 class TrackingPublisher:
-    """A `runner.Publisher` by the `tracking` group of the config. Raises UserError for what does not exist."""
+    """A `runner.Publisher` by the `tracking` group of the config."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = tracking_settings(config)
+    def __init__(self, config: TrackingConfig) -> None:
+        self._config = config
 
     def is_done(self, folder: Path) -> bool:
         """Whether the run is recorded in this mode; with mode none every run is."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from patientdx.tracking.run import Run
 
 # As in requirements-dev.txt; a run needs it only with tracking=trackio.
-REQUIREMENT = "trackio==0.43.0"
 FOLDER = "trackio"
 
 _SECONDS = 60.0

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-METHODS = ("lora", "full")
-LOSSES = ("answer", "record")
-MONITORS = ("loss", "auroc")
-PRECISIONS = ("float32", "bfloat16")
+from patientdx.core.validation import Flag, Fraction, Positive, Words, at_least
 
 
 @dataclass(frozen=True)
@@ -35,21 +33,21 @@ class Hyperparameters:
             one of `targets`. None for full.
     """
 
-    method: str
-    loss: str
-    epochs: float
-    steps: int | None
-    learning_rate: float
-    warmup_ratio: float
-    batch: int
-    micro_batch_size: int
-    seed: int
-    precision: str
-    gradient_checkpointing: bool
-    patience: int | None
-    monitor: str
-    check_every: int | None
-    rank: int | None = None
-    alpha: float | None = None
-    dropout: float | None = None
-    targets: tuple[str, ...] | None = None
+    method: Literal["lora", "full"]
+    loss: Literal["answer", "record"]
+    epochs: Positive
+    steps: Annotated[int, at_least(1)] | None
+    learning_rate: Positive
+    warmup_ratio: Fraction
+    batch: Annotated[int, at_least(1)]
+    micro_batch_size: Annotated[int, at_least(1)]
+    seed: Annotated[int, at_least(0)]
+    precision: Literal["float32", "bfloat16"]
+    gradient_checkpointing: Flag
+    patience: Annotated[int, at_least(1)] | None
+    monitor: Literal["loss", "auroc"]
+    check_every: Annotated[int, at_least(1)] | None
+    rank: Annotated[int, at_least(1)] | None = None
+    alpha: Positive | None = None
+    dropout: Fraction | None = None
+    targets: Words | None = None

@@ -116,7 +116,9 @@ def write_result(folder: Path, config: Mapping, rows: list, predictions: pa.Tabl
     write_text(yaml.safe_dump(config), folder / "config.yaml")
     write_parquet(predictions, folder / "predictions.parquet")
     write_json(provenance, folder / "provenance.json")
-    write_json({"schema": 2, "fingerprint": fingerprint({"folder": folder.name}), "rows": rows}, folder / "metrics.json")
+    write_json(
+        {"schema": 2, "fingerprint": fingerprint({"folder": folder.name}), "rows": rows}, folder / "metrics.json"
+    )
 
 
 def write_sweep(study: Path, folders: Sequence[Path], overrides: Sequence[Sequence[str]] = ()) -> None:

@@ -15,7 +15,7 @@ from patientdx.evaluation.registry import ANALYSES, member, members
 from patientdx.evaluation.store import read_json
 
 if TYPE_CHECKING:  # a reader of results starts without the libraries that run a model
-    from patientdx.evaluation.config.sections import RunConfig
+    from patientdx.evaluation.config.run_config import RunConfig
     from patientdx.evaluation.kinds import Kind
     from patientdx.evaluation.plan import Run
     from patientdx.tasks.example import TaskData

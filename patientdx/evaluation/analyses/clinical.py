@@ -8,7 +8,7 @@ from typing import Any
 from patientdx.core.tables import Table
 from patientdx.evaluation.analyses import Analysis, Curves, clinical_tables
 from patientdx.evaluation.analyses.entries import Entry
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.kinds.binary import mass, probability
 from patientdx.evaluation.plan import Run

@@ -11,7 +11,7 @@ from patientdx.core.functions import dotted
 from patientdx.core.tables import Table
 from patientdx.evaluation.analyses import Analysis, comparison_tables
 from patientdx.evaluation.analyses.entries import Entry
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.plan import Run
 from patientdx.metrics.intervals import Estimate, estimates

@@ -8,7 +8,7 @@ import numpy as np
 
 from patientdx.core.functions import dotted
 from patientdx.evaluation.analyses import Analysis
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.plan import Run
 from patientdx.metrics import paired

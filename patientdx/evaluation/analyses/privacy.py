@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from patientdx.core import distributed
 from patientdx.core.tables import Table
 from patientdx.evaluation.analyses import Analysis, privacy_tables
 from patientdx.evaluation.analyses.entries import Entry
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import Array
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.leakage.canaries import CanaryPrompts, canary_prompts
@@ -55,7 +54,7 @@ class Privacy(Analysis):
 
     def fingerprint(self, run: Run) -> Any:
         """Its versions and its configuration."""
-        return {"version": LEAKAGE, "losses": LOSSES, "config": asdict(run.config.analyses.privacy)}
+        return {"version": LEAKAGE, "losses": LOSSES, "config": run.config.analyses.privacy.model_dump()}
 
     def collect(self, run: Run) -> dict[str, Any]:
         """The result; UserError, before any model is loaded, where the records do not suffice."""

@@ -9,7 +9,7 @@ from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.evaluation.analyses import Analysis, prompt_variant_tables
 from patientdx.evaluation.analyses.entries import Entry
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import Array, Request, cached
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.kinds.binary import mass, probability
@@ -28,10 +28,10 @@ class PromptVariants(Analysis):
     def not_applicable(self, config: RunConfig, data: TaskData, kind: Kind) -> str | None:
         """It is off by default; a task needs other wordings of its question."""
         if not config.analyses.prompt_variants:
-            return "probes=false"
+            return "prompt_variants=false"
         if not data.prompt_variants:
             raise UserError(
-                f"probes=true asks the question of task={config.task_config.name} in other words, and it has none. "
+                f"prompt_variants=true asks the question of task={config.task_config.name} in other words, and it has none. "
                 "Leave probes out, or use a task that has."
             )
         return None

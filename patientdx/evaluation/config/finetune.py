@@ -1,138 +1,60 @@
-"""conf/finetune as a checked value: which model is trained, on what, and how."""
+"""Which model is fine-tuned, on what, and how: conf/finetune."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Annotated, Any, Literal
 
-from patientdx.evaluation.config import checks
-from patientdx.training.hyperparameters import LOSSES, METHODS, MONITORS, PRECISIONS, Hyperparameters
+from pydantic import BeforeValidator, model_validator
 
-STARTS = ("base", "pivot", "merged")
-SPLITS = ("train", "test")
-NONE = "none"
-_OF_LORA = ("rank", "alpha", "dropout", "targets")
+from patientdx.core.validation import ConfigErrors, at_least
+from patientdx.evaluation.config.section import Section, group_name, model_key
+from patientdx.training.hyperparameters import Hyperparameters
+
+LORA = ("rank", "alpha", "dropout", "targets")
 
 
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """A model to be fine-tuned, and to stand beside the others of the run.
+def _hyperparameters(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    method = node.get("name")
+    beside = {"name", "init_from", "split", "examples", "pilot_examples", "max_tokens"}
+    known = {field.name for field in fields(Hyperparameters)} - (
+        {"method"} | (set() if method == "lora" else set(LORA))
+    )
+    errors = [f".{name}: finetune={method} has no such key." for name in sorted(node.keys() - beside - known)]
+    errors += [f".{name} is missing." for name in sorted(known - node.keys())]
+    if errors and method in ("lora", "full"):
+        raise ConfigErrors(errors)
+    return {"method": method} | {name: value for name, value in node.items() if name in known}
 
-    Attributes:
-        init_from: the model that training starts from: base, pivot, or merged (at the run's λ).
-        split: the split it is trained on: train; test is a control for measures of leakage, and no result.
-        examples: so many of the split's, always the same; None: all.
-        pilot_examples: so many of the pilot split's to look at during training; None: all.
-        max_tokens: longest prompt with its answer; None: as scoring has it.
-        hyperparameters: see `Hyperparameters`.
+
+class FinetuneConfig(Section):
+    """A model to be fine-tuned, and to be scored beside the others of the run.
+
+    init_from: the model that training starts from: base, pivot, or merged (at the run's λ). split: the split it is
+    trained on: train; test is a control for measures of leakage, and no result. examples: so many of the split, always
+    the same; None: all. pilot_examples: so many of the pilot split to evaluate during training; None: all.
+    max_tokens: longest prompt with its answer; None: as in scoring.
     """
 
-    init_from: str
-    split: str
-    examples: int | None
-    pilot_examples: int | None
-    max_tokens: int | None
-    hyperparameters: Hyperparameters
+    init_from: Literal["base", "pivot", "merged"] = model_key("finetune", "init_from")
+    split: Literal["train", "test"] = model_key("finetune", "split")
+    examples: Annotated[int, at_least(2)] | None = model_key("finetune", "examples")
+    pilot_examples: Annotated[int, at_least(2)] | None = model_key("finetune", "pilot_examples")
+    max_tokens: Annotated[int, at_least(16)] | None = model_key("finetune", "max_tokens")
+    hyperparameters: Annotated[Hyperparameters, BeforeValidator(_hyperparameters)] = model_key("finetune")
 
+    @classmethod
+    def is_absent(cls, plain: Mapping[str, Any]) -> bool:
+        return group_name(plain, "finetune") == "none"
 
-def comparator(plain: Mapping[str, Any], errors: list[str]) -> FinetuneConfig | None:
-    """What the composed config asks to be fine-tuned; None for finetune=none. What is wrong goes to `faults`."""
-    node = plain.get("finetune")
-    if not isinstance(node, dict):
-        errors.append("this configuration has no finetune: choose one, as in finetune=none.")
-        return None
-    if node.get("name") == NONE:
-        return None
-    before = len(errors)
-    method = checks.one_of(node.get("name"), "finetune", METHODS, errors)
-    _beside(plain, method, errors)
-    own = [field.name for field in fields(Hyperparameters) if field.name != "method"]
-    known = {"name", "init_from", "split", "examples", "pilot_examples", "max_tokens", *own}
-    known -= set() if method == "lora" else set(_OF_LORA)
-    errors += [f"finetune.{key}: finetune={method} has no such key." for key in sorted(set(node) - known)]
-    errors += [f"finetune.{key} is missing." for key in sorted(known - set(node))]
-    if len(errors) > before:
-        return None
-    found = FinetuneConfig(
-        init_from=checks.one_of(node["init_from"], "finetune.init_from", STARTS, errors),
-        split=checks.one_of(node["split"], "finetune.split", SPLITS, errors),
-        examples=checks.whole(node["examples"], "finetune.examples", 2, errors, null=True),
-        pilot_examples=checks.whole(node["pilot_examples"], "finetune.pilot_examples", 2, errors, null=True),
-        max_tokens=checks.whole(node["max_tokens"], "finetune.max_tokens", 16, errors, null=True),
-        hyperparameters=_hyperparameters(node, method, errors),
-    )
-    return None if len(errors) > before else found
-
-
-def _beside(plain: Mapping[str, Any], method: str, errors: list[str]) -> None:
-    """What cannot go together with a fine-tuned model."""
-    model = plain["model"].get("name")
-    if model != "merged":
-        errors.append(
-            f"finetune={method}: model={model} is scored alone, and is no language model. Leave finetune out, or use "
-            "model=merged."
-        )
-    if plain["task"].get("name") == NONE:
-        errors.append(f"finetune={method}: without a task there is nothing to train on. Choose one: task=mortality.")
-    elif plain["save"] is not None or plain["dry_run"] is True:
-        errors.append(
-            f"finetune={method}: save and dry_run are of the merged model; a fine-tuned one holds what it was trained "
-            "on, and stays in the cache. Leave out one or the other."
-        )
-
-
-def _hyperparameters(node: Mapping[str, Any], method: str, errors: list[str]) -> Hyperparameters:
-    def whole(key: str, least: int, null: bool = False) -> int | None:
-        return checks.whole(node[key], f"finetune.{key}", least, errors, null=null)
-
-    def number(key: str, fits: Callable[[float], bool], words: str) -> float:
-        value = node[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not fits(value):
-            errors.append(f"finetune.{key}={value}: give a number {words}.")
-            return 1.0
-        return float(value)
-
-    def share(key: str) -> float:
-        return number(key, lambda value: 0 <= value < 1, "of at least 0 and below 1")
-
-    def positive(key: str) -> float:
-        return number(key, lambda value: value > 0, "above 0")
-
-    batch, micro_batch_size = whole("batch", 1), whole("micro_batch_size", 1)
-    if (
-        isinstance(batch, int)
-        and isinstance(micro_batch_size, int)
-        and micro_batch_size > 0
-        and batch % micro_batch_size
-    ):
-        errors.append(
-            f"finetune.micro_batch_size={micro_batch_size}: a batch of {batch} cannot be split "
-            "so. Give a divisor of it."
-        )
-    lora = {}
-    if method == "lora":
-        targets = node["targets"]
-        if not isinstance(targets, list) or not targets or not all(isinstance(one, str) for one in targets):
-            errors.append(f"finetune.targets={targets}: give a list of names of linear layers, as in [q_proj,v_proj].")
-            targets = []
-        lora = {"rank": whole("rank", 1), "alpha": positive("alpha"), "dropout": share("dropout"),
-                "targets": tuple(dict.fromkeys(targets))}  # fmt: skip
-    return Hyperparameters(
-        method=method,
-        loss=checks.one_of(node["loss"], "finetune.loss", LOSSES, errors),
-        epochs=positive("epochs"),
-        steps=whole("steps", 1, null=True),
-        learning_rate=positive("learning_rate"),
-        warmup_ratio=share("warmup_ratio"),
-        batch=batch,
-        micro_batch_size=micro_batch_size,
-        seed=whole("seed", 0),
-        precision=checks.one_of(node["precision"], "finetune.precision", PRECISIONS, errors),
-        gradient_checkpointing=checks.yes_no(node["gradient_checkpointing"], "finetune.gradient_checkpointing", errors),
-        patience=whole("patience", 1, null=True),
-        monitor=checks.one_of(node["monitor"], "finetune.monitor", MONITORS, errors),
-        check_every=whole("check_every", 1, null=True),
-        **lora,
-    )
+    @model_validator(mode="after")
+    def _check_batch(self) -> FinetuneConfig:
+        batch, micro = self.hyperparameters.batch, self.hyperparameters.micro_batch_size
+        if batch % micro:
+            raise ConfigErrors([
+                f"finetune.micro_batch_size={micro}: a batch of {batch} cannot be split so. Give a divisor of it."
+            ])  # fmt: skip
+        return self

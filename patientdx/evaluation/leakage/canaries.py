@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.sections import RunConfig
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import TaskContext
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.prompts import Prompts, tokenise

@@ -1,0 +1,66 @@
+"""How rows are scored, and how sure the metrics are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from patientdx.core.validation import ConfigErrors, at_least, number
+from patientdx.evaluation.config.merge import DType
+from patientdx.evaluation.config.search import FIXED
+from patientdx.evaluation.config.section import Section, group_name, key, model_key
+from patientdx.records.splits import SPLITS
+
+
+class InferenceConfig(Section):
+    """Which splits are scored, and how a language model is run. max_tokens and batch_tokens count tokens."""
+
+    splits: tuple[str, ...] = key("splits")
+    device: Literal["auto", "cpu"] = key("device")
+    device_map: str | None = model_key("device_map")
+    generator: Literal["transformers", "vllm"] = model_key("generator")
+    dtype: DType = model_key("dtype")
+    max_tokens: Annotated[int, at_least(16)] = model_key("scoring", "max_tokens")
+    batch_tokens: Annotated[int, at_least(1)] | None = model_key("scoring", "batch_tokens")
+
+    @property
+    def reported(self) -> str:
+        """The split whose numbers go by the task's own name: the last."""
+        return self.splits[-1]
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _check_splits(cls, value: Any, info: ValidationInfo) -> tuple[str, ...]:
+        if value is None:  # a sweep chooses λ on pilot, and reports it on test
+            context = info.context or {}
+            sweep = context.get("sweep") and group_name(context.get("plain", {}), "search") == FIXED
+            return ("pilot", "test") if sweep else ("test",)
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not names or any(name not in SPLITS for name in names):
+            raise ValueError(f"give one or more of {', '.join(SPLITS)}.")
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("generator", mode="after")
+    @classmethod
+    def _check_generator(cls, value: str) -> str:
+        from patientdx.lm import vllm
+
+        if errors := vllm.errors(value):
+            raise ConfigErrors(errors)
+        return value
+
+
+class BootstrapConfig(Section):
+    """How intervals are drawn: resamples of patients with replacement, and the level of the interval."""
+
+    resamples: Annotated[int, at_least(100)] = key("bootstrap", "resamples")
+    level: Annotated[float, number("give a number between 0 and 1.", lambda level: 0 < level < 1)] = key(
+        "bootstrap", "level"
+    )
+    seed: Annotated[int, at_least(0)] = key("seed")
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Keywords of the functions of `metrics.bootstrap`."""
+        return self.model_dump()

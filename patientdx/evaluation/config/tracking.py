@@ -1,0 +1,48 @@
+"""Where a run is recorded: conf/tracking."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from patientdx.core.validation import ConfigErrors
+from patientdx.evaluation.config.section import Section, key
+
+TRACKIO = "trackio==0.43.0"  # whose functions `tracking.trackio_run` calls
+_NOT_IN_A_PROJECT = re.compile(r"[/\\#?%:\x00-\x1f]")
+
+
+def _project(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > 128 or _NOT_IN_A_PROJECT.search(value):
+        raise ValueError("it cannot be a project's name. Give 1 to 128 characters without / \\ # ? % :")
+    return value
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(map(str, value or ()))
+
+
+class TrackingConfig(Section):
+    """Which tracker records the run.
+
+    predictions: whether the scores of single examples, under hashed ids, go into a run of W&B: `open` if the data are,
+    `always`, `never`. Label and score of a patient are data about that patient whatever the id is.
+    """
+
+    mode: Literal["offline", "online", "trackio", "none"] = key("tracking", "mode", default="offline")
+    project: Annotated[str, BeforeValidator(_project)] = key("tracking", "project", default="patientdx")
+    entity: str | None = key("tracking", "entity", default=None)
+    tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = key("tracking", "tags", default=())
+    predictions: Literal["open", "always", "never"] = key("tracking", "predictions", default="open")
+
+    @model_validator(mode="after")
+    def _check_installed(self) -> TrackingConfig:
+        if self.mode == "trackio" and find_spec("trackio") is None:
+            raise ConfigErrors([
+                "tracking=trackio: the package trackio is not installed. Install it (pip install "
+                f"{TRACKIO}), or use tracking=wandb_offline or tracking=none."
+            ])  # fmt: skip
+        return self
