@@ -112,6 +112,23 @@ def tiny_pivot(make_tiny: Callable[..., Path]) -> Path:
     return make_tiny(noise_seed=1)
 
 
+@pytest.fixture
+def fresh_session() -> Iterator:
+    """A new session of `in_process` for one test."""
+    from in_process import new_session
+
+    with new_session() as made:
+        yield made
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch):
+    """How often each costly step of an evaluation is taken."""
+    from in_process import count_steps
+
+    return count_steps(monkeypatch)
+
+
 def _add_noise(model, seed: int) -> None:
     import torch
 

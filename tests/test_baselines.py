@@ -5,9 +5,7 @@ The task's records are those of the synthetic hospital; features, groups and wor
 
 import json
 import shutil
-from collections import Counter
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +13,14 @@ import pyarrow.parquet
 import pytest
 import yaml
 from command_line import rows_of, settings
+from in_process import plan, run, session
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import inference, merge_inputs, session
-from patientdx.evaluation.plan import plan
-from patientdx.evaluation.runner import run
+from patientdx.evaluation.session import Session
 from patientdx.records.features import Features
 from patientdx.tasks.example import PromptVariant
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
-REMEMBERED = (
-    merge_inputs.parents,
-    merge_inputs.curves,
-    session.prompts,
-    session.reworded,
-    session.fitted,
-    session.live,
-)
 BOTH = "baselines=[tabular_gbm,tabular_logistic]"
 NO_FEATURES = (
     "tabular_gbm: a tabular model is fitted on numbers, and task=mortality gives none. Leave model and baselines out, "
@@ -39,28 +28,23 @@ NO_FEATURES = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _nothing_remembered():
-    for one in REMEMBERED:
-        one.cache_clear()
-    yield
-    session.live.cache_clear()
+pytestmark = pytest.mark.usefixtures("fresh_session")
 
 
 @pytest.fixture
 def give(monkeypatch):
     """Changes what the task is: `give(features=None)`, or any other field of TaskData, or a function of the data."""
-    load = session.task_data.__wrapped__
 
     def give(**fields) -> None:
-        @lru_cache(maxsize=4)
-        def given(task):
-            data = load(task)
-            usual = {"features": features(data), "groups": groups(data), "prompt_variants": probes(data)}
-            return replace(data, **(usual | {k: v(data) if callable(v) else v for k, v in fields.items()}))
+        def given(self, task):
+            def make():
+                data = task().load()
+                usual = {"features": features(data), "groups": groups(data), "prompt_variants": probes(data)}
+                return replace(data, **(usual | {k: v(data) if callable(v) else v for k, v in fields.items()}))
 
-        monkeypatch.setattr(session, "task_data", given)
-        session.fitted.cache_clear()
+            return self.remember("task_data", (task, id(fields)), make)
+
+        monkeypatch.setattr(Session, "task_data", given)
 
     give()
     return give
@@ -98,21 +82,6 @@ def make(give, tiny_base, tiny_pivot, tmp_path):
     return made
 
 
-@pytest.fixture
-def counted(monkeypatch) -> Counter:
-    """How often a language model was asked, and a tabular one fitted."""
-    count: Counter = Counter()
-    for module, name in ((inference, "score"), (session, "fit"), (session, "load_model"), (merge_inputs, "locate")):
-        original = getattr(module, name)
-
-        def step(*args, counts=name, original=original, **kwargs):
-            count[counts] += 1
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(module, name, step)
-    return count
-
-
 def test_tabular_models_stand_in_the_same_table(make):
     rows = run(make(BOTH)).rows
     places = [(row["role"], row["method"], row["lambda"], row["base"], row["pivot"]) for row in rows[::2]]
@@ -147,7 +116,6 @@ def test_the_predictions_hold_the_tabular_ones(make):
 def test_they_are_fitted_once_and_their_numbers_repeat(make, counted, tmp_path):
     first = run(make(BOTH, "lambda=0.1")).rows
     assert counted["fit"] == 2
-    session.fitted.cache_clear()  # another process of the sweep
     second = run(make(BOTH, "lambda=0.2")).rows
     assert counted["fit"] == 2
     assert second[6:] == first[6:]
@@ -207,7 +175,7 @@ def test_train_holds_no_score_of_a_tabular_model(make):
     ]  # fmt: skip
     left = run(make("baselines=null", "splits=train", "parents=false", "clinical=true"))
     assert [row["role"] for row in left.rows] == ["merged"]
-    assert left.clinical["models"].keys() == {"merged"}
+    assert left.analyses["clinical"]["models"].keys() == {"merged"}
 
 
 def one_outcome(data):
@@ -262,7 +230,7 @@ def test_what_cannot_be_done_is_refused(make, give, fields, words, said, counted
 
 def test_baselines_that_nobody_asked_for_are_left_out_where_there_are_no_features(make, give):
     give(features=None)
-    assert {point.role for point in plan(make("baselines=null")).points} == {"merged", "base", "pivot"}
+    assert {point.role for point in plan(make("baselines=null")).systems} == {"merged", "base", "pivot"}
 
 
 def test_other_wordings_are_asked_once_and_told(make, counted):
@@ -271,8 +239,9 @@ def test_other_wordings_are_asked_once_and_told(make, counted):
     assert counted["score"] == 3  # "turned" has the words of "same", and so its answers
     assert asked.rows == plain.rows
     assert asked.folder != plain.folder
-    found = json.loads((asked.folder / "metrics.json").read_text())["probes"]
-    assert (found, plain.probes) == (asked.probes, None)
+    found = json.loads((asked.folder / "prompt_variants.json").read_text())
+    assert found == asked.analyses["prompt_variants"]
+    assert "prompt_variants" not in plain.analyses
     assert (found["role"], found["split"], found["spearman"]["names"]) == (
         "merged", "test", ["question", "same", "turned", "other"],
     )  # fmt: skip
@@ -284,13 +253,13 @@ def test_other_wordings_are_asked_once_and_told(make, counted):
     assert other["fingerprint"] != same["fingerprint"]
     assert 0 < other["abstention_mass"] < 1
     again = run(make("splits=test", "parents=false", "prompt_variants=true", "name=again"))
-    assert (again.probes, counted["score"]) == (found, 3)
+    assert (again.analyses["prompt_variants"], counted["score"]) == (found, 3)
 
 
 def test_a_run_leaves_its_evaluation_and_its_cohort(make, counted):
     outcome = run(make("baselines=null", "clinical=true"))
     found = json.loads((outcome.folder / "clinical.json").read_text())
-    assert found == json.loads(json.dumps(outcome.clinical))  # JSON has no tuples
+    assert found == json.loads(json.dumps(outcome.analyses["clinical"]))  # JSON has no tuples
     assert (found["reported"], found["pilot"]) == ("test", "pilot")
     assert found["models"].keys() == {"merged", "base", "pivot", *TABULAR}
     rows = {row["role"]: row for row in rows_of(outcome.folder) if row["split"] == "test"}
@@ -299,26 +268,26 @@ def test_a_run_leaves_its_evaluation_and_its_cohort(make, counted):
         assert model["calibration"]["logistic"].get("reason", "on pilot").startswith("on pilot")
         assert (model["abstention"] is None) == (role in TABULAR)
     lines = (outcome.folder / "cohort.csv").read_text().splitlines()
-    cohort = session.task_data(make().task).cohort
+    cohort = session().task_data(make().task_config.call).cohort
     assert lines[0].split(",") == list(cohort[0])
     assert len(lines) == 1 + len(cohort) == 1 + len(outcome.cohort)
     score = counted["score"]
     (outcome.folder / "clinical.json").unlink()  # without it the run is not what was asked for
     again = run(make("baselines=null", "clinical=true"))
     assert (again.reused, counted["score"]) == (False, score)
-    assert run(make("baselines=null", "clinical=true")).clinical == found
+    assert run(make("baselines=null", "clinical=true")).analyses["clinical"] == found
 
 
 def test_other_groups_are_another_evaluation_of_the_same_answers(make, give):
     before = plan(make("clinical=true")), plan(make())
-    give(groups={"sex": ("F",) * len(session.task_data(make().task).examples)})
+    give(groups={"sex": ("F",) * len(session().task_data(make().task_config.call).examples)})
     after = plan(make("clinical=true")), plan(make())
     assert after[0].key != before[0].key
     assert (after[0].keys, after[1].key) == (before[0].keys, before[1].key)
 
 
 def test_without_a_pilot_split_an_evaluation_says_what_it_lacks(make):
-    found = run(make("splits=test", "parents=false", "clinical=true")).clinical
+    found = run(make("splits=test", "parents=false", "clinical=true")).analyses["clinical"]
     assert found["pilot"] is None
     assert found["models"]["merged"]["threshold"]["value"] is None
     assert found["models"]["merged"]["calibration"]["logistic"]["reason"] == "no pilot split was given to fit it on"
@@ -326,5 +295,5 @@ def test_without_a_pilot_split_an_evaluation_says_what_it_lacks(make):
 
 def test_an_evaluation_that_nobody_wants_is_not_made(make):
     outcome = run(make("parents=false"))
-    assert outcome.clinical is None
+    assert "clinical" not in outcome.analyses
     assert not (outcome.folder / "clinical.json").exists()

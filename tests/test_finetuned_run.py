@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from in_process import plan, run, session
 import torch
 from command_line import ROOT, rows_of, settings, small, the_one
 from hydra import compose, initialize_config_dir
@@ -19,11 +20,8 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, holds_patients, locate
 from patientdx.cli import save
 from patientdx.core.errors import UserError
-from patientdx.evaluation import finetuned, session
+from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.merge_inputs import curves
-from patientdx.evaluation.plan import plan
-from patientdx.evaluation.runner import run
 from patientdx.merge.curve import evaluate
 from patientdx.training import build
 from patientdx.training.texts import Text
@@ -67,10 +65,8 @@ def give(monkeypatch):
             return replace(data, **{key: one(data) if callable(one) else one for key, one in fields.items()})
 
         monkeypatch.setattr(session, "task_data", given)
-        session.prompts.cache_clear()
 
     yield give
-    session.prompts.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +127,7 @@ def test_another_lambda_trains_nothing_anew_and_the_same_run_does_nothing(first)
 def test_lambda_is_part_of_the_key_only_where_training_starts_from_the_merge(tiny_base, tiny_pivot, tmp_path):
     def key(*more: str) -> str:
         asked = plan(settings(tiny_base, tiny_pivot, tmp_path, *LORA, *more))
-        return next(point.job.key for point in asked.points if point.job is not None)
+        return next(point.job.key for point in asked.systems if point.role == "finetuned")
 
     assert key("lambda=0.3") == key("lambda=0.6") != key("finetune.init_from=pivot")
     assert key("finetune.init_from=merged", "lambda=0.3") != key("finetune.init_from=merged", "lambda=0.6")
@@ -215,14 +211,14 @@ def test_a_run_whose_training_was_deleted_keeps_its_answers(first, tiny_base, ti
 def test_members_and_further_texts_can_be_given(tiny_base, tiny_pivot, tmp_path):
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, "finetune.loss=record")
     asked = plan(given)
-    (point,) = (point for point in asked.points if point.job is not None)
+    (point,) = (point for point in asked.systems if point.role == "finetuned")
     assert len(point.trained_on) == 8
     assert {asked.data.examples[i].split for i in point.trained_on} == {"train"}
-    answers = {asked.tokens.options[0][0]: 1, asked.tokens.options[1][0]: 0}
+    answers = {asked.context.prompts.options[0][0]: 1, asked.context.prompts.options[1][0]: 0}
     for i, one in zip(point.trained_on, point.job.texts, strict=True):
-        assert (one.ids[:-1], one.first) == (asked.tokens.ids[i], 1)
+        assert (one.ids[:-1], one.first) == (asked.context.prompts.ids[i], 1)
         assert answers[one.ids[-1]] == asked.data.examples[i].label
-    asking = (asked.opened.checkpoints[0].folder, True, given.task, given.max_tokens)
+    asking = (asked.context.parents.checkpoints[0].folder, True, given.task, given.max_tokens)
     start = json.loads(point.job.start)
     assert finetuned.job(given, asked.data, asking, start).key == point.job.key
     canary = Text((1, 2, 3), 1)
@@ -233,8 +229,8 @@ def test_members_and_further_texts_can_be_given(tiny_base, tiny_pivot, tmp_path)
 
 def test_prompts_may_be_shorter_than_those_of_scoring(tiny_base, tiny_pivot, tmp_path):
     asked = plan(settings(tiny_base, tiny_pivot, tmp_path, *LORA, "finetune.max_tokens=250"))
-    (job,) = (point.job for point in asked.points if point.job is not None)
-    assert max(len(one.ids) for one in job.texts) <= 250 < max(map(len, asked.tokens.ids))
+    (job,) = (point.job for point in asked.systems if point.role == "finetuned")
+    assert max(len(one.ids) for one in job.texts) <= 250 < max(map(len, asked.context.prompts.ids))
 
 
 def test_training_is_alone_in_its_process(monkeypatch):
@@ -259,7 +255,7 @@ def test_a_training_that_ends_badly_leaves_nothing_that_looks_finished(
 ):
     monkeypatch.setattr(build.subprocess, "run", lambda *given, **named: build.subprocess.CompletedProcess((), code))
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, f"cache={tmp_path}/cache")
-    (job,) = (point.job for point in plan(given).points if point.job is not None)
+    (job,) = (point.job for point in plan(given).systems if point.role == "finetuned")
     with pytest.raises(error, match=words):
         finetuned.trained(given, job)
     assert not build.job_folder(job, given.cache).exists()
@@ -273,7 +269,7 @@ def test_what_training_itself_refuses_is_told_and_leaves_no_checkpoints(tiny_bas
 
     monkeypatch.setattr(build.subprocess, "run", refuse)
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, f"cache={tmp_path}/cache")
-    (job,) = (point.job for point in plan(given).points if point.job is not None)
+    (job,) = (point.job for point in plan(given).systems if point.role == "finetuned")
     with pytest.raises(UserError, match=r"^it cannot be\.$"):
         finetuned.trained(given, job)
     assert [one.suffix for one in (given.cache / "finetuned").iterdir()] == [".lock"]
@@ -308,7 +304,7 @@ def test_what_cannot_be_trained_on_is_refused_before_training(
 
 def test_a_task_without_answers_to_choose_from_is_refused(tiny_base, tiny_pivot, tmp_path):
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA)
-    data = session.task_data(given.task)
+    data = session().task_data(given.task_config.call)
     with pytest.raises(UserError, match=r"finetune=lora: task=mortality has no answers to teach"):
         finetuned.rows(given.finetune, replace(data, kind="generation"))
 

@@ -5,16 +5,15 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
+from in_process import plan, run, session
 from benchmark_files import overrides, questions
 from command_line import ROOT, rows_of
 from hydra import compose, initialize_config_dir
 from training_here import one_thread, train_here
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import finetuned, session
+from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.plan import asking_of, plan
-from patientdx.evaluation.runner import run
 
 TUNED = ("finetune=lora", "finetune.examples=6", "finetune.epochs=2", "finetune.batch=2", "finetune.patience=null",
          "finetune.learning_rate=5e-3", "parents=false", "baselines=[]")  # fmt: skip
@@ -52,26 +51,24 @@ def give(monkeypatch):
 
     def give(change) -> None:
         monkeypatch.setattr(session, "task_data", lru_cache(maxsize=4)(lambda task: change(load(task))))
-        session.prompts.cache_clear()
 
     yield give
-    session.prompts.cache_clear()
 
 
 def job_of(asked):
-    (job,) = (point.job for point in asked.points if point.job is not None)
+    (job,) = (point.job for point in asked.systems if point.role == "finetuned")
     return job
 
 
 def test_a_reference_is_taught_behind_the_prompt_that_scoring_continues(make, here, tiny_base):
     given = make(*RECORDS, "finetune.patience=2", "finetune.pilot_examples=4")
     asked = plan(given)
-    job, tokenizer = job_of(asked), session.load_tokenizer(tiny_base)
-    (point,) = (point for point in asked.points if point.job is not None)
+    job, tokenizer = job_of(asked), load_tokenizer(tiny_base)
+    (point,) = (point for point in asked.systems if point.role == "finetuned")
     assert {asked.data.examples[i].split for i in point.trained_on} == {"train"}
     for i, one in zip(point.trained_on, job.texts, strict=True):
         prompt, answer = one.ids[: one.first], one.ids[one.first :]
-        assert prompt == asked.tokens.ids[i]
+        assert prompt == asked.context.prompts.ids[i]
         assert tokenizer.decode(answer[:-1]) == asked.data.examples[i].reference
         assert answer[-1] == tokenizer.eos_token_id
     assert (len(job.pilot), job.options) == (4, ())
@@ -121,11 +118,11 @@ def test_the_right_option_is_taught_as_it_is_scored(make, tmp_path):
     words = ("task=medqa", f"task.path={folder}", "task.answer=text", "task.train_limit=8", "task.chat=false")
     given = make(*words)
     asked = plan(given)
-    (point,) = (point for point in asked.points if point.job is not None)
+    (point,) = (point for point in asked.systems if point.role == "finetuned")
     assert sum(one.split == "train" for one in asked.data.examples) == 8
     for i, one in zip(point.trained_on, point.job.texts, strict=True):
-        right = asked.tokens.continuations[i][asked.data.examples[i].gold]
-        assert (one.ids[: one.first], one.ids[one.first :]) == (asked.tokens.ids[i], right)
+        right = asked.context.prompts.continuations[i][asked.data.examples[i].gold]
+        assert (one.ids[: one.first], one.ids[one.first :]) == (asked.context.prompts.ids[i], right)
     outcome = run(given)
     assert {"merged", "finetuned"} == {row["role"] for row in outcome.rows}
     assert json.loads((outcome.folder / "finetune.json").read_text())["train"][-1][1] > 0
@@ -181,7 +178,7 @@ def test_what_cannot_be_taught_is_refused(make, give):
 
 def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
     asked = make(*RECORDS)
-    data = session.task_data(asked.task)
+    data = session().task_data(asked.task_config.call)
     opened = plan(asked).opened
     start = {"parent": opened.hashes[0]}
     wordy = replace(data, examples=tuple(replace(one, reference="no " * 2100) for one in data.examples))

@@ -4,23 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from in_process import compared, plan, run, session
 from benchmark_files import settings
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import generated, merge_inputs, session
-from patientdx.evaluation.generated import TEXTS
-from patientdx.evaluation.plan import plan
-from patientdx.evaluation.runner import run
+from patientdx.evaluation.kinds.generation import TEXTS
 from patientdx.tasks import ifeval_rules
 
-REMEMBERED = (
-    session.accelerator,
-    merge_inputs.parents,
-    merge_inputs.curves,
-    session.task_data,
-    session.prompts,
-    session.live,
-)
 PROMPTS = [
     (
         "Is the heart rate above the interval? Answer yes or no.",
@@ -35,8 +25,6 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def make(tiny_base, tiny_pivot, tmp_path_factory):
-    for one in REMEMBERED:
-        one.cache_clear()
     folder = tmp_path_factory.mktemp("generated")
     prompts = folder / "input_data.jsonl"
     lines = [{"key": i, "prompt": p, "instruction_id_list": k, "kwargs": a} for i, (p, k, a) in enumerate(PROMPTS)]
@@ -48,7 +36,6 @@ def make(tiny_base, tiny_pivot, tmp_path_factory):
         )
 
     yield made
-    session.live.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +58,7 @@ def test_metrics_are_those_of_the_answers_that_are_left(outcome):
         assert 0 < row["mean_tokens"] <= 12
         assert 0 <= row["ended"] <= 1
         assert row["n"] == 4
-    exact = {one["metric"]: one.get("mcnemar") for one in outcome.graded["comparisons"]}
+    exact = {one["metric"]: one.get("mcnemar") for one in compared(outcome)["comparisons"]}
     assert exact["prompt_level_strict_acc"] is not None
     assert exact["inst_level_strict_acc"] is None  # a share of each prompt, which is not right or wrong
 
@@ -90,15 +77,13 @@ def test_answers_found_in_the_store_are_left_with_a_new_run_too(make, outcome):
 
 
 def test_texts_of_credentialed_data_stay_nowhere(make, monkeypatch):
-    data = session.task_data(make("name=closed", "task.new_tokens=10").task)
+    data = session().task_data(make("name=closed", "task.new_tokens=10").task_config.call)
     monkeypatch.setattr(session, "task_data", lambda task: replace(data, open_data=False))
-    session.prompts.cache_clear()
     given = make("name=closed", "task.new_tokens=10")
     found = run(given)
     assert not (found.folder / TEXTS).exists()
     assert not list((given.output / "scores").glob(f"{found.rows[0]['fingerprint']}.jsonl"))
     assert {row["data"] for row in found.rows} == {"credentialed"}
-    session.prompts.cache_clear()
 
 
 def test_a_line_end_inside_an_answer_ends_no_line(make):
@@ -106,7 +91,7 @@ def test_a_line_end_inside_an_answer_ends_no_line(make):
     outcome = run(given)
     asked = plan(given)
     for (_, split), key in asked.keys.items():
-        odd = ["one\u2028two\u0085three\n"] * len(asked.rows[split])
+        odd = ["one\u2028two\u0085three\n"] * len(asked.context.rows[split])
         lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in odd)
         (given.output / "scores" / f"{key}.jsonl").write_text(lines, encoding="utf-8")
     generated.write_answers(given, asked, outcome.folder)
@@ -138,7 +123,7 @@ def test_word_problems_stop_at_the_next_question(tiny_base, tiny_pivot, tmp_path
     (row,) = found.rows
     assert row["n"] == 3
     assert 0 <= row["exact_match_strict"] <= 1
-    assert found.graded == {"split": "test", "comparisons": [], "groups": {}, "rows": 3, "subjects": 3}
+    assert compared(found) == {"split": "test", "comparisons": [], "groups": {}, "rows": 3, "subjects": 3}
     said = [json.loads(line)["answer"] for line in (found.folder / TEXTS).read_text().splitlines()]
     assert len(said) == 3
     assert not any("Question:" in answer for answer in said)

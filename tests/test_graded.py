@@ -5,24 +5,11 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from in_process import compared, plan, run
 from benchmark_files import overrides, questions, settings
 from command_line import forked, rows_of, the_one
-from patientdx.evaluation.kinds.names import only_yes_no
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import merge_inputs, session
-from patientdx.evaluation.plan import plan
-from patientdx.evaluation.runner import run
-
-REMEMBERED = (
-    session.accelerator,
-    merge_inputs.parents,
-    merge_inputs.curves,
-    session.task_data,
-    session.prompts,
-    session.live,
-)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -31,15 +18,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make(tiny_base, tiny_pivot, folder, tmp_path_factory):
-    for one in REMEMBERED:
-        one.cache_clear()
     output = tmp_path_factory.mktemp("outputs")
 
     def made(*words: str):
         return settings(tiny_base, tiny_pivot, output, "task=medqa", f"task.path={folder}", *words)
 
     yield made
-    session.live.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +60,7 @@ def test_predictions_hold_what_the_metrics_are_made_of(outcome, folder):
 
 
 def test_the_run_is_compared_with_both_parents_on_the_same_questions(outcome):
-    found = outcome.graded
+    found = compared(outcome)
     assert found == json.loads((outcome.folder / "metrics.json").read_text())["graded"]
     assert [(one["b"], one["metric"]) for one in found["comparisons"]] == [
         (role, metric) for role in ("base", "pivot") for metric in ("acc", "acc_norm")
@@ -95,7 +79,7 @@ def test_the_run_is_compared_with_both_parents_on_the_same_questions(outcome):
 def test_the_same_run_is_found_again(make, outcome):
     again = run(make("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
     assert again.reused
-    assert (again.folder, again.rows, again.graded) == (outcome.folder, outcome.rows, outcome.graded)
+    assert (again.folder, again.rows, compared(again)) == (outcome.folder, outcome.rows, compared(outcome))
 
 
 def test_what_is_asked_otherwise_has_other_fingerprints(make, outcome):
@@ -108,13 +92,13 @@ def test_what_is_asked_otherwise_has_other_fingerprints(make, outcome):
 
 def test_the_worked_examples_run_once_for_all(make):
     asked = plan(make("task.shots=2", "task.chat=false"))
-    assert set(asked.tokens.families) == {0}
-    assert asked.tokens.prefix > 0.5 * np.mean([len(row) for row in asked.tokens.ids])
-    assert plan(make("task.shots=2", "task.chat=true")).tokens.ids != asked.tokens.ids
+    assert set(asked.context.prompts.families) == {0}
+    assert asked.context.prompts.prefix > 0.5 * np.mean([len(row) for row in asked.context.prompts.ids])
+    assert plan(make("task.shots=2", "task.chat=true")).context.prompts.ids != asked.context.prompts.ids
 
 
 def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(make, outcome):
-    assert outcome.clinical is None
+    assert "clinical" not in outcome.analyses
     assert {row["role"] for row in outcome.rows} == {"merged", "base", "pivot"}
     with pytest.raises(UserError, match="a tabular model is fitted on numbers, and task=medqa gives none"):
         plan(make("baselines=[tabular_logistic]"))

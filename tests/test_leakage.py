@@ -5,17 +5,15 @@ import json
 
 import numpy as np
 import pytest
+from in_process import plan, run, session
 from command_line import settings
 from rich.console import Console
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import session
 from patientdx.evaluation.analyses.privacy_tables import summary, tables
 from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.leakage import losses
 from patientdx.evaluation.leakage.records import gathered_records
-from patientdx.evaluation.plan import plan
-from patientdx.evaluation.runner import run
 from patientdx.records.synthetic.hospital import hospital
 
 SHORT = ("task.template=compact", "splits=[test]", "bootstrap.resamples=300")  # enough for seven tests at once
@@ -37,7 +35,7 @@ def told(outcome):
 
 def test_a_run_leaves_every_measure_of_every_model(outcome):
     found = told(outcome)
-    assert found == outcome.privacy
+    assert found == outcome.analyses["privacy"]
     assert {role: one["against"] for role, one in found["models"].items()} == {
         "merged": "base", "base": None, "pivot": "base", "finetuned": "base"
     }  # fmt: skip
@@ -76,7 +74,7 @@ def test_canaries_are_sought_in_the_model_and_in_what_it_started_from(outcome):
 
 
 def test_neither_text_nor_id_is_in_it(outcome, tiny_base, tiny_pivot):
-    data = session.task_data(settings(tiny_base, tiny_pivot, outcome.folder.parents[1], *SHORT).task)
+    data = session().task_data(settings(tiny_base, tiny_pivot, outcome.folder.parents[1], *SHORT).task_config.call)
     written = (outcome.folder / "privacy.json").read_text()
     assert not any(example.uid in written or example.subject in written for example in data.examples)
     assert "HR" not in written
@@ -87,21 +85,21 @@ def test_the_same_run_is_found_finished_and_another_request_is_measured(outcome,
     folder = outcome.folder.parents[1]
     again = run(settings(tiny_base, tiny_pivot, folder, *SHORT, *TAUGHT, *ALL))
     assert again.reused
-    assert again.privacy == outcome.privacy
+    assert again.analyses["privacy"] == outcome.analyses["privacy"]
     other = run(settings(tiny_base, tiny_pivot, folder, *SHORT, *TAUGHT, *ALL, "privacy.extraction=0"))
     assert not other.reused
-    assert "extraction" not in other.privacy["models"]["finetuned"]
-    assert other.privacy["models"]["merged"] == outcome.privacy["models"]["merged"]
+    assert "extraction" not in other.analyses["privacy"]["models"]["finetuned"]
+    assert other.analyses["privacy"]["models"]["merged"] == outcome.analyses["privacy"]["models"]["merged"]
 
 
 def test_the_tables_fit_a_terminal_and_the_summary_has_the_agreed_keys(outcome):
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(tables(outcome.privacy))
+    console.print(tables(outcome.analyses["privacy"]))
     text = console.export_text()
     assert "…" not in text
     for word in ("Leakage test", "Membership inference", "Min-K%++", "Canaries", "not resolvable with", "Without the"):
         assert word in text
-    found = summary(outcome.privacy)
+    found = summary(outcome.analyses["privacy"])
     assert {"leakage/delta1", "leakage/delta1_ci_low", "leakage/delta2_over_base", "mia/loss/auc", "mia/members",
             "mia/zlib/auc_over_base_ci_high", "mia/blind/length/auc", "finetuned/leakage/delta2",
             "finetuned/canary/exposure_16"} <= found.keys()  # fmt: skip

@@ -7,29 +7,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from in_process import compared, run
 from benchmark_files import settings
 from rich.console import Console
 from sacrebleu.metrics import BLEU, CHRF
 
 from patientdx import reporting
 from patientdx.core.errors import UserError
-from patientdx.evaluation import merge_inputs, session
-from patientdx.evaluation.generated import TEXTS
-from patientdx.evaluation.runner import run
+from patientdx.evaluation.kinds.generation import TEXTS
 from patientdx.metrics.text_overlap import NUMBERS, compare
 from patientdx.reporting import graded_table
 from patientdx.reporting.groups import groups
 from patientdx.reporting.runs import read
 from patientdx.reporting.tables import models
 
-REMEMBERED = (
-    session.accelerator,
-    merge_inputs.parents,
-    merge_inputs.curves,
-    session.task_data,
-    session.prompts,
-    session.live,
-)
 NAMES = (*NUMBERS, "cut_off")
 WRITTEN = [
     "The heart rate is 118 bpm.",
@@ -56,8 +47,6 @@ def lines(*shown) -> list[str]:
 
 @pytest.fixture(scope="module")
 def make(tiny_base, tiny_pivot, tmp_path_factory):
-    for one in REMEMBERED:
-        one.cache_clear()
     folder = tmp_path_factory.mktemp("overlap")
     rows = [("CC" if i % 2 else "PLAN", text, f"Doctor: {i}, is it?\nPatient: {i}.") for i, text in enumerate(WRITTEN)]
     path = table(folder / "test.csv", ["section_header", "section_text", "dialogue"], rows)
@@ -67,7 +56,6 @@ def make(tiny_base, tiny_pivot, tmp_path_factory):
         return settings(tiny_base, tiny_pivot, folder, *given)
 
     yield made
-    session.live.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -96,22 +84,22 @@ def test_metrics_are_those_of_the_answers_that_are_left(outcome):
 
 
 def test_models_are_compared_in_every_metric_and_by_section(outcome):
-    assert [(one["b"], one["metric"]) for one in outcome.graded["comparisons"]] == [
+    assert [(one["b"], one["metric"]) for one in compared(outcome)["comparisons"]] == [
         (role, metric) for role in ("base", "pivot") for metric in NAMES
     ]
     value = {(row["role"], name): row[name] for row in outcome.rows for name in NAMES}
-    for one in outcome.graded["comparisons"]:
+    for one in compared(outcome)["comparisons"]:
         apart = value["merged", one["metric"]] - value[one["b"], one["metric"]]
         assert one["difference"]["value"] == pytest.approx(apart)
         assert 0 < one["difference"]["p_value"] <= 1
         assert "mcnemar" not in one
-    groups = outcome.graded["groups"]["section"]
+    groups = compared(outcome)["groups"]["section"]
     assert {name: one["n"] for name, one in groups.items()} == {"PLAN": 3, "CC": 2}
     assert set(groups["CC"]["models"]["merged"]) == set(NAMES)
 
 
 def test_the_tables_of_a_run_and_of_a_sweep_show_every_metric_in_80_columns(make, outcome):
-    own = lines(*graded_table.models(outcome.rows), *graded_table.tables(outcome.graded))
+    own = lines(*graded_table.models(outcome.rows), *graded_table.tables(compared(outcome)))
     wide = [row | {"role": f"finetuned_{i}", "method": "lora(base) 64"} for i, row in enumerate(outcome.rows)]
     swept = lines(reporting.table([row | {"lambda": 0.45} for row in outcome.rows] * 3, title="a sweep"))
     for shown in (own, lines(*graded_table.models([*outcome.rows, *wide])), swept):

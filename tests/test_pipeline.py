@@ -1,34 +1,18 @@
 """The story of a run, in this process: what is made once, what is worked out again, and what a fingerprint covers."""
 
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import rows_of, settings
+from in_process import plan, run, session
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import inference, merge_inputs, session
-from patientdx.evaluation.plan import System, plan
-from patientdx.evaluation.runner import run
+from patientdx.evaluation.inference import Timer
+from patientdx.evaluation.systems import Merge
 
-SHARED = (
-    session.accelerator,
-    merge_inputs.parents,
-    merge_inputs.curves,
-    session.task_data,
-    session.prompts,
-    session.live,
-)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_remembered():
-    for one in SHARED:
-        one.cache_clear()
-    yield
-    session.live.cache_clear()
+pytestmark = pytest.mark.usefixtures("fresh_session")
 
 
 @pytest.fixture
@@ -39,35 +23,6 @@ def make(tiny_base, tiny_pivot, tmp_path):
         return settings(base, pivot, tmp_path / "outputs", *words)
 
     return made
-
-
-@pytest.fixture
-def counted(monkeypatch) -> Counter:
-    """How often each costly step was taken."""
-    count: Counter = Counter()
-
-    def watch(module, name: str) -> None:
-        original = getattr(module, name)
-
-        def step(*args, **kwargs):
-            count[name] += 1
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(module, name, step)
-
-    for name in ("load_model", "load_tokenizer", "tokenise"):
-        watch(session, name)
-    for name in ("content_hash", "locate"):
-        watch(merge_inputs, name)
-    watch(inference, "score")
-    original = session.Recipe.weight_of  # asked once for each tensor of a pass
-    first = "model.embed_tokens.weight"
-    monkeypatch.setattr(
-        session.Recipe,
-        "weight_of",
-        lambda self, name: (count.update(["write"] * (name == first)), original(self, name))[1],
-    )
-    return count
 
 
 def scores(tmp_path: Path) -> dict[str, int]:
@@ -114,11 +69,11 @@ def test_the_ends_are_the_parents_and_are_not_scored_again(make, counted, tmp_pa
 def test_an_end_scored_as_a_merge_is_the_parent(make, counted, tmp_path):
     """Without the short cut: the model at λ=1 of SLERP's own curve gives the pivot's scores bit for bit."""
     asked = make("merge=slerp", "lambda=1")
-    planned, clock = plan(asked), inference.Timer()
-    parent = next(point for point in planned.points if point.role == "pivot")
-    merge = System("merged", "slerp", 1.0, {"merge": asked.merge.target}, asked.merge_spec)
+    planned = plan(asked)
+    context, parent = planned.context, next(system for system in planned.systems if system.role == "pivot")
+    merge = Merge("merged", "slerp", 1.0, {"merge": "not the parent"}, asked.merge_config.spec)
     first, second = (
-        inference.answer(asked, point, planned.tokens, planned.rows["test"], "", clock) for point in (merge, parent)
+        system.respond(session(), asked, context, "test", system.role, Timer()) for system in (merge, parent)
     )
     assert np.array_equal(first, second)
     assert counted["write"] == 2  # two passes over the weights: neither was taken for the other
@@ -232,7 +187,7 @@ def test_scores_that_are_no_numbers_are_refused_and_not_kept(make, monkeypatch, 
         values[3, 1] = np.nan
         return list(range(len(rows))), values
 
-    monkeypatch.setattr(inference, "score", broken)
+    monkeypatch.setattr("patientdx.lm.binary.score", broken)
     with pytest.raises(UserError) as refused:
         run(make("dtype=float16"))
     assert str(refused.value) == (

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from in_process import compared, plan, run, session
 from benchmark_files import settings
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
@@ -15,20 +16,9 @@ from hydra.types import RunMode
 
 import run as door
 from patientdx.core.errors import UserError
-from patientdx.evaluation import merge_inputs, ranked, session
-from patientdx.evaluation.plan import plan
-from patientdx.evaluation.runner import run
 from patientdx.lm.binary import Scores
 from patientdx.metrics.retrieval import per_query
 
-REMEMBERED = (
-    session.accelerator,
-    merge_inputs.parents,
-    merge_inputs.curves,
-    session.task_data,
-    session.prompts,
-    session.live,
-)
 MEAN = "patientdx.metrics.retrieval.mean_over_queries"
 SMALL = (
     "task=record_search",
@@ -46,15 +36,12 @@ METRICS = ("map", "mrr", "recall_5", "ndcg_3")
 
 @pytest.fixture(scope="module")
 def make(tiny_base, tiny_pivot, tmp_path_factory):
-    for one in REMEMBERED:
-        one.cache_clear()
     folder = tmp_path_factory.mktemp("ranked")
 
     def made(*words: str):
         return settings(tiny_base, tiny_pivot, folder, *SMALL, *words)
 
     yield made
-    session.live.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +64,7 @@ def test_every_model_and_the_first_stage_has_a_row_with_intervals(outcome):
 def test_metrics_are_those_of_the_lists_that_are_left(make, outcome):
     table = pq.read_table(outcome.folder / "predictions.parquet").to_pandas()
     asked = plan(make())
-    missed = [asked.data.ranking.missed[q] for q, _ in groupby(asked.data.ranking.query[i] for i in asked.rows["test"])]
+    missed = [asked.data.ranking.missed[q] for q, _ in groupby(asked.data.ranking.query[i] for i in asked.context.rows["test"])]
     for row in outcome.rows:
         own = table[table["role"] == row["role"]]
         found = per_query(METRICS, [list(grades) for grades in own["grades"]], missed)
@@ -96,7 +83,7 @@ def test_metrics_are_those_of_the_lists_that_are_left(make, outcome):
 def test_a_perfect_reader_is_above_the_first_stage_and_ties_keep_its_order(make):
     given = make("task.depth=20")
     asked = plan(given)
-    rows = asked.rows["test"]
+    rows = asked.context.rows["test"]
     margin = np.array([asked.data.examples[i].label for i in rows], dtype=float)
     perfect = {key: Scores(np.stack([margin, -margin], 1)) for key in asked.keys}
     measured = {row["role"]: row for row in ranked.measure(given, asked, perfect)}
@@ -117,7 +104,7 @@ def test_a_perfect_reader_is_above_the_first_stage_and_ties_keep_its_order(make)
 
 
 def test_groups_of_queries_add_up_to_all_of_them(outcome):
-    groups = outcome.graded["groups"]["kind"]
+    groups = compared(outcome)["groups"]["kind"]
     assert sum(group["n"] for group in groups.values()) == 6
     whole = {row["role"]: row for row in outcome.rows}
     for role in whole:
@@ -128,17 +115,15 @@ def test_groups_of_queries_add_up_to_all_of_them(outcome):
 def test_the_same_run_is_found_again_and_another_first_stage_is_another_run(make, outcome):
     again = run(make())
     assert again.reused
-    assert (again.rows, again.graded) == (outcome.rows, outcome.graded)
+    assert (again.rows, compared(again)) == (outcome.rows, compared(outcome))
     assert plan(make("task.k1=1.2")).key != plan(make()).key
 
 
 def test_ids_of_closed_data_are_hashed_with_a_secret(make, outcome, monkeypatch):
     given = make("name=closed", "parents=false")
-    data = session.task_data(given.task)
+    data = session().task_data(given.task_config.call)
     monkeypatch.setattr(session, "task_data", lambda task: replace(data, open_data=False))
-    session.prompts.cache_clear()
     closed = run(given)
-    session.prompts.cache_clear()
     ids = [
         set(pq.read_table(one.folder / "predictions.parquet", columns=["id"])["id"].to_pylist())
         for one in (closed, outcome)

@@ -11,16 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from in_process import run, session
 import yaml
 from command_line import ROOT, forked, rows_of, settings, small, the_one
 from hydra import compose, initialize_config_dir
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.evaluation import session
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.config.search import SearchConfig
-from patientdx.evaluation.runner import run
 from patientdx.evaluation.store import Store
 from patientdx.lm.binary import Scores
 from patientdx.metrics.ranking import auroc
@@ -123,7 +122,7 @@ def test_the_winner_is_corrected_over_all_candidates(study, pair):
     key = {row["lambda"]: row["fingerprint"] for row in swept if (row["role"], row["split"]) == ("merged", "pilot")}
     store = Store(study / "outputs" / "scores")
     scores = [Scores(store.load(key[weight], found["n"])).probability for weight in WEIGHTS]
-    examples = [one for one in session.task_data(settings(*pair, study).task).examples if one.split == "pilot"]
+    examples = [one for one in session().task_data(settings(*pair, study).task_config.call).examples if one.split == "pilot"]
     label, subject = [one.label for one in examples], [one.subject for one in examples]
     again = winner(auroc, scores, label, subject, resamples=100)
     assert again.pop("selected")[again["chosen"]] == again["stability"]

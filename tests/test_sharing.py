@@ -2,72 +2,36 @@
 
 import gc
 import weakref
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from command_line import ROOT, settings
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from in_process import run
 
 from patientdx.cli import sweep_order
-from patientdx.evaluation import merge_inputs, session
-from patientdx.evaluation.runner import run
+from patientdx.lm import load
 
-SHARED = (
-    session.accelerator,
-    merge_inputs.parents,
-    merge_inputs.curves,
-    session.task_data,
-    session.prompts,
-    session.live,
-)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_remembered():
-    for one in SHARED:
-        one.cache_clear()
-    yield
-    session.live.cache_clear()
+pytestmark = pytest.mark.usefixtures("fresh_session")
 
 
 @pytest.fixture
-def counted(monkeypatch) -> Counter:
-    """How often each costly step was taken, and how many live models there were when one more was loaded."""
-    count: Counter = Counter()
-    models: list[weakref.ref] = []
+def models(monkeypatch) -> list[int]:
+    """How many live models there were each time when one more was loaded."""
+    alive: list[weakref.ref] = []
+    beside: list[int] = []
+    original = load.load_model
 
-    def watch(module, name: str) -> None:
-        original = getattr(module, name)
-
-        def step(*args, **kwargs):
-            count[name] += 1
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(module, name, step)
-
-    load_model = session.load_model
-
-    def loaded(*args, **kwargs):
+    def load_model(*args, **kwargs):
         gc.collect()
-        count["beside one another"] += sum(model() is not None for model in models)
-        model = load_model(*args, **kwargs)
-        models.append(weakref.ref(model))
+        beside.append(sum(model() is not None for model in alive))
+        model = original(*args, **kwargs)
+        alive.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(session, "load_model", loaded)
-    watch(session, "load_model")
-    watch(session, "tokenise")
-    watch(merge_inputs, "locate")
-    original = session.Recipe.weight_of  # asked once for each tensor of a pass
-
-    def weight_of(self, name: str) -> float:
-        count["fill"] += name == "model.embed_tokens.weight"
-        return original(self, name)
-
-    monkeypatch.setattr(session.Recipe, "weight_of", weight_of)
-    return count
+    monkeypatch.setattr(load, "load_model", load_model)
+    return beside
 
 
 def jobs(*words: str) -> list[list[str]]:
@@ -77,7 +41,7 @@ def jobs(*words: str) -> list[list[str]]:
         return BasicSweeper.split_arguments(found, None)[0]
 
 
-def test_a_product_of_everything_loads_each_thing_once(tiny_base, tiny_pivot, make_tiny, tmp_path, counted):
+def test_a_product_of_everything_loads_each_thing_once(tiny_base, tiny_pivot, make_tiny, tmp_path, models, counted):
     other: Path = make_tiny(noise_seed=5)
     words = (
         "task=mortality,mortality_hospital",
@@ -89,15 +53,12 @@ def test_a_product_of_everything_loads_each_thing_once(tiny_base, tiny_pivot, ma
     assert len(asked) == 16
     found = [run(settings(tiny_base, tiny_pivot, tmp_path / "outputs", *job)) for job in asked]
     assert len({outcome.folder for outcome in found}) == 16
-    assert counted["load_model"] == 2  # one for each base, whatever the method and the task
-    assert counted["beside one another"] == 0
+    assert models == [0, 0]  # one for each base, whatever the method and the task, and never two at a time
     assert counted["locate"] == 4
     assert counted["tokenise"] == 4  # two tasks by two bases
-    assert session.task_data.cache_info().misses == 2
-    assert merge_inputs.curves.cache_info().misses == 6  # two methods and the pair of parents, for each base
     # For each base 2 methods x 2 λ, each filled once for both tasks; and in the first job of each task the parents,
     # after which the second task fills the first point anew: 4 + 2 x 2 + 1.
-    assert counted["fill"] == 2 * 9
+    assert counted["write"] == 2 * 9
 
 
 def test_the_third_decimal_of_a_range_is_no_new_point(tiny_base, tiny_pivot, tmp_path, counted):
