@@ -1,4 +1,4 @@
-"""Which ICU stays are asked about, and what happened to them."""
+"""The ICU stays of a cohort and their outcomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,10 +30,10 @@ ADULT = 18
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task asks about an ICU stay, as SQL conditions over the row `s`.
+    """The outcome of an ICU stay, as SQL conditions over the row `s`.
 
-    `label` holds when the outcome happened. `steps` are (name, condition) of what a stay must have beside what every
-    cohort asks; each becomes a row of the attrition table. `needed` are tables and columns beyond NEEDED.
+    `label` holds when the outcome happened. `steps` are (name, condition) of further conditions on a stay, beyond
+    those of every cohort; each becomes a row of the attrition table. `needed` are tables and columns beyond NEEDED.
 
     `s` has stay_id, subject_id, hadm_id, intime, outtime, admittime, dischtime, deathtime, dod, death (time of death
     by the cohort's rule), hospital_expire_flag, gender, race, insurance, age, prediction_time and target_start
@@ -62,10 +62,10 @@ def select(
     death: str = "deathtime",
     age: str = "admission",
 ) -> Cohort:
-    """Adult ICU stays that last at least window + gap hours and have what the outcome asks, with their labels.
+    """Adult ICU stays that last at least window + gap hours and fulfil the steps of the outcome, with their labels.
 
     The length is in whole hours, cut off (PatientDx's data pipeline). `age="admission"` is the age in the calendar
-    year of ICU admission, `"anchor"` patients.anchor_age as it stands. `death="deathtime"` takes admissions.deathtime
+    year of ICU admission, `"anchor"` patients.anchor_age as it is. `death="deathtime"` takes admissions.deathtime
     and, where that is missing, patients.dod; a stay whose patient is recorded dead before the gap's end is left out.
     `death="dod"` takes dod alone, as the pipeline does. A dod is a date and counts as its midnight, so a death on the
     day of ICU admission is then missed. A patient dead before ICU admission is left out under either rule.
@@ -81,7 +81,7 @@ def select(
     steps = _steps(outcome, window_hours=window_hours, gap_hours=gap_hours, death=death)
     met = ", ".join(f"coalesce({condition}, false) AS met_{number}" for number, (_, condition) in enumerate(steps))
     con.execute(
-        f"""CREATE TEMP TABLE asked AS
+        f"""CREATE TEMP TABLE candidates AS
         WITH s AS (
             SELECT i.stay_id, i.subject_id, i.hadm_id, i.intime, i.outtime,
                 a.admittime, a.dischtime, a.deathtime, a.hospital_expire_flag, a.race, a.insurance,
@@ -101,8 +101,8 @@ def select(
         "age, gender, race, insurance, label"
     )
     every = " AND ".join(f"met_{number}" for number in range(len(steps)))
-    con.execute(f"CREATE TEMP TABLE cohort AS SELECT {columns} FROM asked WHERE {every} ORDER BY stay_id")
-    con.execute("DROP TABLE asked")
+    con.execute(f"CREATE TEMP TABLE cohort AS SELECT {columns} FROM candidates WHERE {every} ORDER BY stay_id")
+    con.execute("DROP TABLE candidates")
     rows = con.execute("SELECT stay_id, subject_id, label FROM cohort ORDER BY stay_id").fetchall()
     return Cohort(tuple(rows), attrition)
 
@@ -134,11 +134,11 @@ def _dead(time: str, death: str) -> str:
 
 
 def _attrition(con: duckdb.DuckDBPyConnection, names: list[str]) -> list[dict[str, Any]]:
-    """What is left of the table `asked` after each step."""
+    """The rest of the table `candidates` after each step."""
     counts = "count(*), count(DISTINCT subject_id), coalesce(sum(label), 0)"
     rows = []
     for number, name in enumerate(names):
         kept = " AND ".join(f"met_{earlier}" for earlier in range(number + 1))
-        stays, patients, events = con.execute(f"SELECT {counts} FROM asked WHERE {kept}").fetchall()[0]
+        stays, patients, events = con.execute(f"SELECT {counts} FROM candidates WHERE {kept}").fetchall()[0]
         rows.append({"step": name, "stays": stays, "patients": patients, "events": int(events)})
     return rows

@@ -42,7 +42,7 @@ _EARLIER = {"hosp/admissions": {"subject_id": "BIGINT", "hadm_id": "BIGINT", "di
 class Course(NamedTuple):
     """A reading over the window, in its unit; hours since intime.
 
-    Of several values at one time the one whose item stands first in items.csv is taken for first and last
+    Of several values at one time the one whose item is first in items.csv is taken for first and last
     (then the lower). For a sum of parts (the coma scale) each part holds until it is charted again, and the
     course is that of the sum from the time on when every part is known.
     """
@@ -71,7 +71,7 @@ class Record:
     `age` in years at ICU admission, `readings` (name, mean over the window) in the unit of items.csv, `drugs`
     (name, mean amount of the doses that ended in the window, or None), `urine` in mL over the window or None.
     `courses`, `drug_times` and `procedure_times` run parallel to `readings`, `drugs` and `procedures`, and are
-    empty unless asked for.
+    empty unless requested.
     """
 
     age: int
@@ -144,7 +144,7 @@ def _batch(
 ) -> Iterator[tuple[int, Record]]:
     """The stays from `first` to `last`; all is fetched before the first is handed out."""
     con.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT * FROM cohort WHERE stay_id BETWEEN {first} AND {last}")
-    # Says again what the join with `batch` says, so that blocks of a parquet file sorted by stay can be skipped.
+    # Repeats the condition of the join with `batch`, so that blocks of a parquet file sorted by stay can be skipped.
     bounds = f"BETWEEN {first} AND {last}"
     con.execute(_VALUES.format(bounds=bounds))
 

@@ -30,7 +30,7 @@ class Collection:
 
 
 def read_collection(folder: Path, fractions: Mapping[str, float] | None, seed: int) -> Collection:
-    """What lies in the folder. The split of a query is that of its qrels file, or drawn by its subject from `shares`.
+    """The files of the folder. The split of a query is that of its qrels file, or drawn by its subject.
 
     Raises UserError for a file that is missing, a line that cannot be read, an id that occurs twice, a judgement of a
     query or document that is not there, and a query without any relevant document. Messages name file and line, and no

@@ -42,7 +42,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Search:
-    """How candidates are listed and asked about, as conf/task/record_search.yaml explains it."""
+    """The keys of the first stage and the question, as conf/task/record_search.yaml explains them."""
 
     depth: int
     k1: float

@@ -57,7 +57,7 @@ def subject_splits(data: TaskData) -> pa.Table:
 def write(data: TaskData, folder: Path) -> list[Path]:
     """The three files below `folder`, replacing those of an earlier call; their paths.
 
-    Raises UserError where credentialed ids would come to lie inside this repository, or the folder cannot be written.
+    Raises UserError where credentialed ids would be inside this repository, or the folder cannot be written.
     """
     folder = Path(folder).expanduser().resolve()
     if not data.open_data and folder.is_relative_to(REPOSITORY):

@@ -11,8 +11,8 @@ import duckdb
 def spans(table: str, opens: str, closes: str, id_column: str) -> str:
     """Starts, each with the end that follows it, unless another start comes first.
 
-    With ids the rows of one span are paired; a stay of no length then opens before it closes. Without ids the spans of a
-    patient follow one another, and one may close when the next opens.
+    With ids the rows of one span are paired; a stay of no length then opens before it closes. Without ids the spans
+    of a patient follow one another, and one may close when the next opens.
     """
     return f"""CREATE TEMP TABLE {table} AS
     WITH ends AS (
@@ -20,8 +20,10 @@ def spans(table: str, opens: str, closes: str, id_column: str) -> str:
         WHERE starts_with(code, '{opens}//') OR starts_with(code, '{closes}//')),
     followed AS (
         SELECT *, lead(time) OVER w AS next_time, lead(closes) OVER w AS next_closes, lead(code) OVER w AS next_code
-        FROM ends WINDOW w AS (PARTITION BY subject_id, {id_column} ORDER BY time, closes = ({id_column} IS NULL) DESC, code))
-    SELECT * EXCLUDE ({id_column}, code), coalesce({id_column}, row_number() OVER (ORDER BY subject_id, time, code)) AS {id_column},
+        FROM ends WINDOW w AS (PARTITION BY subject_id, {id_column}
+            ORDER BY time, closes = ({id_column} IS NULL) DESC, code))
+    SELECT * EXCLUDE ({id_column}, code),
+        coalesce({id_column}, row_number() OVER (ORDER BY subject_id, time, code)) AS {id_column},
         code AS start_code, CASE WHEN next_closes THEN next_time END AS end_time,
         CASE WHEN next_closes THEN next_code END AS end_code
     FROM followed WHERE NOT closes"""

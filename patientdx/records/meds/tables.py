@@ -1,6 +1,6 @@
-"""MIMIC-IV's tables from a MEDS folder that was made of MIMIC-IV, written to parquet in the cache.
+"""MIMIC-IV's tables from a MEDS folder that was made from MIMIC-IV, written to parquet in the cache.
 
-What a MEDS folder does not have, and what stands in its place:
+Data that a MEDS folder lacks, and their replacement:
 
 * stay_id and hadm_id, where the events carry no icustay_id and hadm_id: stays and admissions are numbered by patient
   and time; an event belongs to the stay, and a stay to the admission, in whose time it falls.
@@ -32,7 +32,7 @@ from patientdx.records.meds import queries
 from patientdx.records.meds.folder import MedsFolder
 from patientdx.records.tables import Needed, Table
 
-_OURS = (  # errors that say nothing about the files
+_OURS = (  # errors that do not concern the files
     duckdb.OutOfMemoryException, duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException,
     duckdb.InternalException,
 )  # fmt: skip
@@ -44,9 +44,9 @@ def meds_tables(
 ) -> dict[str, Table]:
     """The needed tables as parquet in `cache`, made from the events on first use, one after another.
 
-    Always converted: pairing and placing events is work that every query would do again. `sha256` is that of the
-    folder. Raises UserError on tables and columns that MEDS cannot give, on a folder without ICU stays, on damaged
-    files, and where memory or disk do not do.
+    Always converted, because otherwise every query would pair and assign the events again. `sha256` is that of the
+    folder. Raises UserError on tables and columns that MEDS lacks, on a folder without ICU stays, on damaged
+    files, and where memory or disk are too small.
     """
     _check_needed(folder, needed)
     with ExitStack() as stack:
@@ -118,7 +118,7 @@ def _codes_view(folder: MedsFolder) -> str:
 
 
 def _events_view(folder: MedsFolder) -> str:
-    """The events with all columns that are used; what the files do not have is NULL."""
+    """The events with all columns that are used; columns that the files lack are NULL."""
     stay_column = "icustay_id" if "icustay_id" in folder.columns else "stay_id"
     optional = {
         "text_value": ("VARCHAR", "text_value"), "hadm_id": ("BIGINT", "hadm_id"), stay_column: ("BIGINT", "stay_id"),

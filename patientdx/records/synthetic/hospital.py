@@ -1,6 +1,6 @@
 """The synthetic hospital on disk: generated tables in MIMIC-IV's layout, kept in the cache.
 
-Everything in it is invented. A number measured on it says that the code runs, and nothing about patients.
+Everything in it is generated. A number measured on it shows that the code runs, and nothing about patients.
 Only the item numbers and labels in synthetic_items.csv are MIMIC-IV's own (open demo, ODbL 1.0).
 """
 

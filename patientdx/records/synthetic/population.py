@@ -39,7 +39,7 @@ def _patients(rng: np.random.Generator, first: int) -> dict[str, np.ndarray]:
 def _gap(draw: np.ndarray, severity: np.ndarray, returns: float | None) -> np.ndarray:
     """Hours from discharge to the next admission, from uniform draws in [0, 1) and the severity of the stay before.
 
-    10 to 250 days whoever it is, or with `returns` 1 to 30 days for about that share, the sicker the more often.
+    10 to 250 days for everyone, or with `returns` 1 to 30 days for about that fraction, more often after severe stays.
     """
     if returns is None:
         return 240 + 5760 * draw

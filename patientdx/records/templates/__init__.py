@@ -1,4 +1,4 @@
-"""A stay in words. Each template is a set of sections of plain values; its version goes up with every change."""
+"""Texts of stays. Each template is a set of sections made from plain values; its version goes up with every change."""
 
 import dataclasses
 import hashlib
@@ -19,9 +19,9 @@ __all__ = ["SPECIMEN", "TEMPLATES", "Template", "Written", "left_out", "template
 class Template:
     """How a record becomes text.
 
-    `parts` makes each section, `join` the text of those that are not empty. `every_item`: it wants all items, under
-    MIMIC-IV's labels. `courses`: it wants to know when (see window.stream). `chosen`: sections in order, with budgets;
-    None takes all of `parts` without a budget.
+    `parts` makes each section, `join` the text of those that are not empty. `every_item`: it needs all items, under
+    MIMIC-IV's labels. `courses`: it needs times and courses (see window.stream). `chosen`: sections in order, with
+    budgets; None takes all of `parts` without a budget.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Template:
 
     @property
     def sha256(self) -> str:
-        """sha256 (hex) of the sections, of what they make of a fixed invented record, and of the data files."""
+        """sha256 (hex) of the sections, of their text for a fixed made-up record, and of the data files."""
         parts = [self.id, list(self.sections.items()), self.write(SPECIMEN, 48), concepts.digest()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -55,7 +55,7 @@ class Template:
     def written(self, record: Record, window_hours: int) -> Written:
         """The text, and how many items of each section were left out: those past its budget or the template's limit.
 
-        Raises UserError when the template tells courses and the record has none.
+        Raises UserError when the template needs courses and the record has none.
         """
         if self.courses and len(record.courses) != len(record.readings):
             raise UserError(
@@ -73,7 +73,7 @@ class Template:
 
 
 def _specimen() -> Record:
-    """An invented record with every reading once: rising, falling, steady or measured once in turn."""
+    """A made-up record with every reading once: rising, falling, steady or measured once in turn."""
     readings, courses = [], []
     for number, (name, item) in enumerate(concepts.readings().items()):
         mean, step = (
@@ -114,9 +114,8 @@ TEMPLATES = (
 def template(name: str, sections: Mapping[str, int | None] | None = None) -> Template:
     """The template of that name, with the given sections in the given order, each with a budget of tokens or None.
 
-    Without `sections` it has all of its own, uncut but for its own limits (intervals: 20 readings, 8 names;
-    narrative and compact: 20 diagnoses). A budget
-    takes the place of such a limit. Raises UserError with the names there are, or on sections that make no sense.
+    Without `sections` it has all sections with the template's own limits (intervals: 20 readings, 8 names; narrative
+    and compact: 20 diagnoses). A budget replaces such a limit. Raises UserError for an unknown name or invalid sections.
     """
     named = next((template for template in TEMPLATES if template.name == name), None)
     if named is None:

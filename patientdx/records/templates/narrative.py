@@ -1,6 +1,6 @@
 """Template `narrative`: what happened, in short sentences, with units, times, trends, and what is high or low.
 
-A reading rose or fell when the last value lies further from the first than a quarter of the reference interval's
+A reading rose or fell when the last value differs from the first by more than a quarter of the reference interval's
 width; otherwise it was steady. Values are compared as printed. Hours count from ICU admission.
 """
 
