@@ -115,7 +115,7 @@ def template(name: str, sections: Mapping[str, int | None] | None = None) -> Tem
     """The template of that name, with the given sections in the given order, each with a budget of tokens or None.
 
     Without `sections` it has all sections with the template's own limits (intervals: 20 readings, 8 names; narrative
-    and compact: 20 diagnoses). A budget replaces such a limit. Raises UserError for an unknown name or invalid sections.
+    and compact: 20 diagnoses). A budget replaces such a limit. Raises UserError for an unknown name or bad sections.
     """
     named = next((template for template in TEMPLATES if template.name == name), None)
     if named is None:
