@@ -86,8 +86,8 @@ def _gain(run: Run, metric: str) -> str:
     """The merge less the base: as the run compared them itself, or from its yes/no answers."""
     if metric == "auroc":
         return change_text(difference(auroc, (run, "merged"), (run, "base"), TEST))
-    found = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))["graded"]
-    for one in found["comparisons"]:
+    paired = json.loads((run.folder / "paired.json").read_text(encoding="utf-8"))
+    for one in paired["comparisons"]:
         if (one["a"], one["b"], one["metric"]) == ("merged", "base", metric):
             return "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**one["difference"])
     return _NONE

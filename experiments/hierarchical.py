@@ -30,6 +30,7 @@ from experiments.reading import Content, command, folder, option, script
 from experiments.study import Run, Study, last_sweep
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
+from patientdx.evaluation.store import read_json
 from patientdx.merge.schedule import label, schedule
 from patientdx.metrics.accuracy import share
 from patientdx.metrics.bootstrap import Interval, interval, paired_difference
@@ -84,8 +85,8 @@ class Model:
         """Of each set how many questions it has, and the estimate of each draw, as the runs left them."""
         found: dict[str, tuple[int, list[dict[str, Any]]]] = {}
         for run in self.runs:
-            told = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8")).get("graded") or {}
-            for name, one in told.get("groups", {}).get("set", {}).items():
+            groups = (read_json(run.folder / "groups.json") or {}).get("groups", {})
+            for name, one in groups.get("set", {}).items():
                 found.setdefault(name, (one["n"], []))[1].append(one["models"][self.role][self.metric])
         return found
 

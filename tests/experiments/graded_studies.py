@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from result_folders import write_run
 
 from patientdx.core.functions import dotted
-from patientdx.evaluation.store import write_json, write_run
+from patientdx.evaluation.store import write_json
 from patientdx.metrics.bootstrap import intervals
 
 RESAMPLES, LEVEL, SEED, ROWS = 200, 0.9, 3, 120

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from result_folders import write_run
 
-from patientdx.evaluation.store import write_json, write_run
+from patientdx.evaluation.store import write_json
 from patientdx.metrics.bootstrap import intervals
 from patientdx.metrics.ranking import auprc, auroc
 
