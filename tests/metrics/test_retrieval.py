@@ -8,7 +8,6 @@ import pytest
 from patientdx.core.errors import UserError
 from patientdx.metrics.bootstrap import interval
 from patientdx.metrics.retrieval import check_names, mean_over_queries, per_query
-from patientdx.metrics.specification import metric_spec
 
 NAMES = ("ndcg_3", "ndcg_20", "map", "mrr", "recall_1", "recall_4")
 
@@ -34,29 +33,29 @@ def by_definition(grades, missed):
 
 def test_every_measure_is_that_of_its_definition():
     random = np.random.default_rng(0)
-    ranked, missed = [], []
-    while len(ranked) < 60:
+    grades_by_query, missed = [], []
+    while len(grades_by_query) < 60:
         grades, rest = random.integers(0, 3, random.integers(1, 16)).tolist(), [1] * int(random.integers(0, 3))
         if any(grades) or rest:
-            ranked.append(grades)
+            grades_by_query.append(grades)
             missed.append(rest)
-    found = per_query(NAMES, ranked, missed)
-    for number, (grades, rest) in enumerate(zip(ranked, missed, strict=True)):
-        wanted = by_definition(grades, rest)
-        assert {name: found[name][number] for name in NAMES} == pytest.approx(wanted)
+    result = per_query(NAMES, grades_by_query, missed)
+    for number, (grades, rest) in enumerate(zip(grades_by_query, missed, strict=True)):
+        expected = by_definition(grades, rest)
+        assert {name: result[name][number] for name in NAMES} == pytest.approx(expected)
 
 
 def test_what_the_first_stage_missed_counts_against_a_ranking():
-    found = per_query(NAMES, [[1, 0], [1, 0], [0, 0]], [[], [2], [1]])
-    assert found["ndcg_3"].tolist() == pytest.approx([1, 1 / (2 + 1 / math.log2(3)), 0])
-    assert found["map"].tolist() == [1, 0.5, 0]
-    assert found["recall_4"].tolist() == [1, 0.5, 0]
+    result = per_query(NAMES, [[1, 0], [1, 0], [0, 0]], [[], [2], [1]])
+    assert result["ndcg_3"].tolist() == pytest.approx([1, 1 / (2 + 1 / math.log2(3)), 0])
+    assert result["map"].tolist() == [1, 0.5, 0]
+    assert result["recall_4"].tolist() == [1, 0.5, 0]
 
 
-@pytest.mark.parametrize(("ranked", "missed"), [([[0, 0]], [[]]), ([[]], [[1]])])
-def test_a_query_without_a_list_or_without_anything_relevant_has_no_measure(ranked, missed):
+@pytest.mark.parametrize(("grades_by_query", "missed"), [([[0, 0]], [[]]), ([[]], [[1]])])
+def test_a_query_without_a_list_or_without_anything_relevant_has_no_measure(grades_by_query, missed):
     with pytest.raises(ValueError, match="every query needs a list, and a document that is relevant"):
-        per_query(["map"], ranked, missed)
+        per_query(["map"], grades_by_query, missed)
 
 
 def test_the_mean_takes_weights_as_metrics_do():
@@ -64,13 +63,12 @@ def test_the_mean_takes_weights_as_metrics_do():
     assert mean_over_queries(score, np.ones(3)) == 0.5
     weight = np.array([[2, 0, 1], [0, 0, 3]])
     assert mean_over_queries(score, np.ones(3), weight).tolist() == pytest.approx([1 / 3, 1])
-    assert metric_spec(mean_over_queries).greater_is_better
-    one = interval(mean_over_queries, np.arange(20) / 20, np.ones(20), np.arange(20), resamples=200)
-    assert one.low < one.value < one.high
+    item = interval(mean_over_queries, np.arange(20) / 20, np.ones(20), np.arange(20), resamples=200)
+    assert item.low < item.value < item.high
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (["ndcg"], r"task\.metrics\.ndcg: a ranking has ndcg_K, map, mrr, recall_K, with a whole number for K"),
         (["map_3"], r"task\.metrics\.map_3: a ranking has"),
@@ -80,8 +78,8 @@ def test_the_mean_takes_weights_as_metrics_do():
         ([], "task.metrics names nothing: a ranking has"),
     ],
 )
-def test_an_unknown_measure_or_k_is_refused(names, said):
-    with pytest.raises(UserError, match=said):
+def test_an_unknown_measure_or_k_is_refused(names, message):
+    with pytest.raises(UserError, match=message):
         check_names(names, 10)
 
 

@@ -75,7 +75,7 @@ def test_all_scores_of_a_model_equal_a_plain_implementation_with_the_full_softma
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=50, initializer_range=0.3)).eval()
     row = torch.randint(0, 50, (40,), generator=torch.Generator().manual_seed(1))
-    _, (found,) = token_losses(model, [row.tolist()], batch_tokens=1)
+    _, (result,) = token_losses(model, [row.tolist()], batch_tokens=1)
     with torch.no_grad():
         logits = model(row[None]).logits[0, :-1].double()
     probs, log_probs = torch.softmax(logits, -1), torch.log_softmax(logits, -1)
@@ -85,9 +85,9 @@ def test_all_scores_of_a_model_equal_a_plain_implementation_with_the_full_softma
     least = int(len(token_log_probs) * k / 100)
     plain = float(np.mean(sorted(token_log_probs.tolist())[:least]))
     standard = float(np.mean(sorted(((token_log_probs - mu) / sigma).tolist())[:least]))
-    assert attacks.loss([found.nll.mean()])[0] == pytest.approx(token_log_probs.mean().item(), abs=1e-5)
-    assert attacks.min_k(found.nll, k) == pytest.approx(plain, abs=1e-5)
-    assert attacks.min_k_pp(found.nll, found.mean, found.variance, k) == pytest.approx(standard, abs=1e-4)
+    assert attacks.loss([result.nll.mean()])[0] == pytest.approx(token_log_probs.mean().item(), abs=1e-5)
+    assert attacks.min_k(result.nll, k) == pytest.approx(plain, abs=1e-5)
+    assert attacks.min_k_pp(result.nll, result.mean, result.variance, k) == pytest.approx(standard, abs=1e-4)
 
 
 MIMIR = json.loads((Path(__file__).parent / "mimir_scores.json").read_text(encoding="utf-8"))["cases"]
@@ -108,7 +108,7 @@ def test_every_attack_that_mimir_has_gives_its_numbers(case):
 
     expected, (nll, mean, variance) = case["mimir"], of(case["logits"])
     loss, other = [nll.mean()], [of(case["reference_logits"])[0].mean()]
-    neighbours = [[of(one)[0].mean() for one in case["neighbour_logits"]]]
+    neighbours = [[of(item)[0].mean() for item in case["neighbour_logits"]]]
     close = {"rel": 2e-5}  # mimir works in float32
     assert -attacks.loss(loss)[0] == pytest.approx(expected["loss"], **close)
     assert -attacks.zlib(loss, attacks.compressed_bytes([case["text"]]))[0] == pytest.approx(expected["zlib"], **close)

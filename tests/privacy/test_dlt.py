@@ -46,11 +46,11 @@ def test_the_matched_difference_takes_resamples_at_once_and_is_nan_where_no_bin_
     test, other = dlt.columns([6, 10], [3, 10], [5]), dlt.columns([9, 20], [3, 10], [5])
     weights = np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 1.0]])
     other_weights = np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
-    found = dlt.matched_difference(
+    result = dlt.matched_difference(
         {name: weights @ column for name, column in test.items()},
         {name: other_weights @ column for name, column in other.items()},
     )
-    np.testing.assert_allclose(found, [0.5 * (2 - 3) + 0.5 * (1 - 2), 2 - 3, np.nan])
+    np.testing.assert_allclose(result, [0.5 * (2 - 3) + 0.5 * (1 - 2), 2 - 3, np.nan])
 
 
 def test_edges_part_the_records_into_bins_of_like_number():
@@ -58,7 +58,7 @@ def test_edges_part_the_records_into_bins_of_like_number():
     np.testing.assert_allclose(edges, [20.8, 40.6, 60.4, 80.2])
     assert dlt.length_edges([7, 7, 7]).tolist() == [7.0]
     columns = dlt.columns(np.ones(100), np.arange(1, 101), edges)
-    assert [columns[f"records_{place}"].sum() for place in range(5)] == [20] * 5
+    assert [columns[f"records_{index}"].sum() for index in range(5)] == [20] * 5
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_edges_part_the_records_into_bins_of_like_number():
     ],
 )
 def test_the_reading_says_what_the_intervals_leave_out(first, second, words):
-    one, other = ({"low": low, "high": high} for low, high in (first, second))
-    said = dlt.reading("merged", one, other, over="base")
-    assert words in said
-    assert said.startswith("merged, against base: ")
-    assert "easier texts alone could do this" in dlt.reading("merged", one, other, over=None)
+    item, other = ({"low": low, "high": high} for low, high in (first, second))
+    texts = dlt.reading("merged", item, other, over="base")
+    assert words in texts
+    assert texts.startswith("merged, against base: ")
+    assert "easier texts alone could do this" in dlt.reading("merged", item, other, over=None)
 
 
 def test_without_an_interval_nothing_is_read():
