@@ -1,7 +1,5 @@
 import json
-import shutil
 
-import pandas as pd
 import pytest
 from source_rows import NEEDED, read
 
@@ -40,23 +38,10 @@ def test_one_credentialed_table_makes_the_source_credentialed(spoil, store):
         assert not opened.open_data
 
 
-def test_a_synthetic_hospital_that_was_changed_is_refused(ward, tmp_path):
-    folder = tmp_path / "synthetic" / ward.name
-    shutil.copytree(ward, folder)
-    patients = pd.read_parquet(folder / "hosp/patients.parquet")
-    patients["anchor_age"] += 1
-    patients.to_parquet(folder / "hosp/patients.parquet")
-    assert refused(tmp_path, synthetic={"stays": 150, "seed": 3}) == (
-        f"The synthetic hospital in {folder} was changed since it was made. Delete that folder."
-    )
-
-
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
         ({"source": "omop"}, "task.source='omop': choose mimic or meds."),
-        ({"root": []}, "task.mimic_root=[]: name at least one folder, or null for the synthetic hospital."),
-        ({"synthetic": {"beds": 3}}, "task.synthetic has no beds: it takes stays, seed, returns."),
         (
             {"source": "meds"},
             "task.source=meds needs task.mimic_root: the MEDS folder, with data/ and metadata/ in it.",

@@ -61,22 +61,6 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
         load("gsm8k", path=str(tmp_path), shots=6)
 
 
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        ({"question": "How many?", "answer": " "}, "test.jsonl line 2 has no question or an empty answer."),
-        ({"text": "How many?"}, "Its columns are text; GSM8K's are question and answer."),
-        ({"question": "How many?", "answer": "18"}, "test.jsonl line 2: the answer names no number behind ####"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path, bad, said):
-    path = problems(tmp_path / "test.jsonl", 1, "test")
-    path.write_text(path.read_text() + json.dumps(bad) + "\n")
-    with pytest.raises(UserError) as refused:
-        load("gsm8k", path=str(path))
-    assert said in str(refused.value)
-
-
 def test_number_questions_are_two_examinations_with_as_many_yes_as_no():
     data = load("numeric_questions", seed=3, per_kind=4)
     assert (data.kind, data.open_data) == ("binary", True)

@@ -1,13 +1,11 @@
 """The rules of IFEval: lm-eval's verdicts on answers that it judged, corners by hand, and files that will not do."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 from tasks_by_yaml import load
 
-from patientdx.core.errors import UserError
 from patientdx.tasks.ifeval import METRICS, judged
 from patientdx.tasks.ifeval_rules import RULES, loose, strict
 from patientdx.tasks.sentences import sentences, words
@@ -105,61 +103,3 @@ def test_numbers_of_a_copy_that_are_written_as_fractions_are_judged_as_whole_one
     judge = load("ifeval", path=str(path)).generation.judge
     assert judge(0, "First.\n\nSo it is.") == dict.fromkeys(METRICS, (1, 1))
     assert judge(0, "First.\n\nThus.") == dict.fromkeys(METRICS, (0, 1))
-
-
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        (line(prompt=""), "input_data.jsonl line 2 has no prompt."),
-        (line(kwargs=[]), "line 2: instruction_id_list and kwargs must be lists of one length"),
-        (
-            line(instruction_id_list=["keywords:rhyme"]),
-            "line 2: there is no rule for the instruction 'keywords:rhyme'.",
-        ),
-        (line(kwargs=[{"letter": "a"}]), "line 2: punctuation:no_comma takes no arguments, but kwargs has letter."),
-        (line(instruction_id_list=["startend:end_checker"]), "takes end_phrase, but kwargs has none"),
-        (
-            line(instruction_id_list=["length_constraints:number_paragraphs"], kwargs=[{"num_paragraphs": "two"}]),
-            "needs a whole number as num_paragraphs, not 'two'",
-        ),
-        (
-            line(
-                instruction_id_list=["length_constraints:number_words"],
-                kwargs=[{"num_words": 3, "relation": "exactly"}],
-            ),
-            "knows less than and at least as relation, not 'exactly'",
-        ),
-        (line(instruction_id_list=["keywords:existence"], kwargs=[{"keywords": ["(a"]}]), "and it is none"),
-        (line(instruction_id_list=["keywords:existence"], kwargs=[{"keywords": []}]), "needs a text as keywords"),
-        (line(kwargs=["{}"]), "line 2: kwargs has a mapping for each instruction, but one of type str."),
-        (
-            line(instruction_id_list=["length_constraints:number_paragraphs"], kwargs=[{"num_paragraphs": math.nan}]),
-            "needs a whole number as num_paragraphs, not nan",
-        ),
-        (
-            line(
-                instruction_id_list=["length_constraints:nth_paragraph_first_word"],
-                kwargs=[{"num_paragraphs": 2, "nth_paragraph": 0, "first_word": "a"}],
-            ),
-            "needs a whole number of 1 or more as nth_paragraph, not 0",
-        ),
-        (
-            line(
-                instruction_id_list=["detectable_format:multiple_sections"],
-                kwargs=[{"section_spliter": "Part (", "num_sections": 2}],
-            ),
-            "line 2: detectable_format:multiple_sections reads 'Part (' as a regular expression, and it is none",
-        ),
-        (
-            line(instruction_id_list=["detectable_content:postscript"], kwargs=[{"postscript_marker": "P.S. [a"}]),
-            "line 2: detectable_content:postscript reads 'P.S. [a' as a regular expression, and it is none",
-        ),
-        (line(key=1), "input_data.jsonl line 2: its key is that of input_data.jsonl line 1 too."),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path, bad, said):
-    path = tmp_path / "input_data.jsonl"
-    path.write_text(json.dumps(line(key=1)) + "\n" + json.dumps(bad) + "\n")
-    with pytest.raises(UserError) as refused:
-        load("ifeval", path=str(path))
-    assert said in str(refused.value)

@@ -1,7 +1,6 @@
 """Files of questions in their makers' own forms: lines in a .json, options as mappings, and lines that will not do."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -54,34 +53,6 @@ def test_options_that_are_mappings_give_their_texts_and_labels(tmp_path, label, 
     (found,) = load("multiple_choice", path=str(path)).examples
     assert found.suffix == "Question: Which one?\nA. Aspirin\nB. Heparin\nC. 2.5\nD. none\nAnswer:"
     assert found.gold == 1
-
-
-BAD = [
-    (row(options=[{"key": "A", "value": "Aspirin"}, {"letter": "B", "body": "Heparin"}]),
-     "options that are mappings have key and value or label and text, but option 2 has letter, body."),
-    (row(options=[{"key": "A", "value": "Aspirin"}, "Heparin"]), "but option 2 is none."),
-    (row(options=["Aspirin", ["Heparin"]]), "option 2 is of type list. A text or a number is needed."),
-    (row(options={"A": "Aspirin", "B": {"text": "Heparin"}}), "option 2 is of type dict."),
-    (row(options=[{"key": "A", "value": "Aspirin"}, {"key": ["B"], "value": "Heparin"}]),
-     "an option's label is of type list."),
-    (row(options=["Aspirin", None]), "option B is empty."),
-    (row(options=5), "the options are of type int. Give a list of texts"),
-    (row(options={"text": OPTIONS, "label": 5}), "the options are of type int."),
-    (row(question={"stem": "Which one?"}), "the question is of type dict."),
-    (row(context={"text": "An abstract."}), "the context is of type dict."),
-    ({"question": "Which one?", "options": OPTIONS, "label": math.nan}, "has no answer. Its columns are"),
-    ({"question": "Which one?", "options": OPTIONS, "label": math.inf}, "the answer is inf, which is none of its 4"),
-    (row(answer_idx="²"), "the answer is '²', which is none of its 4 options"),
-    (row(answer_idx="1" * 5000), "which is none of its 4 options"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("bad", "said"), BAD)
-def test_a_line_that_will_not_do_is_named(tmp_path, bad, said):
-    path = written(tmp_path / "test.jsonl", row(), bad)
-    with pytest.raises(UserError, match=r"^test\.jsonl line 2") as refused:
-        load("multiple_choice", path=str(path))
-    assert said in str(refused.value)
 
 
 def test_a_csv_of_other_columns_is_refused_by_them_and_one_without_a_header_is_read(tmp_path):

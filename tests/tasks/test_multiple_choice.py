@@ -113,62 +113,6 @@ def test_files_have_their_splits_and_shares_draw_others(tmp_path):
     assert {one.uid for one in few.examples} < {one.uid for one in found.examples}
 
 
-BAD = [
-    (row(answer_idx="E"), "test.jsonl line 2: the answer is 'E', which is none of its 4 options (A to D)."),
-    (row(answer_idx=4), "the answer is 4, which is none of its 4 options"),
-    (row(answer_idx=None), "test.jsonl line 2 has no answer. Its columns are question, options, answer_idx"),
-    ({"prompt": "x", "reply": "y"}, "test.jsonl line 2 has no question and no options and no answer. Its columns are"),
-    (row(question=""), "has no question"),
-    (row(options={"A": "fever", "B": " "}), "test.jsonl line 2: option B is empty."),
-    (row(options={"A": "fever"}, answer_idx="A"), "has 1 options; a question has 2 to 26"),
-    (row(options="fever or cough"), "the options are one text"),
-    ("[1, 2]", "a question is a mapping of columns to values, not list"),
-    ("{broken", "test.jsonl line 2 is no JSON"),
-]
-
-
-@pytest.mark.parametrize(("bad", "said"), BAD)
-def test_a_bad_line_is_named(tmp_path, bad, said):
-    path = lines(tmp_path / "test.jsonl", row(), bad)
-    with pytest.raises(UserError) as refused:
-        load("multiple_choice", path=str(path))
-    assert said in str(refused.value)
-
-
-def test_a_csv_with_a_short_line_is_named(tmp_path):
-    (tmp_path / "test.csv").write_text("question,A,B,answer\nWhich?,one,two,A\nWhich?,one,A\n")
-    with pytest.raises(UserError, match=r"test\.csv line 3 has 3 columns, but the first line has 4"):
-        load("multiple_choice", path=str(tmp_path / "test.csv"))
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"path": None}, "task.path is missing: medqa is read from a local file or folder, or from hub:<owner>/<name>"),
-        (
-            {"path": "/nowhere/at/all"},
-            "/nowhere/at/all does not exist. Give a local file or folder, or hub:<owner>/",
-        ),
-        ({"shots": 3}, "task.shots=3: worked examples come from train alone, and train of medqa has 0 to show."),
-        ({"shots": -1}, "task.shots=-1: a whole number of 0 or more is needed."),
-        ({"limit": 0}, "task.limit=0: a whole number of 1 or more is needed."),
-        ({"answer": "number"}, "task.answer='number': it is letter or text"),
-        ({"fractions": {"dev": 1}}, "task.fractions={'dev': 1}: the shares of train, pilot, test"),
-    ],
-)
-def test_a_parameter_that_will_not_do_is_named(tmp_path, given, said):
-    path = lines(tmp_path / "test.jsonl", row())
-    with pytest.raises(UserError) as refused:
-        load("medqa", **({"path": str(path)} | given))
-    assert said in str(refused.value)
-
-
-def test_a_folder_without_a_split_in_a_name_is_refused(tmp_path):
-    lines(tmp_path / "questions.jsonl", row())
-    with pytest.raises(UserError, match="holds no file whose name says its split"):
-        load("multiple_choice", path=str(tmp_path))
-
-
 def test_medmcqa_lists_choices_and_reports_dev_as_its_test_has_no_key(tmp_path):
     columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
     lines(tmp_path / "dev.jsonl", *({"question": f"Which {i}?", "cop": 1 + i % 4} | columns for i in range(4)))
