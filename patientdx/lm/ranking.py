@@ -16,6 +16,11 @@ class PairPrompts(Prompts):
         # A document with a single question runs with it in one piece.
         return common_prefix(rows) if len(rows) > 1 else 0
 
+    @property
+    def prefix(self) -> int:
+        """Length of the token prefix that all prompts share, whatever their document."""
+        return common_prefix(self.ids)
+
 
 def tokenise_pairs(
     tokenizer,

@@ -1,4 +1,4 @@
-"""Prompts of any length without a tokenizer, and the plain forward that scoring must agree with."""
+"""Prompts of any length without a tokenizer, tiny models, and the plain forward that scoring must agree with."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.prompts import Prompts
 
+NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words."
 
-@pytest.fixture
+
+@pytest.fixture(scope="session")
+def tiny(tiny_base):
+    return load_model(tiny_base, dtype=torch.float32, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_base):
+    return load_tokenizer(tiny_base)
+
+
+@pytest.fixture(scope="session")
 def make_prompts() -> Callable[..., Prompts]:
     """``make_prompts(vocab, prefix, lengths)``: random ids, the first ``prefix`` of them common to all."""
 
@@ -26,16 +39,40 @@ def make_prompts() -> Callable[..., Prompts]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plain() -> Callable[..., np.ndarray]:
-    """``plain(model, prompts)``: log mass (n, options), each prompt alone through the whole causal language model."""
+    """``plain(model, prompts)``: log mass (n, options), each prompt alone through the full causal language model."""
 
     def forward(model, prompts: Prompts) -> np.ndarray:
-        found = []
+        scores = []
         with torch.no_grad():
             for row in prompts.ids:
                 logp_V = torch.log_softmax(model(torch.tensor([row])).logits[0, -1].double(), -1)
-                found.append([torch.logsumexp(logp_V[list(ids)], 0).item() for ids in prompts.options])
-        return np.array(found)
+                scores.append([torch.logsumexp(logp_V[list(ids)], 0).item() for ids in prompts.options])
+        return np.array(scores)
 
     return forward
+
+
+class LimitedModel:
+    """A model whose decoder runs out of memory above so many padded tokens; `widths` are the shapes of its inputs."""
+
+    def __init__(self, model, most: float = float("inf"), message: str = NO_MEMORY) -> None:
+        self.model, self.most, self.message, self.widths = model, most, message, []
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def get_decoder(self):
+        def forward(input_ids, **rest):
+            self.widths.append(tuple(input_ids.shape))
+            if input_ids.numel() > self.most:
+                raise torch.OutOfMemoryError(self.message)
+            return self.model.get_decoder()(input_ids=input_ids, **rest)
+
+        return forward
+
+
+@pytest.fixture(scope="session")
+def limited() -> type[LimitedModel]:
+    return LimitedModel

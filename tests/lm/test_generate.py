@@ -1,24 +1,13 @@
-"""Greedy continuation in batches: that of transformers' own generate, row by row; where it stops, and what is left."""
+"""Greedy continuation in batches: that of transformers' generate, row by row; its end, and its text."""
 
 import pytest
 import torch
 
 from patientdx.core.errors import UserError
-from patientdx.lm.generate import Continuation, end_tokens, generate, likeliest, texts
-from patientdx.lm.load import load_model, load_tokenizer
+from patientdx.lm.generate import Continuation, continuation, end_tokens, generate, likeliest, texts
 from patientdx.lm.prompts import Prompts
 
 LENGTH = 12
-
-
-@pytest.fixture(scope="module")
-def model(tiny_base):
-    return load_model(tiny_base, dtype=torch.float32, device=torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_base):
-    return load_tokenizer(tiny_base)
 
 
 @pytest.fixture(scope="module")
@@ -28,60 +17,51 @@ def prompts(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def plain(model, prompts):
-    """Each prompt alone through transformers' own generate, without an end token."""
-    found = []
+def plain(tiny, prompts):
+    """Each prompt alone through transformers' generate, without an end token."""
+    rows = []
     for row in prompts.ids:
-        asked = torch.tensor([row])
-        given = {"do_sample": False, "max_new_tokens": LENGTH, "eos_token_id": None, "pad_token_id": 0}
-        found.append(model.generate(asked, attention_mask=torch.ones_like(asked), **given)[0, len(row) :].tolist())
-    return found
+        ids = torch.tensor([row])
+        settings = {"do_sample": False, "max_new_tokens": LENGTH, "eos_token_id": None, "pad_token_id": 0}
+        rows.append(tiny.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(row) :].tolist())
+    return rows
 
 
-def said(model, prompts, rows=None, **more) -> list[Continuation]:
+def continuations(model, prompts, rows=None, **more) -> list[Continuation]:
     rows = range(len(prompts.ids)) if rows is None else rows
-    places, found = generate(model, prompts, rows, **{"length": LENGTH, "ends": (), "batch_tokens": 4096} | more)
-    assert sorted(places) == list(range(len(rows)))
-    return [one for _, one in sorted(zip(places, found, strict=True), key=lambda pair: pair[0])]
+    results = generate(model, prompts, rows, **{"length": LENGTH, "ends": (), "batch_tokens": 4096} | more)
+    by_position = dict(zip(*results, strict=True))
+    return [by_position[position] for position in range(len(rows))]
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 120, 4096])
-def test_every_row_says_what_it_says_alone(model, prompts, plain, batch_tokens):
-    found = said(model, prompts, batch_tokens=batch_tokens)
-    assert [list(one.ids) for one in found] == plain
-    assert not any(one.ended for one in found)
+def test_every_row_continues_as_it_does_alone(tiny, prompts, plain, batch_tokens):
+    results = continuations(tiny, prompts, batch_tokens=batch_tokens)
+    assert [list(row.ids) for row in results] == plain
+    assert not any(row.ended for row in results)
 
 
-def test_a_row_that_ends_leaves_and_the_others_go_on(model, prompts, plain):
+def test_a_row_that_ends_leaves_and_the_others_go_on(tiny, prompts, plain):
     ends = (plain[0][3], plain[4][1])
-    found = said(model, prompts, ends=ends)
-    for one, whole in zip(found, plain, strict=True):
-        stop = next((k for k, token in enumerate(whole) if token in ends), None)
-        assert list(one.ids) == (whole if stop is None else whole[:stop])
-        assert one.ended == (stop is not None)
-    assert {one.ended for one in found} == {True, False}
+    results = continuations(tiny, prompts, ends=ends)
+    for row, alone in zip(results, plain, strict=True):
+        stop = next((k for k, token in enumerate(alone) if token in ends), None)
+        assert list(row.ids) == (alone if stop is None else alone[:stop])
+        assert row.ended == (stop is not None)
+    assert {row.ended for row in results} == {True, False}
 
 
-def test_a_stop_text_ends_a_row_and_is_cut_off(model, prompts, plain, tokenizer):
-    whole = tokenizer.decode(plain[2])
-    stop = whole[4:7]
-    found = said(model, prompts, [2], stopped=lambda ids: stop in tokenizer.decode(ids))
-    assert found[0].ended
-    assert len(found[0].ids) < LENGTH
-    (text,) = texts(tokenizer, found, [stop])
-    assert text == whole[: whole.index(stop)]
+def test_a_stop_text_ends_a_row_and_is_cut_off(tiny, prompts, plain, tokenizer):
+    full = tokenizer.decode(plain[2])
+    stop = full[4:7]
+    results = continuations(tiny, prompts, [2], stopped=lambda ids: stop in tokenizer.decode(ids))
+    assert results[0].ended
+    assert len(results[0].ids) < LENGTH
+    (text,) = texts(tokenizer, results, [stop])
+    assert text == full[: full.index(stop)]
 
 
-def test_shards_put_together_are_the_whole(model, prompts):
-    whole = said(model, prompts, batch_tokens=150)
-    found = {}
-    for rank in range(3):
-        places, ones = generate(model, prompts, range(10), length=LENGTH, ends=(), batch_tokens=150, shard=(rank, 3))
-        found |= dict(zip(places, ones, strict=True))
-    assert [found[i] for i in range(10)] == whole
-
-
-def test_of_equally_likely_tokens_the_smaller_is_said():
+def test_of_equally_likely_tokens_the_smaller_is_chosen():
     assert likeliest(torch.tensor([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0]])).tolist() == [1, 0]
 
 
@@ -92,10 +72,15 @@ def test_a_score_that_is_no_number_is_refused():
     assert likeliest(torch.tensor([[-torch.inf, 2.0]])).tolist() == [1]
 
 
-def test_the_tokens_that_end_an_answer_are_the_models_and_the_tokenizers(model, tokenizer):
-    assert tokenizer.eos_token_id in end_tokens(model, tokenizer)
+def test_the_tokens_that_end_an_answer_are_the_models_and_the_tokenizers(tiny, tokenizer):
+    assert tokenizer.eos_token_id in end_tokens(tiny, tokenizer)
 
 
 def test_special_tokens_are_no_text(tokenizer):
     ids = tokenizer("yes<|im_end|>no")["input_ids"]
     assert list(texts(tokenizer, [Continuation(tuple(ids), True)])) == ["yesno"]
+
+
+def test_the_continuation_of_one_row_does_not_end(tiny, prompts, plain):
+    assert [continuation(tiny, row, LENGTH) for row in prompts.ids] == plain
+    assert continuation(tiny, prompts.ids[0], 0) == []

@@ -1,27 +1,14 @@
-"""Whole answers scored behind a shardd question: against the plain forward, whatever the batch or the shard."""
+"""Answers of several tokens behind a shared question: against the plain forward, and how they are tokenised."""
 
 import numpy as np
 import pytest
 import torch
 
 from patientdx.core.errors import UserError
-from patientdx.lm import multiple_choice as module
-from patientdx.lm.batching import with_oom_backoff
-from patientdx.lm.load import load_model, load_tokenizer
-from patientdx.lm.multiple_choice import OptionPrompts, called, score_options, tokenise_options
+from patientdx.lm.multiple_choice import OptionPrompts, score_options, tokenise_options
 
 LETTERS = ("A", "B", "C", "D")
 TEXTS = ("heart rate", "No", "the interval of 60 to 100 bpm", "sodium")
-
-
-@pytest.fixture(scope="module")
-def model(tiny_base):
-    return load_model(tiny_base, dtype=torch.float32, device=torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_base):
-    return load_tokenizer(tiny_base)
 
 
 @pytest.fixture(scope="module")
@@ -31,82 +18,69 @@ def prompts(tokenizer):
     for i in range(9):
         before = "Question: is it? Answer: Yes\n\n" if i % 3 else "The patient, 71 years.\n"
         parts.append((before, f"Heart rate {60 + 7 * i} bpm." * (1 + i % 4), f"\nQuestion {i}: which one?\nAnswer:"))
-    found = [TEXTS if i % 2 else LETTERS for i in range(9)]
-    found[4] = TEXTS[:3]
-    return tokenise_options(tokenizer, parts, found)
+    options = [TEXTS if i % 2 else LETTERS for i in range(9)]
+    options[4] = TEXTS[:3]
+    return tokenise_options(tokenizer, parts, options)
 
 
 def plainly(model, prompts: OptionPrompts) -> np.ndarray:
     """Every option behind its question through the whole causal language model, one at a time."""
-    found = np.full((len(prompts.ids), prompts.width), np.nan)
+    sums = np.full((len(prompts.ids), prompts.width), np.nan)
     with torch.no_grad():
         for i, (row, options) in enumerate(zip(prompts.ids, prompts.continuations, strict=True)):
             for j, option in enumerate(options):
                 log_p_LV = torch.log_softmax(model(torch.tensor([[*row, *option]])).logits[0].double(), -1)
-                found[i, j] = sum(log_p_LV[len(row) - 1 + k, token].item() for k, token in enumerate(option))
-    return found
+                sums[i, j] = sum(log_p_LV[len(row) - 1 + k, token].item() for k, token in enumerate(option))
+    return sums
 
 
 def scored(model, prompts: OptionPrompts, rows=None, **more) -> np.ndarray:
     rows = range(len(prompts.ids)) if rows is None else rows
-    places, values = score_options(model, prompts, rows, **{"batch_tokens": 1} | more)
-    found = np.full((len(rows), prompts.width), np.nan)
-    found[places] = values
-    return found
+    positions, values = score_options(model, prompts, rows, **{"batch_tokens": 1} | more)
+    return values[np.argsort(positions)]
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 90, 4096])
-def test_sums_are_those_of_the_plain_forward(model, prompts, batch_tokens):
-    found = scored(model, prompts, batch_tokens=batch_tokens)
-    np.testing.assert_allclose(found, plainly(model, prompts), atol=2e-4)
-    assert np.isnan(found).sum() == 1  # the fourth option that one question does not have
-    assert np.isnan(found[4, 3])
+def test_sums_are_those_of_the_plain_forward(tiny, prompts, batch_tokens):
+    sums = scored(tiny, prompts, batch_tokens=batch_tokens)
+    np.testing.assert_allclose(sums, plainly(tiny, prompts), atol=2e-4)
+    assert np.isnan(sums).sum() == 1  # the fourth option that one question does not have
+    assert np.isnan(sums[4, 3])
 
 
-def test_a_family_shards_its_beginning_and_only_its_own(prompts):
+def test_a_family_shares_its_beginning_and_no_more(prompts):
     assert set(prompts.families) == {0, 1}
     for family, n in prompts.prefixes.items():
-        rows = [row for row, own in zip(prompts.ids, prompts.families, strict=True) if own == family]
+        rows = [row for i, row in enumerate(prompts.ids) if prompts.families[i] == family]
         assert n >= 8
         assert len({row[:n] for row in rows}) == 1
         assert len({row[: n + 1] for row in rows}) > 1
     assert prompts.prefix == min(prompts.prefixes.values())
 
 
-def test_shards_put_together_are_the_whole_bit_for_bit(model, prompts):
-    whole = scored(model, prompts, batch_tokens=200)
-    found = np.full_like(whole, np.nan)
-    for rank in range(3):
-        places, values = score_options(model, prompts, range(9), batch_tokens=200, shard=(rank, 3))
-        found[places] = values
-    np.testing.assert_array_equal(found, whole)
-
-
-def test_a_question_alone_scores_as_among_others(model, prompts):
-    whole = scored(model, prompts)
+def test_a_question_alone_scores_as_among_others(tiny, prompts):
+    scores = scored(tiny, prompts)
     for i in (0, 4, 5):
-        np.testing.assert_array_equal(scored(model, prompts, [i])[0], whole[i])
+        np.testing.assert_array_equal(scored(tiny, prompts, [i])[0], scores[i])
 
 
-def test_a_model_without_sdpa_gives_the_same(tiny_base, prompts, model):
+def test_a_model_without_sdpa_gives_the_same(tiny_base, prompts, tiny):
     from transformers import AutoModelForCausalLM
 
     eager = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32, attn_implementation="eager").eval()
-    np.testing.assert_allclose(scored(eager, prompts), scored(model, prompts), atol=2e-4)
+    np.testing.assert_allclose(scored(eager, prompts), scored(tiny, prompts), atol=2e-4)
 
 
-def test_the_question_runs_once_and_an_option_to_its_second_last_token(model, prompts, tokenizer, monkeypatch):
-    ran = []
-    original = module.padded
-    monkeypatch.setattr(module, "padded", lambda rows: (ran.append([len(row) for row in rows]), original(rows))[1])
+def test_the_question_runs_once_and_an_option_to_its_second_last_token(tiny, prompts, tokenizer, limited):
+    model = limited(tiny)
     scored(model, prompts, [1])  # options as text
-    (question,), tails = ran
-    assert question == len(prompts.ids[1]) - prompts.prefixes[prompts.families[1]]
-    assert tails == [len(option) - 1 for option in prompts.continuations[1] if len(option) > 1]
-    ran.clear()
+    prefix = prompts.prefixes[prompts.families[1]]
+    tails = [len(option) - 1 for option in prompts.continuations[1] if len(option) > 1]
+    assert model.widths == [(1, prefix), (1, len(prompts.ids[1]) - prefix), (len(tails), max(tails))]
+    model.widths.clear()
     short = tokenise_options(tokenizer, [("", "", "Is it so? Answer:")], [("yes", "no")])
     scored(model, short)  # answers of one token: nothing is left to run
-    assert (len(ran), short.width) == (1, 2)
+    assert (len(model.widths), short.width) == (2, 2)
 
 
 def test_an_option_is_the_tokens_that_it_adds_to_the_question(tokenizer):
@@ -141,24 +115,3 @@ def test_another_option_another_fingerprint(tokenizer):
 def test_an_option_without_a_token_is_refused(tokenizer):
     with pytest.raises(UserError, match=r"the option '' of question 1 has no token of its own"):
         tokenise_options(tokenizer, [("", "", "Is it so?")], [("Yes", "")], chat=True)
-
-
-def test_a_batch_is_halved_when_memory_runs_out_and_one_question_too_many_is_refused():
-    def work(piece):
-        if len(piece) > 2:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-        return [10 * one for one in piece]
-
-    assert list(with_oom_backoff([1, 2, 3, 4, 5], work, called)) == [10, 20, 30, 40, 50]
-
-    def never(piece):
-        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-
-    with pytest.raises(UserError, match="one question with its answers does not fit into memory"):
-        list(with_oom_backoff([1, 2], never, called))
-
-    def broken(piece):
-        raise RuntimeError("shapes do not fit")
-
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(with_oom_backoff([1], broken, called))
