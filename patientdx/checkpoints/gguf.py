@@ -3,6 +3,7 @@
 import logging
 import struct
 from pathlib import Path
+from typing import Any
 
 from patientdx.core.errors import UserError
 
@@ -44,13 +45,13 @@ def convert_gguf(file: Path, into: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
     except (OSError, ValueError, RuntimeError, LookupError, struct.error) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{file} cannot be read as a GGUF model, is it whole? ({reason})") from error
+        raise UserError(f"{file} cannot be read as a GGUF model, is it complete? ({reason})") from error
     _restore_digit_split(file, tokenizer)
     model.save_pretrained(into)
     tokenizer.save_pretrained(into)
 
 
-def _restore_digit_split(file: Path, tokenizer: object) -> None:
+def _restore_digit_split(file: Path, tokenizer: Any) -> None:
     from tokenizers import pre_tokenizers
 
     # gguf's own reader takes every token apart, which costs seconds.

@@ -73,7 +73,7 @@ def is_hashed(checkpoint: Source, cache: Path) -> bool:
 
 def tensor_hash(checkpoint: Source, name: str) -> str:
     """SHA-256 of one tensor's bytes, as 64 hex digits."""
-    return hashlib.sha256(memoryview(checkpoint.read_bytes(name).numpy())).hexdigest()
+    return hashlib.sha256(checkpoint.read_bytes(name).numpy().data).hexdigest()
 
 
 def derivation(checkpoint: Source) -> tuple[str, tuple[Path, ...]]:

@@ -23,7 +23,7 @@ from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.source import ModelSource
 from patientdx.checkpoints.writer import FORMAT
 from patientdx.core.errors import UserError
-from patientdx.merge.schedule import Schedule, label, schedule
+from patientdx.merge.schedule import Schedule, filters_of, label, schedule
 
 FILE = "provenance.json"
 _FORMAT = 1
@@ -166,8 +166,9 @@ def summary(stated: Mapping[str, Any]) -> str:
 
 def _plain(weight: Schedule | None) -> float | list | None:
     """λ in the form that a config has it, which `schedule` reads back."""
-    if isinstance(weight, tuple) and isinstance(weight[0], tuple):
-        return [{"filter": part, "value": _plain(value)} for part, value in weight]
+    filters = None if weight is None else filters_of(weight)
+    if filters is not None:
+        return [{"filter": part, "value": _plain(value)} for part, value in filters]
     return list(weight) if isinstance(weight, tuple) else weight
 
 
@@ -182,7 +183,8 @@ def _code(method: str) -> str:
             continue
         sources[name] = (folder / f"{name}.py").read_bytes()
         for node in ast.walk(ast.parse(sources[name])):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("patientdx.merge"):
-                left |= {node.module.rpartition(".")[2], *(alias.name for alias in node.names)}
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            if isinstance(node, ast.ImportFrom) and module.startswith("patientdx.merge"):
+                left |= {module.rpartition(".")[2], *(alias.name for alias in node.names)}
     lines = [f"{name} {hashlib.sha256(source).hexdigest()}" for name, source in sorted(sources.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

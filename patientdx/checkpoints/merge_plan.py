@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -85,9 +85,13 @@ class Recipe:
     def _cutoffs(self) -> Any:
         """The method's global thresholds; see `MethodSpec.fit_global_thresholds`."""
 
-        def tensors():
+        ancestor = self.ancestor
+        if ancestor is None:
+            return None
+
+        def tensors() -> Iterator[tuple[str, list[Tensor], Tensor]]:
             for name in self.names:
-                yield name, [parent.read(name) for parent in self.parents], self.ancestor.read(name)
+                yield name, [parent.read(name) for parent in self.parents], ancestor.read(name)
 
         with workers() as map_parts:
             return method_spec(self.method).fit_global_thresholds(tensors, self.arguments, map_parts)

@@ -5,6 +5,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -96,7 +97,9 @@ class Checkpoint:
         if storage is None:
             # shared=False maps the file privately: a stray write could never reach the disk.
             size = header.file.stat().st_size
-            storage = torch.UntypedStorage.from_file(str(header.file), shared=False, nbytes=size)
+            storage = cast(
+                torch.UntypedStorage, torch.UntypedStorage.from_file(str(header.file), shared=False, nbytes=size)
+            )
             self._storages[header.file] = storage
         return torch.empty(0, dtype=torch.uint8).set_(storage, header.start, (header.nbytes,), (1,))
 

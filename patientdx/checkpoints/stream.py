@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -55,7 +55,7 @@ def stream(
     threads: int,
     device: str = "cpu",
     hashed: Sequence[int] = (),
-) -> Iterator[Merged]:
+) -> Generator[Merged]:
     """Compute the named tensors of a recipe, in the dtype of their headers; yields them as they are done.
 
     put: (name, first, bytes) takes a tensor's bytes from its byte `first` on; called from several threads, for parts
@@ -93,7 +93,7 @@ class _Pass:
         self.recipe, self.tensors, self.put, self.after = recipe, tensors, put, after
         self.threads, self.device, self.hashed = threads, device, hashed
         self.sources = sources_of(recipe)
-        self.rooms = local()
+        self.local = local()  # .rooms: this thread's blocks, by dtype
         # A tensor is divided where it would keep one thread busy while the others have nothing left to do.
         self.largest = sum(header.nbytes for header in tensors.values()) // (4 * threads)
         self.running: dict[Future, Callable[[Any], None]] = {}
@@ -193,11 +193,11 @@ class _Pass:
 
     def _rooms(self, dtype: torch.dtype, count: int) -> tuple[Tensor, Tensor]:
         """This thread's memory for one block, on the CPU and on the device: used again for every block."""
-        kept = self.rooms.__dict__
-        if dtype not in kept or len(kept[dtype][0]) < count:
+        rooms: dict[torch.dtype, tuple[Tensor, Tensor]] = self.local.__dict__.setdefault("rooms", {})
+        if dtype not in rooms or len(rooms[dtype][0]) < count:
             here = torch.empty(count, dtype=dtype)
-            kept[dtype] = here, (here if self.device.type == "cpu" else here.to(self.device))
-        return kept[dtype]
+            rooms[dtype] = here, (here if self.device.type == "cpu" else here.to(self.device))
+        return rooms[dtype]
 
     def _advise(self, names: Sequence[str], advice: str) -> None:
         """Tell the operating system that pages of the sources' files will be read, or can be dropped."""

@@ -74,25 +74,26 @@ def union(parents: Sequence[Tokens], names: Sequence[str]) -> Tokens:
 
     Raises:
         UserError: a parent has no tokenizer.json; they cut text by different rules; or their vocabularies differ and
-            are not both byte-pair ones: scores of unigram pieces say nothing beside another model's.
+            are not both byte-pair ones: scores of unigram pieces are not comparable between models.
     """
+    contents = [tokens.content for tokens in parents if tokens.content is not None]
     for name, tokens in zip(names, parents, strict=True):
         if tokens.content is None:
             raise UserError(
                 f"tokenizer=union writes one tokenizer.json, and {name} has none: write it with "
                 "AutoTokenizer.from_pretrained(...).save_pretrained(...), or set tokenizer=base or tokenizer=pivot."
             )
-    first, alike = parents[0].content, True
-    for name, tokens in zip(names[1:], parents[1:], strict=True):
-        same = _model(tokens.content) == _model(first)
-        errors = list(_obstacles(first, tokens.content, same))
+    first, alike = contents[0], True
+    for name, content in zip(names[1:], contents[1:], strict=True):
+        same = _model(content) == _model(first)
+        errors = list(_obstacles(first, content, same))
         if errors:
             raise UserError(
                 f"tokenizer=union cannot put the tokens of {names[0]} and {name} into one tokenizer: "
                 f"{'; '.join(errors)}. Set tokenizer=base or tokenizer=pivot."
             )
         alike &= same
-    return _tokens(parents[0].folder, _joined(parents, alike))
+    return _tokens(parents[0].folder, _joined(parents, contents, alike))
 
 
 def _obstacles(first: dict, other: dict, same: bool) -> Iterator[str]:
@@ -128,8 +129,8 @@ def _merges(content: dict) -> Iterator[tuple[str, str]]:
         yield first, second
 
 
-def _joined(parents: Sequence[Tokens], alike: bool) -> dict[str, Any]:
-    content = copy.deepcopy(parents[0].content)
+def _joined(parents: Sequence[Tokens], contents: Sequence[dict[str, Any]], alike: bool) -> dict[str, Any]:
+    content = copy.deepcopy(contents[0])
     ids = {token: index for index, token in sorted(parents[0].by_id.items(), reverse=True)}
     count = len(ids)
     unused = max(parents[0].by_id) + 1
@@ -139,9 +140,7 @@ def _joined(parents: Sequence[Tokens], alike: bool) -> dict[str, Any]:
                 if (token in tokens.added) == added and token not in ids:
                     ids[token] = unused
                     unused += 1
-    entries = {
-        entry["content"]: entry for tokens in reversed(parents) for entry in tokens.content.get("added_tokens", ())
-    }
+    entries = {entry["content"]: entry for parent in reversed(contents) for entry in parent.get("added_tokens", ())}
     content["added_tokens"] = [
         entries[token] | {"id": index}
         for token, index in sorted(ids.items(), key=lambda item: item[1])
@@ -151,7 +150,7 @@ def _joined(parents: Sequence[Tokens], alike: bool) -> dict[str, Any]:
         # Added tokens outside the vocabulary are numbered by its length, whatever their ids say: so all go into it.
         content["model"]["vocab"] = dict(sorted(ids.items(), key=lambda item: item[1]))
     if not alike:
-        merges = dict.fromkeys(pair for tokens in parents for pair in _merges(tokens.content))
+        merges = dict.fromkeys(pair for parent in contents for pair in _merges(parent))
         content["model"]["merges"] = [list(pair) for pair in merges]
     _check_ids(content, ids)
     return content

@@ -205,7 +205,9 @@ def _fillers(
     group = (held.long() << torch.arange(len(owners))[:, None]).sum(0)
     for code in torch.unique(group[missing]).tolist():
         places = torch.nonzero(missing & (group == code)).flatten()
-        donors = [(owner, rows[places]) for i, (owner, _, rows) in enumerate(owners) if code >> i & 1]
+        donors: list[tuple[Source, Tensor | None]] = [
+            (owner, rows[places]) for i, (owner, _, rows) in enumerate(owners) if code >> i & 1
+        ]
         yield places, donors or [(owners[0][0], None)]
 
 
@@ -216,7 +218,7 @@ def _donor_rows(donor: Source, name: str, index: Tensor | None) -> Tensor:
 
 
 def _mean(donated: Sequence[Tensor]) -> Tensor:
-    return sum(rows.double() for rows in donated) / len(donated)
+    return sum((rows.double() for rows in donated), torch.zeros((), dtype=torch.float64)) / len(donated)
 
 
 def _by_token(checkpoint: Source) -> list[str]:

@@ -40,7 +40,7 @@ def write_safetensors(file: Path, headers: Sequence[TensorHeader], tensor_of: Ca
 
 def raw(tensor: Tensor) -> memoryview:
     """The bytes of a tensor on the CPU: a view of its memory where that is contiguous."""
-    return memoryview(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 class ShardFiles:

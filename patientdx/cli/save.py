@@ -16,25 +16,22 @@ from patientdx.evaluation.session import Session
 
 
 def save(session: Session, config: RunConfig, process: tuple[int, int] = (0, 1)) -> None:
-    """Write the merged model to `config.save.folder`, or with `dry_run` say what it would read, write and need.
+    """Write the merged model to `config.save.folder`, or with `dry_run` print what that would read, write and need.
 
     process: number of this process, and how many share the tensors. Raises UserError before a weight is read.
     """
-    merge_spec = config.merge.spec
-    merge = session.recipe(merge_spec, config.weight, config.cache, adapt=config.task is None)
-    sources = (*merge_spec.models, *(() if merge_spec.ancestor is None else (merge_spec.ancestor,)))
+    if config.merge is None:
+        raise UserError("save needs a merge, and this run has none: leave save out, or add a language model.")
+    spec = config.merge.spec
+    merge = session.recipe(spec, config.weight, config.cache, adapt=config.task is None)
+    sources = (*spec.models, *(() if spec.ancestor is None else (spec.ancestor,)))
     held = [model.name for model in sources if holds_patients(model)]
     if held and not config.save.patients:
         raise UserError(
             f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
-            "or say save_patients=true: the folder is then marked as one that holds patients."
+            "or set save_patients=true: the folder is then marked as one that holds patients."
         )
-    options = {
-        "cache": config.cache,
-        "sources": sources,
-        "tokenizer": config.merge.spec.tokenizer,
-        "dtype": config.save.dtype,
-    }
+    options = {"cache": config.cache, "sources": sources, "tokenizer": spec.tokenizer, "dtype": config.save.dtype}
     target = config.save.folder or config.output / config.name / "merged"
     device = "cpu"
     if config.inference.device == "auto" and torch.cuda.is_available():

@@ -83,14 +83,15 @@ def evaluate(curve: Curve, weight: float, out: Tensor, *, span: tuple[int, int] 
     step = max(1, BLOCK // row) * row if curve.by_row else BLOCK
     for start in range(first, last, step):
         stop = min(start + step, last)
-        acc = None
+        acc: Tensor | None = None
         for coefficient, sources, term in flat:
             # Multiplied, then added: a fused multiply-add would leave a residue where two terms cancel exactly, and
             # the result would depend on the processor.
             room = scratch("sum" if acc is None else "term", stop - start, exact, out.device)
             piece = _times(_piece(term, sources, start, stop, weight, room), coefficient, start, row)
             acc = piece if acc is None else acc.add_(piece)
-        target[start - first : stop - first].copy_(acc)
+        if acc is not None:
+            target[start - first : stop - first].copy_(acc)
     return out
 
 

@@ -90,7 +90,8 @@ def hierarchical(
     if cosine == "aligned":
         products |= {name: _products(name, first, aligned, ancestor) for name in weighed if name in aligned}
     if scope == "block":
-        products = dict.fromkeys(products, tuple(map(sum, zip(*products.values(), strict=True))))
+        aa, bb, ab = (sum(parts) for parts in zip(*products.values(), strict=True)) if products else (0.0, 0.0, 0.0)
+        products = dict.fromkeys(products, (aa, bb, ab))
     curves = {}
     for name, tensor in first.items():
         pair, rule = _coefficients(products.get(name), weighting)
@@ -136,11 +137,12 @@ def _aligned(first, second, config, solve) -> tuple[dict[str, Tensor], dict[str,
         inside = {name.removeprefix(prefix): name for name in first if name.startswith(prefix)}
         heads, groups = _head_counts(prefix, {end: first[name] for end, name in inside.items()}, config)
         views = [_views({end: model[prefix + end] for end in _PROJECTIONS}, heads, groups) for model in (first, second)]
-        matrices, costs = _transport(*views, solve)
+        matrices, costs = _transport(views[0], views[1], solve)
         for end, name in inside.items():
             diagnostics[name] = dict(costs)
-            if _AXES[end] is not None and not (end in _SHARED and first[name].numel() == _head_size(config)):
-                atoms, axis = _AXES[end]
+            axes = _AXES[end]
+            if axes is not None and not (end in _SHARED and first[name].numel() == _head_size(config)):
+                atoms, axis = axes
                 tensors[name] = _align_tensor(second[name], matrices[atoms], axis)
                 diagnostics[name]["permutation"] = " ".join(str(i) for i in matrices[atoms].argmax(1).tolist())
     return tensors, diagnostics
@@ -178,7 +180,7 @@ def _transport(a: Mapping[str, Tensor], b: Mapping[str, Tensor], solve) -> tuple
 
 def _cost(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """Squared distances (n, n) of the features of A's and B's atoms, from the inner products of each part."""
-    total = 0
+    total = torch.zeros((), dtype=torch.float64)
     for aa, ab, bb in parts:
         bb = bb.diagonal()
         # A part that is zero throughout has no norm to divide by.

@@ -32,9 +32,8 @@ def model_stock(
     require_shape((*parents, ancestor), "model_stock")
     cosine_pairs = cosines(gram(parents, ancestor, by_row=filter_wise))[1]
     pairs = [cosine_pairs[:, i, j] for i in range(count) for j in range(i)]
-    cosine = sum(pairs) / len(pairs)
-    if compat == "paper":
-        cosine = cosine.clamp(min=0.0)
+    mean = sum(pairs, torch.zeros((), dtype=torch.float64)) / len(pairs)
+    cosine = mean.clamp(min=0.0) if compat == "paper" else mean
     below = 1.0 + (count - 1) * cosine
     ratio = torch.where(below.abs() < 1e-6, 0.0, count * cosine / below)
     if filter_wise:
@@ -42,6 +41,6 @@ def model_stock(
         diagnostics = {"ratio_min": min(values), "ratio_max": max(values)}
         coefficients = (1.0 - ratio, *[ratio / count] * count)
     else:
-        diagnostics = {"cosine_mean": (sum(pairs) / len(pairs)).item(), "ratio": ratio.item()}
+        diagnostics = {"cosine_mean": mean.item(), "ratio": ratio.item()}
         coefficients = (1.0 - ratio.item(), *[ratio.item() / count] * count)
     return Curve((ancestor, *parents), lambda weight: coefficients, diagnostics, by_row=filter_wise)

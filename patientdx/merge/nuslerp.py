@@ -46,8 +46,8 @@ def nuslerp(
     def coefficients(weight: float) -> tuple[float | Tensor, ...]:
         pair: list[float | Tensor] = [1.0 - weight, weight]
         if 0.0 < weight < 1.0:
-            pair = [torch.where(straight, part, torch.sin(part * angle) / sine) for part in pair]
-            pair = pair if row_wise else [part.item() for part in pair]
+            rows = [torch.where(straight, part, torch.sin(part * angle) / sine) for part in pair]
+            pair = [*rows] if row_wise else [part.item() for part in rows]
         return tuple(pair) if origin is None else (1.0 - pair[0] - pair[1], *pair)
 
     terms = (a, b) if origin is None else (origin, a, b)

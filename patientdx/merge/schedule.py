@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
-Gradient = float | tuple[float, ...]
-Schedule = Gradient | tuple[tuple[str, Gradient], ...]  # hashable; `schedule` makes one of what a config holds
+Gradient: TypeAlias = float | tuple[float, ...]
+Filters: TypeAlias = tuple[tuple[str, Gradient], ...]  # parts of tensor names, the first that matches decides
+Schedule: TypeAlias = Gradient | Filters  # hashable; `schedule` makes one of what a config holds
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
@@ -17,9 +19,14 @@ def schedule(value: float | Sequence | Mapping) -> Schedule:
     value}. Raises ValueError for anything else."""
     if isinstance(value, Mapping):
         value = [{"filter": part, "value": value} for part, value in value.items()]
-    if isinstance(value, list | tuple) and value and all(map(_is_filter, value)):
-        return tuple((_part(item.get("filter")), _gradient(item["value"])) for item in value)
+    items = _items(value)
+    if items and all(map(_is_filter, items)):
+        return tuple((_part(item.get("filter")), _gradient(item["value"])) for item in items)
     return _gradient(value)
+
+
+def _items(value: object) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
 
 
 def _is_filter(item: object) -> bool:
@@ -33,9 +40,9 @@ def _part(value: str | None) -> str:
 def _gradient(value: float | Sequence) -> Gradient:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number(value)
-    is_list = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 1
-    if is_list and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
-        return tuple(map(_number, value))
+    items = _items(value)
+    if len(items) > 1 and all(isinstance(item, int | float) and not isinstance(item, bool) for item in items):
+        return tuple(map(_number, items))
     raise ValueError(f"{value!r} is neither a number nor a list of two numbers or more")
 
 
@@ -64,14 +71,15 @@ def weight_at(at: Schedule, name: str, layers: int) -> float:
     first part that `name` contains decides, "*" matches all. Meaning as in mergekit 0.1.5.
     Raises ValueError where no part matches.
     """
-    if isinstance(at, float):
+    if isinstance(at, float | int):
         return at
-    if isinstance(at[0], tuple):
-        for part, value in at:
+    filters = filters_of(at)
+    if filters is not None:
+        for part, value in filters:
             if part == "*" or part in name:
                 return weight_at(value, name, layers)
         raise ValueError(f'lambda has no value for {name}: add "*" for the tensors that no filter names')
-    layer = layer_of(name)
+    layer, at = layer_of(name), cast(tuple[float, ...], at)
     if layer is None:
         return at[0]
     # In this order of operations a list of one number for each layer is reproduced exactly.
@@ -83,13 +91,20 @@ def weight_at(at: Schedule, name: str, layers: int) -> float:
 
 def values(at: Schedule) -> tuple[float, ...]:
     """Every number in a schedule."""
-    if isinstance(at, float):
-        return (at,)
-    return tuple(number for _, value in at for number in values(value)) if isinstance(at[0], tuple) else at
+    filters = filters_of(at)
+    if filters is not None:
+        return tuple(number for _, value in filters for number in values(value))
+    return (at,) if isinstance(at, float | int) else cast(tuple[float, ...], at)
+
+
+def filters_of(at: Schedule) -> Filters | None:
+    """The schedule, where it is made of filters."""
+    return cast(Filters, at) if isinstance(at, tuple) and isinstance(at[0], tuple) else None
 
 
 def label(at: Schedule) -> str:
     """A schedule in a few characters, as for a folder's name: 0.4 · 0-0.5-1 · self_attn=0-1,rest=0.4."""
-    if isinstance(at, tuple) and isinstance(at[0], tuple):
-        return ",".join(f"{'rest' if part == '*' else part}={label(value)}" for part, value in at)
+    filters = filters_of(at)
+    if filters is not None:
+        return ",".join(f"{'rest' if part == '*' else part}={label(value)}" for part, value in filters)
     return "-".join(f"{number:g}" for number in values(at))

@@ -75,7 +75,7 @@ def sinkhorn(cost: Tensor, *, epsilon: float = 0.05, iterations: int = 200, tole
             "and iterations=200"
         )
     kernel, log_mass = cost.double() / -epsilon, -math.log(len(cost))
-    columns = torch.zeros(len(cost), dtype=torch.float64)
+    plan, columns = kernel, torch.zeros(len(cost), dtype=torch.float64)
     for _ in range(iterations):
         rows = log_mass - torch.logsumexp(kernel + columns, 1)
         columns = log_mass - torch.logsumexp(kernel + rows[:, None], 0)

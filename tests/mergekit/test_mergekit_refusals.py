@@ -99,7 +99,7 @@ WITH_BASE = LISTED + "base_model: anc\n"
             "parameters.normalize: weights always count as shares of their sum here; set it to true.",
         ]),
         (LISTED.replace("1}}]", "-1}}]") + "merge_method: linear", [
-            "parameters.weight: weights that sum to 0 say no share.",
+            "parameters.weight: weights that sum to 0 give no share.",
         ]),
         (LISTED.replace("]", ", {model: c, parameters: {weight: -1}}]") + "merge_method: linear", [
             "parameters.weight: 1, 1, -1 are no shares; give numbers of at least 0, not all 0.",

@@ -1,10 +1,10 @@
-"""A mergekit recipe file and what it comes to here; everything that cannot be done is named at once."""
+"""A mergekit recipe file translated into this repository's configuration; all errors are reported at once."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ class MergekitRecipe:
     method: stem of conf/merge. parents: base first. ancestor: what differences are taken from, or None. weight: λ as
     `merge.schedule.schedule` takes it, None for a method without. arguments: the method's own numbers. dtype: of the
     stored result, None for that of the parents. tokenizer: None, base, pivot or union. layers: how many layers the
-    parents must have, None where the recipe does not count them. notes: what mergekit passes over in silence, and so
-    do we; and what cannot come out alike.
+    parents must have, None where the recipe does not count them. notes: what mergekit ignores, and so do we; and what
+    cannot be equal.
     """
 
     method: str
@@ -81,9 +81,9 @@ def read_recipe(file: Path) -> MergekitRecipe:
     content = _load(file)
     errors: list[str] = []
     notes = [f"{key}: mergekit passes over this key" for key in content if key not in _KEYS]
-    method = content.get("merge_method")
+    method = str(content.get("merge_method") or "")
     if method not in METHODS:
-        reason = _ABSENT.get(str(method), "mergekit 0.1.5 has no such method") if method else "it is missing"
+        reason = _ABSENT.get(method, "mergekit 0.1.5 has no such method") if method else "it is missing"
         errors.append(
             f"merge_method{f' {method}' if method else ''}: {reason}; there are {', '.join(sorted(METHODS))}."
         )
@@ -116,8 +116,8 @@ def _load(file: Path) -> dict[str, Any]:
             f"mergekit_config={file} cannot be read ({error.strerror}): give a recipe of mergekit."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        several = "expected a single document" in str(error)
-        reason = "it holds several recipes: give one in a file" if several else str(error).replace("\n", " ")
+        many = "expected a single document" in str(error)
+        reason = "it holds several recipes: give one in a file" if many else str(error).replace("\n", " ")
         raise UserError(f"mergekit_config={file} is not a recipe of mergekit: {reason}.") from error
     if not isinstance(content, dict):
         raise UserError(f"mergekit_config={file} is not a recipe of mergekit: it holds no mapping with a merge_method.")
@@ -126,33 +126,34 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _slices(content: dict[str, Any], base: str | None, errors: list[str]) -> list[Slice]:
     """The recipe's slices, first layer first; `models` are one slice of all layers. Those without a fault."""
-    given = [key for key in ("models", "slices", "modules") if content.get(key)]
+    keys = [key for key in ("models", "slices", "modules") if content.get(key)]
     if content.get("modules"):
         errors.append("modules: only models of one part are merged here; write models or slices.")
-    if len(given) != 1:
-        errors.append(f"{', '.join(given) or 'models'}: a recipe has either models or slices; give one of them.")
-    if given == ["models"]:
+    if len(keys) != 1:
+        errors.append(f"{', '.join(keys) or 'models'}: a recipe has either models or slices; give one of them.")
+    if keys == ["models"]:
         return [Slice(_models(content["models"], "models", errors), None, {})]
-    if given != ["slices"]:
+    if keys != ["slices"]:
         return []
-    found, stacked, end = [], [], 0
+    slices: list[Slice] = []
+    stacked, end = [], 0
     for number, part in enumerate(_list(content["slices"], "slices", errors)):
         where = f"slices[{number}]"
         entries = _list(part.get("sources"), f"{where}.sources", errors)
         sources = _models(entries, f"{where}.sources", errors)
-        ranges = [one.get("layer_range") for one in entries]
+        ranges: list[Any] = [entry.get("layer_range") for entry in entries]
         if part.get("residual_weight") is not None:
             errors.append(f"{where}.residual_weight: it is not done here; leave it out.")
         if part.get("base_model") and _reference(part["base_model"], f"{where}.base_model", errors) != base:
             errors.append(f"{where}.base_model: every slice has the recipe's own here; leave it out.")
         if base and base not in sources:
             errors.append(f"{where}.sources: base_model {base} is not among them; list it with its layers.")
-        if found and list(sources) != list(found[0].sources):
+        if slices and list(sources) != list(slices[0].sources):
             errors.append(f"{where}.sources: other models than in slices[0]; give all slices the same, in one order.")
-        if all(_is_range(one) and one[0] == end and one == ranges[0] for one in ranges):
-            end = ranges[0][1]
-            own = _mapping(part.get("parameters"), f"{where}.parameters", errors)
-            found.append(Slice(sources, tuple(ranges[0]), own))
+        if all(_is_range(entry) and entry[0] == end and entry == ranges[0] for entry in ranges):
+            start, end = end, ranges[0][1]
+            parameters = _mapping(part.get("parameters"), f"{where}.parameters", errors)
+            slices.append(Slice(sources, (start, end), parameters))
         else:
             stacked.append(f"{where}.layer_range {', '.join(map(str, ranges))}")
     if stacked:
@@ -161,93 +162,93 @@ def _slices(content: dict[str, Any], base: str | None, errors: list[str]) -> lis
             f"{stacked[0]}{more}: layers are not stacked, left out or moved here; let each slice begin where the one "
             f"before ends, the first at layer 0, with the same layers of every model."
         )
-    return found
+    return slices
 
 
-def _is_range(given: Any) -> bool:
-    return isinstance(given, list) and len(given) == 2 and all(type(n) is int for n in given) and given[0] < given[1]
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value) and value[0] < value[1]
 
 
 def _models(entries: Any, where: str, errors: list[str]) -> dict[str, dict[str, Any]]:
     """Parameters by model, in order."""
-    found: dict[str, dict[str, Any]] = {}
+    parameters: dict[str, dict[str, Any]] = {}
     for number, entry in enumerate(_list(entries, where, errors)):
         reference = _reference(entry.get("model"), f"{where}[{number}].model", errors)
-        if reference in found:
+        if reference in parameters:
             errors.append(f"{where}[{number}].model: {reference} is listed twice; add up its weights.")
         elif reference:
-            found[reference] = _mapping(entry.get("parameters"), f"{where}[{number}].parameters", errors)
+            parameters[reference] = _mapping(entry.get("parameters"), f"{where}[{number}].parameters", errors)
         elif "model" not in entry:
             errors.append(f"{where}[{number}].model is missing.")
-    return found
+    return parameters
 
 
-def _list(given: Any, where: str, errors: list[str]) -> list[dict[str, Any]]:
-    if isinstance(given, list) and all(isinstance(one, dict) for one in given):
-        return given
+def _list(value: Any, where: str, errors: list[str]) -> list[dict[str, Any]]:
+    if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+        return value
     errors.append(f"{where}: give a list of entries with model.")
     return []
 
 
-def _mapping(given: Any, where: str, errors: list[str]) -> dict[str, Any]:
-    if given is not None and not isinstance(given, dict):
+def _mapping(value: Any, where: str, errors: list[str]) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
         errors.append(f"{where}: give names with values.")
-    return given if isinstance(given, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _reference(given: Any, where: str, errors: list[str]) -> str | None:
+def _reference(value: Any, where: str, errors: list[str]) -> str | None:
     """A model as mergekit writes it: <folder or hub id>[@revision][+<adapter>[@revision]]."""
-    if given is None:
+    if value is None:
         return None
-    if not isinstance(given, str) or given.count("+") > 1 or any(part.count("@") > 1 for part in given.split("+")):
-        errors.append(f"{where}: {given} is not read here; write <folder or hub id>@<revision>+<folder of a LoRA>.")
+    if not isinstance(value, str) or value.count("+") > 1 or any(part.count("@") > 1 for part in value.split("+")):
+        errors.append(f"{where}: {value} is not read here; write <folder or hub id>@<revision>+<folder of a LoRA>.")
         return None
-    return given
+    return value
 
 
-def _sources(references: Sequence[str], errors: list[str]) -> dict[str, ModelSource]:
+def _sources(references: Iterable[str], errors: list[str]) -> dict[str, ModelSource]:
     """Each model with a name of its own, made from the last part of its place."""
-    found: dict[str, ModelSource] = {}
+    sources: dict[str, ModelSource] = {}
     for reference in references:
-        place, _, adapter = reference.partition("+")
-        source, _, revision = place.partition("@")
-        parts = [Path(part.partition("@")[0]).name for part in (place, adapter) if part]
+        model_part, _, adapter = reference.partition("+")
+        path, _, revision = model_part.partition("@")
+        parts = [Path(part.partition("@")[0]).name for part in (model_part, adapter) if part]
         name = plain = re.sub(r"[^\w.-]", "_", "_".join(parts))
         count = 1
-        while name in {model.name for model in found.values()}:
+        while name in {model.name for model in sources.values()}:
             count += 1
             name = f"{plain}_{count}"
         folder = None
         if adapter:
             folder = Path(adapter).expanduser().absolute()
             if not folder.is_dir():
-                path, _, wanted = adapter.partition("@")
-                fetch = f"hf download {path}" + (f" --revision {wanted}" if wanted else "")
+                repository, _, revision_part = adapter.partition("@")
+                fetch = f"hf download {repository}" + (f" --revision {revision_part}" if revision_part else "")
                 errors.append(f"{reference}: a LoRA is read from a folder here; get it with `{fetch}` and write that.")
-        found[reference] = ModelSource(name, source, revision or None, None if folder is None else str(folder))
-    return found
+        sources[reference] = ModelSource(name, path, revision or None, None if folder is None else str(folder))
+    return sources
 
 
 def _dtype(content: dict[str, Any], errors: list[str]) -> str | None:
     """Of the stored result. mergekit's dtype is also that of its arithmetic, which is float64 here."""
-    found = None
+    dtype = None
     for key in ("dtype", "out_dtype"):
-        given = content.get(key)
-        plain = str(given).removeprefix("torch.") if given else None
-        if given and plain not in _DTYPES:
-            errors.append(f"{key}: {given} is not written here; choose {', '.join(_DTYPES)}.")
-        found = plain or found
-    return found
+        value = content.get(key)
+        plain = str(value).removeprefix("torch.") if value else None
+        if value and plain not in _DTYPES:
+            errors.append(f"{key}: {value} is not written here; choose {', '.join(_DTYPES)}.")
+        dtype = plain or dtype
+    return dtype
 
 
 def _tokenizer(content: dict[str, Any], parents: Sequence[str], base: str | None, errors: list[str]) -> str | None:
     source = content.get("tokenizer_source")
-    given = content.get("tokenizer")
-    if given is not None:
-        given = _mapping(given, "tokenizer", errors)
-        source = given.get("source", "union")
+    value = content.get("tokenizer")
+    if value is not None:
+        value = _mapping(value, "tokenizer", errors)
+        source = value.get("source", "union")
         for key in ("tokens", "pad_to_multiple_of"):
-            if given.get(key) is not None:
+            if value.get(key) is not None:
                 errors.append(f"tokenizer.{key}: it is not done here; leave it out.")
     if source is None or source == "union" or not parents:
         return source
