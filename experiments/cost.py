@@ -80,7 +80,7 @@ def asked(study: Study) -> Asked:
         new = {row["fingerprint"]: row for row in run.rows if row["base"] is not None}
         own = sum(_answers(row) for name, row in new.items() if name not in seen)
         seen |= new.keys()
-        key, read_here = (run.own["task"], run.own["base"]), own * _tokens(run)
+        key, read_here = (run.rows[0]["task"], run.rows[0]["base"]), own * _tokens(run)
         answers += own
         tokens[key] = tokens.get(key, 0.0) + read_here
         seconds = run.provenance.get("seconds", {}).get("scoring")
