@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from patientdx.evaluation.config.sections import RunConfig
 
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.evaluation import runner
-from patientdx.evaluation.config.sections import RunConfig
 from patientdx.evaluation.plan import Plan
 from patientdx.evaluation.results import EvaluationResult
 from patientdx.evaluation.session import Session

@@ -4,11 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from in_process import compared, plan, run, session
 from benchmark_files import settings
+from in_process import compared, new_session, plan, run, session
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.kinds.generation import TEXTS
+from patientdx.evaluation.session import Session
 from patientdx.tasks import ifeval_rules
 
 PROMPTS = [
@@ -35,7 +36,8 @@ def make(tiny_base, tiny_pivot, tmp_path_factory):
             tiny_base, tiny_pivot, folder, "task=ifeval", f"task.path={prompts}", "task.new_tokens=12", *words
         )
 
-    yield made
+    with new_session():
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_answers_found_in_the_store_are_left_with_a_new_run_too(make, outcome):
 
 def test_texts_of_credentialed_data_stay_nowhere(make, monkeypatch):
     data = session().task_data(make("name=closed", "task.new_tokens=10").task_config.call)
-    monkeypatch.setattr(session, "task_data", lambda task: replace(data, open_data=False))
+    monkeypatch.setattr(Session, "task_data", lambda self, task: replace(data, open_data=False))
     given = make("name=closed", "task.new_tokens=10")
     found = run(given)
     assert not (found.folder / TEXTS).exists()
@@ -94,7 +96,7 @@ def test_a_line_end_inside_an_answer_ends_no_line(make):
         odd = ["one\u2028two\u0085three\n"] * len(asked.context.rows[split])
         lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in odd)
         (given.output / "scores" / f"{key}.jsonl").write_text(lines, encoding="utf-8")
-    generated.write_answers(given, asked, outcome.folder)
+    asked.context.kind.write_texts(asked.context, asked.keys, given.output / "scores", outcome.folder)
     told = [json.loads(line) for line in (outcome.folder / TEXTS).read_text(encoding="utf-8").split("\n")[:-1]]
     assert {one["answer"] for one in told} == {"one\u2028two\u0085three\n"}
     assert len(told) == len(asked.keys) * len(odd)

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from in_process import compared, plan, run
 from benchmark_files import overrides, questions, settings
 from command_line import forked, rows_of, the_one
+from in_process import compared, new_session, plan, run
 
 from patientdx.core.errors import UserError
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -23,7 +24,8 @@ def make(tiny_base, tiny_pivot, folder, tmp_path_factory):
     def made(*words: str):
         return settings(tiny_base, tiny_pivot, output, "task=medqa", f"task.path={folder}", *words)
 
-    yield made
+    with new_session():
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_predictions_hold_what_the_metrics_are_made_of(outcome, folder):
 
 def test_the_run_is_compared_with_both_parents_on_the_same_questions(outcome):
     found = compared(outcome)
-    assert found == json.loads((outcome.folder / "metrics.json").read_text())["graded"]
+    assert found == {"groups": {}} | json.loads((outcome.folder / "paired.json").read_text())
     assert [(one["b"], one["metric"]) for one in found["comparisons"]] == [
         (role, metric) for role in ("base", "pivot") for metric in ("acc", "acc_norm")
     ]
@@ -108,18 +110,10 @@ def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(make, outcom
         plan(make("prompt_variants=true"))
 
 
-@pytest.mark.parametrize("name", ["privacy=dlt", "search=grid"])
+@pytest.mark.parametrize("name", ["privacy=dlt"])
 def test_what_needs_yes_and_no_is_refused_with_its_name(make, name):
     with pytest.raises(UserError, match=f"{name.partition('=')[0]}: it needs yes/no questions, but task=medqa"):
         make(name)
-
-
-def test_a_yes_no_task_keeps_all_of_it(make):
-    from dataclasses import replace
-
-    given = replace(make(), kind="binary", clinical=True)
-    assert only_yes_no(given, errors := []) is given
-    assert errors == []
 
 
 def test_a_split_that_is_not_there_is_refused(make, folder, tmp_path):
@@ -194,7 +188,7 @@ def test_the_command_prints_the_sets_and_the_comparisons_and_a_sweep_chooses_on_
     assert sweep.returncode == 0, sweep.stderr
     assert "chosen on pilot: slerp λ=" in sweep.stdout
     result = the_one(folder / "outputs" / "default", "multiple_choice_slerp_*")
-    groups = json.loads((result / "metrics.json").read_text())["graded"]["groups"]["set"]
+    groups = json.loads((result / "groups.json").read_text())["groups"]["set"]
     assert {name: one["n"] for name, one in groups.items()} == {"anatomy": 6, "sodium": 6}
 
 

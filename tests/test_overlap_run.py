@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from in_process import compared, run
 from benchmark_files import settings
+from in_process import compared, new_session, run
 from rich.console import Console
 from sacrebleu.metrics import BLEU, CHRF
 
@@ -55,7 +55,8 @@ def make(tiny_base, tiny_pivot, tmp_path_factory):
         given = ("task=dialogue_to_section", f"task.path={path}", "task.new_tokens=8", *words)
         return settings(tiny_base, tiny_pivot, folder, *given)
 
-    yield made
+    with new_session():
+        yield made
 
 
 @pytest.fixture(scope="module")

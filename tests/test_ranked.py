@@ -8,15 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from in_process import compared, plan, run, session
 from benchmark_files import settings
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
+from in_process import compared, new_session, plan, run, session
 
 import run as door
 from patientdx.core.errors import UserError
-from patientdx.lm.binary import Scores
+from patientdx.evaluation.analyses import paired
+from patientdx.evaluation.inference import Timer
+from patientdx.evaluation.kinds.ranking import ranked
+from patientdx.evaluation.plan import Run
+from patientdx.evaluation.results import metric_rows
+from patientdx.evaluation.session import Session
+from patientdx.evaluation.systems import FIRST_STAGE
 from patientdx.metrics.retrieval import per_query
 
 MEAN = "patientdx.metrics.retrieval.mean_over_queries"
@@ -41,7 +47,8 @@ def make(tiny_base, tiny_pivot, tmp_path_factory):
     def made(*words: str):
         return settings(tiny_base, tiny_pivot, folder, *SMALL, *words)
 
-    yield made
+    with new_session():
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,10 @@ def test_every_model_and_the_first_stage_has_a_row_with_intervals(outcome):
 def test_metrics_are_those_of_the_lists_that_are_left(make, outcome):
     table = pq.read_table(outcome.folder / "predictions.parquet").to_pandas()
     asked = plan(make())
-    missed = [asked.data.ranking.missed[q] for q, _ in groupby(asked.data.ranking.query[i] for i in asked.context.rows["test"])]
+    missed = [
+        asked.data.ranking.missed[q]
+        for q, _ in groupby(asked.data.ranking.query[i] for i in asked.context.rows["test"])
+    ]
     for row in outcome.rows:
         own = table[table["role"] == row["role"]]
         found = per_query(METRICS, [list(grades) for grades in own["grades"]], missed)
@@ -85,10 +95,14 @@ def test_a_perfect_reader_is_above_the_first_stage_and_ties_keep_its_order(make)
     asked = plan(given)
     rows = asked.context.rows["test"]
     margin = np.array([asked.data.examples[i].label for i in rows], dtype=float)
-    perfect = {key: Scores(np.stack([margin, -margin], 1)) for key in asked.keys}
-    measured = {row["role"]: row for row in ranked.measure(given, asked, perfect)}
+    context, first_stage = asked.context, asked.context.data.ranking.first_stage
+    stage = np.array([[first_stage[i]] for i in rows])
+    right = np.stack([margin, -margin], 1)
+    perfect = {key: stage if key[0] == FIRST_STAGE else right for key in asked.keys}
+    state = Run(session(), given, asked, Timer(), perfect)
+    measured = {row["role"]: row for row in metric_rows(state)}
     assert measured["merged"]["ndcg_3"] > measured["bm25"]["ndcg_3"]
-    compared = ranked.compared(given, asked, perfect)
+    compared = paired.ANALYSIS.compute(state, None)
     pairs = {(one["a"], one["b"]): one["difference"] for one in compared["comparisons"] if one["metric"] == "map"}
     assert list(pairs) == [
         ("merged", "base"),
@@ -99,8 +113,7 @@ def test_a_perfect_reader_is_above_the_first_stage_and_ties_keep_its_order(make)
     ]
     assert pairs["merged", "bm25"]["value"] == pytest.approx(measured["merged"]["map"] - measured["bm25"]["map"])
     assert pairs["merged", "base"]["value"] == 0
-    silent = {key: Scores(np.zeros((len(rows), 2))) for key in asked.keys}
-    assert ranked.lists(asked, silent, "merged", "test") == ranked.lists(asked, {}, "bm25", "test")
+    assert ranked(context.data, rows, np.zeros((len(rows), 2))) == ranked(context.data, rows, stage)
 
 
 def test_groups_of_queries_add_up_to_all_of_them(outcome):
@@ -122,7 +135,7 @@ def test_the_same_run_is_found_again_and_another_first_stage_is_another_run(make
 def test_ids_of_closed_data_are_hashed_with_a_secret(make, outcome, monkeypatch):
     given = make("name=closed", "parents=false")
     data = session().task_data(given.task_config.call)
-    monkeypatch.setattr(session, "task_data", lambda task: replace(data, open_data=False))
+    monkeypatch.setattr(Session, "task_data", lambda self, task: replace(data, open_data=False))
     closed = run(given)
     ids = [
         set(pq.read_table(one.folder / "predictions.parquet", columns=["id"])["id"].to_pylist())

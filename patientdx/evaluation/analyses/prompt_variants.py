@@ -31,8 +31,8 @@ class PromptVariants(Analysis):
             return "prompt_variants=false"
         if not data.prompt_variants:
             raise UserError(
-                f"prompt_variants=true asks the question of task={config.task_config.name} in other words, and it has none. "
-                "Leave probes out, or use a task that has."
+                f"prompt_variants=true asks the question of task={config.task_config.name} in other words, "
+                "and it has none. Leave prompt_variants out, or use a task that has."
             )
         return None
 
