@@ -1,18 +1,20 @@
 """Runs in the test's own process. They share a session, which a test replaces by a new one."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from patientdx.evaluation.config.sections import RunConfig
 
 from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.core.functions import Call
 from patientdx.evaluation import runner
+from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.plan import Plan
 from patientdx.evaluation.results import EvaluationResult
 from patientdx.evaluation.session import Session
 from patientdx.selection import find_weight
+from patientdx.tasks.example import TaskData
 
 _current = [Session()]
 
@@ -82,3 +84,12 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> Counter:
         Recipe, "weight_of", lambda self, name: (count.update(["write"] * (name == first)), original(self, name))[1]
     )
     return count
+
+
+def change_task(monkeypatch: pytest.MonkeyPatch, change: Callable[[TaskData], TaskData]) -> None:
+    """From now on every task is what `change` makes of it."""
+
+    def task_data(self: Session, task: Call) -> TaskData:
+        return self.remember("task_data", (task, change), lambda: change(task().load()))
+
+    monkeypatch.setattr(Session, "task_data", task_data)

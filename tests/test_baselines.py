@@ -13,10 +13,9 @@ import pyarrow.parquet
 import pytest
 import yaml
 from command_line import rows_of, settings
-from in_process import plan, run, session
+from in_process import change_task, plan, run, session
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.session import Session
 from patientdx.records.features import Features
 from patientdx.tasks.example import PromptVariant
 
@@ -36,15 +35,11 @@ def give(monkeypatch):
     """Changes what the task is: `give(features=None)`, or any other field of TaskData, or a function of the data."""
 
     def give(**fields) -> None:
-        def given(self, task):
-            def make():
-                data = task().load()
-                usual = {"features": features(data), "groups": groups(data), "prompt_variants": probes(data)}
-                return replace(data, **(usual | {k: v(data) if callable(v) else v for k, v in fields.items()}))
+        def changed(data):
+            usual = {"features": features(data), "groups": groups(data), "prompt_variants": probes(data)}
+            return replace(data, **(usual | {k: v(data) if callable(v) else v for k, v in fields.items()}))
 
-            return self.remember("task_data", (task, id(fields)), make)
-
-        monkeypatch.setattr(Session, "task_data", given)
+        change_task(monkeypatch, changed)
 
     give()
     return give
@@ -214,7 +209,8 @@ def infinite(data):
         (
             {"prompt_variants": ()},
             ["prompt_variants=true"],
-            "prompt_variants=true asks the question of task=mortality in other words, and it has none. Leave probes out, or use "
+            "prompt_variants=true asks the question of task=mortality in other words, and it has none. Leave "
+            "prompt_variants out, or use "
             "a task that has.",
         ),
     ],

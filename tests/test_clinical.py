@@ -9,9 +9,8 @@ import pytest
 from scipy.special import expit, logit
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import clinical
-from patientdx.evaluation.clinical import Scored, VariantScores, evaluate
-from patientdx.metrics import bootstrap, calibration, decision, paired, ranking
+from patientdx.metrics import bootstrap, calibration, clinical, decision, paired, ranking
+from patientdx.metrics.clinical import Scored, VariantScores, evaluate
 from patientdx.metrics.decision import decision_curve
 
 ROLES = ("merged", "base", "pivot", "tabular_gbm")

@@ -1,10 +1,10 @@
 """What a run says of its merge."""
 
-from patientdx.evaluation.results import branches
+from patientdx.evaluation.results import cosines
 
 
 def test_branches_count_where_a_method_chose_between_sphere_and_line_and_nowhere_else():
-    found = branches(
+    found = cosines(
         {
             "a": {"branch": "line", "cosine": 1.0},
             "b": {"branch": "sphere", "cosine": 0.5},
@@ -13,4 +13,4 @@ def test_branches_count_where_a_method_chose_between_sphere_and_line_and_nowhere
         }
     )
     assert found == {"tensors": 2, "straight_lines": 1, "cosine_min": 0.5, "cosine_median": 1.0, "cosine_max": 1.0}
-    assert branches({"norm": {"branch": "mean"}}) == {}
+    assert cosines({"norm": {"branch": "mean"}}) == {}

@@ -5,14 +5,13 @@ import logging
 import os
 import shutil
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from in_process import plan, run, session
 import torch
 from command_line import ROOT, rows_of, settings, small, the_one
 from hydra import compose, initialize_config_dir
+from in_process import change_task, plan, run, session
 from training_here import one_thread, train_here
 
 from patientdx.checkpoints.patient_mark import MARK, mark
@@ -22,9 +21,9 @@ from patientdx.cli import save
 from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.run_config import parse
+from patientdx.evaluation.kinds import kind_named
 from patientdx.merge.curve import evaluate
 from patientdx.training import build
-from patientdx.training.texts import Text
 
 SHORT = ("finetune.examples=8", "finetune.epochs=2", "finetune.batch=4", "finetune.micro_batch_size=4",
          "finetune.patience=null", "finetune.learning_rate=5e-3")  # fmt: skip
@@ -56,17 +55,14 @@ def never(monkeypatch):
 @pytest.fixture
 def give(monkeypatch):
     """Changes what the task is: `give(open_data=False)`, or any other field of TaskData, or a function of the data."""
-    load = session.task_data.__wrapped__
 
     def give(**fields) -> None:
-        @lru_cache(maxsize=4)
-        def given(task):
-            data = load(task)
-            return replace(data, **{key: one(data) if callable(one) else one for key, one in fields.items()})
+        change_task(
+            monkeypatch,
+            lambda data: replace(data, **{key: one(data) if callable(one) else one for key, one in fields.items()}),
+        )
 
-        monkeypatch.setattr(session, "task_data", given)
-
-    yield give
+    return give
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +148,10 @@ def test_a_merge_is_trained_from_where_lambda_puts_it(tiny_base, tiny_pivot, tmp
                      f"cache={tmp_path}/cache")  # fmt: skip
     outcome = run(given)
     assert {row["method"] for row in outcome.rows} == {"slerp", "full(slerp λ=0.4) 8"}
-    start = Checkpoint(finetuned.start_of(given, here[0]))
+    start = Checkpoint(finetuned.start_folder(session(), given, here[0]))
     made = Checkpoint(the_one(tmp_path, "cache/finetuned/full-*"))
     assert list(made.tensors) == list(start.tensors)
-    for name, curve in curves(given.merge_spec, given.cache).items():
+    for name, curve in session().curves(given.merge_config.spec, given.cache).items():
         header = start.tensors[name]
         point = evaluate(curve, 0.4, torch.empty(header.shape, dtype=header.dtype))
         assert torch.equal(start.read(name), point)
@@ -208,7 +204,7 @@ def test_a_run_whose_training_was_deleted_keeps_its_answers(first, tiny_base, ti
     assert json.loads((outcome.folder / "provenance.json").read_text())["finetune"]["training"] is None
 
 
-def test_members_and_further_texts_can_be_given(tiny_base, tiny_pivot, tmp_path):
+def test_other_rows_can_be_given(tiny_base, tiny_pivot, tmp_path):
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, "finetune.loss=record")
     asked = plan(given)
     (point,) = (point for point in asked.systems if point.role == "finetuned")
@@ -218,13 +214,12 @@ def test_members_and_further_texts_can_be_given(tiny_base, tiny_pivot, tmp_path)
     for i, one in zip(point.trained_on, point.job.texts, strict=True):
         assert (one.ids[:-1], one.first) == (asked.context.prompts.ids[i], 1)
         assert answers[one.ids[-1]] == asked.data.examples[i].label
-    asking = (asked.context.parents.checkpoints[0].folder, True, given.task, given.max_tokens)
-    start = json.loads(point.job.start)
-    assert finetuned.job(given, asked.data, asking, start).key == point.job.key
-    canary = Text((1, 2, 3), 1)
-    more = finetuned.job(given, asked.data, asking, start, members=point.trained_on[:3], extra=[canary, canary])
-    assert more.texts == (*point.job.texts[:3], canary, canary)
-    assert more.key != point.job.key
+    start, context = json.loads(point.job.start), asked.context
+    made = finetuned.job(session(), given, context, start, rows=point.trained_on, with_canaries=True)
+    assert made.key == point.job.key
+    fewer = finetuned.job(session(), given, context, start, rows=point.trained_on[:3])
+    assert fewer.texts == point.job.texts[:3]
+    assert fewer.key != point.job.key
 
 
 def test_prompts_may_be_shorter_than_those_of_scoring(tiny_base, tiny_pivot, tmp_path):
@@ -257,7 +252,7 @@ def test_a_training_that_ends_badly_leaves_nothing_that_looks_finished(
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, f"cache={tmp_path}/cache")
     (job,) = (point.job for point in plan(given).systems if point.role == "finetuned")
     with pytest.raises(error, match=words):
-        finetuned.trained(given, job)
+        finetuned.trained(session(), given, job)
     assert not build.job_folder(job, given.cache).exists()
 
 
@@ -271,7 +266,7 @@ def test_what_training_itself_refuses_is_told_and_leaves_no_checkpoints(tiny_bas
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA, f"cache={tmp_path}/cache")
     (job,) = (point.job for point in plan(given).systems if point.role == "finetuned")
     with pytest.raises(UserError, match=r"^it cannot be\.$"):
-        finetuned.trained(given, job)
+        finetuned.trained(session(), given, job)
     assert [one.suffix for one in (given.cache / "finetuned").iterdir()] == [".lock"]
 
 
@@ -304,9 +299,9 @@ def test_what_cannot_be_trained_on_is_refused_before_training(
 
 def test_a_task_without_answers_to_choose_from_is_refused(tiny_base, tiny_pivot, tmp_path):
     given = settings(tiny_base, tiny_pivot, tmp_path, *LORA)
-    data = session().task_data(given.task_config.call)
+    context = replace(plan(given).context, kind=kind_named("ranking"))
     with pytest.raises(UserError, match=r"finetune=lora: task=mortality has no answers to teach"):
-        finetuned.rows(given.finetune, replace(data, kind="generation"))
+        finetuned.rows(given.finetune, context)
 
 
 def test_a_mark_goes_with_the_folder_that_a_source_names(tmp_path):

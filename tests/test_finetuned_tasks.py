@@ -2,18 +2,18 @@
 
 import json
 from dataclasses import replace
-from functools import lru_cache
 
 import pytest
-from in_process import plan, run, session
 from benchmark_files import overrides, questions
 from command_line import ROOT, rows_of
 from hydra import compose, initialize_config_dir
+from in_process import change_task, plan, run, session
 from training_here import one_thread, train_here
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.run_config import parse
+from patientdx.lm.load import load_tokenizer
 
 TUNED = ("finetune=lora", "finetune.examples=6", "finetune.epochs=2", "finetune.batch=2", "finetune.patience=null",
          "finetune.learning_rate=5e-3", "parents=false", "baselines=[]")  # fmt: skip
@@ -47,12 +47,7 @@ def make(tiny_base, tiny_pivot, tmp_path):
 @pytest.fixture
 def give(monkeypatch):
     """Changes what the task is: `give(function of the data)`."""
-    load = session.task_data.__wrapped__
-
-    def give(change) -> None:
-        monkeypatch.setattr(session, "task_data", lru_cache(maxsize=4)(lambda task: change(load(task))))
-
-    yield give
+    return lambda change: change_task(monkeypatch, change)
 
 
 def job_of(asked):
@@ -179,13 +174,15 @@ def test_what_cannot_be_taught_is_refused(make, give):
 def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
     asked = make(*RECORDS)
     data = session().task_data(asked.task_config.call)
-    opened = plan(asked).opened
-    start = {"parent": opened.hashes[0]}
+    context = plan(asked).context
+    start = {"parent": context.parents.hashes[0]}
     wordy = replace(data, examples=tuple(replace(one, reference="no " * 2100) for one in data.examples))
     with pytest.raises(
         UserError, match=r"a question and its reference are longer than the model's context of 2048 tokens"
     ):
-        finetuned.job(asked, wordy, asking_of(asked, opened), start)
+        finetuned.job(
+            session(), asked, replace(context, data=wordy), start, rows=finetuned.rows(asked.finetune, context)
+        )
 
 
 def test_candidates_to_rank_are_no_answers(make):

@@ -5,15 +5,16 @@ import json
 
 import numpy as np
 import pytest
-from in_process import plan, run, session
 from command_line import settings
+from in_process import plan, run, session
 from rich.console import Console
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.analyses.privacy_tables import summary, tables
 from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.leakage import losses
-from patientdx.evaluation.leakage.records import gathered_records
+from patientdx.evaluation.leakage.records import measured_records
+from patientdx.evaluation.plan import Run
 from patientdx.records.synthetic.hospital import hospital
 
 SHORT = ("task.template=compact", "splits=[test]", "bootstrap.resamples=300")  # enough for seven tests at once
@@ -106,9 +107,10 @@ def test_the_tables_fit_a_terminal_and_the_summary_has_the_agreed_keys(outcome):
     assert all(isinstance(value, int | float) for value in found.values())
 
 
-def asked_for(base, pivot, folder, *more):
-    given = settings(base, pivot, folder, *more)
-    return given, plan(given)
+def state(base, pivot, folder, *more) -> Run:
+    """The run, before anything is computed."""
+    config = settings(base, pivot, folder, *more)
+    return Run(session(), config, plan(config), Timer())
 
 
 @pytest.mark.parametrize(
@@ -123,42 +125,41 @@ def asked_for(base, pivot, folder, *more):
 )
 def test_records_that_will_not_do_are_refused_before_a_model_is_loaded(more, words, tiny_base, tiny_pivot, tmp_path):
     with pytest.raises(UserError, match=words):
-        gathered_records(*asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=all", *SHORT, *more))
+        measured_records(state(tiny_base, tiny_pivot, tmp_path, "privacy=all", *SHORT, *more))
 
 
 def test_a_source_that_is_not_generated_lends_its_words_to_the_reference(
     tiny_base, tiny_pivot, tmp_path, session_cache
 ):
     ward = f"task.mimic_root={hospital(session_cache, stays=60)}"
-    given, asked = asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=dlt", "splits=[test]", ward)
-    found = gathered_records(given, asked)
+    asked = state(tiny_base, tiny_pivot, tmp_path, "privacy=dlt", "splits=[test]", ward)
+    found = measured_records(asked)
     fresh = [found.examples[i] for i in found.sets["reference"]]
     assert found.kind == "resampled"
     assert len(fresh) == len(found.sets["test"])
-    assert not {one.context for one in fresh} & {one.context for one in asked.data.examples}
+    assert not {one.context for one in fresh} & {one.context for one in asked.plan.data.examples}
     with pytest.raises(UserError, match="only the synthetic hospital can admit new patients"):
-        gathered_records(*asked_for(tiny_base, tiny_pivot, tmp_path, "privacy=dlt", ward, "privacy.reference=fresh"))
+        measured_records(state(tiny_base, tiny_pivot, tmp_path, "privacy=dlt", ward, "privacy.reference=fresh"))
 
 
 def test_the_control_taught_on_test_has_its_members_there(tiny_base, tiny_pivot, tmp_path):
     more = (*SHORT, *TAUGHT, "finetune.split=test", "privacy=mia")
-    given, asked = asked_for(tiny_base, tiny_pivot, tmp_path, *more)
-    found = gathered_records(given, asked)
+    found = measured_records(state(tiny_base, tiny_pivot, tmp_path, *more))
     of_member = {found.examples[i].split for i in found.sides.rows[found.sides.member]}
     assert of_member == {"test"}
     assert {found.examples[i].split for i in found.sides.rows[~found.sides.member]} == {"train"}
 
 
 def test_each_shadow_model_is_taught_its_own_half_of_the_patients(tiny_base, tiny_pivot, tmp_path, monkeypatch):
-    given, asked = asked_for(tiny_base, tiny_pivot, tmp_path, *SHORT, *TAUGHT, "privacy=mia", "privacy.shadows=4")
-    found, jobs = gathered_records(given, asked), []
+    asked = state(tiny_base, tiny_pivot, tmp_path, *SHORT, *TAUGHT, "privacy=mia", "privacy.shadows=4")
+    found, jobs = measured_records(asked), []
 
-    def measured(settings, asked, point, ids, **rest):
-        jobs.append(point.job)
+    def measured(run, system, ids, **rest):
+        jobs.append(system.job)
         return np.zeros((len(ids), 1))
 
-    monkeypatch.setattr(losses, "measured", measured)
-    _, inside = losses.shadow_losses(given, asked, found, Timer())
+    monkeypatch.setattr(losses, "mean_losses", measured)
+    _, inside = losses.shadow_losses(asked, found)
     own = [found.ids[i] for i in found.sides.rows]
     for job, half in zip(jobs, inside, strict=True):
         assert {text.ids for text in job.texts} == {ids for ids, seen in zip(own, half, strict=True) if seen}

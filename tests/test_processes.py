@@ -68,8 +68,8 @@ ASYMMETRIC = """
 import sys
 from patientdx.core.distributed import all_gather, broadcast, run_on_all_ranks
 from patientdx.core.errors import UserError
-from patientdx.evaluation import session
-rank = session.accelerator("auto").process_index
+from patientdx.evaluation.session import Session
+rank = Session().accelerator("auto").process_index
 assert broadcast(rank) == 0
 assert all_gather(rank) == [0, 1]
 assert run_on_all_ranks(lambda: rank) == rank

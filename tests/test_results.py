@@ -4,23 +4,19 @@ import stat
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import store as results
+from patientdx.evaluation.results import METRICS, read_finished
 from patientdx.evaluation.store import (
     Store,
     fingerprint,
     hashed,
     make_writable,
     read_json,
-    read_run,
     write_json,
-    write_run,
     write_text,
 )
 
@@ -95,47 +91,6 @@ def test_json_holds_no_nan(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def written(tmp_path) -> Path:
-    write_run(
-        tmp_path,
-        config={"lambda": 0.4, "name": "λ-study"},
-        metrics={"fingerprint": "f1", "rows": [{"auroc": 0.5}]},
-        predictions=pa.table({"id": ["a"], "probability": [0.25]}),
-        provenance={"seed": 0},
-    )
-    return tmp_path
-
-
-def test_a_run_reads_back_under_its_own_fingerprint(written):
-    assert read_run(written, "f1") == {"fingerprint": "f1", "rows": [{"auroc": 0.5}]}
-    assert read_run(written, "f2") is None
-    assert read_run(written / "nowhere", "f1") is None
-    assert yaml.safe_load((written / "config.yaml").read_text()) == {"lambda": 0.4, "name": "λ-study"}
-    assert "λ-study" in (written / "config.yaml").read_text()
-
-
-@pytest.mark.parametrize("harm", ["", "{", "[]", "null", '"f1"'])
-def test_a_damaged_run_is_not_finished(written, harm):
-    (written / "metrics.json").write_text(harm)
-    assert read_run(written, "f1") is None
-
-
-def test_cohort_and_evaluation_are_written_where_there_are_some(written, tmp_path):
-    assert not {"cohort.csv", "clinical.json"} & {path.name for path in written.iterdir()}
-    write_run(
-        tmp_path / "full",
-        config={},
-        metrics={},
-        predictions=pa.table({"id": ["a"]}),
-        provenance={},
-        cohort=[{"step": "adults, of whom", "stays": 3}, {"step": "rest", "stays": 1, "events": None}],
-        clinical={"reported": "test"},
-    )
-    assert (tmp_path / "full/cohort.csv").read_text() == 'step,stays,events\n"adults, of whom",3,\nrest,1,\n'
-    assert read_json(tmp_path / "full/clinical.json") == {"reported": "test"}
-
-
 @pytest.mark.parametrize("harm", [None, "", "{", "[]"])
 def test_json_that_holds_no_mapping_counts_as_absent(tmp_path, harm):
     if harm is not None:
@@ -143,19 +98,20 @@ def test_json_that_holds_no_mapping_counts_as_absent(tmp_path, harm):
     assert read_json(tmp_path / "file") is None
 
 
-def test_metrics_are_written_last(tmp_path, monkeypatch):
-    order, whole = [], results._whole
-    monkeypatch.setattr(results, "_whole", lambda path, write: (order.append(path.name), whole(path, write)))
-    more = {"cohort": [{"step": "all"}], "clinical": {}}
-    write_run(tmp_path, config={}, metrics={}, predictions=pa.table({"id": ["a"]}), provenance={}, **more)
-    assert sorted(order[:-1]) == [
-        "clinical.json",
-        "cohort.csv",
-        "config.yaml",
-        "predictions.parquet",
-        "provenance.json",
-    ]
-    assert order[-1] == "metrics.json"
+@pytest.mark.parametrize("harm", ["", "{", "[]", "null", '"f1"', '{"fingerprint": "f2", "rows": []}'])
+def test_a_damaged_or_other_run_is_not_finished(tmp_path, harm):
+    write_json({"fingerprint": "f1", "rows": [{"auroc": 0.5}]}, tmp_path / METRICS)
+    assert read_finished(tmp_path, "f1", (), [], searched=False).rows == [{"auroc": 0.5}]
+    assert read_finished(tmp_path, "f1", (), [], searched=True) is None  # without search.json
+    (tmp_path / METRICS).write_text(harm)
+    assert read_finished(tmp_path, "f1", (), [], searched=False) is None
+
+
+def test_what_does_not_check_out_is_computed_again(tmp_path):
+    store, scores = Store(tmp_path), np.random.default_rng(0).normal(size=(7, 3))
+    store.save("key", scores)
+    store.path("key").rename(store.path("other"))  # the checksum is over the key too
+    assert store.load("other", 7) is None
 
 
 @pytest.mark.parametrize(

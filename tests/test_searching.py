@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from in_process import run, session
 import yaml
 from command_line import ROOT, forked, rows_of, settings, small, the_one
 from hydra import compose, initialize_config_dir
+from in_process import run, session
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.config.search import SearchConfig
+from patientdx.evaluation.kinds.binary import probability
 from patientdx.evaluation.store import Store
-from patientdx.lm.binary import Scores
 from patientdx.metrics.ranking import auroc
 from patientdx.metrics.selection_bias import winner
 from patientdx.selection import find_weight
@@ -121,8 +121,9 @@ def test_the_winner_is_corrected_over_all_candidates(study, pair):
     swept = [row for path in (study / "outputs" / "sweep").glob("*/metrics.json") for row in rows_of(path.parent)]
     key = {row["lambda"]: row["fingerprint"] for row in swept if (row["role"], row["split"]) == ("merged", "pilot")}
     store = Store(study / "outputs" / "scores")
-    scores = [Scores(store.load(key[weight], found["n"])).probability for weight in WEIGHTS]
-    examples = [one for one in session().task_data(settings(*pair, study).task_config.call).examples if one.split == "pilot"]
+    scores = [probability(store.load(key[weight], found["n"])) for weight in WEIGHTS]
+    data = session().task_data(settings(*pair, study).task_config.call)
+    examples = [one for one in data.examples if one.split == "pilot"]
     label, subject = [one.label for one in examples], [one.subject for one in examples]
     again = winner(auroc, scores, label, subject, resamples=100)
     assert again.pop("selected")[again["chosen"]] == again["stability"]
@@ -212,7 +213,7 @@ def test_a_recipe_that_gives_the_weight_is_refused(tmp_path):
 
 
 def test_a_pilot_of_one_class_is_refused_before_scoring(pair, tmp_path, monkeypatch):
-    monkeypatch.setattr("patientdx.evaluation.inference.score", None)
+    monkeypatch.setattr("patientdx.lm.binary.score", None)
     few = ["search=grid", "task.synthetic.stays=12", "task.fractions={train: 0.1, pilot: 0.1, test: 0.8}"]
     with pytest.raises(UserError, match="pilot"):
         run(settings(*pair, tmp_path / "outputs", *few, "splits=[test]"))
@@ -235,7 +236,7 @@ def follower(monkeypatch):
 
     def both(lead, answers):
         with ThreadPoolExecutor(1) as other:
-            follows = other.submit(find_weight._followed, answers)
+            follows = other.submit(find_weight._follow, answers)
             ends = []
             for one in (lead, follows.result):
                 try:
@@ -250,7 +251,7 @@ def follower(monkeypatch):
 def led(pilot, points) -> Choice:
     """The grid's choice as the first process makes it."""
     call = Call("patientdx.selection.grid.grid", json.dumps({"points": points}))
-    return find_weight._led(SimpleNamespace(search=SearchConfig("grid", call, 0.0, 1.0), seed=0), pilot)
+    return find_weight._lead(SimpleNamespace(search=SearchConfig("grid", call, 0.0, 1.0), seed=0), pilot)
 
 
 def asking(answers) -> Pilot:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from patientdx.evaluation import session
 from patientdx.training import build
 from patientdx.training.train import train
 
@@ -24,9 +23,8 @@ def train_here(patch: pytest.MonkeyPatch) -> list:
 
 @contextmanager
 def one_thread():
-    """One thread of torch meanwhile; no live model stays behind."""
+    """One thread of torch meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-    session.live.cache_clear()

@@ -78,11 +78,6 @@ ANALYSIS = Sizes()
 '''
 EVEN = "+task.metrics.even=patientdx.metrics.accuracy.accuracy"
 LENGTHS = ["task.kind=lengths", "~task.metrics.auroc", "~task.metrics.auprc", EVEN]
-    "task.kind=lengths",
-    "~task.metrics.auroc",
-    "~task.metrics.auprc",
-    "+task.metrics.even=patientdx.metrics.accuracy.accuracy",
-]
 
 
 @pytest.fixture

@@ -199,9 +199,9 @@ def test_the_same_command_finds_the_same_draw_and_spends_once(tmp_path):
     second = private(again, points=POINTS, epsilon=0.5)
     assert second == first
     assert again.forwards == 0  # nobody looked at a patient for it
-    assert (first.facts["epsilon_spent"], first.facts["draws"]) == (0.5, 1)
+    assert (first.numbers["epsilon_spent"], first.numbers["draws"]) == (0.5, 1)
     other = private(pilot(tmp_path, seed=1), points=POINTS, epsilon=0.25)
-    assert (other.facts["epsilon_spent"], other.facts["draws"]) == (0.75, 2)
+    assert (other.numbers["epsilon_spent"], other.numbers["draws"]) == (0.75, 2)
 
 
 def test_without_a_seed_the_draw_is_the_systems(tmp_path):
@@ -213,7 +213,7 @@ def test_without_a_seed_the_draw_is_the_systems(tmp_path):
 def test_a_seed_gives_the_same_draw_anywhere_and_no_promise(tmp_path):
     one, two = (private(pilot(tmp_path / name), points=POINTS, epsilon=0.1, draw_seed=4) for name in "ab")
     assert one == two
-    assert (one.facts["draw"], one.facts["guaranteed"], one.facts["epsilon_spent"]) == ("seed", False, 0)
+    assert (one.numbers["draw"], one.numbers["guaranteed"], one.numbers["epsilon_spent"]) == ("seed", False, 0)
     drawn = {private(pilot(tmp_path), points=POINTS, epsilon=0.1, draw_seed=i).chosen for i in range(8)}
     assert len(drawn) > 1
 
@@ -222,12 +222,12 @@ def test_what_is_told_beside_the_choice_is_the_same_for_every_pilot(tmp_path):
     found = [
         private(pilot(tmp_path / str(n), seed=n, n=n), points=POINTS, epsilon=1, draw_seed=0) for n in (30, 90, 200)
     ]
-    assert all(one.facts == found[0].facts for one in found)
+    assert all(one.numbers == found[0].numbers for one in found)
     for one in found:
-        assert [looked.candidate for looked in one.looked] == [Candidate(point) for point in POINTS]
-        assert {(looked.value, looked.rows, looked.dropped) for looked in one.looked} == {(None, 0, None)}
+        assert [looked.candidate for looked in one.trials] == [Candidate(point) for point in POINTS]
+        assert {(looked.value, looked.rows, looked.dropped) for looked in one.trials} == {(None, 0, None)}
         assert one.outcomes == 5
-    assert found[0].facts["loss_bound"] == pytest.approx(math.log(5))
+    assert found[0].numbers["loss_bound"] == pytest.approx(math.log(5))
 
 
 def test_what_must_not_be_told_is_in_the_cache_for_its_owner_alone(tmp_path):
@@ -239,7 +239,7 @@ def test_what_must_not_be_told_is_in_the_cache_for_its_owner_alone(tmp_path):
     assert POINTS[kept["chosen"]] == chosen.weight
     hidden = kept["not for release"]
     rows = first_stays(asked.patient, 1)
-    values = [auroc(asked.probability(Candidate(point), rows), asked.label[rows]) for point in POINTS]
+    values = [auroc(asked.scores(Candidate(point), rows), asked.label[rows]) for point in POINTS]
     assert [one["auroc"] for one in hidden["candidates"]] == pytest.approx(values, abs=1e-12)
     share = np.array([one["probability"] for one in hidden["candidates"]])
     assert share.sum() == pytest.approx(1)

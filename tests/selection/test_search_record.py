@@ -17,7 +17,7 @@ from patientdx.metrics.ranking import auroc
 from patientdx.reporting.search_tables import search_table
 from patientdx.reporting.terminal import rendered
 from patientdx.selection.pilot import Candidate
-from patientdx.selection.trials import Rows, plain, record, summary
+from patientdx.selection.trials import Scored, as_config, record
 
 METRIC = ("auroc", "patientdx.metrics.ranking.auroc")
 
@@ -27,11 +27,11 @@ def found(name: str, module: str) -> dict:
     pilot = planted()
     choice = STRATEGIES[name](pilot)
     rows = {
-        one: Rows(pilot.probability(one), pilot.label.astype(int), list(pilot.patient))
+        one: Scored(pilot.scores(one), pilot.label.astype(int), list(pilot.patient))
         for one in (choice.chosen, choice.single)
         if one is not None
     }
-    pilot.forwards = sum(one.rows for one in choice.looked)
+    pilot.forwards = sum(one.rows for one in choice.trials)
     search = SearchConfig(
         module, Call(f"patientdx.selection.{module}.{module}", json.dumps({"points": POINTS})), 0.0, 1.0
     )
@@ -50,13 +50,11 @@ def test_a_record_is_plain_and_counts_what_was_paid(racing):
     assert racing["grid_forwards"] == 11 * racing["n"]
     assert racing["forwards"] == sum(one["rows"] for one in racing["candidates"])
     assert racing["patients"] == 120
-    assert "candidates" not in summary(racing)
-    assert summary(racing)["chosen"] == racing["chosen"]
 
 
 def test_a_winner_stands_beside_its_corrected_value_and_that_on_test(racing):
     pilot = planted()
-    scores = pilot.probability(Candidate(racing["chosen"]["lambda"]))
+    scores = pilot.scores(Candidate(racing["chosen"]["lambda"]))
     naive = interval(auroc, scores, pilot.label, pilot.patient, resamples=200, seed=3)
     assert racing["pilot"] == {"value": naive.value, "low": naive.low, "high": naive.high}
     assert racing["corrected"]["value"] == naive.value
@@ -105,4 +103,4 @@ def test_the_table_says_who_won_who_left_and_what_it_is_worth(racing):
 
 @pytest.mark.parametrize("given", [0.3, [0.1, 0.2], {"self_attn": [0, 1], "rest": 0.4}])
 def test_a_weight_on_record_is_one_that_a_config_takes(given):
-    assert schedule(plain(schedule(given))) == schedule(given)
+    assert schedule(as_config(schedule(given))) == schedule(given)

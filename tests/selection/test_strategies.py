@@ -37,7 +37,7 @@ every = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
 def test_a_planted_optimum_is_found(strategy):
     pilot = planted(0.3)
     choice = strategy(pilot)
-    best = max(auroc(pilot.probability(Candidate(point)), pilot.label) for point in POINTS)
+    best = max(auroc(pilot.scores(Candidate(point)), pilot.label) for point in POINTS)
     assert pilot.value(choice.chosen) >= best - 0.01
     if isinstance(choice.chosen.weight, float):
         assert abs(choice.chosen.weight - 0.3) < 0.11
@@ -48,9 +48,9 @@ def test_nothing_is_scored_twice_and_every_forward_is_counted(strategy):
     calls: list = []
     pilot = planted(calls=calls)
     choice = strategy(pilot)
-    assert len(calls) == len(set(calls)) == pilot.forwards == sum(one.rows for one in choice.looked)
-    assert {one.candidate for one in choice.looked} == {candidate for candidate, _ in calls}
-    assert choice.outcomes >= len(choice.looked)
+    assert len(calls) == len(set(calls)) == pilot.forwards == sum(one.rows for one in choice.trials)
+    assert {one.candidate for one in choice.trials} == {candidate for candidate, _ in calls}
+    assert choice.outcomes >= len(choice.trials)
 
 
 @every
@@ -67,8 +67,8 @@ def test_the_same_seed_gives_the_same_choice_whatever_the_order_of_the_rows(stra
 def test_the_chosen_model_is_known_on_every_row(strategy):
     pilot = planted()
     choice = strategy(pilot)
-    assert not np.isnan(pilot.scored(choice.chosen)).any()
-    (value,) = {one.value for one in choice.looked if one.candidate == choice.chosen}
+    assert not np.isnan(pilot.known(choice.chosen)).any()
+    (value,) = {one.value for one in choice.trials if one.candidate == choice.chosen}
     assert value == pilot.value(choice.chosen)
 
 
@@ -82,7 +82,7 @@ def flat(*, n: int = 60) -> Pilot:
 @pytest.mark.parametrize("name", ["grid", "racing", "bayes", "layers", "kinds"])
 def test_ties_go_to_the_smaller_weight_and_to_a_single_one(name):
     choice = STRATEGIES[name](flat())
-    assert choice.chosen.weight == min(one.candidate.weight for one in choice.looked[:5])
+    assert choice.chosen.weight == min(one.candidate.weight for one in choice.trials[:5])
     assert isinstance(choice.chosen.weight, float)
 
 
@@ -103,14 +103,14 @@ def test_racing_saves_forwards_keeps_to_its_budget_and_says_why_each_left():
     pilot = planted()
     choice = race(pilot)
     assert pilot.forwards <= 0.4 * 11 * pilot.n
-    stayed = [one for one in choice.looked if one.dropped is None]
+    stayed = [one for one in choice.trials if one.dropped is None]
     assert choice.chosen in [one.candidate for one in stayed]
     assert all(one.rows == pilot.n and one.round is None for one in stayed)
-    left = [one for one in choice.looked if one.dropped is not None]
+    left = [one for one in choice.trials if one.dropped is not None]
     assert left
     assert all(one.rows < pilot.n and one.round >= 1 for one in left)
     assert any("of the resamples" in one.dropped for one in left)
-    assert [one.candidate.weight for one in choice.looked] == POINTS
+    assert [one.candidate.weight for one in choice.trials] == POINTS
 
 
 def test_racing_scores_patients_whole_and_those_with_an_event_first():
@@ -129,7 +129,7 @@ def test_racing_without_a_limit_may_spend_more_and_a_tight_one_drops_who_is_behi
     race(free, budget=None, alpha=0.001)
     choice = race(tight, budget=0.3, alpha=0.001)
     assert tight.forwards <= 0.3 * 11 * tight.n < free.forwards
-    assert "the budget ends" in {one.dropped for one in choice.looked}
+    assert "the budget ends" in {one.dropped for one in choice.trials}
 
 
 def test_racing_that_starts_with_everybody_is_the_grid():
@@ -151,22 +151,22 @@ def test_the_test_of_a_race_is_stricter_while_few_patients_are_seen():
 def test_bayes_searches_numbers_of_the_method_as_well():
     pilot = planted(0.5)
     choice = bayes(pilot, between=[0, 1], parameters={"density": [0.2, 0.9]}, budget=8, start=4, step=0.1, seed=0)
-    assert len(choice.looked) == 8
+    assert len(choice.trials) == 8
     assert choice.outcomes == 11 * 8
     ((name, value),) = choice.chosen.parameters
     assert name == "density"
     assert 0.2 <= value <= 0.9
-    for one in choice.looked:
+    for one in choice.trials:
         assert round(one.candidate.parameters[0][1] * 10, 6) == round(one.candidate.parameters[0][1] * 10)
 
 
 def test_a_choice_by_depth_names_the_single_weight_that_it_started_from():
     choice = STRATEGIES["layers"](planted(0.3))
     assert choice.single == Candidate(0.3)
-    several = [one.candidate.weight for one in choice.looked if not isinstance(one.candidate.weight, float)]
+    several = [one.candidate.weight for one in choice.trials if not isinstance(one.candidate.weight, float)]
     assert {len(weight) for weight in several} == {3}
     assert choice.outcomes == 11 + 21**3
-    by_kind = STRATEGIES["kinds"](planted(0.3)).looked[-1].candidate.weight
+    by_kind = STRATEGIES["kinds"](planted(0.3)).trials[-1].candidate.weight
     assert [part for part, _ in by_kind] == ["mlp", "*"]
 
 

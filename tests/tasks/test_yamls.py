@@ -7,7 +7,7 @@ import pytest
 import yaml
 from tasks_by_yaml import CONF, NAMES, node, task
 
-from patientdx.evaluation.kinds.names import KINDS
+from patientdx.evaluation.registry import kind_names
 from patientdx.tasks.corpora import CORPORA
 from patientdx.tasks.outcomes import OUTCOMES
 from patientdx.tasks.question_sets import COLLECTIONS, SETS
@@ -23,7 +23,7 @@ def test_a_yaml_shows_a_command_its_unit_and_every_key_of_its_task(name):
     assert re.match(rf"# python run\.py (-m )?task={name}( |$)", head[0])
     assert any(line.startswith("# Unit: ") for line in head) or "\n  - record_qa\n" in text
     config = node(name)
-    assert config["kind"] in KINDS
+    assert config["kind"] in kind_names()
     if config["kind"] == "binary" and "outcome" in config:
         assert any(line.startswith("# Label 1: ") for line in head)
     for key, entries in ENTRIES.items():
