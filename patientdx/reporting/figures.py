@@ -126,7 +126,7 @@ class _Figures:
     def discrimination(self) -> list[Figure]:
         """ROC, and precision against recall."""
         results = self._results(lambda result: result["discrimination"])
-        level = self.group.others()[0]["prevalence"] if self.group.others() else None
+        level = self.group.others()[0].get("prevalence") if self.group.others() else None
         made = []
         for name, (metric, title) in {"roc": ("auroc", "ROC"), "pr": ("auprc", "Precision and recall")}.items():
             if results:

@@ -16,10 +16,11 @@ import yaml
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.core.tables import Row
-from patientdx.metrics.specification import Metric, metric_spec
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from patientdx.metrics.specification import Metric
 
 _ORDER = {"base": 0, "merged": 1, "pivot": 2}
 # Keys with a column of their own, and those that name where a run was made: no part of a variant's name.
@@ -130,6 +131,8 @@ class Run:
 
     def higher_is_better(self, metric: str) -> bool | None:
         """Whether more of the metric is better; None where neither is. True for a metric that the run does not name."""
+        from patientdx.metrics.specification import metric_spec
+
         function = self.metric_functions.get(metric)
         return True if function is None else metric_spec(function).greater_is_better
 

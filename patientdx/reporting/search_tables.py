@@ -23,7 +23,8 @@ def search_table(record: Mapping[str, Any], name: str = "", *, shown: int | None
         label = ", ".join([trial["label"], *(f"{key} {value:g}" for key, value in trial.get("parameters", {}).items())])
         chosen = all(trial.get(key) == record["chosen"].get(key) for key in ("label", "parameters"))
         reason = trial["dropped"]
-        outcome = "chosen" if chosen else "" if reason is None else f"round {trial.get('round')}: {reason}"
+        reasons = [_round(trial), reason] if reason else []
+        outcome = "chosen" if chosen else ": ".join(filter(None, reasons))
         rows.append([word(label, chosen), plain(trial["value"]), count(trial["rows"]), word(outcome)])
     columns = ["λ", f"{metric_title(record['metric'])} on {record['split']}", "stays scored", "outcome"]
     title = f"Search for λ{f' of {name}' if name else ''}: {record['strategy']}"
@@ -32,6 +33,10 @@ def search_table(record: Mapping[str, Any], name: str = "", *, shown: int | None
     return make_table(
         "search", title, columns, rows, notes=[*notes[: bool(left_out)], *_notes(record)], section="search"
     )
+
+
+def _round(trial: Mapping[str, Any]) -> str:
+    return "" if trial.get("round") is None else f"round {trial['round']}"
 
 
 def _best(record: Mapping[str, Any], shown: int) -> list[dict[str, Any]]:

@@ -113,7 +113,7 @@ def write_made_run(
 def write_result(folder: Path, config: Mapping, rows: list, predictions: pa.Table, provenance: Mapping) -> None:
     """The files that every result folder has."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(yaml.safe_dump(config), folder / "config.yaml")
+    write_text(yaml.safe_dump(config, sort_keys=False), folder / "config.yaml")
     write_parquet(predictions, folder / "predictions.parquet")
     write_json(provenance, folder / "provenance.json")
     write_json(

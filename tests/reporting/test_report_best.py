@@ -8,12 +8,13 @@ from rich.console import Console
 from patientdx.metrics.bootstrap import bootstrap_p, replicates
 from patientdx.metrics.paired import holm
 from patientdx.metrics.ranking import auroc
-from patientdx.reporting import best, table
+from patientdx.reporting import best
 from patientdx.reporting.groups import groups
 from patientdx.reporting.runs import Run, read
 from patientdx.reporting.tables import models
+from patientdx.reporting.terminal import rendered
 
-TESTED = "(paired bootstrap by patient, {} resamples, Holm, p < 0.05)"
+TESTED = "(paired bootstrap by patient, {} resamples, Holm's correction, p < 0.05)"
 
 
 def rows_of_all(folders) -> list[dict]:
@@ -40,14 +41,14 @@ def test_a_model_that_beats_every_other_is_bold_in_each_split(folders):
     assert bold(rows, found) == [
         ("slerp", 0.6, split, metric) for split in ("pilot", "test") for metric in ("auprc", "auroc")
     ]
-    assert found.notes == ("bold: better than every other model", TESTED.format(400))
+    assert found.notes == ("bold: better than every other model " + TESTED.format(400),)
 
 
 def test_it_is_the_paired_bootstrap_with_holm(folders):
     """The same by hand, for one column: every p-value of the leader against the others, corrected, is below 0.05."""
     drawn = {}
     for folder in folders[:2]:
-        for (role, split), one in Run(folder).answers.items():
+        for (role, split), one in Run(folder).predictions.items():
             if split == "test":
                 name = folder.name if role == "merged" else role
                 drawn[name] = replicates({"": auroc}, *one.of("auroc"), one.subject, resamples=300)[""]
@@ -66,7 +67,7 @@ def test_where_the_leader_differs_from_some_only_nothing_is_bold(folders):
     assert len(values) == 4  # one of them is the largest, and that is not enough
     found = best(rows, some)
     assert found.bold == frozenset()
-    assert found.notes[0] == "nothing is bold: no model differs from all others"
+    assert found.notes[0].startswith("nothing is bold: no model differs from all others")
 
 
 def test_two_names_of_one_model_are_one_model_and_both_are_bold(folders, tmp_path):
@@ -109,7 +110,7 @@ def test_the_terminal_prints_bold_only_what_is_best_and_fits(folders):
     rows = [row for row in rows_of_all(folders) if row["split"] == "test"]
     for shown, count in ((best(rows, folders), 2), (None, 0)):
         console = Console(file=io.StringIO(), record=True, width=80, force_terminal=True, color_system="standard")
-        console.print(table(rows, best=shown))
+        console.print(rendered(models(rows, best=shown)))
         styled, plain = console.export_text(styles=True, clear=False), console.export_text()
         best_lines = [line for line in styled.splitlines() if line.startswith("slerp λ=0.6")]
         assert len(best_lines) == 1
@@ -122,5 +123,5 @@ def test_the_page_and_the_terminal_make_the_same_bold(folders):
     study = folders[0].parent
     (group,) = groups(read(study))
     assert group.best == best(rows_of_all(folders), folders)
-    cells = [cell for row in models(group).rows for cell in row if cell.bold]
+    cells = [cell for row in models(group.rows, best=group.best).rows for cell in row if cell.bold]
     assert len(cells) == 4

@@ -65,7 +65,7 @@ def test_csv_holds_every_digit(made_study, capsys):
     values = {(float(line["AUROC"]), float(line["AUROC low"]), float(line["AUROC high"])) for line in found}
     assert values == {tuple(row[f"auroc{end}"] for end in ("", "_ci_low", "_ci_high")) for row in stored(made_study)}
     assert [line["model"] for line in found if line["AUROC bold"] == "True"] == ["slerp λ=0.6"] * 2
-    assert {line["of"] for line in found} == {"mortality, small + small_numeric"}
+    assert {line["subject"] for line in found} == {"mortality, small + small_numeric"}
 
 
 def odd() -> Table:
@@ -91,7 +91,7 @@ def test_a_dash_stands_for_what_is_absent_and_csv_leaves_it_empty():
 
 
 @pytest.mark.parametrize("name", ["chosen", "comparisons", "fit", "calibration", "threshold", "subgroups", "gaps",
-                                  "abstention", "angles", "cohort", "parents", "facts", "runs"])  # fmt: skip
+                                  "abstention", "angles", "cohort", "parents", "settings", "runs"])  # fmt: skip
 def test_every_table_can_be_exported(made_study, capsys, name):
     for form in ("latex", "markdown", "csv"):
         text = printed(capsys, made_study, "--format", form, "--table", name)
@@ -102,7 +102,7 @@ def test_every_table_can_be_exported(made_study, capsys, name):
 
 def test_tables_of_several_groups_follow_one_another(made_study):
     (group,) = groups(read(made_study))
-    twice = export.csv([models(group), models(group)]).splitlines()
+    twice = export.csv([models(group.rows), models(group.rows)]).splitlines()
     assert len(twice) == 1 + 2 * 12
 
 
@@ -110,7 +110,10 @@ def test_tables_of_several_groups_follow_one_another(made_study):
     ("arguments", "said"),
     [
         (["nowhere"], "nowhere holds no finished run: a report needs metrics.json in it"),
-        (["STUDY", "--format", "csv", "--table", "search"], "has nothing for --table search: its runs did not write"),
+        (
+            ["STUDY", "--format", "csv", "--table", "search"],
+            "has no table search (--table): its runs hold the tables chosen, comparisons, models,",
+        ),
     ],
 )
 def test_what_cannot_be_shown_is_refused_in_one_message(made_study, capsys, arguments, said):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_studies import write_made_run
 
+from patientdx.evaluation.store import write_json
 from patientdx.metrics.accuracy import accuracy
 from patientdx.metrics.bootstrap import interval
 from patientdx.reporting import best, write_report
@@ -46,11 +47,10 @@ def study(tmp_path_factory):
             }))  # fmt: skip
         value = {"value": 0.25, "low": 0.125, "high": 0.5}
         difference = value | {"p_value": 0.01}
-        metrics["graded"] = {
-            "split": "test",
-            "comparisons": [{"a": "merged", "b": "base", "metric": "acc", "difference": difference}],
-            "groups": {"subject": {"surgery": {"n": 40, "models": {"merged": {"acc": value}}}}},
-        }
+        comparisons = [{"a": "merged", "b": "base", "metric": "acc", "difference": difference}]
+        write_json({"split": "test", "comparisons": comparisons}, folder / "paired.json")
+        groups = {"subject": {"surgery": {"n": 40, "models": {"merged": {"acc": value}}}}}
+        write_json({"split": "test", "groups": groups}, folder / "groups.json")
         (folder / "metrics.json").write_text(json.dumps(metrics))
         pq.write_table(pa.concat_tables(parts), folder / "predictions.parquet")
         config = (folder / "config.yaml").read_text()
@@ -73,7 +73,7 @@ def test_the_page_has_what_there_is_and_no_empty_column(study):
     assert "test: n = 200</li>" in text
     assert "yes+no mass" not in text
     assert "prevalence" not in text
-    assert ">By subject, slerp λ=0.5</caption>" in text
-    assert re.search(r"<th[^>]*>slerp λ=0\.5</th><td[^>]*>base</td><td[^>]*data-value=\"0\.25\"", text)
+    assert ">By subject, test</caption>" in text
+    assert re.search(r"<th[^>]*>slerp λ=0\.5</th><td[^>]*>base</td><td[^>]*>acc</td><td[^>]*data-value=\"0\.25\"", text)
     assert re.search(r"<th[^>]*>linear λ=0\.5</th><td[^>]*>slerp λ=0\.5</td>", text)
     assert "DeLong" not in text

@@ -89,10 +89,10 @@ def test_what_the_evaluation_for_the_clinic_found_is_in_its_tables(made_study, p
     slope = model["calibration"]["logistic"]["slope"]["value"]
     assert value_in(parsed.tables["calibration"], 3, "slerp λ=0.6", "logistic") == slope
     difference = found["comparisons"][0]["auroc"]["value"]
-    assert value_in(parsed.tables["comparisons"], 2, "slerp λ=0.6", "base") == difference
+    assert value_in(parsed.tables["comparisons"], 3, "slerp λ=0.6", "base", "AUROC") == difference
     rows = stored(made_study)
     both = [rows["merged", method, 0.6, "test"]["auroc"] for method in ("linear", "slerp")]
-    assert value_in(parsed.tables["comparisons"], 2, "linear λ=0.6", "slerp λ=0.6") == both[0] - both[1]
+    assert value_in(parsed.tables["comparisons"], 3, "linear λ=0.6", "slerp λ=0.6", "AUROC") == both[0] - both[1]
     n = model["subgroups"]["sex"]["cells"]["F"]["n"]
     assert value_in(parsed.tables["subgroups"], 3, "slerp λ=0.6", "sex", "F") == n
 
@@ -116,7 +116,7 @@ def test_every_part_is_there_with_its_charts(parsed):
     assert all(len(given["aria-label"]) > 40 for given in drawings)
     assert set(parsed.tables) == {
         "chosen", "comparisons", "models", "fit", "calibration", "threshold", "subgroups", "gaps", "abstention",
-        "angles", "cohort", "parents", "facts", "runs",
+        "angles", "cohort", "parents", "settings", "runs", "splits", "discrimination", "net_benefit",
     }  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_names_are_escaped_and_the_page_is_small(made_page, text):
 def test_no_path_and_no_id_of_a_stay_or_patient(text, made_study):
     assert "/home/someone" not in text
     assert "python run.py -m merge=slerp,linear lambda=0.2,0.6" in text
-    answers = read(made_study).runs[0].answers.values()
+    answers = read(made_study).runs[0].predictions.values()
     ids = {value for one in answers for value in (*one.id, *one.subject)}
     assert len(ids) > 400
     assert not [one for one in ids if one in text]
@@ -219,23 +219,21 @@ def test_search_wordings_and_leakage_are_shown_where_a_run_has_them(tmp_path):
                               "mia": {"loss": {"auc": value, "tpr": {"0.01": {"value": None, "reason": "few"}}}}}},
         "reading": ["0 is no leakage"],
     }))  # fmt: skip
-    metrics = json.loads((folder / "metrics.json").read_text())
-    metrics["probes"] = {
+    (folder / "prompt_variants.json").write_text(json.dumps({
         "role": "merged", "split": "test", "auroc": value, "auroc_spread": 0.5,
         "spearman": {"names": ["question", "survival"], "values": [[1.0, -0.5]]},
         "wordings": {"survival": {"reverses": True, "auroc": value, "difference": value,
                                   "not_reversed": {"value": 0.25}}},
-    }  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    }))  # fmt: skip
     text = write_report(folder).read_text(encoding="utf-8")
     found = Page(text)
     assert [cell for cell, _ in found.tables["search"][2]] == ["0.6", "–", "30", "cannot win"]
-    assert "150 forwards, 75.0% of the 200 of the grid" in text
+    assert "150 forward passes, 75.0% of the 200 of the grid" in text
     assert "search=racing, 2 candidates on pilot" in text
     assert [cell for cell, _ in found.tables["chosen"][1]][3] == "0.062 [−0.250, 0.500]"
-    assert [cell for cell, _ in found.tables["leakage"][1]][2] == "0.125 [−0.250, 0.500]"
+    assert [cell for cell, _ in found.tables["leakage"][1]][2] == "+0.125 [−0.250, +0.500]"
     assert [cell for cell, _ in found.tables["membership"][1]][3] == "–"
-    assert found.tables["wordings"][2][0][0] == "survival (reversed)"
+    assert found.tables["prompt_variants"][2][0][0] == "survival (inverted)"
     assert "0 is no leakage" in text
     assert "<figcaption>Candidates of slerp λ=0.4</figcaption>" in text
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -22,9 +23,9 @@ def test_the_last_sweep_is_read_and_the_rest_counted(tmp_path):
     assert study.unfinished == (
         (2, "λ=7 is too much"),
         (3, "its results are gone"),
-        (4, "it left no word: its process died"),
+        (4, "its process died without a message"),
     )
-    assert study.others == 1
+    assert study.earlier == 1
     assert first.exists()
 
 
@@ -62,7 +63,7 @@ def test_numbers_of_a_method_that_differ_are_part_of_its_name_and_other_settings
     ]
     assert [model_name(row) for row in found[0].merged("test")] == ["ties λ=0.2 density=0.2", "ties λ=0.2 density=0.5"]
     assert [model_name(row) for row in found[1].merged("test")] == ["slerp λ=0.2"]
-    assert [one.name for one in found[0].chosen] == ["ties λ=0.2 density=0.5"]
+    assert [one.name for one in found[0].models] == ["ties λ=0.2 density=0.5"]
 
 
 def test_models_of_one_name_in_several_folders_are_told_apart_without_a_path(tmp_path):
@@ -77,8 +78,8 @@ def test_models_of_one_name_in_several_folders_are_told_apart_without_a_path(tmp
 
 def test_a_model_is_chosen_on_pilot_and_corrected_for_it(made_study):
     (group,) = groups(read(made_study))
-    slerp = next(one for one in group.chosen if one.row["method"] == "slerp")
-    assert (slerp.name, slerp.why, slerp.picked) == ("slerp λ=0.6", "best of 2 on pilot", True)
+    slerp = next(one for one in group.models if one.row["method"] == "slerp")
+    assert (slerp.name, slerp.why, slerp.is_chosen) == ("slerp λ=0.6", "best of 2 on pilot", True)
     assert slerp.row["split"] == "test"
     assert slerp.corrected["value"] == slerp.pilot["auroc"]
     assert slerp.corrected["selected"][1] > 0.9
@@ -90,7 +91,7 @@ def test_without_pilot_nothing_is_chosen(tmp_path):
         write_made_run(tmp_path / f"r{place}", "slerp", place, 1, splits=("test",))
     write_made_run(tmp_path / "r", "linear", 0.2, 1, splits=("test",))
     (group,) = groups(read(tmp_path))
-    assert [(one.name, one.why) for one in group.chosen] == [
+    assert [(one.name, one.why) for one in group.models] == [
         ("linear λ=0.2", "the only one of its method"),
         ("slerp λ=0.2", "not chosen on pilot"),
         ("slerp λ=0.4", "not chosen on pilot"),
@@ -98,7 +99,7 @@ def test_without_pilot_nothing_is_chosen(tmp_path):
 
 
 def commanded(*jobs, **files) -> list[str]:
-    return command(Study("name", tuple(Run(None, tuple(job)) for job in jobs)))
+    return command(Study(Path("name"), tuple(Run(None, tuple(job)) for job in jobs)))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def commanded(*jobs, **files) -> list[str]:
     ],
 )
 def test_the_command_names_exactly_these_runs_and_no_path(jobs, lines, monkeypatch):
-    monkeypatch.setattr(Run, "_json", lambda self, name: None)
+    monkeypatch.setattr(Run, "result", lambda self, name: None)
     assert commanded(*jobs) == lines
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from patientdx.core.tables import Table
 from patientdx.evaluation.analyses.entries import Entry
 from patientdx.evaluation.registry import ANALYSES, member, members
-from patientdx.evaluation.store import read_json
 
 if TYPE_CHECKING:  # a reader of results starts without the libraries that run a model
     from patientdx.evaluation.config.run_config import RunConfig
@@ -88,4 +87,6 @@ def path_of(analysis: Analysis, folder: Path) -> Path:
 
 def read(analysis: Analysis, folder: Path) -> dict[str, Any] | None:
     """Its result in a result folder; None where there is none."""
+    from patientdx.evaluation.store import read_json
+
     return read_json(path_of(analysis, folder))
