@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from patientdx.core.tables import Table
-from patientdx.evaluation.analyses import all_analyses
+from patientdx.evaluation.analyses import all_tables
 from patientdx.reporting import angles, provenance, tables
 from patientdx.reporting.groups import Group
 from patientdx.reporting.runs import Study
@@ -20,7 +20,7 @@ def group_tables(group: Group) -> list[Table]:
         tables.comparisons(group),
         tables.models(group.rows, best=group.best, level=group.level, title="All models"),
     ]
-    for analysis in all_analyses():
+    for analysis in all_tables():
         made += analysis.tables(group.entries(analysis.name, analysis.roles))
     made += [search_table(model.run.search, model.name, shown=None) for model in group.models if model.run.search]
     cohort = next((run.cohort for run in group.runs if run.cohort), [])

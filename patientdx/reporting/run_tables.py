@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.tables import Table
-from patientdx.evaluation.analyses import all_analyses, clinical_tables, comparison_tables
+from patientdx.evaluation.analyses import all_tables, clinical_tables, comparison_tables
 from patientdx.evaluation.analyses.entries import Comparison, Entry
 from patientdx.reporting import pictures, tables, terminal
 from patientdx.reporting.runs import Run
@@ -33,7 +33,7 @@ def run_tables(run: Run) -> list[Table]:
     made = [tables.cohort(run.cohort)] if run.cohort else []
     made.append(tables.models(run.rows))
     made += [] if run.search is None else [search_table(run.search)]
-    for analysis in all_analyses():
+    for analysis in all_tables():
         result = run.result(analysis.name)
         made += [] if result is None else analysis.overview(_entries(result, analysis.roles(result)))
     return [*made, *_comparisons(run)]

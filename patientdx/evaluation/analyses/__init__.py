@@ -1,13 +1,17 @@
-"""What follows from the responses of a run. Each analysis is one file of this folder with an `ANALYSIS`.
+"""What follows from the responses of a run. Each analysis is one file of this folder with an `ANALYSIS`,
+and `<name>_tables.py` with the tables of its result.
 
-The runner, the terminal, the page, the exporter and the trackers go through `all_analyses()` and know no member.
+The runner and the trackers go through `all_analyses()`, the terminal, the page and the exporter through
+`all_tables()`; none knows a member.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from patientdx.core.tables import Table
 from patientdx.evaluation.analyses.entries import Entry
@@ -49,18 +53,6 @@ class Analysis(Protocol):
         """The result, in the first process alone; `run.responses` are complete."""
         ...
 
-    def roles(self, result: Mapping[str, Any]) -> Iterable[str]:
-        """The roles of the systems that the result is about."""
-        return ()
-
-    def tables(self, entries: Sequence[Entry]) -> list[Table]:
-        """Its tables in full, one entry a system of one run or of several."""
-        return []
-
-    def overview(self, entries: Sequence[Entry]) -> list[Table]:
-        """Its tables on the terminal."""
-        return self.tables(entries)
-
     def summary(self, result: dict[str, Any], task: str) -> dict[str, float]:
         """Numbers for a tracker, of the system that the run is about."""
         return {}
@@ -73,6 +65,29 @@ class Analysis(Protocol):
 def all_analyses() -> tuple[Analysis, ...]:
     """All analyses, ordered by name."""
     return tuple(cast(Analysis, member(ANALYSES, name)) for name in members(ANALYSES))
+
+
+class AnalysisTables(NamedTuple):
+    """The tables of an analysis: functions of its result, from `<name>_tables.py`.
+
+    roles: the roles of the systems in a result. tables: all its tables, from an entry for each system of one run or of
+    more. overview: those that the terminal shows.
+    """
+
+    name: str
+    roles: Callable[[Mapping[str, Any]], Iterable[str]]
+    tables: Callable[[Sequence[Entry]], list[Table]]
+    overview: Callable[[Sequence[Entry]], list[Table]]
+
+
+def all_tables() -> tuple[AnalysisTables, ...]:
+    """The tables of all analyses that have some, ordered by name; the libraries that run a model are not imported."""
+    names = sorted(name for _, name, _ in pkgutil.iter_modules(__path__) if name.endswith("_tables"))
+    modules = {name.removesuffix("_tables"): import_module(f"{__name__}.{name}") for name in names}
+    return tuple(
+        AnalysisTables(name, module.roles, module.tables, getattr(module, "overview", module.tables))
+        for name, module in modules.items() if hasattr(module, "roles")
+    )  # fmt: skip
 
 
 def applicable(config: RunConfig, data: TaskData, kind: Kind) -> tuple[Analysis, ...]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from patientdx.core.tables import Table
-from patientdx.evaluation.analyses import Analysis, Curves, clinical_tables
-from patientdx.evaluation.analyses.entries import Entry
+from patientdx.evaluation.analyses import Analysis, Curves
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.kinds.binary import mass, probability
@@ -77,18 +74,6 @@ class Clinical(Analysis):
             f"{stem}/calibration": [(part["probability"], part["observed"]) for part in bins],
             f"{stem}/decision": list(zip(benefit["threshold"], benefit["model"], strict=True)),
         }
-
-    def roles(self, result: Mapping[str, Any]) -> Iterable[str]:
-        """The roles of the systems that the result is about."""
-        return result["models"]
-
-    def tables(self, entries: Sequence[Entry]) -> list[Table]:
-        """Its tables in full, one entry a system of one run or of several."""
-        return clinical_tables.tables(entries)
-
-    def overview(self, entries: Sequence[Entry]) -> list[Table]:
-        """Its tables on the terminal."""
-        return clinical_tables.overview(entries)
 
 
 def _main(result: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from patientdx.core.tables import Cell, Table, count, estimate, make_table, plain, word
@@ -15,6 +15,11 @@ _AT_THRESHOLD = {"sensitivity": "sensitivity", "specificity": "specificity", "pp
 _IN_GROUPS = {"auroc": "AUROC", "observed_minus_expected": "observed − expected", "sensitivity": "sensitivity"}
 _RISKS = (0.05, 0.1, 0.2, 0.3, 0.5)  # thresholds of the net benefit
 _RISK = 0.1  # the one in the overview
+
+
+def roles(result: Mapping[str, Any]) -> Iterable[str]:
+    """The roles of the systems in the result."""
+    return result["models"]
 
 
 def tables(entries: Sequence[Entry]) -> list[Table]:

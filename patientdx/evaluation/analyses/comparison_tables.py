@@ -1,4 +1,4 @@
-"""Tables of models compared with each other, and of groups of questions."""
+"""The table of models compared with each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from patientdx.core.tables import Cell, Table, count, estimate, make_table, metric_title, p_value, word
-from patientdx.evaluation.analyses.entries import Comparison, Entry, missing_values
+from patientdx.evaluation.analyses.entries import Comparison, missing_values
 
 _TITLES = {"delong": "AUROC, DeLong", "log_loss": "log loss"}
 
@@ -65,22 +65,3 @@ def dependence(result: Mapping[str, Any]) -> list[str]:
         return []
     return [f"McNemar's test assumes that the {rows} questions are independent; they belong to {subjects} subjects "
             "(patients, or distinct questions), which the bootstrap resamples"]  # fmt: skip
-
-
-def groups(entries: Sequence[Entry]) -> list[Table]:
-    """A table a grouping of questions: every metric of each model in each group."""
-    made = []
-    parts = [
-        part["models"] for entry in entries for group in entry.result["groups"].values() for part in group.values()
-    ]
-    metrics = list(dict.fromkeys(metric for models in parts for estimates in models.values() for metric in estimates))
-    for grouping in dict.fromkeys(name for entry in entries for name in entry.result["groups"]):
-        rows = []
-        for entry in entries:
-            for group, part in entry.result["groups"].get(grouping, {}).items():
-                cells = [word(group.replace("_", " ")), word(entry.name), count(part["n"])]
-                rows.append([*cells, *(estimate(part["models"][entry.role].get(metric)) for metric in metrics)])
-        columns = [grouping, "model", "n", *map(metric_title, metrics)]
-        title = f"By {grouping}, {entries[0].result['split']}"
-        made.append(make_table("groups", title, columns, rows, section="subgroups", keys=2))
-    return made

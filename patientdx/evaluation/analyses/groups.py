@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from patientdx.core.functions import dotted
-from patientdx.core.tables import Table
-from patientdx.evaluation.analyses import Analysis, comparison_tables
-from patientdx.evaluation.analyses.entries import Entry
+from patientdx.evaluation.analyses import Analysis
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.plan import Run
@@ -54,18 +51,6 @@ class Groups(Analysis):
                 }
                 groups.setdefault(grouping, {})[group] = {"n": int(inside.size), "models": models}
         return {"split": run.config.inference.reported, "groups": groups}
-
-    def roles(self, result: Mapping[str, Any]) -> Iterable[str]:
-        """The roles of the systems that the result is about."""
-        return _roles(result)
-
-    def tables(self, entries: Sequence[Entry]) -> list[Table]:
-        """Its tables in full, one entry a system of one run or of several."""
-        return comparison_tables.groups(entries)
-
-
-def _roles(result: Mapping[str, Any]) -> Iterable[str]:
-    return next(iter(next(iter(result["groups"].values())).values()))["models"]
 
 
 def _estimate(metric: Metric, answer: np.ndarray, right: np.ndarray, clusters: np.ndarray, run: Run) -> Estimate:

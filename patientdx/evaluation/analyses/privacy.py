@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patientdx.core import distributed
-from patientdx.core.tables import Table
 from patientdx.evaluation.analyses import Analysis, privacy_tables
-from patientdx.evaluation.analyses.entries import Entry
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import Array
 from patientdx.evaluation.kinds import Kind
@@ -81,14 +79,6 @@ class Privacy(Analysis):
     def summary(self, result: dict[str, Any], task: str) -> dict[str, float]:
         """See `privacy_tables.summary`."""
         return privacy_tables.summary(result)
-
-    def roles(self, result: Mapping[str, Any]) -> Iterable[str]:
-        """The roles of the systems that the result is about."""
-        return result["models"]
-
-    def tables(self, entries: Sequence[Entry]) -> list[Table]:
-        """Its tables in full, one entry a system of one run or of several."""
-        return privacy_tables.tables(entries)
 
 
 def _memorised(run: Run, system: WeightsSystem, records: Records, hidden: CanaryPrompts | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from patientdx.core.tables import Table, count, estimate, format_estimate, make_table, plain, word
@@ -13,6 +13,11 @@ ATTACKS = {
     "recall": "ReCaLL", "neighbour": "neighbour", "lira": "LiRA",
 }  # fmt: skip
 _DELTAS = {"delta1": "Δ1: test − reference", "delta2": "Δ2: test − train"}
+
+
+def roles(result: Mapping[str, Any]) -> Iterable[str]:
+    """The roles of the systems in the result."""
+    return result["models"]
 
 
 def tables(entries: Sequence[Entry]) -> list[Table]:

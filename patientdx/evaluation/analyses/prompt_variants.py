@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.core.tables import Table
-from patientdx.evaluation.analyses import Analysis, prompt_variant_tables
-from patientdx.evaluation.analyses.entries import Entry
+from patientdx.evaluation.analyses import Analysis
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import Array, Request, cached
 from patientdx.evaluation.kinds import Kind
@@ -72,14 +70,6 @@ class PromptVariants(Analysis):
             _, key, scores = collected[name]
             wording |= {"fingerprint": key, "abstention_mass": float(mass(scores).mean())}
         return {"role": role, "split": split} | spread
-
-    def roles(self, result: Mapping[str, Any]) -> Iterable[str]:
-        """The roles of the systems that the result is about."""
-        return (result["role"],)
-
-    def tables(self, entries: Sequence[Entry]) -> list[Table]:
-        """Its tables in full, one entry a system of one run or of several."""
-        return prompt_variant_tables.tables(entries)
 
 
 def _variants(run: Run) -> Iterator[tuple[PromptVariant, Any, str]]:

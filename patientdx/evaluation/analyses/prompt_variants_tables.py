@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from patientdx.core.tables import Cell, Table, estimate, format_value, make_table, plain, word
 from patientdx.evaluation.analyses.entries import Entry
+
+
+def roles(result: Mapping[str, Any]) -> Iterable[str]:
+    """The role of the system in the result."""
+    return (result["role"],)
 
 
 def tables(entries: Sequence[Entry]) -> list[Table]:
