@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from patientdx.cli import sweep, sweep_state
-from patientdx.cli.sweep import summarise
+from patientdx.cli.sweep_summary import summarise
 from patientdx.evaluation.store import write_json
 
 SECONDS = {"parents": 0.0, "task": 1.66, "load": 1.24, "curve": 0.01, "fill": 0.0, "scoring": 21.9, "metrics": 0.03}
@@ -45,14 +45,14 @@ def finish(
     """What run number `job` leaves, where a sweep that has ended has it or in the folder of one that runs."""
     write_json({"fingerprint": str(job), "rows": rows}, study / f"result_{job}" / "metrics.json")
     left = {"folder": f"result_{job}", "reused": reused, "seconds": SECONDS, "overrides": list(words)}
-    sweep_state.leave(folder or study / "sweep", job, left)
+    sweep_state.write_job(folder or study / "sweep", job, left)
 
 
 def shown(study: Path) -> list[dict]:
-    return summarise(study, sweep_state.left(study / "sweep"), Console(file=io.StringIO()))
+    return summarise(study, sweep_state.read_jobs(study / "sweep"), Console(file=io.StringIO()))
 
 
 def said(study: Path) -> str:
     console = Console(file=io.StringIO(), width=80)
-    summarise(study, sweep_state.left(study / "sweep"), console)
+    summarise(study, sweep_state.read_jobs(study / "sweep"), console)
     return console.file.getvalue()

@@ -1,4 +1,4 @@
-"""python -m patientdx.cli.compare: its numbers beside plain ones, its files, its picture, its words."""
+"""python -m patientdx.cli compare: its numbers beside plain ones, its files, its picture, its words."""
 
 import csv
 import math

@@ -24,15 +24,15 @@ def begin(tmp_path):
 
 
 def leave(folder: Path, job: int, *, reused: bool = False) -> None:
-    sweep_state.leave(folder, job, {"folder": f"result_{job}", "reused": reused, "seconds": {}})
+    sweep_state.write_job(folder, job, {"folder": f"result_{job}", "reused": reused, "seconds": {}})
 
 
 def test_jobs_are_found_in_the_order_of_their_numbers(begin):
     folder = begin(12)
     for job in (11, 2, 10, 0):
         leave(folder, job)
-    assert list(sweep_state.left(folder)) == [0, 2, 10, 11]
-    assert sweep_state.jobs(folder) == 12
+    assert list(sweep_state.read_jobs(folder)) == [0, 2, 10, 11]
+    assert sweep_state.job_count(folder) == 12
 
 
 def test_what_is_published_replaces_the_last_and_is_all_that_is_there(begin, tmp_path):
@@ -47,7 +47,7 @@ def test_what_is_published_replaces_the_last_and_is_all_that_is_there(begin, tmp
 
 def _until_killed(study: Path, ready) -> None:
     folder = sweep_state.begin(study, 3)
-    sweep_state.leave(folder, 0, {"refused": "no"})
+    sweep_state.write_job(folder, 0, {"refused": "no"})
     ready.set()
     os.read(os.pipe()[0], 1)  # for ever
 
@@ -58,9 +58,9 @@ def test_a_sweep_that_runs_is_left_alone_and_a_killed_one_is_cleared(begin, tmp_
     running = context.Process(target=_until_killed, args=(tmp_path, ready))
     running.start()
     assert ready.wait(60)
-    (theirs,) = (path for path in sweep_state.running(tmp_path).iterdir() if path.is_dir())
+    (theirs,) = (path for path in sweep_state.running_folder(tmp_path).iterdir() if path.is_dir())
     assert begin(2) != theirs
-    assert sweep_state.left(theirs) == {0: {"refused": "no"}}
+    assert sweep_state.read_jobs(theirs) == {0: {"refused": "no"}}
     running.kill()
     running.join()
     begin(2)

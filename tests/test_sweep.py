@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
 
 from patientdx.cli import sweep, sweep_state
-from patientdx.cli.sweep import SweepSummary, close, leave_fault
+from patientdx.cli.sweep_summary import SweepSummary, close, leave_fault
 from patientdx.core.errors import UserError
 
 CONF = str(Path(__file__).parents[1] / "conf")
@@ -45,7 +45,7 @@ def start(tmp_path, monkeypatch):
             words = (f"output={tmp_path}", "name=study", *words)
             config = composed(words)
             SweepSummary().on_multirun_start(config)
-        return sweep_state.running(tmp_path / "study") / config.hydra.overrides.hydra[-1].rpartition("/")[2]
+        return sweep_state.running_folder(tmp_path / "study") / config.hydra.overrides.hydra[-1].rpartition("/")[2]
 
     yield started
     close()
@@ -168,11 +168,11 @@ def test_a_new_sweep_replaces_the_last_one_at_its_end_but_not_its_results(start,
     finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
     leave_fault(study / "sweep", 1, REFUSED, [], open_data=True)
     folder = start("lambda=0.3")
-    assert sweep_state.left(study / "sweep").keys() == {0, 1}
+    assert sweep_state.read_jobs(study / "sweep").keys() == {0, 1}
     finish(study, 2, [*point(0.3, 0.6, 0.6), *PARENTS])
-    sweep_state.leave(folder, 0, json.loads((study / "sweep/2.json").read_text()))
+    sweep_state.write_job(folder, 0, json.loads((study / "sweep/2.json").read_text()))
     assert close() == 0
-    assert sweep_state.left(study / "sweep").keys() == {0}
+    assert sweep_state.read_jobs(study / "sweep").keys() == {0}
     assert (study / "result_0/metrics.json").is_file()
     with (study / "sweep.csv").open() as file:
         assert {row["lambda"] for row in csv.DictReader(file)} == {"0.0", "0.3", "1.0"}

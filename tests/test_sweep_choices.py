@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
 
-from patientdx.cli.sweep import choices
+from patientdx.cli.sweep_summary import choices
 
 
 @pytest.fixture

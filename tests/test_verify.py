@@ -1,4 +1,4 @@
-"""python -m patientdx.cli.verify: says whether a folder is the merge it claims to be, and believes no checksum."""
+"""python -m patientdx.cli verify: says whether a folder is the merge it claims to be, and believes no checksum."""
 
 import hashlib
 import json

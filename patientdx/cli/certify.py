@@ -1,4 +1,4 @@
-"""python -m patientdx.cli.certify <merged folder> [--study <result folder>] [--parent <name>=<folder> ...]
+"""python -m patientdx.cli certify <merged folder> [--study <result folder>] [--parent <name>=<folder> ...]
 
 Writes certificate.json and certificate.html into the merged folder: what is known of the model before it leaves the
 house. With --check <certificate.json> it writes nothing and says whether the certificate is whole and the folder the
@@ -150,7 +150,7 @@ def _told(found: Findings) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m patientdx.cli.certify", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser("python -m patientdx.cli certify", description=__doc__.split("\n\n")[1])
     parser.add_argument("folder", type=Path, help="a folder that a merge was saved in")
     parser.add_argument("--study", type=Path, help="the result folder of the run that scored this model")
     parser.add_argument("--check", type=Path, metavar="FILE", help="a certificate.json to check; nothing is written")

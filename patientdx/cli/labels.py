@@ -1,6 +1,6 @@
 """A task's labels and splits as MEDS files.
 
-    python -m patientdx.cli.labels FOLDER task=mortality task.window_hours=24 ...
+    python -m patientdx.cli labels FOLDER task=mortality task.window_hours=24 ...
 
 takes a folder and what run.py takes, and writes into the folder
 

@@ -13,18 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-# Outermost first: loading a model costs most, then working out a curve, then filling the model with a point of it. Of
-# λ and task λ is the outer one: a filled model then answers every task, and a task's texts and tokens are kept anyway.
-_LOOPS = (
-    ("base_model", "pivot_model", "extra_models", "mergekit_config", "tokenizer", "dtype", "device", "device_map"),
-    None,  # whatever is not named here, such as seed
-    ("merge",),
-    ("lambda",),
-    ("task", "scoring"),
-    ("splits", "baselines", "parents", "prompt_variants", "clinical", "bootstrap", "search", "privacy", "tracking"),
-)
-_PLACE = {key: place for place, keys in enumerate(_LOOPS) for key in keys or ()}
-_OTHERS = _LOOPS.index(None)
+from patientdx.evaluation.config.run_config import RunConfig
+from patientdx.evaluation.config.section import Loop
 
 
 def parsed(overrides: Sequence[str]) -> list[Override]:
@@ -33,16 +23,17 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
 
 
 def ordered(overrides: Sequence[str]) -> list[str]:
-    """The same overrides, as their loops are to be nested; those of one place stay in the order given."""
-    return [one.input_line for one in sorted(parsed(overrides), key=_place)]
+    """The same overrides, as their loops are to be nested; those of one loop keep their order."""
+    loops = RunConfig.loops()
+    return [word.input_line for word in sorted(parsed(overrides), key=lambda word: loops.get(_key(word), Loop.OTHER))]
 
 
 def choices(overrides: Sequence[str]) -> dict[str, int]:
-    """How many values each key that is swept takes; of a key that is given twice the last counts."""
-    found = {}
-    for one in parsed(overrides):
-        found[one.get_key_element()] = len(list(one.sweep_string_iterator())) if one.is_sweep_override() else 1
-    return {key: count for key, count in found.items() if count != 1}
+    """How many values each key that is swept takes; of a key that is set twice the last counts."""
+    counts = {}
+    for word in parsed(overrides):
+        counts[word.get_key_element()] = len(list(word.sweep_string_iterator())) if word.is_sweep_override() else 1
+    return {key: count for key, count in counts.items() if count != 1}
 
 
 def count(overrides: Sequence[str]) -> int:
@@ -50,5 +41,5 @@ def count(overrides: Sequence[str]) -> int:
     return math.prod(choices(overrides).values())
 
 
-def _place(one: Override) -> int:
-    return _PLACE.get(one.key_or_group.partition(".")[0], _OTHERS)
+def _key(word: Override) -> str:
+    return word.key_or_group.partition("@")[0].partition(".")[0]

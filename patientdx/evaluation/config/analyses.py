@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
 from patientdx.core.validation import Flag, at_least
-from patientdx.evaluation.config.section import Section, key, model_key
+from patientdx.evaluation.config.section import Loop, Section, key, model_key
 
 _MEASURES = {"none": (), "dlt": ("dlt",), "mia": ("mia",), "all": ("dlt", "mia")}
 
@@ -32,6 +32,8 @@ def _copies(value: Any) -> Any:
 
 class PrivacyConfig(Section):
     """Which measures of leakage are taken, with the keys of conf/privacy/*.yaml as all.yaml explains them."""
+
+    loop: ClassVar[Loop] = Loop.SCORES
 
     name: Literal["none", "dlt", "mia", "all"] = key("privacy", "name", default="none")
     reference: Literal["fresh", "resampled", None] = key("privacy", "reference", default=None)
@@ -63,6 +65,6 @@ class PrivacyConfig(Section):
 class AnalysesConfig(Section):
     """Which analyses follow. Each leaves itself out where the task has not what it needs."""
 
-    clinical: Flag = key("clinical")
-    prompt_variants: Flag = model_key("prompt_variants")
+    clinical: Flag = key("clinical", loop=Loop.SCORES)
+    prompt_variants: Flag = model_key("prompt_variants", loop=Loop.SCORES)
     privacy: PrivacyConfig

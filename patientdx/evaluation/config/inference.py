@@ -9,20 +9,20 @@ from pydantic import ValidationInfo, field_validator
 from patientdx.core.validation import ConfigErrors, at_least, number
 from patientdx.evaluation.config.merge import DType
 from patientdx.evaluation.config.search import FIXED
-from patientdx.evaluation.config.section import Section, group_name, key, model_key
+from patientdx.evaluation.config.section import Loop, Section, group_name, key, model_key
 from patientdx.records.splits import SPLITS
 
 
 class InferenceConfig(Section):
     """Which splits are scored, and how a language model is run. max_tokens and batch_tokens count tokens."""
 
-    splits: tuple[str, ...] = key("splits")
-    device: Literal["auto", "cpu"] = key("device")
-    device_map: str | None = model_key("device_map")
+    splits: tuple[str, ...] = key("splits", loop=Loop.SCORES)
+    device: Literal["auto", "cpu"] = key("device", loop=Loop.LOAD)
+    device_map: str | None = model_key("device_map", loop=Loop.LOAD)
     generator: Literal["transformers", "vllm"] = model_key("generator")
-    dtype: DType = model_key("dtype")
-    max_tokens: Annotated[int, at_least(16)] = model_key("scoring", "max_tokens")
-    batch_tokens: Annotated[int, at_least(1)] | None = model_key("scoring", "batch_tokens")
+    dtype: DType = model_key("dtype", loop=Loop.LOAD)
+    max_tokens: Annotated[int, at_least(16)] = model_key("scoring", "max_tokens", loop=Loop.TASK)
+    batch_tokens: Annotated[int, at_least(1)] | None = model_key("scoring", "batch_tokens", loop=Loop.TASK)
 
     @property
     def reported(self) -> str:
@@ -54,9 +54,9 @@ class InferenceConfig(Section):
 class BootstrapConfig(Section):
     """How intervals are drawn: resamples of patients with replacement, and the level of the interval."""
 
-    resamples: Annotated[int, at_least(100)] = key("bootstrap", "resamples")
+    resamples: Annotated[int, at_least(100)] = key("bootstrap", "resamples", loop=Loop.SCORES)
     level: Annotated[float, number("give a number between 0 and 1.", lambda level: 0 < level < 1)] = key(
-        "bootstrap", "level"
+        "bootstrap", "level", loop=Loop.SCORES
     )
     seed: Annotated[int, at_least(0)] = key("seed")
 

@@ -17,7 +17,7 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, argument_errors, dotted
 from patientdx.core.validation import ConfigErrors, Flag, Folder, at_least
-from patientdx.evaluation.config.section import MERGED, Section, as_call, group_name, key, model_key
+from patientdx.evaluation.config.section import MERGED, Loop, Section, as_call, group_name, key, model_key
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, schedule, values
 
@@ -66,17 +66,17 @@ class MergeConfig(Section):
     parents' yamls name. layers: as in `MergeSpec`. mergekit_config: the recipe that the commands have read.
     """
 
-    name: str = model_key("merge", "name")
-    call: Annotated[Call, as_call("name", supplied=SUPPLIED)] = model_key("merge")
-    base: Model = model_key("base_model")
-    pivot: Model = model_key("pivot_model")
-    extra: Annotated[tuple[Model, ...], BeforeValidator(_further)] = model_key("extra_models")
+    name: str = model_key("merge", "name", loop=Loop.CURVE)
+    call: Annotated[Call, as_call("name", supplied=SUPPLIED)] = model_key("merge", loop=Loop.CURVE)
+    base: Model = model_key("base_model", loop=Loop.LOAD)
+    pivot: Model = model_key("pivot_model", loop=Loop.LOAD)
+    extra: Annotated[tuple[Model, ...], BeforeValidator(_further)] = model_key("extra_models", loop=Loop.LOAD)
     ancestor: Model | None = model_key("ancestor", default=None, validate_default=True)
-    tokenizer: Literal["base", "pivot", "union", None] = model_key("tokenizer")
+    tokenizer: Literal["base", "pivot", "union", None] = model_key("tokenizer", loop=Loop.LOAD)
     seed: Annotated[int, at_least(0)] = key("seed")
     layers: int | None = model_key("layers", default=None)
-    mergekit_config: str | None = model_key("mergekit_config", default=None)
-    weight: Schedule | None = model_key("lambda")
+    mergekit_config: str | None = model_key("mergekit_config", loop=Loop.LOAD, default=None)
+    weight: Schedule | None = model_key("lambda", loop=Loop.WEIGHT)
 
     @classmethod
     def is_absent(cls, plain: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from patientdx.evaluation.config.finetune import FinetuneConfig
 from patientdx.evaluation.config.inference import BootstrapConfig, InferenceConfig
 from patientdx.evaluation.config.merge import MergeConfig, SaveConfig
 from patientdx.evaluation.config.search import SearchConfig
-from patientdx.evaluation.config.section import LANGUAGE_MODEL, Section, key
+from patientdx.evaluation.config.section import Section, key, of_language_model
 from patientdx.evaluation.config.systems import SystemsConfig
 from patientdx.evaluation.config.task import TaskConfig
 from patientdx.evaluation.config.tracking import TrackingConfig
@@ -136,5 +136,5 @@ def _record(config: RunConfig, plain: dict[str, Any]) -> dict[str, Any]:
     """The composed config with λ as it is used; without a language model, without the keys that only one depends on."""
     if config.merge is not None:
         return plain | ({"lambda": config.weight} if isinstance(config.weight, float) else {})
-    left_out = {path[0] for path, field in RunConfig.key_fields() if field.json_schema_extra == LANGUAGE_MODEL}
+    left_out = {path[0] for path, field in RunConfig.key_fields() if of_language_model(field)}
     return {name: value for name, value in plain.items() if name not in left_out}

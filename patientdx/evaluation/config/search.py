@@ -12,7 +12,7 @@ from pydantic import model_validator
 from patientdx.checkpoints.merge_plan import SUPPLIED
 from patientdx.core.functions import Call
 from patientdx.core.validation import ConfigErrors
-from patientdx.evaluation.config.section import Section, as_call, group_name, model_key
+from patientdx.evaluation.config.section import Loop, Section, as_call, group_name, model_key
 from patientdx.merge.method import method_spec
 
 FIXED = "fixed"
@@ -23,9 +23,9 @@ CHOSEN_ON = "pilot"
 class SearchConfig(Section):
     """A strategy with its numbers, and the merge method whose λ it chooses."""
 
-    name: str = model_key("search", "name")
-    call: Annotated[Call, as_call("name", supplied=("pilot", "seed"))] = model_key("search")
-    merge: Annotated[Call, as_call("name", supplied=SUPPLIED)] = model_key("merge")
+    name: str = model_key("search", "name", loop=Loop.SCORES)
+    call: Annotated[Call, as_call("name", supplied=("pilot", "seed"))] = model_key("search", loop=Loop.SCORES)
+    merge: Annotated[Call, as_call("name", supplied=SUPPLIED)] = model_key("merge", loop=Loop.CURVE)
 
     @classmethod
     def is_absent(cls, plain: Mapping[str, Any]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from enum import IntEnum
+from typing import Any, ClassVar, cast, get_args
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -11,8 +12,22 @@ from pydantic.fields import FieldInfo
 from patientdx.core.functions import Call, checked
 from patientdx.core.validation import ConfigErrors
 
-LANGUAGE_MODEL: dict[str, Any] = {"language_model": True}  # marks fields, see `model_key`
 MERGED = "merged"  # the model that is none of conf/model's tabular ones
+
+
+class Loop(IntEnum):
+    """How the loops of a sweep are nested, outermost first.
+
+    To load a model costs most, then to compute a curve, then to fill the model with a point of it. Of λ and task λ is
+    the outer one: a model that is filled then answers every task, and the texts and tokens of a task are kept.
+    """
+
+    LOAD = 1
+    OTHER = 2
+    CURVE = 3
+    WEIGHT = 4
+    TASK = 5
+    SCORES = 6
 
 
 class Section(BaseModel):
@@ -22,6 +37,8 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True)
+
+    loop: ClassVar[Loop] = Loop.OTHER  # of the keys that declare none
 
     @classmethod
     def is_absent(cls, plain: Mapping[str, Any]) -> bool:
@@ -49,6 +66,17 @@ class Section(BaseModel):
                 yield tuple(map(str, field.validation_alias.path)), field
 
     @classmethod
+    def loops(cls) -> dict[str, Loop]:
+        """Where a sweep over each key is nested."""
+        loops = {}
+        for section in cls.sections().values():
+            loops |= section.loops()
+        for field in cls.model_fields.values():
+            if isinstance(field.validation_alias, AliasPath):
+                loops[str(field.validation_alias.path[0])] = _marks(field)["loop"] or cls.loop
+        return loops
+
+    @classmethod
     def key_of(cls, location: Sequence[str | int]) -> str:
         """The key in the Hydra config of pydantic's location, which begins with names of sections."""
         section = cls.sections().get(str(location[0])) if location else None
@@ -68,14 +96,28 @@ class Section(BaseModel):
         return {**plain, **sections}
 
 
-def key(*path: str, **options: Any) -> Any:
-    """A field whose value is at `path` in the Hydra config."""
-    return Field(validation_alias=AliasPath(*path), **options)
+def key(*path: str, loop: Loop | None = None, language_model: bool = False, **options: Any) -> Any:
+    """A field whose value is at `path` in the Hydra config.
+
+    loop: where a sweep over the key is nested; None: as the section says. language_model: only runs with a language
+    model depend on the key, and the others leave it out of their record.
+    """
+    marks: dict[str, Any] = {"loop": loop, "language_model": language_model}
+    return Field(validation_alias=AliasPath(*path), json_schema_extra=marks, **options)
 
 
-def model_key(*path: str, **options: Any) -> Any:
-    """The same for a value that only runs with a language model depend on: others leave its key out of their record."""
-    return key(*path, json_schema_extra=LANGUAGE_MODEL, **options)
+def model_key(*path: str, loop: Loop | None = None, **options: Any) -> Any:
+    """A key that only runs with a language model depend on."""
+    return key(*path, loop=loop, language_model=True, **options)
+
+
+def of_language_model(field: FieldInfo) -> bool:
+    """Whether only runs with a language model depend on a field."""
+    return _marks(field)["language_model"]
+
+
+def _marks(field: FieldInfo) -> dict[str, Any]:
+    return cast(dict[str, Any], field.json_schema_extra)
 
 
 def as_call(*beside: str, supplied: tuple[str, ...] = ()) -> BeforeValidator:

@@ -10,7 +10,7 @@ from pydantic import ValidationInfo, field_validator
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.functions import Call
 from patientdx.core.validation import ConfigErrors, Flag
-from patientdx.evaluation.config.section import MERGED, Section, group_name, key, model_key, to_call
+from patientdx.evaluation.config.section import MERGED, Loop, Section, group_name, key, model_key, to_call
 
 BASELINES = ("tabular_gbm", "tabular_logistic")  # beside a merged model where the config names none
 _CARDS = REPOSITORY / "conf" / "model"
@@ -20,16 +20,16 @@ _SEEDED = ("seed",)  # what the pipeline gives a tabular model beside its yaml
 class SystemsConfig(Section):
     """What is scored. `model` is merged, or the name of a tabular model, which is then scored alone.
 
-    tabular: what makes that tabular model; None for a merged one. baselines: name and call of each tabular model to fit,
-    `model` among them. needs_features: tabular models were named, so that a task without features is refused. parents:
+    tabular: what makes that tabular model; None for a merged one. baselines: name and call of each tabular model to
+    fit, `model` among them. needs_features: tabular models were named, so that a task without features is refused. parents:
     score the base and the pivot too.
     """
 
     model: str = key("model", "name")
     tabular: Call | None = key("model")
-    baselines: tuple[tuple[str, Call], ...] = key("baselines")
-    needs_features: bool = key("baselines")
-    parents: Flag = model_key("parents")
+    baselines: tuple[tuple[str, Call], ...] = key("baselines", loop=Loop.SCORES)
+    needs_features: bool = key("baselines", loop=Loop.SCORES)
+    parents: Flag = model_key("parents", loop=Loop.SCORES)
 
     @field_validator("tabular", mode="before")
     @classmethod

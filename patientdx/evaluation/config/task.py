@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
 from patientdx.core.validation import ConfigErrors, Folder
-from patientdx.evaluation.config.section import Section, group_name, key, to_call
+from patientdx.evaluation.config.section import Loop, Section, group_name, key, to_call
 from patientdx.evaluation.registry import kind_names
 from patientdx.tasks.item_files import SUFFIXES
 
@@ -43,6 +43,8 @@ class TaskConfig(Section):
 
     data: a folder of public data sets, or None. cache: where a task may keep files.
     """
+
+    loop: ClassVar[Loop] = Loop.TASK
 
     name: str = key("task", "name")
     kind: Annotated[str, BeforeValidator(_kind)] = key("task", "kind")

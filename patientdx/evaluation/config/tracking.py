@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, model_validator
 
 from patientdx.core.validation import ConfigErrors
-from patientdx.evaluation.config.section import Section, key
+from patientdx.evaluation.config.section import Loop, Section, key
 
 TRACKIO = "trackio==0.43.0"  # whose functions `tracking.trackio_run` calls
 _NOT_IN_A_PROJECT = re.compile(r"[/\\#?%:\x00-\x1f]")
@@ -31,6 +31,8 @@ class TrackingConfig(Section):
     predictions: whether the scores of single examples, under hashed ids, go into a run of W&B: `open` if the data are,
     `always`, `never`. Label and score of a patient are data about that patient whatever the id is.
     """
+
+    loop: ClassVar[Loop] = Loop.SCORES
 
     mode: Literal["offline", "online", "trackio", "none"] = key("tracking", "mode", default="offline")
     project: Annotated[str, BeforeValidator(_project)] = key("tracking", "project", default="patientdx")
