@@ -1,4 +1,4 @@
-"""A comparator's training on tiny models: it learns, repeats itself, stops when it should, and survives a kill."""
+"""Training on tiny models: it learns, repeats itself, stops when it should, and survives a kill."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,16 +19,17 @@ from transformers import AutoModelForCausalLM
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, locate
 from patientdx.core.errors import UserError
-from patientdx.metrics import ranking
 from patientdx.training import trainer
 from patientdx.training.hyperparameters import Hyperparameters
+from patientdx.training.job import Job
+from patientdx.training.loss import inputs_and_targets, target_losses
 from patientdx.training.texts import Text, text
 from patientdx.training.train import train
 
 YES, NO = 40, 50
 FULL = Hyperparameters(
-    method="full", loss="answer", epochs=4, steps=None, learning_rate=3e-3, warmup_ratio=0.1, batch=4, micro_batch_size=2,
-    seed=0, precision="float32", gradient_checkpointing=False, patience=None, monitor="loss", check_every=None,
+    method="full", loss="answer", epochs=4, steps=None, learning_rate=3e-3, warmup_ratio=0.1, batch=4,
+    micro_batch_size=2, seed=0, precision="float32", gradient_checkpointing=False, patience=None, monitor="loss", check_every=None,
 )  # fmt: skip
 LORA = replace(FULL, method="lora", learning_rate=1e-2, rank=4, alpha=8.0, dropout=0.0, targets=("q_proj", "up_proj"))
 
@@ -52,18 +53,27 @@ def records(n: int, seed: int, loss: str = "answer") -> list[Text]:
     return [record(generator, i % 2, loss) for i in range(n)]
 
 
+def job_of(settings: Hyperparameters, loss: str = "answer", wrong: bool = False) -> Job:
+    """A job of 12 texts and 8 pilot texts. wrong: pilot has the other answers, so that training makes it worse."""
+    pilot, labels = records(8, 1, loss), [i % 2 for i in range(8)]
+    if wrong:
+        pilot = [
+            Text((*item.ids[:-1], NO if label else YES), item.first) for item, label in zip(pilot, labels, strict=True)
+        ]
+        labels = [1 - label for label in labels]
+    texts = tuple(records(12, 0, loss))
+    return Job("{}", settings, texts, tuple(pilot), tuple(labels), ((YES, 41), (NO,)), True, "cpu", 1)
+
+
 @pytest.fixture
 def trained(tiny_base, tmp_path):
-    """`trained(how)`: what `train` returns and the folder that it filled, each in a place of its own unless named."""
+    """`trained(settings)`: what `train` returns and the folder that it filled, each run in new folders unless named."""
 
-    def run(how: Hyperparameters, name: str | None = None, loss: str = "answer", wrong: bool = False):
+    def run(settings: Hyperparameters, name: str | None = None, loss: str = "answer", wrong: bool = False):
         into, work = (tmp_path / f"{name or len(os.listdir(tmp_path))}-{what}" for what in ("model", "work"))
         into.mkdir()
         work.mkdir(exist_ok=True)
-        pilot = [(one, i % 2) for i, one in enumerate(records(8, 1, loss))]
-        if wrong:  # what train teaches makes pilot worse, once it is known that the answer is one of two words
-            pilot = [(Text((*one.ids[:-1], NO if label else YES), one.first), 1 - label) for one, label in pilot]
-        return train(tiny_base, into, work, how, records(12, 0, loss), pilot, [[YES, 41], [NO]], "cpu"), into
+        return train(job_of(settings, loss, wrong), tiny_base, into, work), into
 
     return run
 
@@ -73,19 +83,19 @@ def weights(folder) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-def same(one, other) -> bool:
-    found, wanted = weights(one), weights(other)
-    return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in found)
+def same(folder, other) -> bool:
+    first, second = weights(folder), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_full_training_learns_and_leaves_a_folder_like_the_one_it_began_with(trained, tiny_base):
-    found, folder = trained(FULL)
-    losses = [loss for _, loss in found["train"]]
-    assert found["steps"] == len(losses) == 12
+    course, folder = trained(FULL)
+    losses = [loss for _, loss in course["train"]]
+    assert course["steps"] == len(losses) == 12
     assert losses[-1] < losses[0] / 2
-    assert found["tokens"] == 4 * sum(len(one.ids) for one in records(12, 0))
-    assert (found["best_step"], found["stopped_early"], found["pilot"]) == (None, False, [])
-    assert found["peak_memory_bytes"] > 100_000_000
+    assert course["tokens"] == 4 * sum(len(text.ids) for text in records(12, 0))
+    assert (course["best_step"], course["stopped_early"], course["pilot"]) == (None, False, [])
+    assert course["peak_memory_bytes"] > 100_000_000
     before, after = Checkpoint(tiny_base), Checkpoint(folder)
     assert [(n, h.shape, h.dtype) for n, h in after.tensors.items()] == [
         (n, h.shape, h.dtype) for n, h in before.tensors.items()
@@ -97,8 +107,8 @@ def test_full_training_learns_and_leaves_a_folder_like_the_one_it_began_with(tra
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's
 def test_an_adapter_means_the_same_to_peft_and_to_this_package(trained, tiny_base, tmp_path):
-    found, folder = trained(LORA)
-    assert [loss for _, loss in found["train"]][-1] < found["train"][0][1]
+    course, folder = trained(LORA)
+    assert [loss for _, loss in course["train"]][-1] < course["train"][0][1]
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["target_modules"], config["base_model_name_or_path"]) == (["q_proj", "up_proj"], None)
     assert sorted(file.name for file in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
@@ -112,18 +122,18 @@ def test_an_adapter_means_the_same_to_peft_and_to_this_package(trained, tiny_bas
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trained):
-    how = replace(LORA, dropout=0.2, epochs=1)
-    (one, first), (two, second), (_, other) = trained(how), trained(how), trained(replace(how, seed=1))
+    settings = replace(LORA, dropout=0.2, epochs=1)
+    (course, first), (again, second), (_, other) = trained(settings), trained(settings), trained(replace(settings, seed=1))
     assert same(first, second)
-    assert one["train"] == two["train"]
+    assert course["train"] == again["train"]
     assert not same(first, other)
 
 
 def test_texts_in_memory_at_a_time_change_nothing_but_the_last_digits(trained):
     """Records have different lengths: a mean of means would weigh their tokens differently."""
     runs = [trained(replace(FULL, micro_batch_size=n, epochs=1, loss="record"), loss="record")[0] for n in (1, 4)]
-    one, other = ([loss for _, loss in found["train"]] for found in runs)
-    assert one == pytest.approx(other, rel=1e-4)
+    single, four = ([loss for _, loss in course["train"]] for course in runs)
+    assert single == pytest.approx(four, rel=1e-4)
 
 
 def test_checkpointed_activations_give_the_same_losses(trained):
@@ -132,24 +142,24 @@ def test_checkpointed_activations_give_the_same_losses(trained):
 
 
 def test_half_precision_is_of_the_products_alone(trained):
-    found, folder = trained(replace(LORA, precision="bfloat16", epochs=1))
+    course, folder = trained(replace(LORA, precision="bfloat16", epochs=1))
     assert {tensor.dtype for tensor in weights(folder).values()} == {torch.float32}
     exact, _ = trained(replace(LORA, epochs=1))
-    assert found["train"] != exact["train"]
-    assert [loss for _, loss in found["train"]] == pytest.approx([loss for _, loss in exact["train"]], rel=0.05)
+    assert course["train"] != exact["train"]
+    assert [loss for _, loss in course["train"]] == pytest.approx([loss for _, loss in exact["train"]], rel=0.05)
 
 
 def test_training_stops_once_pilot_gets_no_better_and_keeps_the_best_weights(trained):
-    how = replace(FULL, epochs=12, patience=2, check_every=2)
-    found, folder = trained(how, wrong=True)
-    steps, losses, auroc = zip(*found["pilot"], strict=True)
-    assert steps == tuple(range(2, found["steps"] + 1, 2))
-    assert found["stopped_early"]
-    assert 2 < found["best_step"] == steps[losses.index(min(losses))] == found["steps"] - 4
+    settings = replace(FULL, epochs=12, patience=2, check_every=2)
+    course, folder = trained(settings, wrong=True)
+    steps, losses, auroc = zip(*course["pilot"], strict=True)
+    assert steps == tuple(range(2, course["steps"] + 1, 2))
+    assert course["stopped_early"]
+    assert 2 < course["best_step"] == steps[losses.index(min(losses))] == course["steps"] - 4
     assert auroc[-1] < 0.5
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    pilot = [Text((*one.ids[:-1], YES if i % 2 == 0 else NO), one.first) for i, one in enumerate(records(8, 1))]
-    losses_N, _ = trainer.token_losses(model, *trainer.padded(pilot))
+    pilot = [Text((*item.ids[:-1], YES if i % 2 == 0 else NO), item.first) for i, item in enumerate(records(8, 1))]
+    losses_N, _ = target_losses(model, *inputs_and_targets(pilot))
     assert losses_N.mean().item() == pytest.approx(min(losses), rel=0.05)  # they were rounded to bfloat16
 
 
@@ -157,61 +167,49 @@ def test_the_rate_rises_and_falls_and_no_step_is_wasted(trained):
     assert [round(trainer.rate(i, 6, 0.3), 3) for i in range(6)] == [0.5, 1.0, 0.8, 0.6, 0.4, 0.2]
     assert [trainer.rate(i, 2, 0.1) for i in range(2)] == [1.0, 0.5]
     assert trainer.rate(0, 1, 0.0) == trainer.rate(0, 1, 0.9) == 1.0
-    found, _ = trained(replace(FULL, batch=12, micro_batch_size=12, steps=2))
-    assert found["train"][1][1] < 0.9 * found["train"][0][1]
-
-
-def test_auroc_is_that_of_the_metrics():
-    generator = torch.Generator().manual_seed(0)
-    margin = torch.randn(40, generator=generator).round(decimals=1).numpy()
-    label = (torch.rand(40, generator=generator) < 0.3).long().numpy()
-    assert trainer.auroc(margin, label) == pytest.approx(ranking.auroc(margin, label))
+    course, _ = trained(replace(FULL, batch=12, micro_batch_size=12, steps=2))
+    assert course["train"][1][1] < 0.9 * course["train"][0][1]
 
 
 class Killed(Exception):
-    """What stands for the end of a process."""
+    """Stands for the end of a process."""
 
 
 def test_one_whose_starter_is_gone_ends_and_goes_on_with_the_same_numbers(trained, monkeypatch):
-    how = replace(LORA, dropout=0.2, epochs=3, patience=5, check_every=2)
-    whole, undisturbed = trained(how)
-    asked = []
-    monkeypatch.setattr(trainer.os, "getppid", lambda: asked.append(1) or (7 if len(asked) <= 6 else 8))
+    settings = replace(LORA, dropout=0.2, epochs=3, patience=5, check_every=2)
+    uninterrupted, undisturbed = trained(settings)
+    calls = []
+    monkeypatch.setattr(trainer.os, "getppid", lambda: calls.append(1) or (7 if len(calls) <= 6 else 8))
 
     def end(code):
         raise Killed
 
     monkeypatch.setattr(trainer.os, "_exit", end)
     with pytest.raises(Killed):
-        trained(how, "stopped")
+        trained(settings, "stopped")
     monkeypatch.undo()
-    place = undisturbed.parent / "stopped-model"
-    place.rmdir()
-    assert sorted(one.name for one in (place.parent / "stopped-work").glob("checkpoint-*"))
-    found, folder = trained(how, "stopped")
+    stopped = undisturbed.parent / "stopped-model"
+    stopped.rmdir()
+    assert sorted(path.name for path in (stopped.parent / "stopped-work").glob("checkpoint-*"))
+    course, folder = trained(settings, "stopped")
     assert same(folder, undisturbed)
     for key in ("steps", "best_step", "tokens", "train", "pilot"):
-        assert found[key] == whole[key], key
+        assert course[key] == uninterrupted[key], key
 
 
 def test_a_kill_is_survived_and_a_torn_checkpoint_is_not_taken(trained, tiny_base, tmp_path):
-    how = replace(FULL, steps=16, check_every=4)
+    settings = replace(FULL, steps=16, check_every=4)
     into, work = tmp_path / "killed-model", tmp_path / "killed-work"
     into.mkdir()
     work.mkdir()
-    told = {
-        "start": str(tiny_base), "into": str(into), "work": str(work), "hyperparameters": asdict(how), "pilot": [],
-        "texts": [[one.ids, one.first] for one in records(12, 0)], "options": [[YES, 41], [NO]], "device": "cpu",
-        "threads": 1, "result": str(work / "result.json"),
-    }  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", "patientdx.training.train"],
+        [sys.executable, "-m", "patientdx.training.train", str(tiny_base), str(into), str(work)],
         cwd=ROOT,
         env=environment(),
         stdin=subprocess.PIPE,
         text=True,
     )
-    process.stdin.write(json.dumps(told))
+    process.stdin.write(job_of(settings).to_json())
     process.stdin.close()
     while not list(work.glob("checkpoint-*/trainer_state.json")):
         assert process.poll() is None
@@ -223,9 +221,9 @@ def test_a_kill_is_survived_and_a_torn_checkpoint_is_not_taken(trained, tiny_bas
     torn.mkdir(exist_ok=True)
     (torn / "trainer_state.json").write_text('{"global_step": 3')
     into.rmdir()
-    found, folder = trained(how, "killed")
-    assert found["steps"] == 16
-    assert same(folder, trained(how)[1])
+    course, folder = trained(settings, "killed")
+    assert course["steps"] == 16
+    assert same(folder, trained(settings)[1])
 
 
 def test_what_cannot_be_trained_is_refused(trained):
@@ -245,11 +243,11 @@ def test_a_model_without_checkpointing_of_activations_says_so(trained, monkeypat
         trained(replace(FULL, gradient_checkpointing=True))
 
 
-def test_memory_that_does_not_suffice_is_said_in_words(trained, monkeypatch):
-    def full(*given):
+def test_a_lack_of_memory_has_a_message(trained, monkeypatch):
+    def full(*args):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(trainer, "token_losses", full)
+    monkeypatch.setattr(trainer, "target_losses", full)
     with pytest.raises(
         UserError, match=r"finetune=full: the training does not fit into memory .* finetune\.micro_batch_size"
     ):
