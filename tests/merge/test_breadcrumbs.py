@@ -67,23 +67,3 @@ def test_the_models_share_differs_from_the_tensors():
         for name, parents in tensors.items()
     }
     assert kept == {"small": 0.6, "large": 0.4}
-
-
-def test_words_of_refusal():
-    x = torch.ones(2)
-    given = {"ancestor": x, "name": "x"}
-    with pytest.raises(ValueError, match=r"^merge.density=2 is no share of the elements: give a number above 0 and up"):
-        breadcrumbs((x, x), density=2.0, **given)
-    words = (
-        r"^merge.gamma=0.2 is the share dropped at the top, beside merge.density=0.9 that stays: give a number from 0 "
-        r"to 0.1$"
-    )
-    with pytest.raises(ValueError, match=words):
-        breadcrumbs((x, x), gamma=0.2, **given)
-    with pytest.raises(ValueError, match=r"^merge.trim=layer: it is one of tensor, model$"):
-        breadcrumbs((x, x), trim="layer", **given)
-    words = (
-        r"^merge.trim=model needs whole models first: give what MethodSpec.fit_global_thresholds returns as cutoffs$"
-    )
-    with pytest.raises(ValueError, match=words):
-        breadcrumbs((x, x), trim="model", **given)

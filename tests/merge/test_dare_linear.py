@@ -82,11 +82,3 @@ def test_the_l1_norm_is_kept_under_mergekit_and_facts_say_by_which_factor():
     assert curve.diagnostics["kept_0"] == (mask & (base != 0)).double().mean().item()
     assert set(curve.diagnostics) == {"factor_0", "factor_1", "kept_0", "kept_1"}
     assert merged(parents, ancestor).diagnostics == {}
-
-
-def test_words_of_refusal():
-    x = torch.ones(2)
-    with pytest.raises(ValueError, match=r"^merge.density=1.5 is no share of the elements: give a number above 0 and"):
-        merged((x, x), x, density=1.5)
-    with pytest.raises(ValueError, match=r"^merge.compat=peft: it is one of paper, mergekit$"):
-        merged((x, x), x, compat="peft")

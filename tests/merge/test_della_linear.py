@@ -90,23 +90,3 @@ def test_facts_only_where_they_were_counted():
     facts = merged(parents, ancestor, compat="mergekit").diagnostics
     assert set(facts) == {"factor_0", "factor_1", "kept_0", "kept_1"}
     assert 0.45 < facts["kept_0"] < 0.55
-
-
-@pytest.mark.parametrize(
-    ("density", "epsilon", "low", "high"),
-    [(0.9, 0.15, "0.75", "1.05"), (0.1, 0.1, "0", "0.2"), (0.5, -0.1, "0.6", "0.4"), (1.0, 0.0, "1", "1")],
-)
-def test_keep_probabilities_outside_0_and_1_are_refused(density, epsilon, low, high):
-    x = torch.ones(2)
-    words = (
-        f"^merge.density={density:g} with merge.epsilon={epsilon:g} gives keep probabilities from {low} to {high}, "
-        "and they must lie between 0 and 1, ends excluded: lower epsilon or move density$"
-    )
-    with pytest.raises(ValueError, match=words):
-        merged((x, x), x, density=density, epsilon=epsilon)
-
-
-def test_words_of_refusal():
-    x = torch.ones(2)
-    with pytest.raises(ValueError, match=r"^merge.compat=peft: it is one of paper, mergekit$"):
-        merged((x, x), x, compat="peft")

@@ -160,16 +160,3 @@ def test_facts_name_the_widest_angle():
     a, b, c = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0]), torch.tensor([0.0, 2.0])
     assert karcher((a, b, c)).diagnostics == {"cosine_min": 0.0, "angle_degrees_max": 90.0}
     assert karcher((a, b)).diagnostics["angle_degrees_max"] == pytest.approx(45.0)
-
-
-def test_what_it_cannot_join_is_refused():
-    a = torch.ones(2)
-    with pytest.raises(ValueError, match=r"^merge=karcher joins two or more parents, got 1$"):
-        karcher((a,))
-    with pytest.raises(ValueError, match=r"^merge=karcher joins tensors of one shape, got \(2,\) and \(3,\)$"):
-        karcher((a, a, torch.ones(3)))
-    with pytest.raises(ValueError, match=r"^merge.max_iter=0: the mean takes at least 1 step$"):
-        karcher((a, a), max_iter=0)
-    for tol in (-1e-5, math.nan):
-        with pytest.raises(ValueError, match=f"^merge.tol={tol:g} is no angle: give radians of at least 0$"):
-            karcher((a, a), tol=tol)

@@ -218,7 +218,7 @@ def test_out_of_its_own_parents_memory_is_refused(path):
     buffer = torch.randn(100)
     parents = (buffer[:40], buffer[40:80])
     curve = make_curve(path, parents)
-    words = "a merged tensor cannot be written over its own parents: give it memory of its own"
+    words = "a merged tensor cannot be written over its parents: give it other memory"
     for out in (parents[0], buffer[39:79]):
         with pytest.raises(ValueError, match=words):
             evaluate(curve, weights(path)[0], out)

@@ -100,13 +100,3 @@ def test_there_is_no_position_to_choose():
     parents, ancestor = draw(3)
     curve = model_stock(parents, ancestor=ancestor)
     assert torch.equal(evaluate(curve, 0.0, torch.empty(8, 5)), evaluate(curve, 0.9, torch.empty(8, 5)))
-
-
-def test_what_it_cannot_join_is_refused():
-    a = torch.ones(2)
-    with pytest.raises(ValueError, match=r"^merge=model_stock joins two or more parents, got 1$"):
-        model_stock((a,), ancestor=a)
-    with pytest.raises(ValueError, match=r"^merge=model_stock joins tensors of one shape, got \(2,\) and \(3,\)$"):
-        model_stock((a, a), ancestor=torch.ones(3))
-    with pytest.raises(ValueError, match=r"^merge.compat=naver: it is one of paper, mergekit$"):
-        model_stock((a, a), ancestor=a, compat="naver")

@@ -85,13 +85,3 @@ def test_parents_without_length_opposite_or_of_one_element(compat):
     one, two = torch.tensor(1.0), torch.tensor(4.0)
     assert merged((one, two), 0.5, compat=compat).item() == pytest.approx(2.5)
     assert merged((torch.empty(0), torch.empty(0), torch.empty(0)), 0.5, compat=compat).shape == (0,)
-
-
-def test_what_it_cannot_join_is_refused():
-    a = torch.ones(2)
-    with pytest.raises(ValueError, match=r"^merge=multislerp joins two or more parents, got 1$"):
-        multislerp((a,))
-    with pytest.raises(ValueError, match=r"^merge=multislerp joins tensors of one shape, got \(2,\) and \(3,\)$"):
-        multislerp((a, torch.ones(3)))
-    with pytest.raises(ValueError, match=r"^merge.compat=peft: it is one of paper, mergekit$"):
-        multislerp((a, a), compat="peft")

@@ -66,14 +66,3 @@ def test_no_weight_moves_farther_than_the_threshold():
     moved = (merged(a, b, 0.05) - a).abs()
     assert moved.max().item() == pytest.approx(0.05)
     assert torch.equal(torch.sign(merged(a, b, 0.05) - a), torch.sign(b - a))
-
-
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_other_than_two_parents_are_refused(count):
-    with pytest.raises(ValueError, match=f"^merge=nearswap joins exactly two parents, got {count}$"):
-        nearswap([torch.ones(2)] * count)
-
-
-def test_parents_of_two_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"^merge=nearswap joins tensors of one shape, got \(2,\) and \(3,\)$"):
-        nearswap((torch.ones(2), torch.ones(3)))

@@ -1,5 +1,4 @@
 import math
-import re
 
 import pytest
 import torch
@@ -123,21 +122,3 @@ def test_spans_and_threads_change_no_bit_of_a_row_wise_merge(of):
     curve = nuslerp((a, b), row_wise=True, of=of, ancestor=ancestor)
     part = evaluate(curve, 0.3, torch.empty(2 * 257), span=(1000 * 257, 1002 * 257))
     assert torch.equal(part.view(2, 257), found[0][1000:1002])
-
-
-def test_what_it_cannot_join_is_refused():
-    a = torch.ones(2)
-    with pytest.raises(ValueError, match=r"^merge=nuslerp joins exactly two parents, got 3$"):
-        nuslerp((a, a, a))
-    with pytest.raises(ValueError, match=r"^merge=nuslerp joins tensors of one shape, got \(2,\) and \(3,\)$"):
-        nuslerp((a, torch.ones(3)))
-    with pytest.raises(ValueError, match=r"^merge=nuslerp joins tensors of one shape, got \(2,\) and \(3,\)$"):
-        nuslerp((a, a), of="deltas", ancestor=torch.ones(3))
-    with pytest.raises(ValueError, match=r"^merge.of=rows: it is one of weights, deltas$"):
-        nuslerp((a, a), of="rows")
-    words = (
-        "merge.of=deltas joins differences from the parents' common ancestor, and none is given: set "
-        "base_model@ancestor=<its yaml>, or merge.of=weights"
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
-        nuslerp((a, a), of="deltas")

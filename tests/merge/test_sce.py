@@ -65,13 +65,3 @@ def test_over_several_blocks():
     ancestor = torch.zeros(BLOCK + 77)
     parents = [torch.randint(-2, 3, ancestor.shape, generator=g).float() for _ in range(2)]
     assert_is(sce(parents, ancestor=ancestor, density=0.3), ancestor, formula(parents, ancestor, 0.3, "paper")[0])
-
-
-def test_words_of_refusal():
-    x = torch.ones(2)
-    with pytest.raises(ValueError, match=r"^merge.compat=peft: it is one of paper, mergekit$"):
-        sce((x, x), ancestor=x, compat="peft")
-    with pytest.raises(ValueError, match=r"^merge.density=0 is no share of the elements: give a number above 0 and up"):
-        sce((x, x), ancestor=x, density=0.0)
-    with pytest.raises(ValueError, match=r"^merge=sce compares two parents or more, got 1$"):
-        sce((x,), ancestor=x)

@@ -51,22 +51,3 @@ def test_by_hand():
     assert evaluate(task_arithmetic((a, b), ancestor=ancestor), 0.5, torch.empty(2)).tolist() == [1.5, 0.0]
     taken = task_arithmetic((a, b), ancestor=ancestor, weights=[1, -1])
     assert evaluate(taken, 2.0, torch.empty(2)).tolist() == [3.0, 10.0]
-
-
-def test_words_of_refusal():
-    x = torch.ones(2)
-    with pytest.raises(ValueError, match=r"^merge.form=sum: it is one of scaled, convex$"):
-        task_arithmetic((x, x), ancestor=x, form="sum")
-    words = (
-        r"^merge.weights=\[1, 2\] is not valid with merge.form=convex, where lambda weighs both parents: leave it null, "
-        r"or use merge.form=scaled$"
-    )
-    with pytest.raises(ValueError, match=words):
-        task_arithmetic((x, x), ancestor=x, form="convex", weights=[1, 2])
-    with pytest.raises(
-        ValueError, match=r"^merge=task_arithmetic with merge.form=convex joins exactly two parents, got 3$"
-    ):
-        task_arithmetic((x, x, x), ancestor=x, form="convex")
-    curve = task_arithmetic((x, x), ancestor=x, form="convex")
-    with pytest.raises(ValueError, match=r"^lambda=1.5 is outside \[0, 1\]: merge.form=convex goes from the base to"):
-        evaluate(curve, 1.5, torch.empty(2))

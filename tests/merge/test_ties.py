@@ -118,19 +118,3 @@ def test_is_what_peft_makes_of_it():
     curve = ties(parents, ancestor=ancestor, name="x", density=0.4, weights=weights, compat="peft")
     found = evaluate(curve, 1.0, torch.empty(ancestor.shape, dtype=torch.float64)) - ancestor.double()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # theirs takes the difference in float32
-
-
-def test_words_of_refusal():
-    x = torch.ones(2)
-    given = {"ancestor": x, "name": "x"}
-    with pytest.raises(ValueError, match=r"^merge.density=0 is no share of the elements: give a number above 0 and up"):
-        ties((x, x), density=0.0, **given)
-    with pytest.raises(ValueError, match=r"^merge.compat=fusion: it is one of paper, mergekit, peft$"):
-        ties((x, x), compat="fusion", **given)
-    with pytest.raises(ValueError, match=r"^merge.trim=layer: it is one of tensor, model$"):
-        method_spec(ties).fit_global_thresholds(list, {"trim": "layer"})
-    words = (
-        r"^merge.trim=model needs whole models first: give what MethodSpec.fit_global_thresholds returns as cutoffs$"
-    )
-    with pytest.raises(ValueError, match=words):
-        ties((x, x), **given)
