@@ -27,7 +27,7 @@ from patientdx.core.tables import Table
 from patientdx.evaluation.store import read_json
 from patientdx.reporting.runs import Run, Study, read
 
-MODELS = Path(__file__).resolve().parents[1] / "conf" / "base_model"
+MODELS = Path(__file__).resolve().parents[1] / "conf" / "models"
 LARGER = {"7B": "mistral_7b_v0_1", "8B": "llama_3_1_8b"}
 _NONE = "–"
 Key = tuple[str, str]  # of a speed: task and base

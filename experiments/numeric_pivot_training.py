@@ -5,7 +5,7 @@
    python -m experiments.numeric_pivot --adapter WORK/adapter                  # held-out accuracy, model card
 
 With --shuffled in both steps the answers are a coin's: a control that saw the same questions and could learn nothing of
-numbers from them (see conf/pivot_model/smollm2_135m_shuffled.yaml). --steps bounds a step's training.
+numbers from them (see conf/models/smollm2_135m_shuffled.yaml). --steps bounds a step's training.
 
 No patient and no clinical outcome is involved: see `numeric_questions`.
 """

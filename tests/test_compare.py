@@ -271,7 +271,7 @@ def test_what_cannot_be_compared_is_a_dash():
         (["+base_model.quant=q4"], "base_model has no key quant"),
         (
             ["base_model@ancestor=smollm2_135m_instruct", "+ancestor.quant=q4"],
-            "ancestor has no key quant: give a yaml of conf/base_model.",
+            "ancestor has no key quant: give a yaml of conf/models.",
         ),
         (["pivot_model.source=/nowhere"], "there is nothing at /nowhere"),
     ],

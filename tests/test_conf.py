@@ -253,7 +253,7 @@ def test_a_small_study_is_the_study_with_less(path):
 
 def test_without_a_study_small_is_one_run_on_few_stays():
     assert (settings("size=small").name, settings("size=small").composed["task"]["synthetic"]["stays"]) == ("small", 60)
-    assert {path.stem for path in CUT} == {"None_small", *(f"{path.stem}_small" for path in STUDIES)}
+    assert {path.stem for path in CUT} == {"none_small", *(f"{path.stem}_small" for path in STUDIES)}
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)

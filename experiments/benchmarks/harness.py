@@ -112,7 +112,7 @@ def default_model(cache: Path) -> Path:
 
     from patientdx.checkpoints.source import ModelSource, locate
 
-    node = OmegaConf.load(REPOSITORY / "conf" / "base_model" / f"{DEFAULT_MODEL}.yaml")
+    node = OmegaConf.load(REPOSITORY / "conf" / "models" / f"{DEFAULT_MODEL}.yaml")
     fields: Any = OmegaConf.to_container(node)
     return locate(ModelSource(**fields), cache)
 

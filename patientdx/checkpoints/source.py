@@ -25,7 +25,7 @@ _HUB_DUPLICATES = ["consolidated*", "original/*"]  # the same weights once more,
 
 @dataclass(frozen=True)
 class ModelSource:
-    """One yaml of conf/base_model or conf/pivot_model.
+    """One yaml of conf/models.
 
     Attributes:
         name: the yaml's stem.

@@ -229,7 +229,7 @@ def compare(overrides: Sequence[str]) -> tuple[list[Row], Path, str]:
     if ancestor is None and node is not None:  # configured, though the merge method takes none
         unknown = sorted(node.keys() - ModelSource.__dataclass_fields__.keys())
         if unknown:
-            raise UserError(f"ancestor has no key {', '.join(unknown)}: give a yaml of conf/base_model.")
+            raise UserError(f"ancestor has no key {', '.join(unknown)}: give a yaml of conf/models.")
         ancestor = ModelSource(**node)
     folder = config.output / "compare" / f"{config.merge.base.name}_{config.merge.pivot.name}"
     make_writable(folder)

@@ -68,7 +68,7 @@ def test_a_yaml_is_a_model_source(file):
     model = ModelSource(**content)
     assert model.name == file.stem
     assert isinstance(model.chat_template, bool)
-    assert model.ancestor is None or (REPOSITORY / "conf" / "base_model" / f"{model.ancestor}.yaml").is_file()
+    assert model.ancestor is None or (REPOSITORY / "conf" / "models" / f"{model.ancestor}.yaml").is_file()
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -90,6 +90,6 @@ def test_the_same_name_is_the_same_model_in_both_groups():
 
 
 def test_the_default_base_is_as_large_as_its_yaml_says(smollm2):
-    content = yaml.safe_load((REPOSITORY / "conf" / "base_model" / "smollm2_135m_instruct.yaml").read_text())
+    content = yaml.safe_load((REPOSITORY / "conf" / "models" / "smollm2_135m_instruct.yaml").read_text())
     stored = sum(header.nbytes for header in Checkpoint(smollm2).tensors.values())
     assert content["memory_gb"] == pytest.approx(stored / 1e9, abs=0.0005)
