@@ -1,21 +1,24 @@
-"""The clinical evaluation as a reader sees it: tables of 80 characters and pictures."""
+"""The clinical evaluation as a reader sees it: tables on a terminal, clinical.txt and pictures."""
 
-import io
 import re
 
 import numpy as np
 import pytest
-from matplotlib import colors
-from matplotlib.image import imread
-from rich.console import Console
 from scipy.special import expit
 
-from patientdx.evaluation.clinical import Scored, Wording, draw, evaluate, table
+from patientdx.evaluation.analyses import clinical_tables
+from patientdx.evaluation.analyses.entries import Entry
+from patientdx.evaluation.store import write_json
+from patientdx.metrics.clinical import Scored, evaluate
+from patientdx.reporting import pictures
+from patientdx.reporting.run_tables import show_run
+from patientdx.reporting.terminal import text
 
 ROLES = ("merged", "base", "tabular_gbm")
+PICTURES = ["calibration.png", "decision_curve.png", "roc_pr.png", "distribution.png"]
 
 
-def made(n: int = 400, splits=("pilot", "test"), roles=ROLES):
+def scored_models(n: int = 400, splits=("pilot", "test"), roles=ROLES):
     random = np.random.default_rng(0)
     scored = {}
     for split in splits:
@@ -29,121 +32,95 @@ def made(n: int = 400, splits=("pilot", "test"), roles=ROLES):
 
 
 @pytest.fixture(scope="module")
-def found():
-    scored = made()
+def result():
     groups = {"sex": ["F", "M"] * 200, "insurance": ["Medicare"] * 200 + ["Medicaid"] * 191 + ["Other"] * 9}
-    survival = {"survival": Wording(1 - scored["merged", "test"].probability, True)}
-    return evaluate(scored, groups=groups, wordings={"merged": survival}, resamples=60)
+    return evaluate(scored_models(), groups=groups, resamples=60)
 
 
-def printed(shown, width: int = 80) -> str:
-    console = Console(record=True, width=width, file=io.StringIO())
-    console.print(shown)
-    return console.export_text()
+def entries(result) -> list[Entry]:
+    return [Entry(role, role, result) for role in result["models"]]
 
 
-def section(text: str, title: str) -> list[list[str]]:
-    """The cells of each line of one table, which stand two or more blanks apart."""
-    after = text[text.index(f"{title} ") :].splitlines()[1:]
-    rule = next(index for index, line in enumerate(after) if "──" in line)
-    rows = []
-    for line in after[rule + 1 :]:
-        if not line.strip():
-            break
-        rows.append(re.split(r"\s{2,}", line.strip()))
-    return rows
+def tables(result) -> dict:
+    return {table.name: table for table in clinical_tables.tables(entries(result))}
 
 
-def cell(one: dict, digits: int = 2) -> str:
-    return f"{one['value']:.{digits}f} [{one['low']:.{digits}f}, {one['high']:.{digits}f}]"
+def value(table, column: str, *names: str):
+    """The full value in a column of the row that begins with these names."""
+    (line,) = (line for line in table.rows if tuple(cell.text for cell in line[: len(names)]) == names)
+    return line[[column.name for column in table.columns].index(column)].value
 
 
-def test_everything_fits_eighty_characters_and_nothing_is_cut(found):
-    text = printed(table(found))
-    assert max(map(len, text.splitlines())) <= 80
-    assert "…" not in text
-    titles = ["Cohort", "Discrimination", "Overall fit", "Calibration", "At a threshold", "Net benefit per 100 stays",
-              "Subgroups: merged", "Largest gaps: merged", "Differences", "Probability on yes and no together",
-              "Wording of the question: merged"]  # fmt: skip
-    places = [text.index(title) for title in titles]
-    assert places == sorted(places)
-    assert "secret" not in text
+@pytest.mark.parametrize("width", [80, 100])
+def test_everything_fits_and_nothing_is_cut(result, width):
+    shown = text(*clinical_tables.tables(entries(result)), width=width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert "…" not in shown
+    titles = ["Splits", "Discrimination", "Overall fit", "Calibration", "At a threshold", "Net benefit per 100 stays",
+              "Subgroups", "Largest gaps between groups", "Probability on yes and no together"]  # fmt: skip
+    positions = [shown.index(title) for title in titles]
+    assert positions == sorted(positions)
+    assert "secret" not in shown
 
 
-def test_the_cells_are_the_numbers_found(found):
-    text = printed(table(found))
-    part = found["models"]["merged"]["discrimination"]
-    assert section(text, "Discrimination")[0][:3] == ["merged", cell(part["auroc"]), cell(part["auprc"])]
-    raw = found["models"]["base"]["calibration"]["raw"]
-    row = next(row for row in section(text, "Overall fit") if row[0] == "base")
-    assert row == ["base", cell(raw["brier"], 3), cell(raw["scaled_brier"]), cell(raw["log_loss"])]
-    logistic = found["models"]["merged"]["calibration"]["logistic"]
-    noise = f"{logistic['ece_if_calibrated']:.2f}"
-    shown = section(text, "Calibration")[1]
-    assert shown[0] == "logistic"
-    assert shown[2:] == [cell(logistic["slope"]), cell(logistic["ece"]), noise]
-    cut = found["models"]["merged"]["threshold"]
-    assert section(text, "At a threshold")[0][1:3] == [f"{cut['value']:.3g}", f"{cut['sensitivity']['value']:.2f}"]
-    curve = found["models"]["base"]["decision_curve"]["raw"]
-    benefit = next(row for row in section(text, "Net benefit per 100 stays") if row[0] == "base")
-    assert benefit[3] == f"{100 * curve['model'][19]:.2f}"
+def test_the_cells_are_the_numbers_of_the_result(result):
+    made, merged, base = tables(result), result["models"]["merged"], result["models"]["base"]
+    assert value(made["discrimination"], "AUROC", "merged") == merged["discrimination"]["auroc"]["value"]
+    assert value(made["fit"], "Brier", "base", "as predicted") == base["calibration"]["raw"]["brier"]["value"]
+    logistic = merged["calibration"]["logistic"]
+    assert value(made["calibration"], "slope", "merged", "logistic") == logistic["slope"]["value"]
+    assert value(made["calibration"], "noise", "merged", "logistic") == logistic["ece_if_calibrated"]
+    assert value(made["threshold"], "threshold", "merged") == merged["threshold"]["value"]
+    curve = base["decision_curve"]["raw"]
     assert curve["threshold"][19] == 0.2
+    assert value(made["net_benefit"], "20%", "base", "as predicted") == 100 * curve["model"][19]
+    sex = merged["subgroups"]["sex"]
+    assert value(made["subgroups"], "events", "merged", "sex", "F") == sex["cells"]["F"]["events"]
+    assert value(made["gaps"], "gap", "merged", "sex", "AUROC") == sex["gaps"]["auroc"]["value"]
+    assert "insurance, suppressed for fewer than 10 stays: Other" in made["subgroups"].notes
 
 
-def test_subgroups_of_the_merged_model_or_of_those_named(found):
-    text = printed(table(found))
-    sex = found["models"]["merged"]["subgroups"]["sex"]
-    rows = section(text, "Subgroups: merged")
-    assert rows[0][:4] == [
-        "sex: F",
-        "200",
-        str(sex["cells"]["F"]["events"]),
-        f"{sex['cells']['F']['auroc']['value']:.2f}",
-    ]
-    assert "insurance, suppressed for fewer than 10 stays: Other" in text
-    gap = sex["gaps"]["auroc"]
-    assert section(text, "Largest gaps: merged")[0] == [
-        "sex", "AUROC", f"{gap['highest']} − {gap['lowest']}", cell(gap),
-    ]  # fmt: skip
-    assert "Subgroups: base" not in text
-    named = printed(table(found, subgroups_of=["base"]))
-    assert "Subgroups: base" in named
-    assert "Subgroups: merged" not in named
+def test_the_overview_has_a_line_a_model(result):
+    (table,) = clinical_tables.overview(entries(result))
+    raw, at = result["models"]["base"]["calibration"]["raw"], result["models"]["base"]["threshold"]
+    assert value(table, "Brier", "base") == raw["brier"]["value"]
+    assert value(table, "sensitivity", "base") == at["sensitivity"]["value"]
+    assert "sensitivity, specificity: at a threshold chosen on pilot" in table.notes
+    assert max(map(len, text(table).splitlines())) <= 80
 
 
-def test_what_is_missing_says_why_below_its_table():
-    scored = made(n=60, splits=("test",), roles=("base",))
-    one = scored["base", "test"]
-    flat = {("base", "test"): Scored(np.full(60, 0.3), one.label, one.subject)}
-    text = " ".join(printed(table(evaluate(flat, pilot=None, resamples=30)), width=100).split())
-    assert "base, logistic recalibration: no pilot split was given to fit it on" in text
-    assert "base: no pilot split was given to fit it on" in text
-    assert "base, raw: no slope can be fitted: the score is constant" in text
-    for absent in ("Differences", "Subgroups", "yes and no", "Wording"):
-        assert absent not in text
+def test_what_is_missing_is_explained_below_its_table():
+    scored = scored_models(n=60, splits=("test",), roles=("base",))["base", "test"]
+    flat = {("base", "test"): Scored(np.full(60, 0.3), scored.label, scored.subject)}
+    result = evaluate(flat, pilot=None, resamples=30)
+    shown = " ".join(text(*clinical_tables.tables(entries(result)), width=100).split())
+    assert "base, logistic recalibration: no pilot split was given to fit it on" in shown
+    assert "base: no pilot split was given to fit it on" in shown
+    assert "base, raw: no slope can be fitted: the score is constant" in shown
+    assert not any(absent in shown for absent in ("Subgroups", "yes and no"))
+    (overview,) = clinical_tables.overview(entries(result))
+    assert any("need the pilot split: 'splits=[pilot,test]'" in note for note in overview.notes)
 
 
-def pixels(picture: np.ndarray, colour: str) -> int:
-    return int((np.abs(picture[..., :3] - colors.to_rgb(colour)).max(axis=-1) < 0.02).sum())
-
-
-def test_four_pictures_with_every_model(found, tmp_path):
-    paths = draw(found, tmp_path / "pictures")
-    assert [path.name for path in paths] == ["calibration.png", "decision_curve.png", "roc_pr.png", "distribution.png"]
-    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted(path.name for path in paths)
-    for path in paths[:3]:
-        picture = imread(path)
-        for colour in ("#0072B2", "#D55E00", "#009E73"):
-            assert pixels(picture, colour) > 500, (path.name, colour)
-    assert imread(paths[0]).shape[1] > 1.5 * imread(paths[0]).shape[0]  # raw and recalibrated side by side
+def test_a_run_leaves_the_text_and_four_pictures(result, tmp_path, capsys):
+    write_json(result, tmp_path / "clinical.json")
+    write_json({"rows": []}, tmp_path / "metrics.json")
+    show_run(tmp_path)
+    shown = (tmp_path / "clinical.txt").read_text()
+    auroc = result["models"]["merged"]["discrimination"]["auroc"]
+    assert f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]" in shown
+    assert re.search(r"merged +base +AUROC, DeLong", shown)
+    assert max(map(len, shown.splitlines())) <= 100
+    assert {path.name for path in tmp_path.glob("*.png")} == set(PICTURES)
+    assert "Clinical evaluation, test" in capsys.readouterr().out
 
 
 def test_pictures_without_pilot_and_of_constant_scores(tmp_path):
-    scored = made(n=60, splits=("test",), roles=("base",))
-    one = scored["base", "test"]
-    for name, score in (("flat", np.full(60, 1.0)), ("plain", one.probability)):
-        found = evaluate({("base", "test"): Scored(score, one.label, one.subject)}, pilot=None, resamples=30)
-        paths = draw(found, tmp_path / name)
+    scored = scored_models(n=60, splits=("test",), roles=("base",))["base", "test"]
+    for name, score in (("flat", np.full(60, 1.0)), ("plain", scored.probability)):
+        result = evaluate({("base", "test"): Scored(score, scored.label, scored.subject)}, pilot=None, resamples=30)
+        paths = pictures.clinical(result, tmp_path / name)
+        assert [path.name for path in paths] == PICTURES
         assert all(path.stat().st_size > 5000 for path in paths)
-    first, second = draw(found, tmp_path / "a"), draw(found, tmp_path / "b")
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    again = pictures.clinical(result, tmp_path / "again")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]

@@ -1,20 +1,20 @@
+"""Tables on a terminal, csv files, pictures, and the choice of λ, from rows of results."""
+
 import csv
-import io
 import math
 import re
 
 import numpy as np
 import pytest
-from matplotlib import colors
-from matplotlib.image import imread
-from rich.console import Console
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.clinical import Scored, evaluate
+from patientdx.core.tables import Table, interval, make_table, word
+from patientdx.evaluation.analyses import prompt_variants_tables
+from patientdx.evaluation.analyses.entries import Entry
 from patientdx.metrics.prompt_variants import VariantScores, variant_spread
-from patientdx.reporting import choose, cohort, evaluation, lambda_curve, probes, table, write_csv, write_evaluation
-
-BLUE, ORANGE = "#0072B2", "#D55E00"
+from patientdx.reporting import choose, lambda_charts, lambda_curve, write_csv
+from patientdx.reporting.tables import cohort, models
+from patientdx.reporting.terminal import text
 
 
 def row(role: str, place: float | None, value: float, *, split: str = "test", method: str = "slerp", **more):
@@ -53,137 +53,85 @@ def sweep(*places: float, methods=("slerp",), splits=("pilot", "test")) -> list[
     return rows
 
 
-def printed(rows: list[dict], width: int = 120) -> str:
-    console = Console(record=True, width=width, file=io.StringIO())
-    console.print(table(rows))
-    return console.export_text()
+def cells_of(shown: str) -> list[list[str]]:
+    """The cells of each line: they are two or more blanks apart, and the intervals' own blanks are single."""
+    return [re.split(r"\s{2,}", line.strip()) for line in shown.splitlines() if line.strip()]
 
 
-def lines_of(text: str) -> list[list[str]]:
-    # Cells stand two or more blanks apart; the intervals' own blanks are single.
-    rows = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
-    return [cells for cells in rows if re.match(r"(base|pivot|slerp|linear)\b", cells[0]) and len(cells) > 2]
+def test_a_table_has_a_line_a_model_with_intervals():
+    shown = text(models(sweep(0.1, 0.4, splits=("test",))))
+    for heading in ("model", "AUROC", "AUPRC", "yes+no", "mass", "distinct", "scores", "Models, mortality"):
+        assert heading in shown
+    lines = cells_of(shown)
+    assert ["base", "test", "0.610 [0.520, 0.690]", "0.203 [0.153, 0.253]", "0.981", "67"] in lines
+    assert ["slerp λ=0.4", "test", "0.692 [0.602, 0.772]", "0.231 [0.181, 0.281]", "0.981", "67"] in lines
+    assert "test: n = 68, 50 patients, 9 events, prevalence 0.132" in shown
 
 
-def test_table_has_a_line_a_model_with_intervals():
-    text = printed(sweep(0.1, 0.4, splits=("test",)))
-    for heading in ("model", "AUROC", "AUPRC", "yes+no", "mass", "distinct", "scores"):
-        assert heading in text
-    assert lines_of(text) == [
-        ["base", "test", "0.61 [0.52, 0.69]", "0.20 [0.15, 0.25]", "0.981", "67"],
-        ["slerp λ=0.1", "test", "0.65 [0.56, 0.73]", "0.22 [0.17, 0.27]", "0.981", "67"],
-        ["slerp λ=0.4", "test", "0.69 [0.60, 0.77]", "0.23 [0.18, 0.28]", "0.981", "67"],
-        ["pivot", "test", "0.64 [0.55, 0.72]", "0.21 [0.16, 0.26]", "0.981", "67"],
-    ]
-    assert "task mortality" in text
-    assert "test: n 68, 50 patients, 9 events, prevalence 0.132" in text
-
-
-def test_what_differs_between_rows_is_a_column_and_what_is_absent_a_dash():
+def test_an_absent_value_is_a_dash_and_each_split_has_its_size():
     rows = sweep(0.4)
     rows[0] |= {"abstention_mass": None, "distinct_scores": None, "auprc": float("nan"), "auprc_ci_low": None}
-    text = printed(rows)
-    cells = lines_of(text)
-    assert cells[0] == ["base", "pilot", "0.61 [0.52, 0.69]", "–", "–", "–"]
-    assert [line[1] for line in cells] == ["pilot"] * 3 + ["test"] * 3
-    assert "pilot: n 40, 50 patients, 9 events, prevalence 0.132" in text
-    assert "test: n 68, 50 patients, 9 events, prevalence 0.132" in text
+    shown = text(models(rows))
+    assert ["base", "pilot", "0.610 [0.520, 0.690]", "–", "–", "–"] in cells_of(shown)
+    assert "pilot: n = 40, 50 patients" in shown
+    assert "test: n = 68, 50 patients" in shown
 
 
 @pytest.mark.parametrize("method", ["slerp", "breadcrumbs_ties"])
-def test_the_table_fits_a_narrow_terminal_with_every_word_of_it(method):
+def test_a_table_that_is_too_wide_loses_a_digit_and_no_word(method):
     tabular = row("tabular_logistic", None, 1.0, split="pilot", abstention_mass=None)
-    text = printed([*sweep(0.25, methods=(method,)), tabular], width=80)
-    assert max(map(len, text.splitlines())) <= 80
-    assert "…" not in text
-    for word in ("yes+no", "mass", "distinct", "scores", method, "λ=0.25", "tabular_logistic"):
-        assert word in text
-    assert ["tabular_logistic", "pilot", "1.00 [0.91, 1.08]", "0.33 [0.28, 0.38]", "–", "67"] in [
-        re.split(r"\s{2,}", line.strip()) for line in text.splitlines()
-    ]
+    shown = text(models([*sweep(0.25, methods=(method,)), tabular]))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    for part in ("yes+no", "mass", "distinct", "scores", method, "λ=0.25"):
+        assert part in shown
+    assert ["tabular_logistic", "pilot", "1.00 [0.91, 1.08]", "0.33 [0.28, 0.38]", "–", "67"] in cells_of(shown)
 
 
-def test_the_attrition_table():
+def wide(rows: int, columns: int) -> Table:
+    line = [interval(0.5, 0.25, 0.75) for _ in range(columns)]
+    names = ["model", "split", *(f"metric {i}" for i in range(columns))]
+    return make_table("wide", "Wide", names, [[word(f"m{i}"), word("test"), *line] for i in range(rows)], keys=2)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 12), (12, 12), (30, 6), (1, 1), (0, 3)])
+def test_every_form_of_a_wide_table_fits_and_shows_each_cell(rows, columns):
+    shown = text(wide(rows, columns))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert len(re.findall(r"0\.50+\b", shown)) == rows * columns
+    assert shown.count("Wide") == 1
+    for index in range(columns):
+        assert re.search(rf"metric\s+(.*\s)?{index}\b", shown, re.DOTALL)
+
+
+def test_the_attrition_table_shows_the_steps_that_removed_stays():
     rows = [
-        {"step": "icu stays of adults, of which many were shorter than what a text of forty-eight hours needs",
-         "stays": 140, "patients": 100, "events": 12},
-        {"step": "still there after 54 h", "stays": 68, "patients": 60, "events": 9},
+        {"step": "icu stays of adults, of which many were shorter than a text of forty-eight hours needs, or so it is",
+         "stays": 140, "patients": "100", "events": 12},
+        {"step": "the same", "stays": 140, "patients": "100", "events": 12},
+        {"step": "still there after 54 h", "stays": 68, "patients": "60", "events": 9},
     ]  # fmt: skip
-    console = Console(record=True, width=80, file=io.StringIO())
-    console.print(cohort(rows))
-    text = console.export_text().splitlines()
-    lines = [re.split(r"\s{2,}", line.strip()) for line in text]
-    assert ["step", "stays", "patients", "events"] in lines
-    assert ["still there after 54 h", "68", "60", "9"] in lines
-    assert max(map(len, text)) <= 80
+    shown = text(cohort(rows))
+    assert ["step", "stays", "patients", "events"] in cells_of(shown)
+    assert ["still there after 54 h", "68", "60", "9"] in cells_of(shown)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "1 more steps removed nothing: cohort.csv" in shown
+    assert "the same" not in shown
+    assert "the same" in text(cohort(rows, every_step=True))
 
 
-def evaluated(pilot: str | None = "pilot", roles=("merged", "base", "tabular_logistic")) -> dict:
-    """An evaluation of scores made here."""
-    random = np.random.default_rng(0)
-    scored = {}
-    for split in filter(None, (pilot, "test")):
-        label = np.arange(120) % 4 // 3
-        subject = [str(i // 2) for i in range(120)]
-        for role in roles:
-            odds = random.normal(size=120) + label - 1
-            scored[role, split] = Scored(1 / (1 + np.exp(-odds)), label, subject, None)
-    return evaluate(scored, pilot=pilot, resamples=100)
-
-
-def test_the_short_evaluation_has_a_line_a_model_and_fits():
-    found = evaluated()
-    console = Console(record=True, width=80, file=io.StringIO())
-    console.print(evaluation(found))
-    text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 80
-    lines = {line.split()[0]: re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line.strip()}
-    raw, at = found["models"]["base"]["calibration"]["raw"], found["models"]["base"]["threshold"]
-    (pair,) = (one["auroc"] for one in found["comparisons"] if one["b"] == "base")
-    assert lines["base"][1:6] == [
-        f"{raw['brier']['value']:.3f}", f"{raw['slope']['value']:.1f}", f"{raw['ece']['value']:.2f}",
-        f"{at['sensitivity']['value']:.2f}", f"{at['specificity']['value']:.2f}",
-    ]  # fmt: skip
-    assert lines["base"][7] == f"{pair['value']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
-    assert len(lines["merged"]) == 7  # it is not compared with itself
-    assert "sens., spec.: at a threshold chosen on pilot\n" in re.sub(" +\n", "\n", text)
-
-
-def test_without_pilot_the_short_evaluation_says_how_to_get_the_rest():
-    console = Console(record=True, width=80, file=io.StringIO())
-    console.print(evaluation(evaluated(None, ("tabular_gbm",))))
-    text = " ".join(console.export_text().split())
-    assert "sens., spec. and recalibration need the pilot split: 'splits=[pilot,test]'" in text
-    assert "merged" not in text
-
-
-def test_all_of_an_evaluation_is_left_as_text_and_pictures(tmp_path):
-    found = evaluated()
-    write_evaluation(found, tmp_path)
-    text = (tmp_path / "clinical.txt").read_text()
-    assert max(map(len, text.splitlines())) <= 100
-    auroc = found["models"]["merged"]["discrimination"]["auroc"]
-    assert f"{auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}]" in text
-    assert {path.name for path in tmp_path.glob("*.png")} >= {"calibration.png", "decision_curve.png"}
-
-
-def test_other_wordings_are_a_table():
+def test_other_prompts_are_a_table():
     random = np.random.default_rng(0)
     label, score = np.arange(60) % 3 // 2, random.random(60)
-    wordings = {
-        "reworded": VariantScores(score**2),
-        "no_or_yes_and_other_words": VariantScores(random.random(60)),
-        "survival": VariantScores(score, inverted=True),
-    }
-    spread = variant_spread(score, wordings, label, [str(i) for i in range(60)], resamples=100)
-    console = Console(record=True, width=80, file=io.StringIO())
-    console.print(probes({"role": "merged", "split": "test"} | spread))
-    text = console.export_text().splitlines()
-    assert max(map(len, text)) <= 80
-    lines = {line.split("  ")[0]: re.split(r"\s{2,}", line.strip()) for line in text if line.strip()}
-    assert lines["reworded"][-2:] == ["1.00", "0.00"]  # the same order
-    assert lines["survival (reversed)"][-2:] == ["-1.00", "1.00"]  # an order that should have reversed, and did not
-    assert lines["reworded"][1] == lines["the question"][1]
+    variants = {"reworded": VariantScores(score**2), "survival": VariantScores(score, inverted=True)}
+    spread = variant_spread(score, variants, label, [str(i) for i in range(60)], resamples=100)
+    (table,) = prompt_variants_tables.tables([Entry("merged", "merged", {"role": "merged", "split": "test"} | spread)])
+    shown = text(table)
+    lines = {line[0]: line for line in cells_of(shown)}
+    assert max(map(len, shown.splitlines())) <= 80
+    assert lines["reworded"][-2:] == ["1.000", "0.000"]  # the same order
+    assert lines["survival (inverted)"][-2:] == ["-1.000", "1.000"]  # an order that should be inverted, and is not
+    assert lines["reworded"][1] == lines["the task's question"][1]
 
 
 def test_csv_keeps_every_digit_and_replaces_the_file_whole(tmp_path):
@@ -218,77 +166,65 @@ def test_a_csv_that_cannot_be_finished_leaves_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.csv"]
 
 
-def pixels(picture: np.ndarray, colour: str) -> int:
-    return int((np.abs(picture[..., :3] - colors.to_rgb(colour)).max(axis=-1) < 0.02).sum())
-
-
 @pytest.mark.parametrize("places", [(0.4,), (0.3, 0.7), tuple(i / 10 for i in range(11))])
 @pytest.mark.parametrize("metric", ["auroc", "auprc"])
-def test_the_curve_is_a_picture_with_both_splits(tmp_path, places, metric):
+def test_the_curve_is_one_picture_with_both_splits(tmp_path, places, metric):
     file = tmp_path / "pictures" / "curve.png"
     lambda_curve(sweep(*places), file, metric=metric, chosen=places[0])
-    assert file.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert str(tmp_path).encode() not in file.read_bytes()
-    picture = imread(file)
-    height, width, _ = picture.shape
-    assert width >= 1200
-    assert height >= 800
-    for colour in (BLUE, ORANGE, "#AA4499"):
-        assert pixels(picture, colour) > 1000
+    content = file.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert str(tmp_path).encode() not in content
+    assert int.from_bytes(content[16:20], "big") >= 1200  # its width
     assert [path.name for path in file.parent.iterdir()] == ["curve.png"]
 
 
+@pytest.mark.parametrize("suffix", ["svg", "pdf"])
+def test_a_picture_has_the_form_of_its_suffix(tmp_path, suffix):
+    lambda_curve(sweep(0.4), tmp_path / f"curve.{suffix}")
+    assert (tmp_path / f"curve.{suffix}").read_bytes()[:5] in (b"%PDF-", b"<svg ")
+
+
+def values_of(spec: object, key: str) -> list:
+    """All values of a key in a chart's specification."""
+    if isinstance(spec, list):
+        return [value for part in spec for value in values_of(part, key)]
+    if not isinstance(spec, dict):
+        return []
+    return ([spec[key]] if key in spec else []) + [value for part in spec.values() for value in values_of(part, key)]
+
+
+def test_the_chart_holds_the_values_intervals_chance_and_the_ring():
+    rows = lambda_charts.on_curve(sweep(0.4, methods=("slerp", "linear")), "auprc")
+    looks = lambda_charts.curve_looks(rows)
+    panels = lambda_charts.panels(rows, "auprc", looks, {"slerp": 0.4})
+    assert list(panels) == ["pilot", "test"]
+    spec = panels["test"].to_dict()
+    heights = {value for value in values_of(spec, "y") if isinstance(value, float)}
+    assert {0.61 / 3, (0.62 + 0.3 * 0.24) / 3, 0.64 / 3} <= heights
+    assert 9 / 68 in values_of(spec, "at")
+    assert True in values_of(spec, "ring")
+    assert {"slerp", "linear"} <= {value for value in values_of(spec, "model") if isinstance(value, str)}
+    key = lambda_charts.key_looks(rows, "auprc", looks, {"slerp": 0.4})
+    assert list(key) == ["slerp", "linear", "base", "pivot", "chosen on pilot", "chance (0.132)"]
+
+
 def test_one_point_of_one_split_without_parents_or_interval(tmp_path):
-    alone = row("merged", 0.4, 0.7, auroc_ci_low=None, auroc_ci_high=None)
-    lambda_curve([alone], tmp_path / "one.png")
-    picture = imread(tmp_path / "one.png")
-    assert pixels(picture, BLUE) > 100
-    assert pixels(picture, ORANGE) == 0
+    single = row("merged", 0.4, 0.7, auroc_ci_low=None, auroc_ci_high=None)
+    lambda_curve([single], tmp_path / "one.png")
+    assert (tmp_path / "one.png").stat().st_size > 5000
 
 
-def test_the_line_of_a_second_method_is_drawn(tmp_path):
-    places = (0.2, 0.4, 0.6, 0.8)
-    both = sweep(*places, methods=("slerp", "linear"), splits=("test",))
-    for each in both:
-        if each["method"] == "linear":
-            each["auroc"] += 0.1
-    lambda_curve([each for each in both if each["method"] != "linear"], tmp_path / "one.png")
-    lambda_curve(both, tmp_path / "two.png")
-    one, two = (pixels(imread(tmp_path / f"{name}.png"), BLUE) for name in ("one", "two"))
-    assert two > 1.3 * one
-
-
-def test_what_stands_where_in_the_picture(monkeypatch, tmp_path):
-    """The figure's own objects, caught before they become pixels."""
-    from matplotlib.figure import Figure
-
-    kept = []
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (kept.append(self), save(self, *a, **k)))
-    lambda_curve(sweep(0.4), tmp_path / "curve.png", metric="auprc", chosen=0.4)
-    (axes,) = kept[0].axes
-    (legend,) = kept[0].legends
-    names = [text.get_text() for text in legend.get_texts()]
-    assert names == ["test", "pilot", "slerp", "base", "pivot", "chance (0.132)", "λ chosen on pilot (0.4)"]
-    assert axes.get_title(loc="left") == "mortality: AUPRC from base to pivot"
-    test_line, pilot_line = (line for line in axes.lines if len(line.get_xdata()) == 3)
-    assert test_line.get_xdata() == pytest.approx([0, 0.4, 1], abs=0.01)
-    assert list(test_line.get_ydata()) == [0.61 / 3, (0.62 + 0.3 * 0.24) / 3, 0.64 / 3]
-    assert (test_line.get_color(), pilot_line.get_color()) == (BLUE, ORANGE)
-    bars = [path.vertices for bar in axes.collections for path in bar.get_paths()]
-    assert len(bars) == 6
-    assert sorted({round(float(np.ptp(bar[:, 1])), 6) for bar in bars}) == [0.1]
-    dashed = next(line for line in axes.lines if line.get_label() == "chance (0.132)")
-    assert set(dashed.get_ydata()) == {9 / 68}
-
-
-def test_what_cannot_be_drawn_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no point with a λ and a value of brier to draw"):
-        lambda_curve(sweep(0.4), tmp_path / "curve.png", metric="brier")
-    with pytest.raises(UserError, match="these rows hold icu, mortality: name one of them"):
-        lambda_curve([*sweep(0.4), row("merged", 0.4, 0.7, task="icu")], tmp_path / "curve.png")
-    with pytest.raises(UserError, match="for the task icu to draw"):
-        lambda_curve(sweep(0.4), tmp_path / "curve.png", task="icu")
+@pytest.mark.parametrize(
+    ("rows", "arguments", "message"),
+    [
+        (sweep(0.4), {"metric": "brier"}, "with a single λ and a value of brier to draw"),
+        ([*sweep(0.4), row("merged", 0.4, 0.7, task="icu")], {}, "these rows hold icu, mortality: name one of them"),
+        (sweep(0.4), {"task": "icu"}, "for the task icu to draw"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(tmp_path, rows, arguments, message):
+    with pytest.raises(UserError, match=message):
+        lambda_curve(rows, tmp_path / "curve.png", **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -327,7 +263,7 @@ def test_choose_gives_ties_to_the_smaller_lambda():
 
 
 @pytest.mark.parametrize(
-    ("rows", "asked", "message"),
+    ("rows", "arguments", "message"),
     [
         (sweep(0.4), {"chosen_on": "test"}, "λ cannot be chosen on the test split and reported on it"),
         (sweep(0.4), {"reported_on": "pilot"}, "λ cannot be chosen on the pilot split and reported on it"),
@@ -345,6 +281,6 @@ def test_choose_gives_ties_to_the_smaller_lambda():
         ),
     ],
 )
-def test_choose_refuses(rows, asked, message):
+def test_choose_refuses(rows, arguments, message):
     with pytest.raises(UserError, match=message):
-        choose(rows, **asked)
+        choose(rows, **arguments)
