@@ -42,8 +42,8 @@ def test_what_is_given_or_has_no_path_stays(tmp_path):
 
 
 def test_a_task_that_can_do_without_files_is_left_without(tmp_path):
-    asked = {"name": "record_search", "path": None, "synthetic": {"stays": 60}}
-    assert filled(dict(asked), tmp_path) == (asked, [])
+    requested = {"name": "record_search", "path": None, "synthetic": {"stays": 60}}
+    assert filled(dict(requested), tmp_path) == (requested, [])
 
 
 def test_a_set_that_is_not_there_is_told_with_what_is(tmp_path):

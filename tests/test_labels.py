@@ -13,10 +13,10 @@ from patientdx.core.errors import UserError
 
 
 def test_the_command_takes_what_run_takes(session_cache, tmp_path):
-    said = labels(tmp_path, ["task=length_of_stay", "task.days=7", f"cache={session_cache}"])
-    assert said[0] == f"written: {tmp_path / 'labels/length_of_stay.parquet'}"
+    message = labels(tmp_path, ["task=length_of_stay", "task.days=7", f"cache={session_cache}"])
+    assert message[0] == f"written: {tmp_path / 'labels/length_of_stay.parquet'}"
     rows = pyarrow.parquet.read_table(tmp_path / "labels/length_of_stay.parquet")
-    assert said[-1] == f"{len(rows)} examples. The data is open."
+    assert message[-1] == f"{len(rows)} examples. The data is open."
     assert set(rows["boolean_value"].to_pylist()) == {True, False}
 
 

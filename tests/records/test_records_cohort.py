@@ -26,8 +26,8 @@ FIRST = 30_000_000  # stay_id of the first stay in the ward
 
 
 def chosen(roots: list[Path], spill: Path, **rule) -> cohort.Cohort:
-    found = tables.find(roots, cohort.NEEDED)
-    with tables.opened(found, cohort.NEEDED, memory_limit="1GB", threads=1, spill=spill) as con:
+    loaded = tables.find(roots, cohort.NEEDED)
+    with tables.opened(loaded, cohort.NEEDED, memory_limit="1GB", threads=1, spill=spill) as con:
         return cohort.select(con, outcome("mortality"), **({"window_hours": 48, "gap_hours": 6} | rule))
 
 
@@ -68,24 +68,24 @@ def demo() -> list[Path]:
 def test_the_cohort_is_that_of_an_independent_computation(ward, tmp_path, death, window_hours, gap_hours):
     names = ("icu/icustays", "hosp/patients", "hosp/admissions")
     stays, patients, admissions = (pd.read_parquet(ward / f"{name}.parquet") for name in names)
-    whole = stays.merge(patients, on="subject_id").merge(
+    full = stays.merge(patients, on="subject_id").merge(
         admissions.drop(columns="subject_id"), on="hadm_id", how="inner"
     )
-    dod = pd.to_datetime(whole["dod"])
-    time = dod if death == "dod" else whole["deathtime"].where(whole["deathtime"].notna(), dod)
-    whole["label"] = ((time >= whole["intime"]) & (time <= whole["outtime"])).astype(int)
-    length = whole["outtime"] - whole["intime"]
+    dod = pd.to_datetime(full["dod"])
+    time = dod if death == "dod" else full["deathtime"].where(full["deathtime"].notna(), dod)
+    full["label"] = ((time >= full["intime"]) & (time <= full["outtime"])).astype(int)
+    length = full["outtime"] - full["intime"]
     long_enough = length.dt.total_seconds() // 3600 >= window_hours + gap_hours
-    adult = whole["anchor_age"] + whole["intime"].dt.year - whole["anchor_year"] >= 18
-    alive = ~(whole["deathtime"] < whole["intime"] + pd.Timedelta(hours=window_hours + gap_hours))
-    kept = whole[adult & long_enough & (alive | (death == "dod"))].sort_values("stay_id")
-    assert len(kept) < len(whole)
+    adult = full["anchor_age"] + full["intime"].dt.year - full["anchor_year"] >= 18
+    alive = ~(full["deathtime"] < full["intime"] + pd.Timedelta(hours=window_hours + gap_hours))
+    kept = full[adult & long_enough & (alive | (death == "dod"))].sort_values("stay_id")
+    assert len(kept) < len(full)
     result = chosen([ward], tmp_path, death=death, window_hours=window_hours, gap_hours=gap_hours)
     assert result.stays == tuple(kept[["stay_id", "subject_id", "label"]].itertuples(index=False, name=None))
     first, last = result.attrition[0], result.attrition[-1]
     last["step"] = result.attrition[-1 if death == "dod" else -2]["step"]
     assert (first["stays"], first["patients"], first["events"]) == (
-        len(whole), whole["subject_id"].nunique(), whole["label"].sum(),
+        len(full), full["subject_id"].nunique(), full["label"].sum(),
     )  # fmt: skip
     assert last == {
         "step": f"at least {window_hours + gap_hours} h ({window_hours} h window and {gap_hours} h gap)",
@@ -147,9 +147,9 @@ def test_the_age_is_that_at_admission_or_at_the_anchor(spoil, tmp_path):
 
     root = spoil("hosp/patients", altered("anchor_age", "17"))
     spoil("hosp/patients", altered("anchor_year", year_before))
-    found = tables.find([root], cohort.NEEDED)
+    loaded = tables.find([root], cohort.NEEDED)
     for age, there in (("admission", True), ("anchor", False)):
-        with tables.opened(found, cohort.NEEDED, memory_limit="1GB", threads=1, spill=tmp_path) as con:
+        with tables.opened(loaded, cohort.NEEDED, memory_limit="1GB", threads=1, spill=tmp_path) as con:
             cohort.select(con, outcome("mortality"), window_hours=48, gap_hours=6, age=age)
             rows = con.execute(f"SELECT age FROM cohort WHERE stay_id = {FIRST}").fetchall()
         assert bool(rows) == there

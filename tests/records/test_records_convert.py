@@ -37,14 +37,14 @@ def test_small_tables_are_not_converted(ward_csv, tmp_path):
 @pytest.mark.usefixtures("everything")
 def test_converted_tables_have_the_same_rows_the_needed_columns_and_an_order(ward, ward_csv, tmp_path):
     assert read(tmp_path, root=ward_csv, threads=2) == read(tmp_path, root=ward)
-    found = made(tmp_path)
-    assert set(found) == {name.split("/")[1] for name in NEEDED}
+    loaded = made(tmp_path)
+    assert set(loaded) == {name.split("/")[1] for name in NEEDED}
     assert (tmp_path / "records").stat().st_mode & 0o777 == 0o700
     for name, columns in NEEDED.items():
-        file = pyarrow.parquet.ParquetFile(found[name.split("/")[1]])
+        file = pyarrow.parquet.ParquetFile(loaded[name.split("/")[1]])
         assert set(file.schema_arrow.names) == set(columns)
         assert file.metadata.row_group(0).column(0).compression == "ZSTD"
-    chart = pyarrow.parquet.read_table(found["chartevents"]).to_pandas()
+    chart = pyarrow.parquet.read_table(loaded["chartevents"]).to_pandas()
     assert chart[["stay_id", "charttime"]].equals(
         chart[["stay_id", "charttime"]].sort_values(["stay_id", "charttime"], ignore_index=True)
     )
@@ -156,17 +156,17 @@ def test_large_parquet_stays_where_it_is_while_its_row_groups_follow_one_another
 
 
 def test_a_bar_follows_the_query(monkeypatch, tmp_path):
-    seen = []
+    observed = []
 
     class Bar:
-        def __init__(self, **said):
-            self.n, self.label = 0, said["desc"]
+        def __init__(self, **message):
+            self.n, self.label = 0, message["desc"]
 
         def __enter__(self):
             return self
 
         def __exit__(self, *error):
-            seen.append((self.label, self.n))
+            observed.append((self.label, self.n))
 
         def update(self, more):
             self.n += more
@@ -175,6 +175,6 @@ def test_a_bar_follows_the_query(monkeypatch, tmp_path):
     with tables.opened({}, {}, memory_limit="1GB", threads=1, spill=tmp_path) as con:
         query = "SELECT hash(range) AS stay_id FROM range(6_000_000)"
         convert.write_sorted(con, query, {"stay_id": "BIGINT"}, tmp_path / "x/events.parquet")
-    ((label, last),) = seen
+    ((label, last),) = observed
     assert label == "events to parquet"
     assert 0 < last <= 100

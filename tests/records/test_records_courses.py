@@ -50,17 +50,17 @@ def one_stay(root: Path, rows: list[tuple[float, int, float]]) -> None:
 
 def courses(roots: list[Path], spill: Path, **chosen) -> dict[int, dict[str, window.Course]]:
     with opened_stays(roots, spill) as con:
-        found = window.records(con, courses=True, **chosen)
+        loaded = window.records(con, courses=True, **chosen)
     return {
         stay: dict(zip([name for name, _ in record.readings], record.courses, strict=True))
-        for stay, record in found.items()
+        for stay, record in loaded.items()
     }
 
 
 def test_courses_are_those_of_what_was_charted_in_the_window(small, chart, tmp_path):
-    found = courses([small], tmp_path)
+    loaded = courses([small], tmp_path)
     compared = 0
-    for stay, of in found.items():
+    for stay, of in loaded.items():
         for item in concepts.items():
             rows = chart[(chart["stay_id"] == stay) & (chart["itemid"] == item.itemid)].sort_values("hours")
             if item.parts > 1 or rows.empty:
@@ -74,8 +74,8 @@ def test_courses_are_those_of_what_was_charted_in_the_window(small, chart, tmp_p
 
 
 def test_a_sum_holds_each_part_until_it_is_charted_again(small, chart, tmp_path):
-    found = courses([small], tmp_path)
-    for stay, of in found.items():
+    loaded = courses([small], tmp_path)
+    for stay, of in loaded.items():
         rows = chart[(chart["stay_id"] == stay) & chart["itemid"].isin((EYE, VERBAL, MOTOR))]
         parts, sums = {}, []
         for hours, at in rows.groupby("hours"):
@@ -95,8 +95,8 @@ def test_a_sum_charted_part_by_part(small, tmp_path):
     one_stay(
         tmp_path, [(1, EYE, 4), (2, VERBAL, 5), (3, MOTOR, 6), (4, VERBAL, 1), (4, EYE, 1), (6, EYE, 2), (48, EYE, 4)]
     )
-    found = courses([tmp_path, small], tmp_path / "spill")[30]
-    assert found == {"Glasgow coma scale": (15, 9, 8, 15, 3, 3, 6)}
+    loaded = courses([tmp_path, small], tmp_path / "spill")[30]
+    assert loaded == {"Glasgow coma scale": (15, 9, 8, 15, 3, 3, 6)}
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -104,18 +104,18 @@ def test_of_values_at_one_time_the_first_item_of_the_dictionary_counts_then_the_
     # 220052 (arterial line) stands before 220181 (cuff); both are mean arterial pressure.
     rows = [(1, 220181, 50), (1, 220052, 60), (1, 220052, 62), (5, 220181, 90), (5, 220052, 81), (5, 220052, 80)]
     one_stay(tmp_path, rows[::-1] if turned else rows)
-    found = courses([tmp_path, small], tmp_path / "spill")[30]
-    assert found == {"Mean arterial pressure": (60, 80, 50, 90, 6, 1, 5)}
+    loaded = courses([tmp_path, small], tmp_path / "spill")[30]
+    assert loaded == {"Mean arterial pressure": (60, 80, 50, 90, 6, 1, 5)}
 
 
 def slow(rows: list[tuple[float, int, float]]) -> dict[str, tuple]:
     """Mean and course of each reading, counted one value at a time."""
-    place = {item.itemid: number for number, item in enumerate(concepts.items())}
-    found = {}
+    location = {item.itemid: number for number, item in enumerate(concepts.items())}
+    loaded = {}
     for name, item in concepts.readings().items():
         of = {one.itemid: one for one in concepts.items() if one.name == name}
         read = [
-            (hour, place[number], value * of[number].scale + of[number].offset, of[number].part)
+            (hour, location[number], value * of[number].scale + of[number].offset, of[number].part)
             for hour, number, value in rows
             if number in of and 0 <= hour < 48
         ]
@@ -128,18 +128,18 @@ def slow(rows: list[tuple[float, int, float]]) -> dict[str, tuple]:
         if item.parts == 1:
             first = min(read)[2]
             last = min(read, key=lambda row: (-row[0], row[1], row[2]))[2]
-            told = [(row[2], row[0]) for row in read]
+            texts = [(row[2], row[0]) for row in read]
         else:
-            held, told = {}, []
+            held, texts = {}, []
             for hour in sorted({row[0] for row in read}):
                 at = [row for row in read if row[0] == hour]
                 held |= {part: min(row[1:3] for row in at if row[3] == part)[1] for part in {row[3] for row in at}}
                 if len(held) == item.parts:
-                    told.append((sum(held.values()), hour))
-            first, last = told[0][0], told[-1][0]
-        values, hours = [value for value, _ in told], [hour for _, hour in told]
-        found[name] = (mean, first, last, min(values), max(values), len(values), min(hours), max(hours))
-    return found
+                    texts.append((sum(held.values()), hour))
+            first, last = texts[0][0], texts[-1][0]
+        values, hours = [value for value, _ in texts], [hour for _, hour in texts]
+        loaded[name] = (mean, first, last, min(values), max(values), len(values), min(hours), max(hours))
+    return loaded
 
 
 CHARTED = st.tuples(
@@ -156,17 +156,17 @@ def test_any_chart_is_read_as_a_slow_count_reads_it(small, tmp_path_factory, row
     one_stay(root, rows)
     with opened_stays([root, small], root / "spill") as con:
         record = window.records(con, courses=True)[30]
-    found = {name: (mean, *course) for (name, mean), course in zip(record.readings, record.courses, strict=True)}
+    loaded = {name: (mean, *course) for (name, mean), course in zip(record.readings, record.courses, strict=True)}
     expected = slow(rows)
-    assert found.keys() == expected.keys()
-    for name, facts in expected.items():
-        assert found[name] == pytest.approx(facts, rel=1e-4)  # means are of values to four decimals
+    assert loaded.keys() == expected.keys()
+    for name, origins_of in expected.items():
+        assert loaded[name] == pytest.approx(origins_of, rel=1e-4)  # means are of values to four decimals
 
 
 def test_courses_are_read_only_when_asked_for(small, tmp_path):
     with opened_stays([small], tmp_path) as con:
-        found = window.records(con)
-    assert not any(record.courses or record.drug_times or record.procedure_times for record in found.values())
+        loaded = window.records(con)
+    assert not any(record.courses or record.drug_times or record.procedure_times for record in loaded.values())
 
 
 def test_prior_diagnoses_are_those_of_admissions_that_were_over(small, tmp_path):
@@ -194,17 +194,17 @@ def test_prior_diagnoses_are_those_of_admissions_that_were_over(small, tmp_path)
 @pytest.mark.parametrize("percentile", [98, 50, 100])
 def test_limits_cut_what_lies_above_the_percentile_of_each_item(small, chart, tmp_path, percentile):
     with opened_stays([small], tmp_path) as con:
-        found = outliers.limits(con, percentile=percentile)
+        loaded = outliers.limits(con, percentile=percentile)
         everyone = {row[0] for row in con.execute("SELECT stay_id FROM cohort").fetchall()}
-        kept = window.records(con, courses=True, limits=found)
+        kept = window.records(con, courses=True, limits=loaded)
     chart = chart[chart["stay_id"].isin(everyone)]
-    assert len(found) > 20
-    for item, limit in found.items():
+    assert len(loaded) > 20
+    for item, limit in loaded.items():
         values = chart[chart["itemid"] == item]["valuenum"]
         assert set(values[values <= limit]) == set(values[values <= np.percentile(values, percentile)])
     for stay, record in kept.items():
         rates = chart[(chart["stay_id"] == stay) & (chart["itemid"] == 220045)]["valuenum"]
-        rates = rates[rates <= found[220045]]
+        rates = rates[rates <= loaded[220045]]
         of = dict(zip([name for name, _ in record.readings], record.courses, strict=True))
         assert ("Heart rate" in of) == bool(len(rates))
         if len(rates):
@@ -216,13 +216,13 @@ def test_limits_fitted_on_train_do_not_see_the_other_stays(small, tmp_path):
     frame = pd.read_parquet(small / "icu/chartevents.parquet")
     with opened_stays([small], tmp_path) as con:
         stays = [row[0] for row in con.execute("SELECT stay_id FROM cohort ORDER BY stay_id").fetchall()]
-        train, whole = outliers.limits(con, stays=stays[:8]), outliers.limits(con)
+        train, full = outliers.limits(con, stays=stays[:8]), outliers.limits(con)
     frame.loc[frame["stay_id"].isin(stays[8:]) & (frame["itemid"] == 220045), "valuenum"] = 290.0
     (tmp_path / "icu").mkdir()
     frame.to_parquet(tmp_path / "icu/chartevents.parquet")
     with opened_stays([tmp_path, small], tmp_path / "spill") as con:
         assert outliers.limits(con, stays=stays[:8]) == train
-        assert outliers.limits(con)[220045] == 290.0 > whole[220045]
+        assert outliers.limits(con)[220045] == 290.0 > full[220045]
         assert outliers.limits(con, stays=[*stays[:8], 5]) == train  # a stay outside the cohort has no say
 
 

@@ -27,8 +27,8 @@ def table(records, **rest):
     return made
 
 
-def row(made, place: int) -> dict[str, float]:
-    return dict(zip(made.names, made.values[place], strict=True))
+def row(made, location: int) -> dict[str, float]:
+    return dict(zip(made.names, made.values[location], strict=True))
 
 
 def test_a_row_is_what_the_record_says():
@@ -67,9 +67,9 @@ def test_common_names_are_counted_on_the_stays_fitted_on_alone():
 
 
 def test_rows_are_in_the_order_of_the_records_and_columns_do_not_depend_on_it():
-    one, other = table({1: FULL, 2: BARE}), table({2: BARE, 1: FULL})
-    assert one.names == other.names
-    assert np.array_equal(one.values, other.values[::-1], equal_nan=True)
+    example, other = table({1: FULL, 2: BARE}), table({2: BARE, 1: FULL})
+    assert example.names == other.names
+    assert np.array_equal(example.values, other.values[::-1], equal_nan=True)
 
 
 @pytest.mark.parametrize(

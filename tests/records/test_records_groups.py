@@ -39,5 +39,5 @@ def test_every_race_of_the_demo_is_listed():
         pytest.skip("PATIENTDX_SHARED names no folder with data/mimic-iv-demo")
     path = Path(os.environ["PATIENTDX_SHARED"]) / "data/mimic-iv-demo/hosp/admissions.csv.gz"
     races = sorted(set(pd.read_csv(path)["race"]))
-    found = dict(zip(races, groups([(50, "F", race, None) for race in races])["race"], strict=True))
-    assert [race for race, group in found.items() if group == "other"] == ["OTHER"]
+    loaded = dict(zip(races, groups([(50, "F", race, None) for race in races])["race"], strict=True))
+    assert [race for race, group in loaded.items() if group == "other"] == ["OTHER"]

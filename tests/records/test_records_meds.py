@@ -43,38 +43,42 @@ def demo() -> Path:
     return Path(os.environ["PATIENTDX_SHARED"]) / "data/mimic-iv-demo"
 
 
-def said(cache: Path, root: object, needed=NEEDED) -> str:
+def message(cache: Path, root: object, needed=NEEDED) -> str:
     with pytest.raises(UserError) as refused:
         read(cache, source="meds", root=root, needed=needed)
     return str(refused.value)
 
 
 def test_a_meds_folder_gives_the_rows_of_the_tables_it_was_made_of(meds, ward, store):
-    found = read(store, needed=SERVED, source="meds", root=meds)
+    loaded = read(store, needed=SERVED, source="meds", root=meds)
     tabled = read(store, needed=SERVED, root=ward)
     for name in SERVED:
         if name not in ("hosp/patients", "hosp/admissions", "icu/d_items", "icu/inputevents", "icu/icustays"):
-            assert found[name] == tabled[name], name
-    approximately(found["icu/inputevents"], tabled["icu/inputevents"])
-    approximately(found["icu/icustays"], tabled["icu/icustays"])
-    kept = [place for place, column in enumerate(SERVED["hosp/admissions"]) if column != "deathtime"]
-    assert [[row[place] for place in kept] for row in found["hosp/admissions"]] == (
-        [[row[place] for place in kept] for row in tabled["hosp/admissions"]]
+            assert loaded[name] == tabled[name], name
+    approximately(loaded["icu/inputevents"], tabled["icu/inputevents"])
+    approximately(loaded["icu/icustays"], tabled["icu/icustays"])
+    kept = [location for location, column in enumerate(SERVED["hosp/admissions"]) if column != "deathtime"]
+    assert [[row[location] for location in kept] for row in loaded["hosp/admissions"]] == (
+        [[row[location] for location in kept] for row in tabled["hosp/admissions"]]
     )
-    assert {row[0]: row[1] for row in found["hosp/patients"]} == {row[0]: row[1] for row in tabled["hosp/patients"]}
-    assert {row[0]: row[4] for row in found["hosp/patients"]} == {row[0]: row[4] for row in tabled["hosp/patients"]}
-    seen = {row[0] for name in EVENTS for row in (r[2:] if name != "icu/inputevents" else r[3:] for r in tabled[name])}
-    assert set(found["icu/d_items"]) == {row for row in tabled["icu/d_items"] if row[0] in seen}
+    assert {row[0]: row[1] for row in loaded["hosp/patients"]} == {row[0]: row[1] for row in tabled["hosp/patients"]}
+    assert {row[0]: row[4] for row in loaded["hosp/patients"]} == {row[0]: row[4] for row in tabled["hosp/patients"]}
+    observed = {
+        row[0] for name in EVENTS for row in (r[2:] if name != "icu/inputevents" else r[3:] for r in tabled[name])
+    }
+    assert set(loaded["icu/d_items"]) == {row for row in tabled["icu/d_items"] if row[0] in observed}
 
 
-def approximately(one: list[tuple], two: list[tuple]) -> None:
+def approximately(example: list[tuple], two: list[tuple]) -> None:
     """Equal, numbers to the precision of MEDS's float32."""
-    assert len(one) == len(two)
-    for left, right in zip(one, two, strict=True):
-        floats = [place for place, value in enumerate(left) if isinstance(value, float)]
-        assert [left[place] for place in floats] == pytest.approx([right[place] for place in floats], rel=1e-6)
-        rest = [place for place in range(len(left)) if place not in floats]
-        assert [left[place] for place in rest] == [right[place] for place in rest]
+    assert len(example) == len(two)
+    for left, right in zip(example, two, strict=True):
+        floats = [location for location, value in enumerate(left) if isinstance(value, float)]
+        assert [left[location] for location in floats] == pytest.approx(
+            [right[location] for location in floats], rel=1e-6
+        )
+        rest = [location for location in range(len(left)) if location not in floats]
+        assert [left[location] for location in rest] == [right[location] for location in rest]
 
 
 @pytest.mark.parametrize("folder", ["meds", "bare"])
@@ -95,21 +99,21 @@ def test_events_without_ids_fall_into_the_stay_of_their_time(bare, ward, store):
         WHERE e.{} < i.outtime ORDER BY ALL"""
     times = {"chartevents": "charttime", "outputevents": "charttime", "procedureevents": "starttime"}
     for table, time in times.items():
-        found = []
+        loaded = []
         for root, kind in ((bare, "meds"), (ward, "mimic")):
             with opened_source(SourceConfig(cache=store, source=kind, mimic_root=root), NEEDED) as opened:
-                found.append(opened.con.execute(query.format(table, time)).fetchall())
-        assert len(found[0]) > 500
-        assert found[0] == found[1]
+                loaded.append(opened.con.execute(query.format(table, time)).fetchall())
+        assert len(loaded[0]) > 500
+        assert loaded[0] == loaded[1]
 
 
 def test_stays_and_admissions_without_ids_are_numbered_by_patient_and_time(bare, store):
-    found = read(store, source="meds", root=bare)
-    for name, place in (("icu/icustays", 2), ("hosp/admissions", 1)):
-        rows = sorted(found[name], key=lambda row: (row[0], row[3 if place == 2 else 2]))
-        assert [row[place] for row in rows] == list(range(1, len(rows) + 1))
-    assert {row[1] for row in found["icu/icustays"]} <= {row[1] for row in found["hosp/admissions"]}
-    assert {row[5] for row in found["hosp/admissions"]} == {None}
+    loaded = read(store, source="meds", root=bare)
+    for name, location in (("icu/icustays", 2), ("hosp/admissions", 1)):
+        rows = sorted(loaded[name], key=lambda row: (row[0], row[3 if location == 2 else 2]))
+        assert [row[location] for row in rows] == list(range(1, len(rows) + 1))
+    assert {row[1] for row in loaded["icu/icustays"]} <= {row[1] for row in loaded["hosp/admissions"]}
+    assert {row[5] for row in loaded["hosp/admissions"]} == {None}
 
 
 def test_labels_come_from_the_bundled_dictionary_the_codes_or_a_root_with_the_dictionary(meds, ward, tmp_path):
@@ -120,13 +124,13 @@ def test_labels_come_from_the_bundled_dictionary_the_codes_or_a_root_with_the_di
     more = events.slice(0, 2).set_column(2, "code", pa.array(["PROCEDURE//START//299999", "PROCEDURE//START//299998"]))
     pyarrow.parquet.write_table(pa.concat_tables([events, more]), shard)
     codes = pyarrow.parquet.read_table(folder / "metadata/codes.parquet")
-    one = pa.table({"code": ["PROCEDURE//START//299999"], "description": ["a new one"]})
-    pyarrow.parquet.write_table(pa.concat_tables([codes, one]), folder / "metadata/codes.parquet")
+    example = pa.table({"code": ["PROCEDURE//START//299999"], "description": ["a new one"]})
+    pyarrow.parquet.write_table(pa.concat_tables([codes, example]), folder / "metadata/codes.parquet")
     needed = {"icu/d_items": NEEDED["icu/d_items"]}
-    found = {row[0]: row[1:] for row in read(tmp_path, source="meds", root=folder, needed=needed)["icu/d_items"]}
-    assert found[299999] == ("a new one", None, "procedureevents")
-    assert found[299998] == (None, None, "procedureevents")
-    assert found[220045] == ("Heart Rate", "Routine Vital Signs", "chartevents")
+    loaded = {row[0]: row[1:] for row in read(tmp_path, source="meds", root=folder, needed=needed)["icu/d_items"]}
+    assert loaded[299999] == ("a new one", None, "procedureevents")
+    assert loaded[299998] == (None, None, "procedureevents")
+    assert loaded[220045] == ("Heart Rate", "Routine Vital Signs", "chartevents")
     with opened_source(SourceConfig(cache=tmp_path, source="meds", mimic_root=folder), needed) as opened:
         assert opened.files["meds"]["items_without_label"] == 1
     roots = [folder, ward]
@@ -154,13 +158,13 @@ def test_race_and_insurance_may_be_codes(bare, tmp_path):
     for shard in (folder / "data").rglob("*.parquet"):
         events = pyarrow.parquet.read_table(shard)
         codes = events["code"].to_pylist()
-        rows = [place for place, code in enumerate(codes) if code.startswith("HOSPITAL_ADMISSION//")]
+        rows = [location for location, code in enumerate(codes) if code.startswith("HOSPITAL_ADMISSION//")]
         for prefix in ("RACE//ASIAN - CHINESE", "INSURANCE//Medicaid"):
-            said = events.take(rows).set_column(2, "code", pa.array([prefix] * len(rows)))
-            events = pa.concat_tables([events, said])
+            message = events.take(rows).set_column(2, "code", pa.array([prefix] * len(rows)))
+            events = pa.concat_tables([events, message])
         pyarrow.parquet.write_table(events, shard)
-    found = read(tmp_path, source="meds", root=folder)["hosp/admissions"]
-    assert {row[5:] for row in found} == {("Medicaid", "ASIAN - CHINESE")}
+    loaded = read(tmp_path, source="meds", root=folder)["hosp/admissions"]
+    assert {row[5:] for row in loaded} == {("Medicaid", "ASIAN - CHINESE")}
 
 
 def test_a_stay_that_is_never_left_has_no_end(bare, tmp_path):
@@ -169,7 +173,7 @@ def test_a_stay_that_is_never_left_has_no_end(bare, tmp_path):
     shard = next((folder / "data").rglob("*.parquet"))
     events = pyarrow.parquet.read_table(shard)
     codes = events["code"].to_pylist()
-    gone = next(place for place, code in enumerate(codes) if code.startswith("ICU_DISCHARGE"))
+    gone = next(location for location, code in enumerate(codes) if code.startswith("ICU_DISCHARGE"))
     pyarrow.parquet.write_table(pa.concat_tables([events.slice(0, gone), events.slice(gone + 1)]), shard)
     before, after = (read(tmp_path, source="meds", root=root)["icu/icustays"] for root in (bare, folder))
     assert [row[:4] for row in after] == [row[:4] for row in before]
@@ -209,26 +213,26 @@ def _copied(meds: Path, tmp_path: Path, **dataset) -> Path:
 )
 def test_another_version_is_refused(meds, tmp_path, dataset, what):
     folder = _copied(meds, tmp_path, **dataset)
-    assert said(tmp_path, folder) == (
+    assert message(tmp_path, folder) == (
         f"{folder}/metadata/dataset.json says {what}; only 0.4 is read. Make the folder anew with a current MIMIC-IV "
         "MEDS extraction, or set task.source=mimic and task.mimic_root to the tables."
     )
 
 
 def test_what_is_no_meds_folder_is_refused(meds, ward, tmp_path):
-    assert said(tmp_path, tmp_path / "absent") == f"task.mimic_root: there is no folder {tmp_path}/absent."
-    assert said(tmp_path, ward) == (
+    assert message(tmp_path, tmp_path / "absent") == f"task.mimic_root: there is no folder {tmp_path}/absent."
+    assert message(tmp_path, ward) == (
         f"{ward} is no MEDS folder: it has no metadata/dataset.json. A MEDS folder has data/ and metadata/ in it; for "
         "MIMIC-IV's own tables set task.source=mimic."
     )
     folder = _copied(meds, tmp_path, meds_version="0.4")
     (folder / "metadata/dataset.json").write_text("{")
-    assert said(tmp_path, folder) == (
+    assert message(tmp_path, folder) == (
         f"{folder}/metadata/dataset.json cannot be read (JSONDecodeError), so its MEDS version is unknown."
     )
     shutil.copy(meds / "metadata/dataset.json", folder / "metadata")
     shutil.rmtree(folder / "data")
-    assert said(tmp_path, folder) == f"{folder} is no MEDS folder: there is no parquet file in its data/."
+    assert message(tmp_path, folder) == f"{folder} is no MEDS folder: there is no parquet file in its data/."
 
 
 def test_a_file_without_meds_s_columns_or_that_is_damaged_is_refused(meds, tmp_path):
@@ -237,16 +241,16 @@ def test_a_file_without_meds_s_columns_or_that_is_damaged_is_refused(meds, tmp_p
     events = pyarrow.parquet.read_table(shard)
     wrong = events.drop_columns(["numeric_value"]).set_column(0, "subject_id", events["subject_id"].cast(pa.string()))
     pyarrow.parquet.write_table(wrong, shard)
-    assert said(tmp_path, folder) == (
+    assert message(tmp_path, folder) == (
         f"{folder} is not MEDS 0.4: data/train/1.parquet has no column numeric_value, subject_id is string, not an "
         "integer."
     )
     shard.write_bytes(b"PAR1 no more")
-    assert said(tmp_path, folder).startswith(f"{shard} cannot be read: it is no intact parquet file (")
+    assert message(tmp_path, folder).startswith(f"{shard} cannot be read: it is no intact parquet file (")
     pyarrow.parquet.write_table(events, shard, row_group_size=1000)
-    whole = shard.read_bytes()
-    shard.write_bytes(b"PAR1" + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
-    assert said(tmp_path, folder) == f"The MEDS folder {folder} has a file that is no intact parquet file."
+    full = shard.read_bytes()
+    shard.write_bytes(b"PAR1" + bytes(len(full) // 2) + full[4 + len(full) // 2 :])
+    assert message(tmp_path, folder) == f"The MEDS folder {folder} has a file that is no intact parquet file."
 
 
 def test_a_folder_without_intensive_care_is_refused(meds, tmp_path):
@@ -254,7 +258,7 @@ def test_a_folder_without_intensive_care_is_refused(meds, tmp_path):
     for shard in (folder / "data").rglob("*.parquet"):
         events = pyarrow.parquet.read_table(shard).to_pandas()
         pyarrow.parquet.write_table(pa.Table.from_pandas(events[~events["code"].str.startswith("ICU_")]), shard)
-    assert said(tmp_path, folder) == (
+    assert message(tmp_path, folder) == (
         f"{folder} has no ICU_ADMISSION event. MEDS folders made from MIMIC-IV are read, with the codes of its public "
         "extraction."
     )
@@ -262,13 +266,13 @@ def test_a_folder_without_intensive_care_is_refused(meds, tmp_path):
 
 def test_what_meds_cannot_give_is_refused_by_name(bare, tmp_path):
     needed = {"hosp/omr": {"subject_id": "BIGINT"}, "icu/icustays": {"stay_id": "BIGINT", "hair": "VARCHAR"}}
-    assert said(tmp_path, bare, needed) == (
+    assert message(tmp_path, bare, needed) == (
         "MEDS has no table hosp/omr, no column hair in icu/icustays. Use task.source=mimic for a task that needs it."
     )
     folder = tmp_path / "plain"
     shutil.copytree(bare, folder)
     pyarrow.parquet.write_table(pa.table({"code": ["DIAGNOSIS//ICD//10//I10"]}), folder / "metadata/codes.parquet")
-    assert said(tmp_path, folder, {"hosp/d_icd_diagnoses": {"long_title": "VARCHAR"}}) == (
+    assert message(tmp_path, folder, {"hosp/d_icd_diagnoses": {"long_title": "VARCHAR"}}) == (
         f"{folder} has no titles of diagnoses (metadata/codes.parquet). Add a root with hosp/d_icd_diagnoses to "
         "task.mimic_root, or set task.diagnoses=none."
     )
@@ -297,13 +301,13 @@ def test_the_demo_in_meds_has_the_stays_and_deaths_of_its_tables(demo, store):
     query = """SELECT i.subject_id, i.intime, i.outtime, a.admittime, a.dischtime, a.deathtime, a.admission_type,
         a.hospital_expire_flag, p.gender, p.anchor_age + year(i.intime) - p.anchor_year, p.dod
         FROM icustays i JOIN admissions a USING (hadm_id) JOIN patients p ON p.subject_id = i.subject_id ORDER BY ALL"""
-    found = []
+    loaded = []
     for root, kind in ((demo / "meds", "meds"), (demo, "mimic")):
         needed = {name: SERVED[name] for name in ("hosp/patients", "hosp/admissions", "icu/icustays")}
         with opened_source(SourceConfig(cache=store, source=kind, mimic_root=root), needed) as opened:
-            found.append(opened.con.execute(query).fetchall())
-    assert len(found[0]) == 140
-    assert found[0] == found[1]
+            loaded.append(opened.con.execute(query).fetchall())
+    assert len(loaded[0]) == 140
+    assert loaded[0] == loaded[1]
 
 
 def test_the_known_repack_is_known_by_its_hash(demo, tmp_path):
@@ -314,4 +318,4 @@ def test_the_known_repack_is_known_by_its_hash(demo, tmp_path):
     read(tmp_path, source="meds", root=root)
     os.chmod(path, 0o644)
     path.write_bytes(path.read_bytes() + b" ")
-    assert said(tmp_path, root).startswith(f"{root} is no MEDS folder: it has no metadata/dataset.json.")
+    assert message(tmp_path, root).startswith(f"{root} is no MEDS folder: it has no metadata/dataset.json.")

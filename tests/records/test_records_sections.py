@@ -69,8 +69,8 @@ def test_no_section_exceeds_its_budget_and_what_is_left_out_is_counted(name, dat
         st.dictionaries(st.sampled_from(sections.NAMES), st.none() | st.integers(1, 400), min_size=1), label="sections"
     )
     template = templates.template(name, chosen)
-    whole, dropped = template.written(CROWD, 48)
-    assert template.write(CROWD, 48) == whole
+    full, dropped = template.written(CROWD, 48)
+    assert template.write(CROWD, 48) == full
     texts = []
     for section, budget in chosen.items():
         made = template.parts[section](CROWD, 48)
@@ -86,7 +86,7 @@ def test_no_section_exceeds_its_budget_and_what_is_left_out_is_counted(name, dat
                 assert sum(map(sections.count, pieces)) > budget
         if words:
             texts.append((section, words))
-    assert template.join(texts) == whole
+    assert template.join(texts) == full
 
 
 def test_a_long_chart_never_cuts_the_drugs():

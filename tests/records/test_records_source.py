@@ -10,9 +10,9 @@ from patientdx.records.source import SourceConfig, opened_source
 
 
 def refused(cache, **asked) -> str:
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as loaded:
         read(cache, **asked)
-    return str(found.value)
+    return str(loaded.value)
 
 
 def test_without_a_root_the_source_is_the_synthetic_hospital(store, ward):

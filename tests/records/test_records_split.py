@@ -31,8 +31,8 @@ def test_shares_are_kept_and_seeds_differ():
 
 
 @given(st.integers(), st.sampled_from([(0.0, 0.5, 0.5), (0.0, 0.0, 1.0), (1 / 3, 1 / 3, 1 / 3), (0.5, 0.5, 0.0)]))
-def test_an_empty_share_gets_no_patient(subject, shares):
-    fractions = checked_fractions(dict(zip(SHARES, shares, strict=True)))
+def test_an_empty_share_gets_no_patient(subject, parts_of):
+    fractions = checked_fractions(dict(zip(SHARES, parts_of, strict=True)))
     assert fractions[split_of(subject, seed=0, fractions=fractions)] > 0
 
 
@@ -50,8 +50,8 @@ STAYS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1)), max_size=60).
 
 
 @given(STAYS, st.integers(0, 10**6), st.sampled_from([(0.3, 0.3, 0.4), (0.0, 0.5, 0.5), (0.8, 0.1, 0.1)]))
-def test_a_split_by_patient_never_parts_a_patient_s_stays(stays, seed, shares):
-    fractions = checked_fractions(dict(zip(SHARES, shares, strict=True)))
+def test_a_split_by_patient_never_parts_a_patient_s_stays(stays, seed, parts_of):
+    fractions = checked_fractions(dict(zip(SHARES, parts_of, strict=True)))
     rows = divided(stays, by="patient", seed=seed, fractions=fractions, limit=None)
     assert sorted(row[:3] for row in rows) == stays
     splits = {}

@@ -26,8 +26,8 @@ def many(store: Path):
 
 
 def out_of_interval(record: str) -> int:
-    found = re.findall(r"^.+? (-?[\d.]+) \(([\d.]+)-([\d.]+)\)", record, re.MULTILINE)
-    return sum(not float(low) <= float(value) <= float(high) for value, low, high in found)
+    loaded = re.findall(r"^.+? (-?[\d.]+) \(([\d.]+)-([\d.]+)\)", record, re.MULTILINE)
+    return sum(not float(low) <= float(value) <= float(high) for value, low, high in loaded)
 
 
 def auroc(label: np.ndarray, score: np.ndarray) -> float:
@@ -53,11 +53,11 @@ def test_the_same_numbers_make_the_same_bytes_in_any_process(ward, tmp_path):
 def test_a_larger_hospital_begins_with_the_smaller_one_and_seeds_differ(ward, tmp_path):
     large = hospital.hospital(tmp_path, stays=600, seed=3)
     small = pd.read_parquet(ward / "icu/chartevents.parquet")
-    whole = pd.read_parquet(large / "icu/chartevents.parquet")
-    assert len(whole) > 3 * len(small)
-    known = whole[whole["subject_id"] <= small["subject_id"].max()].reset_index(drop=True)
+    complete = pd.read_parquet(large / "icu/chartevents.parquet")
+    assert len(complete) > 3 * len(small)
+    known = complete[complete["subject_id"] <= small["subject_id"].max()].reset_index(drop=True)
     pd.testing.assert_frame_equal(known, small)
-    assert not whole["stay_id"].isin(small["stay_id"]).all()
+    assert not complete["stay_id"].isin(small["stay_id"]).all()
     other = pd.read_parquet(hospital.hospital(tmp_path, stays=150, seed=4) / "hosp/patients.parquet")
     assert list(other["anchor_age"][:50]) != list(pd.read_parquet(ward / "hosp/patients.parquet")["anchor_age"][:50])
 
@@ -100,14 +100,14 @@ def test_times_and_keys_are_those_of_a_hospital(ward):
     for frame, key in ((patients, "subject_id"), (admissions, "hadm_id"), (stays, "stay_id")):
         assert frame[key].is_unique
     assert (stays.groupby("hadm_id").size() > 1).any()
-    whole = stays.merge(admissions, on=["subject_id", "hadm_id"]).merge(patients, on="subject_id")
-    assert len(whole) == len(stays)
-    assert (whole["admittime"] <= whole["intime"]).all()
-    assert (whole["outtime"] <= whole["dischtime"]).all()
-    gone = whole[whole["deathtime"].notna()]
+    complete = stays.merge(admissions, on=["subject_id", "hadm_id"]).merge(patients, on="subject_id")
+    assert len(complete) == len(stays)
+    assert (complete["admittime"] <= complete["intime"]).all()
+    assert (complete["outtime"] <= complete["dischtime"]).all()
+    gone = complete[complete["deathtime"].notna()]
     assert (gone["deathtime"] > gone["intime"]).all()
     assert (gone["deathtime"].dt.normalize() == pd.to_datetime(gone["dod"])).all()
-    ordered = whole.sort_values(["subject_id", "intime"])
+    ordered = complete.sort_values(["subject_id", "intime"])
     same = ordered["subject_id"].eq(ordered["subject_id"].shift())
     assert (ordered["intime"] > ordered["outtime"].shift())[same].all()
     assert ordered["deathtime"].shift()[same & ~ordered["hadm_id"].eq(ordered["hadm_id"].shift())].isna().all()
@@ -160,13 +160,13 @@ def test_rows_that_nothing_reads_come_on_top_and_change_nothing_else(ward, tmp_p
     dense = hospital.hospital(tmp_path, stays=150, seed=3, unread=2)
     for path in ward.rglob("*.parquet"):
         name = path.relative_to(ward)
-        one, two = pd.read_parquet(path), pd.read_parquet(dense / name)
+        each, two = pd.read_parquet(path), pd.read_parquet(dense / name)
         if name.stem == "chartevents":
             stays = pd.read_parquet(ward / "icu/icustays.parquet")
             hours = (stays["outtime"] - stays["intime"]).dt.total_seconds() / 3600
-            assert len(two) - len(one) == pytest.approx(2 * hours.sum(), rel=0.01)
+            assert len(two) - len(each) == pytest.approx(2 * hours.sum(), rel=0.01)
             two = two[two["itemid"] < 240_000].reset_index(drop=True)
-        pd.testing.assert_frame_equal(one, two)
+        pd.testing.assert_frame_equal(each, two)
 
 
 def test_patients_come_back_soon_where_that_is_asked_for_and_the_sick_sooner(tmp_path):

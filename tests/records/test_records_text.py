@@ -69,15 +69,15 @@ def test_intervals_skips_what_is_empty_and_keeps_lists_short():
         urine=None,
         diagnoses=("Sepsis, unspecified organism", "Do not resuscitate"),
     )
-    found = templates.template("intervals").written(many, 24)
-    lines = found.text.splitlines()
+    loaded = templates.template("intervals").written(many, 24)
+    lines = loaded.text.splitlines()
     assert lines[:2] == ["Age 67, female.", "Readings, mean of the first 24 hours:"]
     assert len([line for line in lines if " (" in line]) == 20
     assert lines[-2:] == [
         "Drugs: " + ", ".join(f"Drug {n}" for n in range(8)),
         "Diagnoses: Sepsis, unspecified organism; Do not resuscitate",
     ]
-    assert found.dropped == {"readings": len(concepts.readings()) - 20, "drugs": 4}
+    assert loaded.dropped == {"readings": len(concepts.readings()) - 20, "drugs": 4}
 
 
 def test_paper_is_one_paragraph_of_means_for_labels():
@@ -144,11 +144,11 @@ def test_a_change_of_just_a_quarter_of_the_interval_is_no_trend():
 
 
 def test_the_narrative_groups_readings_by_kind_in_the_order_of_the_item_dictionary():
-    found = templates.template("narrative").write(templates.SPECIMEN, 48)
-    headings = re.findall(r"^([A-Z][a-z ]+): (?=[A-Z])", found, re.MULTILINE)
+    loaded = templates.template("narrative").write(templates.SPECIMEN, 48)
+    headings = re.findall(r"^([A-Z][a-z ]+): (?=[A-Z])", loaded, re.MULTILINE)
     kinds = list(dict.fromkeys(item.kind for item in concepts.items()))
     assert [heading for heading in headings if heading in kinds] == kinds
-    assert all(name in found for name in concepts.readings())
+    assert all(name in loaded for name in concepts.readings())
 
 
 def test_a_narrative_without_courses_is_refused():

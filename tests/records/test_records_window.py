@@ -41,22 +41,22 @@ def intimes(root: Path) -> pd.Series:
 def everything(roots: list[Path], spill: Path) -> dict:
     """All that a model could be shown of the stays: every template's text, cut and uncut, the features, the limits."""
     with opened_stays(roots, spill, diagnoses="prior") as con:
-        own = window.records(con, diagnoses="prior", courses=True)
+        belonging = window.records(con, diagnoses="prior", courses=True)
         raw = window.records(con, diagnoses="prior", every_item=True)
         limits = [outliers.limits(con, every_item=every) for every in (False, True)]
         cut = window.records(con, courses=True, limits=limits[0])
-    found = {"limits": limits, "cut": cut, "records": (own, raw)}
+    loaded = {"limits": limits, "cut": cut, "records": (belonging, raw)}
     for template in templates.TEMPLATES:
-        of = raw if template.every_item else own
+        of = raw if template.every_item else belonging
         for chosen in (None, {"drugs": 20, "person": None, "readings": 100, "diagnoses": 10}):
             write = templates.template(template.name, chosen).write
-            found[template.name, chosen is None] = {stay: write(record, 48) for stay, record in of.items()}
-    _, made = features.table(own.items())
-    return found | {"names": made.names, "values": made.values.tobytes()}
+            loaded[template.name, chosen is None] = {stay: write(record, 48) for stay, record in of.items()}
+    _, made = features.table(belonging.items())
+    return loaded | {"names": made.names, "values": made.values.tobytes()}
 
 
-def hashed(found: dict) -> dict:
-    return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:8] for key, value in found.items()}
+def hashed(loaded: dict) -> dict:
+    return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:8] for key, value in loaded.items()}
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +118,12 @@ def test_no_event_outside_the_window_changes_text_or_features(small, shown, tmp_
 
 
 def test_what_the_property_compares_is_not_empty(small, tmp_path):
-    found = everything([small], tmp_path)
-    own, raw = found["records"]
-    assert any(record.diagnoses for record in own.values())
-    assert all(record.courses for record in own.values())
+    loaded = everything([small], tmp_path)
+    belonging, raw = loaded["records"]
+    assert any(record.diagnoses for record in belonging.values())
+    assert all(record.courses for record in belonging.values())
     assert any(record.drugs for record in raw.values())
-    assert {name for name, default in (key for key in found if isinstance(key, tuple)) if default} == {
+    assert {name for name, default in (key for key in loaded if isinstance(key, tuple)) if default} == {
         template.name for template in templates.TEMPLATES
     }
 
@@ -135,8 +135,8 @@ def test_an_event_inside_the_window_changes_every_text_and_the_features(small, s
     chart.loc[inside, "valuenum"] += 30
     (tmp_path / "icu").mkdir()
     chart.to_parquet(tmp_path / "icu/chartevents.parquet")
-    found = hashed(everything([tmp_path, small], tmp_path / "spill"))
-    same = [key for key in shown if found[key] == shown[key]]
+    loaded = hashed(everything([tmp_path, small], tmp_path / "spill"))
+    same = [key for key in shown if loaded[key] == shown[key]]
     assert same == ["names"]
 
 
@@ -161,10 +161,10 @@ def test_readings_are_the_means_of_what_was_charted_in_the_window(small, tmp_pat
     start = chart["stay_id"].map(intimes(small))
     seen = chart[(chart["charttime"] < start + WINDOW) & (chart["charttime"] >= start)]
     mean = seen.groupby(["stay_id", "itemid"])["valuenum"].mean()
-    found = records([small], tmp_path)
-    assert len(found) > 10
-    assert list(found) == sorted(found)
-    for stay, record in found.items():
+    loaded = records([small], tmp_path)
+    assert len(loaded) > 10
+    assert list(loaded) == sorted(loaded)
+    for stay, record in loaded.items():
         of = dict(record.readings)
         assert of["Heart rate"] == pytest.approx(mean[stay, 220045], rel=1e-9)
         if (stay, 223761) in mean:
@@ -177,14 +177,14 @@ def test_readings_are_the_means_of_what_was_charted_in_the_window(small, tmp_pat
 
 
 def test_drugs_procedures_and_urine_are_those_of_the_window(small, tmp_path):
-    found = records([small], tmp_path, courses=True)
+    loaded = records([small], tmp_path, courses=True)
     start = intimes(small)
     limit = start + WINDOW
     urine = pd.read_parquet(small / "icu/outputevents.parquet")
     urine = urine[urine["charttime"] < urine["stay_id"].map(limit)].groupby("stay_id")["value"].sum()
     given_ = pd.read_parquet(small / "icu/inputevents.parquet")
     given_ = given_[given_["starttime"] < given_["stay_id"].map(limit)]
-    for stay, record in found.items():
+    for stay, record in loaded.items():
         assert record.urine == (pytest.approx(urine[stay]) if stay in urine else None)
         mine = given_[given_["stay_id"] == stay]
         assert ("Norepinephrine" in dict(record.drugs)) == (221906 in set(mine["itemid"]))
@@ -193,16 +193,16 @@ def test_drugs_procedures_and_urine_are_those_of_the_window(small, tmp_path):
         assert len(record.procedure_times) == len(record.procedures)
         norepinephrine = mine[mine["itemid"] == 221906]
         if len(norepinephrine):
-            place = list(dict(record.drugs)).index("Norepinephrine")
+            location = list(dict(record.drugs)).index("Norepinephrine")
             hours = (norepinephrine["starttime"] - start[stay]) / pd.Timedelta(hours=1)
-            assert record.drug_times[place] == (len(hours), pytest.approx(hours.min()), pytest.approx(hours.max()))
+            assert record.drug_times[location] == (len(hours), pytest.approx(hours.min()), pytest.approx(hours.max()))
         ended = norepinephrine[norepinephrine["endtime"] < limit[stay]]["amount"]
         if len(ended):
             assert dict(record.drugs)["Norepinephrine"] == pytest.approx(ended.mean(), rel=1e-6)
-    names = {name for record in found.values() for name, _ in record.drugs}
+    names = {name for record in loaded.values() for name, _ in record.drugs}
     assert "NaCl 0.9%" not in names
     assert {"Norepinephrine", "Insulin", "Furosemide"} <= names
-    procedures = {name for record in found.values() for name in record.procedures}
+    procedures = {name for record in loaded.values() for name in record.procedures}
     assert {"Invasive ventilation", "Arterial line"} <= procedures
     assert not {"20 Gauge", "Chest X-Ray"} & procedures
 
@@ -236,9 +236,9 @@ def test_neither_threads_nor_batches_nor_the_order_of_rows_change_a_digit(small,
         frame = pd.read_parquet(small / f"{table}.parquet")
         frame.sample(frac=1, random_state=1).to_parquet(tmp_path / f"{table}.parquet")
     chosen = {"diagnoses": "prior", "every_item": every_item, "courses": True}
-    one = records([small], tmp_path / "spill", threads=1, **chosen)
-    assert one == records([tmp_path, small], tmp_path / "spill", threads=4, **chosen)
-    assert one == records([tmp_path, small], tmp_path / "spill", batch=4, **chosen)
+    example = records([small], tmp_path / "spill", threads=1, **chosen)
+    assert example == records([tmp_path, small], tmp_path / "spill", threads=4, **chosen)
+    assert example == records([tmp_path, small], tmp_path / "spill", batch=4, **chosen)
 
 
 def test_a_connection_serves_more_than_one_set_of_records(small, tmp_path):
@@ -252,7 +252,7 @@ def test_two_streams_over_one_connection_do_not_disturb_each_other(small, tmp_pa
     with opened_stays([small], tmp_path) as con:
         two = zip(window.stream(con, courses=True, batch=3), window.stream(con, every_item=True, batch=3), strict=True)
         mixed = list(two)
-    assert dict(own for own, _ in mixed) == records([small], tmp_path, courses=True)
+    assert dict(belonging for belonging, _ in mixed) == records([small], tmp_path, courses=True)
     assert dict(raw for _, raw in mixed) == records([small], tmp_path, every_item=True)
 
 

@@ -89,9 +89,9 @@ def test_both_give_the_same_stays_and_labels(
         for row in rows
     }
     assert len(theirs) == len(rows)
-    found = ours(demo, tmp_path, rule, window_hours, gap_hours)
-    assert theirs == found
-    assert (len(found), sum(label for *_, label in found)) == counts
+    loaded = ours(demo, tmp_path, rule, window_hours, gap_hours)
+    assert theirs == loaded
+    assert (len(loaded), sum(label for *_, label in loaded)) == counts
 
 
 def test_every_task_has_a_definition_with_its_hours():

@@ -99,9 +99,9 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_file_that_will_not_do_is_named_with_its_line_and_no_id(tmp_path, name):
-    given, said = BAD[name]
-    folder = write(tmp_path / "bad", **given)
-    with pytest.raises(UserError, match=said) as refusal:
+    keys, message = BAD[name]
+    folder = write(tmp_path / "bad", **keys)
+    with pytest.raises(UserError, match=message) as refusal:
         load("record_search", cache=tmp_path, path=str(folder))
     assert "q9" not in str(refusal.value)
     assert "d9" not in str(refusal.value)

@@ -41,12 +41,12 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
     problems(tmp_path / "train.jsonl", 5, "train")
     problems(tmp_path / "test.jsonl", 4, "test")
     data = load("gsm8k", path=str(tmp_path), shots=2, new_tokens=20)
-    assert Counter(one.split for one in data.examples) == {"train": 5, "test": 4}
-    asked = [one for one in data.examples if one.split == "test"]
-    one = asked[0]
-    assert one.prefix.count("Question: train") == one.prefix.count("\n#### ") == 2
-    assert one.suffix.startswith("Question: test: ")
-    assert one.suffix.endswith("?\nAnswer:")
+    assert Counter(each.split for each in data.examples) == {"train": 5, "test": 4}
+    requested = [each for each in data.examples if each.split == "test"]
+    each = requested[0]
+    assert each.prefix.count("Question: train") == each.prefix.count("\n#### ") == 2
+    assert each.suffix.startswith("Question: test: ")
+    assert each.suffix.endswith("?\nAnswer:")
     assert (data.generation.length, data.generation.stops) == (20, STOPS)
     for i, example in enumerate(data.examples):
         doubled = 2 * int(example.suffix.split()[2])
@@ -55,8 +55,8 @@ def test_worked_examples_show_the_steps_and_come_from_train(tmp_path):
         if example.split == "train":  # a train problem is not shown its own answer
             assert example.suffix not in example.prefix
     few = load("gsm8k", path=str(tmp_path), limit=3, train_limit=2)
-    assert Counter(one.split for one in few.examples) == {"train": 2, "test": 3}
-    assert {one.uid for one in few.examples} < {one.uid for one in data.examples}
+    assert Counter(each.split for each in few.examples) == {"train": 2, "test": 3}
+    assert {each.uid for each in few.examples} < {each.uid for each in data.examples}
     with pytest.raises(UserError, match=r"task\.shots=6: worked examples come from train alone, which has 5 problems"):
         load("gsm8k", path=str(tmp_path), shots=6)
 
@@ -65,11 +65,13 @@ def test_number_questions_are_two_examinations_with_as_many_yes_as_no():
     data = load("numeric_questions", seed=3, per_kind=4)
     assert (data.kind, data.open_data) == ("binary", True)
     for split, seed in (("pilot", 6), ("test", 7)):
-        own = [one for one in data.examples if one.split == split]
-        asked = list(held_out(seed, 4))
-        assert [one.prefix + one.context + one.suffix for one in own] == [question.prompt for question in asked]
-        assert [one.label for one in own] == [int(question.answer) for question in asked]
-        assert sum(one.label for one in own) == len(own) / 2
+        belonging = [each for each in data.examples if each.split == split]
+        requested = list(held_out(seed, 4))
+        assert [each.prefix + each.context + each.suffix for each in belonging] == [
+            question.prompt for question in requested
+        ]
+        assert [each.label for each in belonging] == [int(question.answer) for question in requested]
+        assert sum(each.label for each in belonging) == len(belonging) / 2
     assert Counter(data.groups["kind"]) == dict.fromkeys(KINDS, 8)
     assert load("numeric_questions", seed=3, per_kind=4).fingerprint == data.fingerprint
     assert load("numeric_questions", seed=4, per_kind=4).fingerprint != data.fingerprint

@@ -24,24 +24,24 @@ def cached(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def made(name: str, files: dict[str, list[dict]], revision: str = "main") -> Path:
-        place = tmp_path / "hub" / f"datasets--{name.replace('/', '--')}"
-        (place / "refs").mkdir(parents=True)
-        (place / "refs" / revision).write_text(COMMIT)
+        location = tmp_path / "hub" / f"datasets--{name.replace('/', '--')}"
+        (location / "refs").mkdir(parents=True)
+        (location / "refs" / revision).write_text(COMMIT)
         for inside, rows in files.items():
-            file = place / "snapshots" / COMMIT / inside
+            file = location / "snapshots" / COMMIT / inside
             file.parent.mkdir(parents=True, exist_ok=True)
             if file.suffix == ".parquet":
                 pq.write_table(pa.Table.from_pylist(rows), file)
             else:
                 file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return place / "snapshots" / COMMIT
+        return location / "snapshots" / COMMIT
 
     return made
 
 
 def test_parquet_files_are_read_by_their_splits_and_the_commit_is_recorded(cached):
-    files = {f"data/{split}-00000-of-00001.parquet": [QUESTION | {"cop": cop} for cop in found]
-             for split, found in (("train", (0, 3)), ("validation", (2,)), ("test", (-1,)))}  # fmt: skip
+    files = {f"data/{split}-00000-of-00001.parquet": [QUESTION | {"cop": cop} for cop in loaded]
+             for split, loaded in (("train", (0, 3)), ("validation", (2,)), ("test", (-1,)))}  # fmt: skip
     cached("owner/medmcqa", files | {"dataset_infos.json": [{}], "README.md": [{}]})
     data = load("medmcqa", path="hub:owner/medmcqa", train_limit=None, answers_from=0)
     assert [(one.split, one.gold) for one in data.examples] == [("train", 0), ("train", 3), ("test", 2)]
@@ -59,17 +59,17 @@ def test_the_same_files_from_the_hub_and_from_a_folder_are_the_same_questions(ca
     local.mkdir()
     for name in ("test-00000-of-00002.parquet", "test-00001-of-00002.parquet", "train.jsonl"):
         (local / name).write_bytes((fetched("hub:owner/mine", "task.path") / name).read_bytes())
-    hub, own = (load("multiple_choice", path=path, shots=1) for path in ("hub:owner/mine", str(local)))
-    assert hub.fingerprint == own.fingerprint  # the shards of a split are one set, named as the data set is
-    assert "hub" not in own.provenance
+    hub, belonging = (load("multiple_choice", path=path, shots=1) for path in ("hub:owner/mine", str(local)))
+    assert hub.fingerprint == belonging.fingerprint  # the shards of a split are one set, named as the data set is
+    assert "hub" not in belonging.provenance
     assert name_of(Path("/data/snapshots/mine")) == "mine"
 
 
 def test_one_folder_or_one_file_of_a_data_set_can_be_asked_for(cached):
     problems = [{"question": "How many?", "answer": "#### 2"}]
     cached("owner/gsm8k", {f"{kind}/test-00000-of-00001.parquet": problems for kind in ("main", "socratic")})
-    whole = load("gsm8k", path="hub:owner/gsm8k")
-    assert [one.uid for one in whole.examples] == ["gsm8k:main/test-00000-of-00001.parquet row 1"]
+    full = load("gsm8k", path="hub:owner/gsm8k")
+    assert [one.uid for one in full.examples] == ["gsm8k:main/test-00000-of-00001.parquet row 1"]
     assert len(load("gsm8k", path="hub:owner/gsm8k/socratic").examples) == 1
     prompt = {"prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     cached("owner/ifeval", {"ifeval_input_data.jsonl": [prompt], "more/other.jsonl": [prompt]})
@@ -84,8 +84,8 @@ def test_pubmedqa_of_the_hub_has_its_abstract_in_parts(cached):
     row = {"pubid": 1, "question": "Does it?", "final_decision": "maybe",
            "context": {"contexts": ["One part.", "Another."], "labels": ["AIM", "RESULTS"]}}  # fmt: skip
     cached("owner/PubMedQA", {"pqa_labeled/train-00000-of-00001.parquet": [row]})
-    (found,) = load("pubmedqa", path="hub:owner/PubMedQA/pqa_labeled").examples  # one file alone is the test split
-    assert (found.context, found.gold, found.split) == ("One part.\nAnother.", 2, "test")
+    (loaded,) = load("pubmedqa", path="hub:owner/PubMedQA/pqa_labeled").examples  # one file alone is the test split
+    assert (loaded.context, loaded.gold, loaded.split) == ("One part.\nAnother.", 2, "test")
 
 
 def test_texts_and_groups_of_benchmarks_record_their_commits_too(cached, tmp_path):
@@ -132,15 +132,15 @@ def test_a_data_set_without_a_file_that_can_be_read_is_refused(cached):
     ],
 )
 def test_what_the_hub_says_no_to_is_refused_and_only_data_is_asked_of_it(monkeypatch, error, said):
-    asked = {}
+    requested = {}
 
     def answered(name, **options):
-        asked.update(options, name=name)
+        requested.update(options, name=name)
         raise error("no", response=httpx2.Response(404, request=httpx2.Request("GET", "http://hub")))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", answered)
     with pytest.raises(UserError, match=said):
         fetched("hub:owner/name/part@v1", "task.path")
-    assert (asked["name"], asked["repo_type"], asked["revision"]) == ("owner/name", "dataset", "v1")
-    assert asked["allow_patterns"][0] == "part"
-    assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in asked["allow_patterns"])
+    assert (requested["name"], requested["repo_type"], requested["revision"]) == ("owner/name", "dataset", "v1")
+    assert requested["allow_patterns"][0] == "part"
+    assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in requested["allow_patterns"])

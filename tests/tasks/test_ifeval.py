@@ -16,11 +16,11 @@ VERDICTS = [json.loads(line) for line in (Path(__file__).parent / "ifeval_verdic
 
 @pytest.mark.parametrize("kind", sorted(RULES))
 def test_verdicts_are_those_of_lm_eval(kind):
-    found = [one for one in VERDICTS if one["kind"] == kind]
-    assert {one["strict"] for one in found} == {True, False}
-    for one in found:
-        given = one["answer"], kind, one["arguments"]
-        assert (strict(*given), loose(*given)) == (one["strict"], one["loose"]), one
+    loaded = [example for example in VERDICTS if example["kind"] == kind]
+    assert {example["strict"] for example in loaded} == {True, False}
+    for example in loaded:
+        keys = example["answer"], kind, example["arguments"]
+        assert (strict(*keys), loose(*keys)) == (example["strict"], example["loose"]), example
 
 
 def test_an_empty_answer_follows_nothing():
@@ -34,10 +34,10 @@ def test_an_answer_that_opens_brackets_for_ever_is_no_json():
 
 
 def test_loose_forgives_a_first_line_a_last_line_and_asterisks():
-    asked = "startend:quotation", {}
+    requested = "startend:quotation", {}
     for answer in ('Sure:\n"It is."', '"It is."\nHope this helps', 'Sure:\n"It is."\nBye', '*"It is."*'):
-        assert (strict(answer, *asked), loose(answer, *asked)) == (False, True)
-    assert not loose('Sure:\n\n"It is." I say\nBye', *asked)
+        assert (strict(answer, *requested), loose(answer, *requested)) == (False, True)
+    assert not loose('Sure:\n\n"It is." I say\nBye', *requested)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_words_are_parted_as_in_the_treebank():
 
 
 def test_instructions_count_one_by_one_and_all_together():
-    asked = (
+    requested = (
         ("punctuation:no_comma", {}),
         ("length_constraints:number_words", {"num_words": 3, "relation": "less than"}),
     )
-    found = judged("One two three four", asked)
-    assert found == dict.fromkeys(METRICS, (1, 2))
-    assert judged("One two", asked) == dict.fromkeys(METRICS, (2, 2))
+    loaded = judged("One two three four", requested)
+    assert loaded == dict.fromkeys(METRICS, (1, 2))
+    assert judged("One two", requested) == dict.fromkeys(METRICS, (2, 2))
 
 
 def line(**more) -> dict:
@@ -88,7 +88,9 @@ def test_a_file_in_either_form_gives_the_prompts(tmp_path):
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     data = load("ifeval", path=str(path), new_tokens=9)
-    assert [(one.suffix, one.split, one.options) for one in data.examples] == [("Say it.", "test", ())] * 2
+    assert [(example.suffix, example.split, example.options) for example in data.examples] == [
+        ("Say it.", "test", ())
+    ] * 2
     assert (data.kind, data.generation.length, data.generation.metrics) == ("generation", 9, METRICS)
     assert data.generation.judge(0, "a") == data.generation.judge(1, "a") == dict.fromkeys(METRICS, (1, 1))
     assert len(load("ifeval", path=str(path), limit=1).examples) == 1
@@ -97,9 +99,9 @@ def test_a_file_in_either_form_gives_the_prompts(tmp_path):
 
 def test_numbers_of_a_copy_that_are_written_as_fractions_are_judged_as_whole_ones(tmp_path):
     path = tmp_path / "input_data.jsonl"
-    given = {"num_paragraphs": 2.0, "nth_paragraph": 2.0, "first_word": "so"}
+    keys = {"num_paragraphs": 2.0, "nth_paragraph": 2.0, "first_word": "so"}
     kind = "length_constraints:nth_paragraph_first_word"
-    path.write_text(json.dumps(line(instruction_id_list=[kind], kwargs=[given])) + "\n")
+    path.write_text(json.dumps(line(instruction_id_list=[kind], kwargs=[keys])) + "\n")
     judge = load("ifeval", path=str(path)).generation.judge
     assert judge(0, "First.\n\nSo it is.") == dict.fromkeys(METRICS, (1, 1))
     assert judge(0, "First.\n\nThus.") == dict.fromkeys(METRICS, (0, 1))

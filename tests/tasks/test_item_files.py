@@ -25,22 +25,22 @@ def test_medmcqas_own_json_files_hold_a_question_a_line(tmp_path):
     columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
     official = [{"question": f"Which\u2028{i}?", "exp": None, "cop": cop} | columns for i, cop in enumerate((4, 1))]
     written(tmp_path / "dev.json", *official)
-    found = load("medmcqa", path=str(tmp_path)).examples
-    assert [(one.gold, one.split) for one in found] == [(3, "test"), (0, "test")]
-    assert found[1].uid == "medmcqa:medmcqa:dev.json line 2"
-    for bad, said in (
+    loaded = load("medmcqa", path=str(tmp_path)).examples
+    assert [(example.gold, example.split) for example in loaded] == [(3, "test"), (0, "test")]
+    assert loaded[1].uid == "medmcqa:medmcqa:dev.json line 2"
+    for bad, message in (
         ("{broken", r"dev\.json line 3 is no JSON: Expecting property name"),
         ("9" * 5000, r"dev\.json line 3 cannot be read: Exceeds the limit"),
     ):
         written(tmp_path / "dev.json", *official, bad)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             load("medmcqa", path=str(tmp_path))
 
 
 def test_one_json_value_of_many_lines_is_still_one(tmp_path):
     path = tmp_path / "test.json"
     path.write_text(json.dumps({"17": row(), "18": row()}, indent=1))
-    assert [place for place, _ in rows(path, path.name)] == ["test.json item 17", "test.json item 18"]
+    assert [location for location, _ in rows(path, path.name)] == ["test.json item 17", "test.json item 18"]
     path.write_text(json.dumps([row()], indent=1)[:-3])
     with pytest.raises(UserError, match=r"test\.json line 11 is no JSON"):
         list(rows(path, path.name))
@@ -50,9 +50,9 @@ def test_one_json_value_of_many_lines_is_still_one(tmp_path):
 def test_options_that_are_mappings_give_their_texts_and_labels(tmp_path, label, text):
     options = [{label: name, text: option} for name, option in zip("wxyz", OPTIONS, strict=True)]
     path = written(tmp_path / "test.jsonl", row(options=options, answer_idx="x"))
-    (found,) = load("multiple_choice", path=str(path)).examples
-    assert found.suffix == "Question: Which one?\nA. Aspirin\nB. Heparin\nC. 2.5\nD. none\nAnswer:"
-    assert found.gold == 1
+    (loaded,) = load("multiple_choice", path=str(path)).examples
+    assert loaded.suffix == "Question: Which one?\nA. Aspirin\nB. Heparin\nC. 2.5\nD. none\nAnswer:"
+    assert loaded.gold == 1
 
 
 def test_a_csv_of_other_columns_is_refused_by_them_and_one_without_a_header_is_read(tmp_path):
@@ -60,10 +60,10 @@ def test_a_csv_of_other_columns_is_refused_by_them_and_one_without_a_header_is_r
     path.write_text(f"prompt,first,second,target,{'a text of the file ' * 3}\nWhich?,one,two,A,x\n")
     with pytest.raises(
         UserError, match=r"^test\.csv line 1 names no known column: it has prompt, first, second"
-    ) as said:
+    ) as message:
         load("multiple_choice", path=str(path))
-    assert "Known are question, sent1 for the question, options, choices, endings, opa" in str(said.value)
-    assert "a text of the file" not in str(said.value)
+    assert "Known are question, sent1 for the question, options, choices, endings, opa" in str(message.value)
+    assert "a text of the file" not in str(message.value)
     for last, right in (("b", 1), ("0", 0), ("ONE", 0)):
         path.write_text(f"\nWhich?,one,two,{last}\n")
-        assert [one.gold for one in load("multiple_choice", path=str(path)).examples] == [right]
+        assert [example.gold for example in load("multiple_choice", path=str(path)).examples] == [right]

@@ -36,16 +36,16 @@ def test_labels_and_splits_are_valid_meds(data, tmp_path):
 
 def test_they_say_what_the_examples_say(data, tmp_path):
     meds_labels.write(data, tmp_path)
-    told = read(tmp_path, "labels/mortality").to_pylist()
+    texts = read(tmp_path, "labels/mortality").to_pylist()
     ids = read(tmp_path, "labels/mortality_stays").to_pylist()
     split = {row["subject_id"]: row["split"] for row in read(tmp_path, "metadata/subject_splits").to_pylist()}
     named = {"train": "train", "pilot": "tuning", "test": "held_out"}
-    assert len(told) == len(ids) == len(data.examples)
-    for example, time, row, one in zip(data.examples, data.times, told, ids, strict=True):
+    assert len(texts) == len(ids) == len(data.examples)
+    for example, time, row, each in zip(data.examples, data.times, texts, ids, strict=True):
         assert row == {
             "subject_id": int(example.subject), "prediction_time": time, "boolean_value": bool(example.label),
         }  # fmt: skip
-        assert one == {"subject_id": row["subject_id"], "prediction_time": time, "stay_id": int(example.uid)}
+        assert each == {"subject_id": row["subject_id"], "prediction_time": time, "stay_id": int(example.uid)}
         assert split[row["subject_id"]] == named[example.split]
     assert set(split) == {int(example.subject) for example in data.examples}
 

@@ -31,8 +31,8 @@ def row(i: int = 0, **more) -> dict:
 
 
 def only(path: Path, **more):
-    (found,) = load("multiple_choice", path=str(path), **more).examples
-    return found
+    (loaded,) = load("multiple_choice", path=str(path), **more).examples
+    return loaded
 
 
 SHAPES = {
@@ -48,13 +48,13 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_of_benchmark_is_the_same_question(tmp_path, shape):
-    asked = {"sent1" if "ending0" in SHAPES[shape] else "question": "Which one?"}
+    requested = {"sent1" if "ending0" in SHAPES[shape] else "question": "Which one?"}
     more = {"answers_from": 1} if "cop" in SHAPES[shape] else {}
-    found = only(lines(tmp_path / "test.jsonl", asked | SHAPES[shape]), **more)
-    assert found.prefix + found.context + found.suffix == (
+    loaded = only(lines(tmp_path / "test.jsonl", requested | SHAPES[shape]), **more)
+    assert loaded.prefix + loaded.context + loaded.suffix == (
         "Question: Which one?\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
     )
-    assert (found.options, found.gold, found.split) == ((("A",), ("B",), ("C",), ("D",)), 1, "test")
+    assert (loaded.options, loaded.gold, loaded.split) == ((("A",), ("B",), ("C",), ("D",)), 1, "test")
 
 
 def test_csv_tsv_json_and_parquet_hold_the_same(tmp_path):
@@ -68,31 +68,31 @@ def test_csv_tsv_json_and_parquet_hold_the_same(tmp_path):
     (tmp_path / "test.json").write_text(json.dumps([named]))
     (tmp_path / "ids_test.json").write_text(json.dumps({"17": named}))
     pq.write_table(pa.Table.from_pylist([named]), tmp_path / "test.parquet")
-    found = [only(path) for path in sorted(tmp_path.iterdir())]
-    assert len(found) == 6
-    assert len({(one.suffix, one.options, one.gold) for one in found}) == 1
+    loaded = [only(path) for path in sorted(tmp_path.iterdir())]
+    assert len(loaded) == 6
+    assert len({(each.suffix, each.options, each.gold) for each in loaded}) == 1
 
 
 def test_by_text_the_options_are_not_listed_and_lengths_may_differ(tmp_path):
-    found = only(lines(tmp_path / "test.jsonl", row()), answer="text")
-    assert found.suffix == "Question: Which one, 0?\nAnswer:"
-    assert found.options == tuple((text,) for text in OPTIONS)
+    loaded = only(lines(tmp_path / "test.jsonl", row()), answer="text")
+    assert loaded.suffix == "Question: Which one, 0?\nAnswer:"
+    assert loaded.options == tuple((text,) for text in OPTIONS)
 
 
 def test_worked_examples_come_from_train_alone_seeded_and_never_show_the_question_itself(tmp_path):
     lines(tmp_path / "train.jsonl", *(row(i) for i in range(6)))
     lines(tmp_path / "test.jsonl", row(3), row(7), row(8))
-    found = load("multiple_choice", path=str(tmp_path), shots=2)
-    assert Counter(one.split for one in found.examples) == {"test": 3}
-    for one in found.examples:
-        shown = one.prefix.split("\n\n")[:-1]
+    loaded = load("multiple_choice", path=str(tmp_path), shots=2)
+    assert Counter(each.split for each in loaded.examples) == {"test": 3}
+    for each in loaded.examples:
+        shown = each.prefix.split("\n\n")[:-1]
         assert len(shown) == 2
         assert all(example.endswith("\nAnswer: B") for example in shown)
-        assert one.suffix.splitlines()[0] not in one.prefix
-    assert found.examples[1].prefix == found.examples[2].prefix
+        assert each.suffix.splitlines()[0] not in each.prefix
+    assert loaded.examples[1].prefix == loaded.examples[2].prefix
     again, other = (load("multiple_choice", path=str(tmp_path), shots=2, seed=seed) for seed in (0, 5))
-    assert again.fingerprint == found.fingerprint
-    assert other.fingerprint != found.fingerprint
+    assert again.fingerprint == loaded.fingerprint
+    assert other.fingerprint != loaded.fingerprint
     all_shown = {
         load("multiple_choice", path=str(tmp_path), shots=5, seed=seed).examples[0].prefix for seed in range(3)
     }
@@ -103,33 +103,33 @@ def test_files_have_their_splits_and_shares_draw_others(tmp_path):
     for name in ("train", "dev", "test"):
         lines(tmp_path / name / f"sodium_{name}.jsonl", *(row(i) for i in range(20)))
     (tmp_path / "notes.jsonl").write_text("not a split\n")
-    found = load("multiple_choice", path=str(tmp_path))
-    assert Counter(one.split for one in found.examples) == {"pilot": 20, "test": 20}
+    loaded = load("multiple_choice", path=str(tmp_path))
+    assert Counter(each.split for each in loaded.examples) == {"pilot": 20, "test": 20}
     drawn = load("multiple_choice", path=str(tmp_path), fractions={"pilot": 0.5, "test": 0.5})
     assert len(drawn.examples) == 60
-    assert len({one.uid for one in drawn.examples}) == 60
+    assert len({each.uid for each in drawn.examples}) == 60
     few = load("multiple_choice", path=str(tmp_path), limit=4)
-    assert Counter(one.split for one in few.examples) == {"pilot": 4, "test": 4}
-    assert {one.uid for one in few.examples} < {one.uid for one in found.examples}
+    assert Counter(each.split for each in few.examples) == {"pilot": 4, "test": 4}
+    assert {each.uid for each in few.examples} < {each.uid for each in loaded.examples}
 
 
 def test_medmcqa_lists_choices_and_reports_dev_as_its_test_has_no_key(tmp_path):
     columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
     lines(tmp_path / "dev.jsonl", *({"question": f"Which {i}?", "cop": 1 + i % 4} | columns for i in range(4)))
     lines(tmp_path / "test.jsonl", {"question": "Which?"} | columns)
-    found = load("medmcqa", path=str(tmp_path)).examples
-    assert [(one.gold, one.split) for one in found] == [(0, "test"), (1, "test"), (2, "test"), (3, "test")]
-    assert found[0].suffix == "Question: Which 0?\nChoices:\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
+    loaded = load("medmcqa", path=str(tmp_path)).examples
+    assert [(each.gold, each.split) for each in loaded] == [(0, "test"), (1, "test"), (2, "test"), (3, "test")]
+    assert loaded[0].suffix == "Question: Which 0?\nChoices:\nA. fever\nB. cough, dry\nC. 0.01\nD. none\nAnswer:"
 
 
 def test_a_column_cop_says_itself_where_it_counts_from_or_the_user_must(tmp_path):
     columns = dict(zip(("opa", "opb", "opc", "opd"), OPTIONS, strict=True))
     path = lines(tmp_path / "test.jsonl", *({"question": "Which?", "cop": cop} | columns for cop in (0, 3)))
-    assert [one.gold for one in load("medmcqa", path=str(path)).examples] == [0, 3]
+    assert [each.gold for each in load("medmcqa", path=str(path)).examples] == [0, 3]
     lines(path, *({"question": "Which?", "cop": cop} | columns for cop in (1, 3)))
     with pytest.raises(UserError, match=r"answer by 1 to 3 in column cop, .* Say which: task\.answers_from=1\."):
         load("medmcqa", path=str(path))
-    assert [one.gold for one in load("medmcqa", path=str(path), answers_from=1).examples] == [0, 2]
+    assert [each.gold for each in load("medmcqa", path=str(path), answers_from=1).examples] == [0, 2]
 
 
 def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_question(tmp_path):
@@ -143,22 +143,22 @@ def test_pubmedqa_reads_the_official_files_and_copies_with_the_abstract_in_the_q
     with pytest.raises(UserError, match=r"needs test_ground_truth\.json beside it"):
         load("pubmedqa", path=str(folder))
     (folder / "test_ground_truth.json").write_text(json.dumps({str(i): "maybe" for i in range(30)}))
-    found = load("pubmedqa", path=str(folder)).examples
-    count = Counter(one.split for one in found)
+    loaded = load("pubmedqa", path=str(folder)).examples
+    count = Counter(each.split for each in loaded)
     assert count["test"] == 30
     assert 0 < count["pilot"] < 15
-    one = found[-1]
-    assert (one.prefix, one.context) == ("Abstract: ", "One part.\nAnother.")
-    assert one.suffix.startswith("\nQuestion: Does it ")
-    assert one.suffix.endswith("?\nAnswer:")
-    assert (one.options, one.gold) == ((("yes",), ("no",), ("maybe",)), 2)
+    each = loaded[-1]
+    assert (each.prefix, each.context) == ("Abstract: ", "One part.\nAnother.")
+    assert each.suffix.startswith("\nQuestion: Does it ")
+    assert each.suffix.endswith("?\nAnswer:")
+    assert (each.options, each.gold) == ((("yes",), ("no",), ("maybe",)), 2)
     copy = {
         "question": "One part.\nAnother.\nDoes it?",
         "options": {"A": "yes", "B": "no", "C": "maybe"},
         "answer_idx": "C",
     }
-    (found,) = load("pubmedqa", path=str(lines(tmp_path / "test.jsonl", copy))).examples
-    assert (found.context, found.suffix) == ("One part.\nAnother.", "\nQuestion: Does it?\nAnswer:")
+    (loaded,) = load("pubmedqa", path=str(lines(tmp_path / "test.jsonl", copy))).examples
+    assert (loaded.context, loaded.suffix) == ("One part.\nAnother.", "\nQuestion: Does it?\nAnswer:")
 
 
 def mmlu(folder: Path) -> Path:
@@ -173,15 +173,15 @@ def mmlu(folder: Path) -> Path:
 
 
 def test_mmlu_has_six_subjects_with_their_own_examples_and_description(tmp_path):
-    found = load("mmlu_medical", path=str(mmlu(tmp_path)), shots=5)
-    assert Counter(found.groups["set"]) == dict.fromkeys(SUBJECTS, 7)
-    assert Counter(one.split for one in found.examples) == {"pilot": 18, "test": 24}
-    one = next(e for e, s in zip(found.examples, found.groups["set"], strict=True) if s == "college_biology")
-    assert one.prefix.startswith(
+    loaded = load("mmlu_medical", path=str(mmlu(tmp_path)), shots=5)
+    assert Counter(loaded.groups["set"]) == dict.fromkeys(SUBJECTS, 7)
+    assert Counter(each.split for each in loaded.examples) == {"pilot": 18, "test": 24}
+    each = next(e for e, s in zip(loaded.examples, loaded.groups["set"], strict=True) if s == "college_biology")
+    assert each.prefix.startswith(
         "The following are multiple choice questions (with answers) about college biology.\n\n"
     )
-    assert one.prefix.count("college_biology dev ") == 5
-    assert one.suffix.startswith("college_biology ")
+    assert each.prefix.count("college_biology dev ") == 5
+    assert each.suffix.startswith("college_biology ")
     (tmp_path / "test" / "anatomy_test.csv").unlink()
     with pytest.raises(UserError, match="has no test questions of anatomy"):
         load("mmlu_medical", path=str(tmp_path))
@@ -194,24 +194,24 @@ def test_the_group_has_nine_sets_each_asked_its_own_way(tmp_path):
         "pubmedqa": lines(tmp_path / "pubmedqa" / "test.jsonl", row(question="An abstract.\nDoes it?")),
         "mmlu_medical": mmlu(tmp_path / "mmlu"),
     }
-    found = load("medical_qa", **{name: str(path) for name, path in parts.items()})
-    assert len(set(found.groups["set"])) == 9
-    asked = {name: one for one, name in zip(found.examples, found.groups["set"], strict=True)}
-    assert "Choices:" in asked["medmcqa"].suffix
-    assert asked["pubmedqa"].options[0] == ("fever",)
-    assert asked["anatomy"].prefix.startswith("The following")
+    loaded = load("medical_qa", **{name: str(path) for name, path in parts.items()})
+    assert len(set(loaded.groups["set"])) == 9
+    requested = {name: each for each, name in zip(loaded.examples, loaded.groups["set"], strict=True)}
+    assert "Choices:" in requested["medmcqa"].suffix
+    assert requested["pubmedqa"].options[0] == ("fever",)
+    assert requested["anatomy"].prefix.startswith("The following")
     by_text = load("medical_qa", **{name: str(path) for name, path in parts.items()}, answer="text")
-    assert all(len(one.options[0][0]) > 1 and "Choices:" not in one.suffix for one in by_text.examples)
+    assert all(len(each.options[0][0]) > 1 and "Choices:" not in each.suffix for each in by_text.examples)
     by_letter = load("medical_qa", **{name: str(path) for name, path in parts.items()}, answer="letter")
-    assert {one.options[:2] for one in by_letter.examples} == {(("A",), ("B",))}
-    assert [one.uid for one in by_text.examples] == [one.uid for one in by_letter.examples]
-    assert len({one.fingerprint for one in (found, by_text, by_letter)}) == 3
+    assert {each.options[:2] for each in by_letter.examples} == {(("A",), ("B",))}
+    assert [each.uid for each in by_text.examples] == [each.uid for each in by_letter.examples]
+    assert len({each.fingerprint for each in (loaded, by_text, by_letter)}) == 3
     lines(tmp_path / "medqa" / "train.jsonl", *map(row, range(5)))
     taught = load("medical_qa", **{name: str(path.parent if name == "medqa" else path) for name, path in parts.items()},
                              train_limit=3)  # fmt: skip
-    assert Counter(one.split for one in taught.examples)["train"] == 2 * 3  # of MedQA and of MMLU, which have train
-    assert [one for one in taught.examples if one.split == "test"] == [
-        one for one in found.examples if one.split == "test"
+    assert Counter(each.split for each in taught.examples)["train"] == 2 * 3  # of MedQA and of MMLU, which have train
+    assert [each for each in taught.examples if each.split == "test"] == [
+        each for each in loaded.examples if each.split == "test"
     ]
     with pytest.raises(UserError, match=r"task\.medmcqa is missing: medmcqa is read from a local file"):
         load("medical_qa", medqa=str(parts["medqa"]))

@@ -37,18 +37,18 @@ def read(root: Path, name: str) -> pd.DataFrame:
 
 def chosen(root: Path, spill: Path, rule: Outcome, **keys) -> cohort.Cohort:
     needed = {**cohort.NEEDED, **rule.needed}
-    found = tables.find([root], needed)
-    with tables.opened(found, needed, memory_limit="1GB", threads=1, spill=spill) as con:
+    loaded = tables.find([root], needed)
+    with tables.opened(loaded, needed, memory_limit="1GB", threads=1, spill=spill) as con:
         return cohort.select(con, rule, **keys)
 
 
 def stays(root: Path, window_hours: int, gap_hours: int) -> pd.DataFrame:
     """Adult stays of at least window and gap hours whose patients are alive at their end, with all their columns."""
     patients, admissions = read(root, "hosp/patients"), read(root, "hosp/admissions").drop(columns="subject_id")
-    whole = read(root, "icu/icustays").merge(patients, on="subject_id").merge(admissions, on="hadm_id")
-    end = whole["intime"] + (window_hours + gap_hours) * HOUR
-    adult = whole["anchor_age"] + whole["intime"].dt.year - whole["anchor_year"] >= 18
-    return whole[adult & (whole["outtime"] >= end) & ~(whole["deathtime"] < end)].sort_values("stay_id")
+    full = read(root, "icu/icustays").merge(patients, on="subject_id").merge(admissions, on="hadm_id")
+    end = full["intime"] + (window_hours + gap_hours) * HOUR
+    adult = full["anchor_age"] + full["intime"].dt.year - full["anchor_year"] >= 18
+    return full[adult & (full["outtime"] >= end) & ~(full["deathtime"] < end)].sort_values("stay_id")
 
 
 def triples(kept: pd.DataFrame, label: pd.Series) -> tuple[tuple[int, int, int], ...]:
@@ -162,12 +162,12 @@ def meds(ward, store) -> Path:
 )
 def test_meds_gives_the_same_stays_and_labels_as_the_tables(ward, meds, store, rule):
     needed = {**cohort.NEEDED, **rule.needed}
-    found = []
+    loaded = []
     for source, root in (("mimic", ward), ("meds", meds)):
         with opened_source(SourceConfig(cache=store, source=source, mimic_root=root), needed) as opened:
-            found.append(cohort.select(opened.con, rule, window_hours=24, gap_hours=6))
-    assert found[0].stays == found[1].stays
-    assert found[0].attrition == found[1].attrition
+            loaded.append(cohort.select(opened.con, rule, window_hours=24, gap_hours=6))
+    assert loaded[0].stays == loaded[1].stays
+    assert loaded[0].attrition == loaded[1].attrition
 
 
 def test_the_demo_s_deaths_in_hospital_are_the_known_ones(demo, tmp_path):

@@ -37,27 +37,27 @@ def tables(session_cache):
 def values_of(tables, stay, name):
     """The stay's values of a reading in the order of time, straight from chartevents."""
     chart, known = tables["icu/chartevents"], {item.itemid: item for item in items() if item.name == name}
-    own = chart[(chart["stay_id"] == stay) & chart["itemid"].isin(list(known))].dropna(subset="valuenum")
+    belonging = chart[(chart["stay_id"] == stay) & chart["itemid"].isin(list(known))].dropna(subset="valuenum")
     intime = tables["icu/icustays"].set_index("stay_id").loc[stay, "intime"]
-    hours = (own["charttime"] - intime).dt.total_seconds() / 3600
-    own = own[(hours >= 0) & (hours < 48)].sort_values("charttime")
-    found = []
-    for itemid, value in zip(own["itemid"], own["valuenum"], strict=True):
+    hours = (belonging["charttime"] - intime).dt.total_seconds() / 3600
+    belonging = belonging[(hours >= 0) & (hours < 48)].sort_values("charttime")
+    loaded = []
+    for itemid, value in zip(belonging["itemid"], belonging["valuenum"], strict=True):
         item = known[itemid]
         harmonised = value * item.scale + item.offset
         if item.minimum <= harmonised <= item.maximum:
-            found.append(f"{harmonised:.{item.decimals}f}")
-    return found
+            loaded.append(f"{harmonised:.{item.decimals}f}")
+    return loaded
 
 
 def test_readings_are_those_of_the_tables(data, tables):
     parts = {item.name for item in items() if item.parts > 1}
     compared = Counter()
     for example, kind in zip(data.examples, data.groups["kind"], strict=True):
-        asked = re.search(r"What was the (last|highest|lowest) value of (.+) in the first", example.prefix)
-        if asked is None or asked[2] in parts or example.split != "test":
+        requested = re.search(r"What was the (last|highest|lowest) value of (.+) in the first", example.prefix)
+        if requested is None or requested[2] in parts or example.split != "test":
             continue
-        values = values_of(tables, int(example.uid.split(":")[0]), asked[2])
+        values = values_of(tables, int(example.uid.split(":")[0]), requested[2])
         pick = {"last": values[-1], "highest": max(values, key=float), "lowest": min(values, key=float)}
         assert float(example.reference) == float(pick[kind]), example.uid
         compared[kind] += 1
@@ -73,17 +73,17 @@ def test_people_and_doses_are_those_of_the_tables(data, tables):
         intime = stays.loc[stay, "intime"]
         if kind == "age":
             person = patients.loc[subject]
-            wanted = str(person["anchor_age"] + intime.year - person["anchor_year"])
+            expected_value = str(person["anchor_age"] + intime.year - person["anchor_year"])
         elif kind == "stays":
-            own = stays[stays["subject_id"] == subject]
-            wanted = str(int((own["intime"] <= intime).sum()))
+            belonging = stays[stays["subject_id"] == subject]
+            expected_value = str(int((belonging["intime"] <= intime).sum()))
         elif kind == "starts" and "Propofol" in example.prefix.rsplit("Question: ")[1]:
-            own = drugs[(drugs["stay_id"] == stay) & (drugs["itemid"] == 222168)]
-            hours = (own["starttime"] - intime).dt.total_seconds() / 3600
-            wanted = str(int(((hours >= 0) & (hours < 48)).sum()))
+            belonging = drugs[(drugs["stay_id"] == stay) & (drugs["itemid"] == 222168)]
+            hours = (belonging["starttime"] - intime).dt.total_seconds() / 3600
+            expected_value = str(int(((hours >= 0) & (hours < 48)).sum()))
         else:
             continue
-        assert example.reference == wanted, example.uid
+        assert example.reference == expected_value, example.uid
         compared[kind] += 1
     assert compared["age"] == compared["stays"] == len({example.uid.split(":")[0] for example in data.examples})
     assert compared["starts"] > 0
@@ -117,23 +117,23 @@ def test_what_a_budget_leaves_out_is_not_asked(make):
     kinds = Counter(short.groups["kind"])
     assert not kinds["urine"]
     assert kinds["age"] == kinds["stays"] > 0
-    asked = set()
+    requested = set()
     for example, kind in zip(short.examples, short.groups["kind"], strict=True):
         text = example.prefix.rsplit("\n\nQuestion: ", 1)[0]
         name = re.search(r"value of (.+) in the first", example.prefix)
-        asked |= {name[1]} if name else set()
+        requested |= {name[1]} if name else set()
         assert name is None or name[1] in text
         assert kind == "given" or example.reference in text
-    assert asked == {"Heart rate"}
+    assert requested == {"Heart rate"}
 
 
 def test_the_same_words_make_the_same_questions_and_others_others(make, data):
-    one, again = make(limit=4), make(limit=4)
-    assert (one.fingerprint, one.examples) == (again.fingerprint, again.examples)
+    each, again = make(limit=4), make(limit=4)
+    assert (each.fingerprint, each.examples) == (again.fingerprint, again.examples)
     others = [make(limit=4, seed=1), make(limit=4, tolerance=0.1)]
-    assert len({other.fingerprint for other in (one, *others)}) == 3
-    assert Counter(example.split for example in one.examples).keys() == {"train", "pilot", "test"}
-    assert one.open_data
+    assert len({other.fingerprint for other in (each, *others)}) == 3
+    assert Counter(example.split for example in each.examples).keys() == {"train", "pilot", "test"}
+    assert each.open_data
 
 
 def test_patients_of_the_open_demo_are_asked_about_too(session_cache):

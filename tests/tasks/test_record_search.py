@@ -34,33 +34,35 @@ def passages(make):
 
 def lists(data):
     """Example numbers of each query, by the query's number."""
-    return {q: list(own) for q, own in groupby(range(len(data.examples)), key=data.ranking.query.__getitem__)}
+    return {
+        q: list(belonging) for q, belonging in groupby(range(len(data.examples)), key=data.ranking.query.__getitem__)
+    }
 
 
 def test_bm25_is_lucenes_formula_with_our_numbers_and_says_nothing(caplog):
     documents = ["Heart rate 88 bpm", "Propofol and norepinephrine, heart", "lactate high, high lactate"]
     words = [["heart", "rate", "88", "bpm"], ["propofol", "norepinephrine", "heart"], ["lactate", "high"] * 2]
     mean = sum(map(len, words)) / 3
-    found = bm25(documents, ["the heart rate", "insulin", "Lactate heart"], Search(3, 0.9, 0.4, ""))
+    loaded = bm25(documents, ["the heart rate", "insulin", "Lactate heart"], Search(3, 0.9, 0.4, ""))
     for row, query in enumerate((["heart", "rate"], [], ["lactate", "heart"])):
-        for column, own in enumerate(words):
-            wanted = 0.0
+        for column, belonging in enumerate(words):
+            expected_value = 0.0
             for word in query:
-                among, times = sum(word in one for one in words), own.count(word)
+                among, times = sum(word in each for each in words), belonging.count(word)
                 idf = math.log(1 + (3 - among + 0.5) / (among + 0.5))
-                wanted += idf * times / (times + 0.9 * (0.6 + 0.4 * len(own) / mean))
-            assert found[row, column] == pytest.approx(wanted, abs=1e-6)
+                expected_value += idf * times / (times + 0.9 * (0.6 + 0.4 * len(belonging) / mean))
+            assert loaded[row, column] == pytest.approx(expected_value, abs=1e-6)
     assert not bm25(["the"], ["the heart"], Search(3, 0.9, 0.4, "")).any()  # no word is left
     assert not caplog.records
 
 
 def test_candidates_are_the_best_of_the_querys_own_split(records):
     ranking = records.ranking
-    for number, own in lists(records).items():
-        scores = [ranking.first_stage[i] for i in own]
-        assert len(own) == 8
+    for number, belonging in lists(records).items():
+        scores = [ranking.first_stage[i] for i in belonging]
+        assert len(belonging) == 8
         assert scores == sorted(scores, reverse=True)
-        (split,) = {records.examples[i].split for i in own}
+        (split,) = {records.examples[i].split for i in belonging}
         assert ranking.queries[number].split(":")[0] == split
     of_split = {}
     for i, example in enumerate(records.examples):
@@ -69,7 +71,7 @@ def test_candidates_are_the_best_of_the_querys_own_split(records):
 
 
 def test_a_record_is_relevant_where_its_text_shows_both_facts(records):
-    seen = Counter()
+    observed = Counter()
     for example in records.examples:
         drug, name, side = re.search(
             r"(?:given|procedure) (.+) and whose mean (.+) was (above|below)", example.suffix
@@ -79,17 +81,17 @@ def test_a_record_is_relevant_where_its_text_shows_both_facts(records):
         value, low, high = map(float, line.groups()) if line else (math.nan, 0, 0)
         beyond = value > high if side == "above" else value < low
         assert example.label == int(bool(named) and beyond)
-        seen[example.label] += 1
-    assert seen[0] > seen[1] > 20
+        observed[example.label] += 1
+    assert observed[0] > observed[1] > 20
 
 
 def test_relevant_records_that_were_not_listed_are_counted(make, records):
     longer = make(limit=12, depth=40)
     assert not any(longer.ranking.missed)
-    whole = {q: sum(longer.ranking.grade[i] for i in own) for q, own in lists(longer).items()}
-    for q, own in lists(records).items():
-        assert sum(records.ranking.grade[i] for i in own) + len(records.ranking.missed[q]) == whole[q]
-        assert 1 <= whole[q] <= 5
+    full = {q: sum(longer.ranking.grade[i] for i in belonging) for q, belonging in lists(longer).items()}
+    for q, belonging in lists(records).items():
+        assert sum(records.ranking.grade[i] for i in belonging) + len(records.ranking.missed[q]) == full[q]
+        assert 1 <= full[q] <= 5
     assert any(records.ranking.missed)
 
 
@@ -104,18 +106,18 @@ def test_a_passage_is_relevant_where_the_tables_say_so(passages, session_cache):
     compared = 0
     for example in passages.examples:
         _, passage = example.uid.split("/")
-        asked = re.search(r"Search: (.+) (above|below) (-?[\d.]+)", example.suffix)
-        if asked is None:
+        requested = re.search(r"Search: (.+) (above|below) (-?[\d.]+)", example.suffix)
+        if requested is None:
             continue
         stay, hour = map(int, passage.split(":"))
-        name, side, edge = asked.groups()
-        own = chart[stay]
-        hours = (own["charttime"] - stays.loc[stay, "intime"]).dt.total_seconds() / 3600
-        own = own[(hours >= hour) & (hours < hour + 4)]
+        name, side, edge = requested.groups()
+        belonging = chart[stay]
+        hours = (belonging["charttime"] - stays.loc[stay, "intime"]).dt.total_seconds() / 3600
+        belonging = belonging[(hours >= hour) & (hours < hour + 4)]
         values = []
         for item in known[name]:
-            found = own.loc[own["itemid"] == item.itemid, "valuenum"].dropna() * item.scale + item.offset
-            values += [round(v, item.decimals) for v in found if item.minimum <= v <= item.maximum]
+            loaded = belonging.loc[belonging["itemid"] == item.itemid, "valuenum"].dropna() * item.scale + item.offset
+            values += [round(v, item.decimals) for v in loaded if item.minimum <= v <= item.maximum]
         beyond = [v > float(edge) if side == "above" else v < float(edge) for v in values]
         assert example.label == int(any(beyond)), example.uid
         compared += 1
@@ -139,7 +141,7 @@ def test_a_stays_passages_are_candidates_of_its_own_queries_alone(passages):
 def test_the_same_words_make_the_same_task_and_others_another(make, records, passages):
     assert make(limit=12, depth=8).fingerprint == records.fingerprint
     others = [make(limit=12, depth=8, seed=1), make(limit=12, depth=8, k1=1.2)]
-    assert len({one.fingerprint for one in (records, passages, *others)}) == 4
+    assert len({each.fingerprint for each in (records, passages, *others)}) == 4
     assert records.open_data
     assert Counter(q.split(":")[0] for q in records.ranking.queries) == {"train": 12, "pilot": 12, "test": 12}
 

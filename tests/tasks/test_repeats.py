@@ -33,8 +33,8 @@ def test_the_official_folder_of_gsm8k_holds_each_problem_once(tmp_path):
     assert Counter(one.split for one in data.examples) == {"train": 6, "test": 3}
     assert not any("**" in one.prefix for one in data.examples)
     assert set(data.provenance["source"]) == {"train.jsonl", "test.jsonl"}
-    alone = load("gsm8k", path=str(tmp_path / "test_socratic.jsonl"))  # who names it wants it
-    assert len(alone.examples) == 3
+    single = load("gsm8k", path=str(tmp_path / "test_socratic.jsonl"))  # who names it wants it
+    assert len(single.examples) == 3
 
 
 def test_the_official_folder_of_aci_bench_is_read_without_its_metadata(tmp_path):
@@ -50,8 +50,8 @@ def test_the_official_folder_of_aci_bench_is_read_without_its_metadata(tmp_path)
 def test_a_file_beside_its_copy_is_refused_whichever_is_the_larger(tmp_path):
     written(tmp_path / "a_test.jsonl", questions(1, 2))
     written(tmp_path / "test.jsonl", questions(0, 1, 2, answer_idx="B"))
-    said = r"^Every question of a_test\.jsonl is in another file of the test split too \(a_test\.jsonl line 1 is "
-    with pytest.raises(UserError, match=said + r"test\.jsonl line 2\), so each would count twice"):
+    message = r"^Every question of a_test\.jsonl is in another file of the test split too \(a_test\.jsonl line 1 is "
+    with pytest.raises(UserError, match=message + r"test\.jsonl line 2\), so each would count twice"):
         load("medqa", path=str(tmp_path))
     written(tmp_path / "a_test.jsonl", questions(2, 3))  # in part the same: both are asked
     assert len(load("medqa", path=str(tmp_path)).examples) == 5
@@ -85,10 +85,10 @@ def test_a_question_that_is_asked_twice_is_counted_and_drawn_as_one(tmp_path):
 def test_splits_that_are_drawn_anew_keep_equal_questions_together(tmp_path):
     for name in ("train", "test"):
         written(tmp_path / f"{name}.jsonl", questions(*range(30)))
-    shares = {"pilot": 0.5, "test": 0.5}
-    found = load("multiple_choice", path=str(tmp_path), fractions=shares).examples
-    assert len(found) == 60
-    splits = {(one.suffix, one.split) for one in found}
+    parts_of = {"pilot": 0.5, "test": 0.5}
+    loaded = load("multiple_choice", path=str(tmp_path), fractions=parts_of).examples
+    assert len(loaded) == 60
+    splits = {(one.suffix, one.split) for one in loaded}
     assert len(splits) == 30
     assert {split for _, split in splits} == {"pilot", "test"}
 
