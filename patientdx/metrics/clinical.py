@@ -26,7 +26,7 @@ from patientdx.metrics.subgroups import subgroups
 # What is fitted or binned anew in each resample takes longest; so many are enough for it.
 FIT_RESAMPLES = 500
 COMPARED = ("auroc", "auprc", "brier", "log_loss")
-_RANKED: dict[str, Metric] = {"auroc": ranking.auroc, "auprc": ranking.auprc}
+_RANKING: dict[str, Metric] = {"auroc": ranking.auroc, "auprc": ranking.auprc}
 _MEANS: dict[str, Metric] = {
     "brier": calibration.brier,
     "scaled_brier": calibration.scaled_brier,
@@ -61,7 +61,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Settings:
     """What every part of one evaluation goes by."""
 
     reported: str
@@ -109,17 +109,17 @@ def evaluate(
     groups, wordings = groups or {}, wordings or {}
     roles = _checked_roles(scored, reported, pilot, wordings)
     n = len(scored[roles[0], reported].label)
-    asked = _Asked(
+    settings = _Settings(
         reported, pilot, target_sensitivity, groups, max(1, min(10, n // max(1, min_rows))), min_events, min_rows,
         {"resamples": resamples, "level": level, "seed": seed},
     )  # fmt: skip
     models, drawn = {}, {}
     for role in roles:
-        test, tuned = scored[role, reported], scored.get((role, pilot))
-        models[role], drawn[role] = _model(asked, test, tuned)
+        test, tuned = scored[role, reported], None if pilot is None else scored.get((role, pilot))
+        models[role], drawn[role] = _model(settings, test, tuned)
         if wordings.get(role):
             models[role]["wording"] = variant_spread(
-                test.probability, wordings[role], test.label, test.subject, **asked.bootstrap
+                test.probability, wordings[role], test.label, test.subject, **settings.bootstrap
             )
     return {
         "reported": reported,
@@ -128,10 +128,10 @@ def evaluate(
         "resamples": resamples,
         "fit_resamples": min(resamples, FIT_RESAMPLES),
         "seed": seed,
-        "bins": asked.bins,
-        **_cohorts(scored, asked),
+        "bins": settings.bins,
+        **_cohorts(scored, settings),
         "models": models,
-        "comparisons": _comparisons(scored, asked, roles, models, drawn),
+        "comparisons": _comparisons(scored, settings, roles, models, drawn),
     }
 
 
@@ -152,13 +152,13 @@ def _checked_roles(scored, reported: str, pilot: str | None, wordings) -> list[s
     for split in (reported, *([pilot] if pilot else [])):
         same: Scored | None = None
         for role in roles:
-            one = scored.get((role, split))
-            if one is None:
+            item = scored.get((role, split))
+            if item is None:
                 continue
-            if not np.shape(one.probability) == np.shape(one.label) == (len(one.subject),):
+            if not np.shape(item.probability) == np.shape(item.label) == (len(item.subject),):
                 raise UserError(f"{role} on {split}: probabilities, labels and patients must be one a stay")
-            same = same or one
-            if not np.array_equal(one.label, same.label) or list(one.subject) != list(same.subject):
+            same = same or item
+            if not np.array_equal(item.label, same.label) or list(item.subject) != list(same.subject):
                 raise UserError(f"the models were not scored on the same stays of the {split} split in the same order")
     label = np.asarray(scored[roles[0], reported].label)
     events = int(label.sum())
@@ -169,24 +169,24 @@ def _checked_roles(scored, reported: str, pilot: str | None, wordings) -> list[s
     return roles
 
 
-def _cohorts(scored, asked: _Asked) -> dict[str, Any]:
+def _cohorts(scored, settings: _Settings) -> dict[str, Any]:
     """Sizes of both splits, and how many patients they share."""
-    first = {split: one for (_, split), one in scored.items() if split in (asked.pilot, asked.reported)}
+    first = {split: item for (_, split), item in scored.items() if split in (settings.pilot, settings.reported)}
     cohorts = {}
-    for split in sorted(first, key=[asked.pilot, asked.reported].index):
+    for split in sorted(first, key=[settings.pilot, settings.reported].index):
         label = np.asarray(first[split].label)
         events, patients = int(label.sum()), len(set(first[split].subject))
         cohorts[split] = {"n": label.size, "patients": patients, "events": events, "prevalence": events / label.size}
-    both = set.intersection(*(set(one.subject) for one in first.values()))
-    return {"cohorts": cohorts, "patients_in_both": len(both) if asked.pilot in first else None}
+    both = set.intersection(*(set(item.subject) for item in first.values()))
+    return {"cohorts": cohorts, "patients_in_both": len(both) if settings.pilot in first else None}
 
 
-def _model(asked: _Asked, test: Scored, tuned: Scored | None) -> tuple[dict[str, Any], Drawn]:
+def _model(settings: _Settings, test: Scored, tuned: Scored | None) -> tuple[dict[str, Any], Drawn]:
     """One model's part of the evaluation, and its metrics on each resample for the comparisons."""
     score, label, _, _ = calibration.check_probabilities(test.probability, test.label, None)
-    chosen = _threshold(asked, tuned)
-    kinds = {"raw": None, **_recalibrations(asked, tuned)}
-    metrics: dict[Any, Metric] = _RANKED | {("at", name): metric for name, metric in _SPECIFICITIES.items()}
+    chosen = _threshold(settings, tuned)
+    kinds = {"raw": None, **_recalibrations(settings, tuned)}
+    metrics: dict[Any, Metric] = _RANKING | {("at", name): metric for name, metric in _SPECIFICITIES.items()}
     fits: dict[Any, Metric] = {}
     probabilities = {}
     for kind, fit in kinds.items():
@@ -194,79 +194,87 @@ def _model(asked: _Asked, test: Scored, tuned: Scored | None) -> tuple[dict[str,
             probabilities[kind] = score if fit is None else fit(score)
             metrics |= {(kind, name): on_scores(metric, probabilities[kind]) for name, metric in _MEANS.items()}
             fits |= {(kind, name): on_scores(metric, probabilities[kind]) for name, metric in _FITS.items()}
-            fits[kind, "ece"] = on_scores(partial(calibration.ece, bins=asked.bins), probabilities[kind])
+            fits[kind, "ece"] = on_scores(partial(calibration.ece, bins=settings.bins), probabilities[kind])
     if chosen["value"] is not None:
         metrics |= {("threshold", k): partial(m, threshold=chosen["value"]) for k, m in _AT_THRESHOLD.items()}
-    found, drawn = estimates(metrics, score, label, test.subject, **asked.bootstrap)
-    fewer = asked.bootstrap | {"resamples": min(asked.bootstrap["resamples"], FIT_RESAMPLES)}
-    found |= estimates(fits, score, label, test.subject, **fewer)[0]
+    result, drawn = estimates(metrics, score, label, test.subject, **settings.bootstrap)
+    fewer = settings.bootstrap | {"resamples": min(settings.bootstrap["resamples"], FIT_RESAMPLES)}
+    result |= estimates(fits, score, label, test.subject, **fewer)[0]
     shown = {
         "discrimination": {
-            **{name: found[name] for name in _RANKED},
-            "sensitivity_at_specificity": {name: found["at", name] for name in _SPECIFICITIES},
+            **{name: result[name] for name in _RANKING},
+            "sensitivity_at_specificity": {name: result["at", name] for name in _SPECIFICITIES},
             "roc": ranking.roc_curve(score, label),
             "pr": ranking.pr_curve(score, label),
         },
         "calibration": {
-            kind: _calibration(kind, fit, probabilities[kind], label, found, asked) if kind in probabilities else fit
+            kind: _calibration(kind, fit, probabilities[kind], label, result, settings)
+            if kind in probabilities
+            else fit
             for kind, fit in kinds.items()
         },
         "at_the_edge": int(((score == 0) | (score == 1)).sum()),
-        "threshold": chosen | {key[1]: one for key, one in found.items() if key[0] == "threshold"},
-        "decision_curve": {kind: decision_curve(one, label) for kind, one in probabilities.items()},
+        "threshold": chosen | {key[1]: item for key, item in result.items() if key[0] == "threshold"},
+        "decision_curve": {kind: decision_curve(item, label) for kind, item in probabilities.items()},
         "distribution": _distribution(score, label),
         "subgroups": subgroups(
-            score, label, test.subject, asked.groups, threshold=chosen["value"],
-            min_events=asked.min_events, min_rows=asked.min_rows, **asked.bootstrap,
-        ) if asked.groups else {},
+            score, label, test.subject, settings.groups, threshold=chosen["value"],
+            min_events=settings.min_events, min_rows=settings.min_rows, **settings.bootstrap,
+        ) if settings.groups else {},
         "abstention": None if test.mass is None else abstention(test.mass),
     }  # fmt: skip
     raw = {name: drawn["raw", name] for name in COMPARED if ("raw", name) in drawn}
-    return shown, raw | {name: drawn[name] for name in _RANKED}
+    return shown, raw | {name: drawn[name] for name in _RANKING}
 
 
-def _without_pilot(asked: _Asked) -> str:
-    if asked.pilot is None:
+def _without_pilot(settings: _Settings) -> str:
+    if settings.pilot is None:
         return "no pilot split was given to fit it on"
-    return f"there are no scores of this model on the {asked.pilot} split to fit it on"
+    return f"there are no scores of this model on the {settings.pilot} split to fit it on"
 
 
-def _threshold(asked: _Asked, tuned: Scored | None) -> dict[str, Any]:
+def _threshold(settings: _Settings, tuned: Scored | None) -> dict[str, Any]:
     """The threshold with the rule that chose it, or why there is none."""
     if tuned is None:
-        return absent(_without_pilot(asked))
-    target = asked.target_sensitivity
+        return absent(_without_pilot(settings))
+    target = settings.target_sensitivity
     try:
         if target is None:
             value = decision.youden_threshold(tuned.probability, tuned.label)
         else:
             value = decision.threshold_for_sensitivity(tuned.probability, tuned.label, target)
     except ValueError as error:
-        return absent(f"on {asked.pilot}: {error}")
-    return {"value": value, "rule": "youden" if target is None else f"sensitivity {target:g}", "chosen_on": asked.pilot}
+        return absent(f"on {settings.pilot}: {error}")
+    return {
+        "value": value,
+        "rule": "youden" if target is None else f"sensitivity {target:g}",
+        "chosen_on": settings.pilot,
+    }
 
 
-def _recalibrations(asked: _Asked, tuned: Scored | None) -> dict[str, Any]:
+def _recalibrations(settings: _Settings, tuned: Scored | None) -> dict[str, Any]:
     """Each kind fitted on pilot, or the estimate that says why not."""
     kinds: dict[str, Any] = {}
     for kind, fit in _RECALIBRATIONS.items():
         try:
-            kinds[kind] = absent(_without_pilot(asked)) if tuned is None else fit(tuned.probability, tuned.label)
+            kinds[kind] = absent(_without_pilot(settings)) if tuned is None else fit(tuned.probability, tuned.label)
         except ValueError as error:
-            kinds[kind] = absent(f"on {asked.pilot}: {error}")
+            kinds[kind] = absent(f"on {settings.pilot}: {error}")
     return kinds
 
 
-def _calibration(kind: str, fit, score, label, found, asked: _Asked) -> dict[str, Any]:
+def _calibration(kind: str, fit, score, label, result, settings: _Settings) -> dict[str, Any]:
     """The estimates of one kind of probabilities with their curve; fitted kinds also say by what."""
-    shown = {name: found[kind, name] for name in (*_MEANS, *_FITS, "ece")}
+    shown = {name: result[kind, name] for name in (*_MEANS, *_FITS, "ece")}
     try:
-        shown["ece_if_calibrated"] = calibration.ece_if_calibrated(score, bins=asked.bins, seed=asked.bootstrap["seed"])
+        shown["ece_if_calibrated"] = calibration.ece_if_calibrated(
+            score, bins=settings.bins, seed=settings.bootstrap["seed"]
+        )
     except ValueError:
         shown["ece_if_calibrated"] = None
-    shown["curve"] = calibration.calibration_curve(score, label, bins=asked.bins, level=asked.bootstrap["level"])
+    shown["curve"] = calibration.calibration_curve(score, label, bins=settings.bins, level=settings.bootstrap["level"])
     if fit is not None:
-        shown |= {"fitted_on": asked.pilot, "fit": asdict(fit)}
+        shown |= {"fitted_on": settings.pilot, "fit": asdict(fit)}
     return shown
 
 
@@ -280,37 +288,41 @@ def _distribution(score, label) -> dict[str, list]:
     return {"edges": edges.tolist(), **dict(zip(("events", "others"), counts, strict=True))}
 
 
-def _comparisons(scored, asked: _Asked, roles: list[str], models, drawn) -> list[dict[str, Any]]:
+def _comparisons(scored, settings: _Settings, roles: list[str], models, drawn) -> list[dict[str, Any]]:
     """The difference a - b of each pair and metric, by bootstrap; of the AUROC by DeLong's test too."""
     merged = [("merged", role) for role in roles if role != "merged"]
     pairs = merged if "merged" in roles else list(combinations(roles, 2))
-    found = []
+    comparisons = []
     for a, b in pairs:
-        one: dict[str, Any] = {"a": a, "b": b}
-        first, second = scored[a, asked.reported], scored[b, asked.reported]
+        comparison: dict[str, Any] = {"a": a, "b": b}
+        first, second = scored[a, settings.reported], scored[b, settings.reported]
         patients = np.unique(np.asarray(first.subject)).size
         for name in COMPARED:
             value_a, value_b = (_value(models[role], name) for role in (a, b))
-            one[name] = paired.difference_of(
-                value_a - value_b, drawn[a][name], drawn[b][name], patients, asked.bootstrap["level"]
+            comparison[name] = paired.difference_of(
+                value_a - value_b, drawn[a][name], drawn[b][name], patients, settings.bootstrap["level"]
             )
         try:
-            level = asked.bootstrap["level"]
+            level = settings.bootstrap["level"]
             test = paired.delong(first.probability, second.probability, first.label, level=level)
-            one["delong"] = {
+            comparison["delong"] = {
                 "value": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value,
                 "rows_independent": len(set(first.subject)) == len(first.subject),
             }  # fmt: skip
         except ValueError as error:
-            one["delong"] = absent(str(error))
-        found.append(one)
+            comparison["delong"] = absent(str(error))
+        comparisons.append(comparison)
     for name in (*COMPARED, "delong"):
-        known = {i: one[name]["p_value"] for i, one in enumerate(found) if one[name].get("p_value") is not None}
+        known = {
+            i: comparison[name]["p_value"]
+            for i, comparison in enumerate(comparisons)
+            if comparison[name].get("p_value") is not None
+        }
         for index, corrected in paired.holm(known).items():
-            found[index][name]["p_holm"] = corrected
-    return found
+            comparisons[index][name]["p_holm"] = corrected
+    return comparisons
 
 
 def _value(model: Mapping[str, Any], name: str) -> float:
-    part = model["discrimination"] if name in _RANKED else model["calibration"]["raw"]
+    part = model["discrimination"] if name in _RANKING else model["calibration"]["raw"]
     return part[name]["value"]
