@@ -175,7 +175,7 @@ def test_a_private_search_says_what_one_patient_can_change(folder, study, capsys
     put(study, "search.json", searched("private", **PRIVATE | {"epsilon_spent": 1.5, "draws": 3, "draws_by_seed": 2}))
     text = certified(capsys, folder, "--study", study) and words_of((folder / PAGE).read_text())
     assert "It is one of 3 draws from these patients. Together they spend ε = 1.5, a factor of 4.48." in text
-    assert "2 more were drawn from a known seed: none of them may be released." in text
+    assert "2 more were drawn from a known seed: do not release any of them." in text
 
 
 def test_a_model_with_a_privately_drawn_lambda_from_the_command_to_the_certificate(
@@ -214,7 +214,7 @@ def test_a_draw_from_a_known_seed_promises_nothing(folder, study, capsys):
     put(study, "search.json", searched("private", **PRIVATE | {"guaranteed": False, "draw": "seed"}))
     certified(capsys, folder, "--study", study)
     text = words_of((folder / PAGE).read_text())
-    assert "the promise of differential privacy does not hold" in text
+    assert "the guarantee of differential privacy does not hold" in text
     assert "δ = 0" not in text
 
 
@@ -294,7 +294,7 @@ def test_weights_that_were_changed_are_certified_as_such(folder, capsys):
     assert said(capsys, folder)[0] == DIFFERS
     found = json.loads((folder / FILE).read_text())
     assert found["proof"]["status"] == "differs"
-    assert "Not what it claims to be: do not release" in words_of((folder / PAGE).read_text())
+    assert "Not what its record states: do not release" in words_of((folder / PAGE).read_text())
     status, _, err = said(capsys, folder, "--check", folder / FILE)
     assert status == DIFFERS
     assert err.endswith("But the weights were not shown to be what their record says: differs.")

@@ -1,9 +1,8 @@
 """python -m patientdx.cli certify <merged folder> [--study <result folder>] [--parent <name>=<folder> ...]
 
-Writes certificate.json and certificate.html into the merged folder: what is known of the model before it leaves the
-house. With --check <certificate.json> it writes nothing and says whether the certificate is whole and the folder the
-one that it was made for. Ends with 0 if all is well, 1 if the weights or the certificate are not what they claim to be,
-and 2 if that cannot be told.
+Writes certificate.json and certificate.html into the merged folder: what is known of the model before its release. With
+--check <certificate.json> it writes nothing and reports whether the certificate is unchanged and belongs to the folder.
+Exit status: 0 if all is well, 1 if the weights or the certificate are not what they state, 2 if that is not known.
 """
 
 from __future__ import annotations
@@ -25,29 +24,29 @@ from patientdx.core.atomic_io import write_atomically
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.reporting import certificate as certify_page
-from patientdx.reporting.certificate_study import Findings, findings
+from patientdx.reporting.certificate_study import findings
 
 FORMAT = "patientdx certificate 1"
 FILE, PAGE = "certificate.json", "certificate.html"
 STATUS = {IDENTICAL: "identical", DIFFERS: "differs", CANNOT_TELL: "cannot tell"}
 SIGNATURE = "sha256"
-_PLACES = ("source", "adapter")  # of a model in the record; either may be a path
+_SOURCES = ("source", "adapter")  # of a model in the record; either may be a path
 _PATH = re.compile(r"(?<![\w<>.])(?:/|~/)[^\s:,;()'\"]+")
 
 
 def certificate(
-    folder: Path, study: Path | None, given: Mapping[str, Path], cache: Path, threads: int | None = None
+    folder: Path, study: Path | None, parents: Mapping[str, Path], cache: Path, threads: int | None = None
 ) -> dict[str, Any]:
     """What is known of a merged folder, as plain values, signed by its own hash (see `digest`).
 
-    study: the result folder of the run that scored this very model; what was not looked at is said to be absent.
-    given, cache, threads: see `verify`. It holds no time, no path of a machine, nothing of a single patient, and
-    nothing of a pilot from which λ was drawn privately. Raises UserError where the folder has no record, or the study is
-    about another model.
+    study: the result folder of the run that scored this model; what was not measured is marked as absent.
+    parents, cache, threads: see `verify`. It holds no time, no path of a machine, nothing of a single patient, and
+    nothing of a pilot from which λ was drawn privately. Raises UserError where the folder has no record, or the study
+    is about another model.
     """
     record = read_record(folder)
-    found = findings(study, record)
-    status, said = _proof(folder, given, cache, threads)
+    sections = findings(study, record)
+    status, words = _proof(folder, parents, cache, threads)
     content = {
         "format": FORMAT,
         "model": {
@@ -55,11 +54,11 @@ def certificate(
             "files": files(folder),
             "tensors": len(record["tensors"]),
         },
-        "proof": {"status": STATUS[status], "words": said},
+        "proof": {"status": STATUS[status], "words": words},
         "parents": [_parent(model) for model in record["models"]],
         "recipe": {key: record[key] for key in ("method", "arguments", "lambda", "seed", "dtype", "tokenizer", "code")},
         "versions": record["versions"],
-        **_told(found),
+        **vars(sections),
     }
     return content | {SIGNATURE: digest(content)}
 
@@ -76,104 +75,100 @@ def digest(content: Mapping[str, Any]) -> str:
 
 def files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a folder, by its name, but for a certificate's own."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in found}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
     return {name: sha256(path) for name, path in names.items() if name not in (FILE, PAGE)}
 
 
 def check(file: Path, folder: Path) -> tuple[int, str]:
-    """Exit status and one sentence: whether a certificate is as it was written, and the folder the one it is for."""
+    """Exit status and one sentence: whether a certificate is unchanged and belongs to the folder."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            return CANNOT_TELL, f"cannot tell: {file} is a certificate of another format than this version reads."
-        stated, own, listed = content[SIGNATURE], digest(content), content["model"]["files"]
+            return CANNOT_TELL, f"cannot tell: {file} has another certificate format than this version reads."
+        stated, actual, listed = content[SIGNATURE], digest(content), content["model"]["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return CANNOT_TELL, f"cannot tell: {file} is no certificate that can be read ({type(error).__name__})."
-    if own != stated:
-        return DIFFERS, f"{file} was changed: its content has the hash {own}, and it states {stated}."
+        return CANNOT_TELL, f"cannot tell: {file} is not a readable certificate ({type(error).__name__})."
+    if actual != stated:
+        return DIFFERS, f"{file} was changed: its content has the hash {actual}, and it states {stated}."
     here = files(folder) if folder.is_dir() else {}
     for name in sorted(listed.keys() | here.keys()):
         if listed.get(name) != here.get(name):
             how = "is absent" if name not in here else "was changed" if name in listed else "is not in the certificate"
             return DIFFERS, f"{file} is not the certificate of {folder}: {name} {how}."
     proof = content["proof"]["status"]
-    words = f"{file} is whole, and {folder} is the folder it was made for: {len(listed)} files, SHA-256 {own}"
+    words = f"{file} is unchanged, and {folder} is the folder it was made for: {len(listed)} files, SHA-256 {actual}"
     if proof != STATUS[IDENTICAL]:
         return DIFFERS, f"{words}. But the weights were not shown to be what their record says: {proof}."
     return IDENTICAL, words
 
 
-def write(content: Mapping[str, Any], place: Path) -> tuple[Path, Path]:
+def write(content: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     """certificate.json and certificate.html in a folder; returns both."""
     text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     page = certify_page.page(content)
     for name, written in ((FILE, text), (PAGE, page)):
         try:
-            write_atomically(place / name, lambda aside, written=written: aside.write_text(written, encoding="utf-8"))
+            write_atomically(folder / name, lambda path, written=written: path.write_text(written, encoding="utf-8"))
         except OSError as error:
             raise UserError(
-                f"{place / name} cannot be written: {error.strerror}. Name a folder with --output."
+                f"{folder / name} cannot be written: {error.strerror}. Name a folder with --output."
             ) from error
-    return place / FILE, place / PAGE
+    return folder / FILE, folder / PAGE
 
 
-def _proof(folder: Path, given: Mapping[str, Path], cache: Path, threads: int | None) -> tuple[int, str]:
-    """What `verify` finds, in words that name no place of this machine."""
+def _proof(folder: Path, parents: Mapping[str, Path], cache: Path, threads: int | None) -> tuple[int, str]:
+    """The result of `verify`, in words that name no path of this machine."""
     try:
-        status, said = verify(folder, given, cache, threads)
-    except UserError as fault:
-        status, said = CANNOT_TELL, str(fault)
-    for place in (folder.resolve(), folder.absolute(), folder):
-        said = said.replace(str(place), "the folder")
-    for place in [*given.values(), *(model[key] for model in read_record(folder)["models"] for key in _PLACES)]:
-        said = said.replace(str(place), "<path>") if _is_place(place) else said
-    said = _PATH.sub("<path>", said)
-    return status, said[:1].upper() + said[1:]
+        status, words = verify(folder, parents, cache, threads)
+    except UserError as error:
+        status, words = CANNOT_TELL, str(error)
+    for path in (folder.resolve(), folder.absolute(), folder):
+        words = words.replace(str(path), "the folder")
+    for source in [*parents.values(), *(model[key] for model in read_record(folder)["models"] for key in _SOURCES)]:
+        words = words.replace(str(source), "<path>") if _is_path(source) else words
+    words = _PATH.sub("<path>", words)
+    return status, words[:1].upper() + words[1:]
 
 
 def _parent(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Who a parent is: a place on this machine is left out, its content hash says which model it is."""
+    """A parent without paths of this machine; its content hash identifies the model."""
     shown = {key: model.get(key) for key in ("role", "name", "sha256", "licence", "revision", "source", "adapter")}
-    return {key: certify_page.OWN_FOLDER if _is_place(value) else value for key, value in shown.items()}
+    return {key: certify_page.LOCAL_FOLDER if _is_path(value) else value for key, value in shown.items()}
 
 
-def _is_place(source: str | Path | None) -> bool:
+def _is_path(source: str | Path | None) -> bool:
     """Whether a model's source is a path rather than a hub id, a file in a wheel or one of this repository."""
     path = str(source or "")
     return path.startswith(("/", "~", ".")) or (bool(path) and not (REPOSITORY / path).exists() and Path(path).exists())
 
 
-def _told(found: Findings) -> dict[str, Any]:
-    return {"study": found.study, "choice": found.choice, "leakage": found.leakage, "membership": found.membership}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m patientdx.cli certify", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser("python -m patientdx.cli certify", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("folder", type=Path, help="a folder that a merge was saved in")
     parser.add_argument("--study", type=Path, help="the result folder of the run that scored this model")
     parser.add_argument("--check", type=Path, metavar="FILE", help="a certificate.json to check; nothing is written")
     parser.add_argument("--output", type=Path, help="where the certificate goes; otherwise into the folder")
     parser.add_argument("--parent", action="append", default=[], metavar="NAME=FOLDER", help="where a model is")
     parser.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(argv)
     cache = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
     try:
-        if asked.check is not None:
-            status, said = check(asked.check, asked.folder)
+        if args.check is not None:
+            status, message = check(args.check, args.folder)
         else:
-            given = dict(one.partition("=")[::2] for one in asked.parent)
-            if not all(given.values()):
-                raise UserError(f"--parent {' '.join(asked.parent)}: write it as name=folder.")
-            folders = {name: Path(folder).expanduser() for name, folder in given.items()}
-            content = certificate(asked.folder, asked.study, folders, cache, asked.threads)
+            pairs = dict(pair.partition("=")[::2] for pair in args.parent)
+            if not all(pairs.values()):
+                raise UserError(f"--parent {' '.join(args.parent)}: write it as name=folder.")
+            folders = {name: Path(folder).expanduser() for name, folder in pairs.items()}
+            content = certificate(args.folder, args.study, folders, cache, args.threads)
             status = next(key for key, word in STATUS.items() if word == content["proof"]["status"])
-            written = write(content, asked.output or asked.folder)
-            said = "\n".join([content["proof"]["words"], *(f"written: {file}" for file in written)])
-    except UserError as fault:
-        status, said = CANNOT_TELL, f"cannot tell: {fault}"
-    print(said, file=sys.stdout if status == IDENTICAL else sys.stderr)
+            written = write(content, args.output or args.folder)
+            message = "\n".join([content["proof"]["words"], *(f"written: {file}" for file in written)])
+    except UserError as error:
+        status, message = CANNOT_TELL, f"cannot tell: {error}"
+    print(message, file=sys.stdout if status == IDENTICAL else sys.stderr)
     return status
 
 

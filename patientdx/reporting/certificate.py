@@ -1,195 +1,191 @@
-"""The page of a certificate: what a hospital's data officer reads before a model leaves the house, on one sheet."""
+"""The page of a certificate: what a hospital's data officer reads before a model is released, on one page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
-OWN_FOLDER = "a folder of this house"
+from patientdx.core.tables import format_estimate, metric_title
+
+LOCAL_FOLDER = "a local folder"
 VERDICTS = {
-    "identical": ("good", "Proved: the weights follow from the models below and the recipe alone"),
-    "differs": ("bad", "Not what it claims to be: do not release"),
-    "cannot tell": ("open", "Not proved: the weights could not be derived again"),
+    "identical": ("good", "Proved: the weights follow from the models and the recipe below alone"),
+    "differs": ("bad", "Not what its record states: do not release"),
+    "cannot tell": ("open", "Not proved: the weights could not be recomputed"),
 }
 LIMITS = (
-    "The parents were trained by others, on what they had. What they memorised of that, this page does not know: a "
-    "merge can hand it on.",
-    "Of the patients here only the choice of λ is bounded above. What a person tried in other studies and put aside "
-    "(methods, prompts, models) is not counted.",
-    "The figures above on leakage, membership and results are exact statistics of patients: no ε covers them. The "
-    "study's own folder (predictions, cohort, hashes of the data) is not part of the model and stays in the house.",
+    "The parents were trained by others on their own data. What they memorised of it is unknown here, and a merge can "
+    "pass it on.",
+    "For the patients of this institution only the choice of λ is bounded above. Methods, prompts and models that a "
+    "person tried in other studies and discarded are not counted.",
+    "The numbers above on leakage, membership and results are exact statistics of patients: no ε covers them. The "
+    "folder of the study (predictions, cohort, hashes of the data) is not part of the model and must not be released.",
     "Whether the model is safe or useful in care is another question.",
-    "The hash shows that nothing in the certificate was changed. It does not say who made it: sign it, or send the "
-    "hash by another way.",
+    "The hash shows that nothing in the certificate was changed. It does not show who made it: sign it, or send the "
+    "hash by another channel.",
 )
 
 
 def page(content: Mapping[str, Any]) -> str:
     """A certificate as one HTML file that loads nothing from elsewhere, light and dark, A4 when printed."""
     kind, verdict = VERDICTS[content["proof"]["status"]]
-    blanks = {
+    fields = {
         "title": escape(content["model"]["title"]),
         "kind": kind,
         "verdict": escape(verdict),
         "proof": escape(content["proof"]["words"]),
         "size": f"{len(content['model']['files'])} files, {content['model']['tensors']} tensors",
         "origin": _sentences(_origin(content["parents"])),
-        "parents": "".join(_row(_parent(one)) for one in content["parents"]),
+        "parents": "".join(_row(_parent(parent)) for parent in content["parents"]),
         "recipe": escape(_recipe(content["recipe"])),
         "versions": escape(", ".join(f"{name} {version}" for name, version in content["versions"].items())),
         "choice": _sentences(choice(content["choice"])),
         "study": _sentences(_study(content["study"])),
         "leakage": _leakage(content["leakage"]),
         "membership": _membership(content["membership"]),
-        "limits": "".join(f"<li>{escape(one)}</li>" for one in LIMITS),
+        "limits": "".join(f"<li>{escape(limit)}</li>" for limit in LIMITS),
         "hash": content["sha256"],
     }
-    template = Template((resources.files(__package__) / "certificate.html").read_text(encoding="utf-8"))
-    return template.substitute(blanks)
+    template = Template((Path(__file__).parent / "certificate.html").read_text(encoding="utf-8"))
+    return template.substitute(fields)
 
 
-def choice(found: Mapping[str, Any]) -> list[str]:
-    """What patients can have left in the weights, in sentences for a reader who knows no statistics."""
-    if "how" not in found:
+def choice(result: Mapping[str, Any]) -> list[str]:
+    """What the weights can contain of patients, in sentences for a reader without statistics."""
+    if "how" not in result:
+        return [f"How λ was chosen is not known: {result['absent']}. So its information on patients is not bounded."]
+    if "absent" in result:
         return [
-            f"How λ was chosen is not known: {found['absent']}. So nothing is said on what it may tell of patients."
+            "λ was given, not searched for: "
+            + result["absent"]
+            + ", so this study put no information on patients in it."
         ]
-    if "absent" in found:
-        return [
-            "λ was given, not searched for: " + found["absent"] + ", so this study left nothing of a patient in it."
-        ]
-    count, bits = found["candidates"], found["log2_candidates"]
+    count, bits = result["candidates"], result["log2_candidates"]
     models = f"{count} models" if count > 1 else "1 model"
-    said = [
-        f"λ was chosen from {models} on the pilot patients ({_how(found)}). That choice is all that those patients can "
-        f"have left in the weights: at most log2({count}) = {bits:.2f} bits, for all of them together."
+    sentences = [
+        f"λ was chosen from {models} on the pilot patients ({_how(result)}). That choice is all that the weights can "
+        f"contain of those patients: at most log2({count}) = {bits:.2f} bits, for all of them together."
     ]
-    private = found.get("private")
+    private = result.get("private")
     if private:
-        said += _private(private)
-    if found["how"] == "search" and found["scored_beside"]:
-        said.append(
-            f"Beside the search, {found['scored_beside']} merged models of this study were scored on the same pilot. "
-            "Whoever saw those numbers could have chosen by them: they are not covered by the search."
+        sentences += _private(private)
+    if result["how"] == "search" and result["scored_beside"]:
+        sentences.append(
+            f"Beside the search, {result['scored_beside']} merged models of this study were scored on the same pilot. "
+            "A person who saw those numbers could have chosen by them: the search does not cover them."
         )
-    return said
+    return sentences
 
 
 def _origin(parents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is not known of the parents: a folder of this house may hold anything."""
-    own = [one["name"] for one in parents if "source" not in one or one["source"] in (None, OWN_FOLDER)]
-    unlicensed = [one["name"] for one in parents if not one["licence"]]
-    said = []
-    if own:
-        said.append(
-            f"{', '.join(own)}: read from a folder, not from a public source. Whether it is public, and whether "
-            "it saw patients, cannot be told from here: compare its SHA-256 with its makers'."
+    """What is not known of the parents: a local folder may hold any model."""
+    local = [parent["name"] for parent in parents if parent.get("source") in (None, LOCAL_FOLDER)]
+    unlicensed = [parent["name"] for parent in parents if not parent["licence"]]
+    sentences = []
+    if local:
+        sentences.append(
+            f"{', '.join(local)}: read from a folder, not from a public source. Whether it is public, and whether "
+            "it was trained on patients, is not known here: compare its SHA-256 with that of its publisher."
         )
     if unlicensed:
-        said.append(f"{', '.join(unlicensed)}: no licence is recorded. Clear that before the model is passed on.")
-    return said
+        sentences.append(f"{', '.join(unlicensed)}: no licence is recorded. Clarify it before the model is passed on.")
+    return sentences
 
 
-def _how(found: Mapping[str, Any]) -> str:
-    if found["how"] == "search":
-        return f"search={found['strategy']}"
-    return "given by hand, scored there" if found["how"] == "given" else "picked from a sweep"
+def _how(result: Mapping[str, Any]) -> str:
+    if result["how"] == "search":
+        return f"search={result['strategy']}"
+    return "given by hand, scored there" if result["how"] == "given" else "chosen from a sweep"
 
 
-def _private(found: Mapping[str, Any]) -> list[str]:
+def _private(result: Mapping[str, Any]) -> list[str]:
     """ε in words."""
-    if not found["guaranteed"]:
+    if not result["guaranteed"]:
         return [
-            "λ was drawn from a known seed. That is for research: the promise of differential privacy does not hold."
+            "λ was drawn from a known seed. That is for research: the guarantee of differential privacy does not hold."
         ]
-    epsilon, spent = found["epsilon"], found["epsilon_spent"]
-    said = [
-        f"λ was drawn with differential privacy, ε = {epsilon:g}, δ = 0. Had any one patient been left out, with all "
-        f"stays, each λ would have been drawn with a probability at most {math.exp(epsilon):.3g} times larger or "
-        f"smaller ({math.exp(2 * epsilon):.3g} times for one patient exchanged for another)."
+    epsilon, spent = result["epsilon"], result["epsilon_spent"]
+    sentences = [
+        f"λ was drawn with differential privacy, ε = {epsilon:g}, δ = 0. Without any one patient and all of the "
+        f"patient's stays, each λ would have been drawn with a probability at most {math.exp(epsilon):.3g} times "
+        f"larger or smaller ({math.exp(2 * epsilon):.3g} times for one patient exchanged for another)."
     ]
-    if found["draws"] > 1:
-        said.append(
-            f"It is one of {found['draws']} draws from these patients. Together they spend ε = {spent:g}, a factor of "
+    if result["draws"] > 1:
+        sentences.append(
+            f"It is one of {result['draws']} draws from these patients. Together they spend ε = {spent:g}, a factor of "
             f"{math.exp(spent):.3g}."
         )
-    if found["draws_by_seed"]:
-        said.append(f"{found['draws_by_seed']} more were drawn from a known seed: none of them may be released.")
-    return said
+    if result["draws_by_seed"]:
+        sentences.append(f"{result['draws_by_seed']} more were drawn from a known seed: do not release any of them.")
+    return sentences
 
 
-def _study(found: Mapping[str, Any]) -> list[str]:
-    if "absent" in found:
-        return [f"How well it predicts is not stated: {found['absent']}."]
-    data = "open or generated data" if found["data"] == "open" else "credentialed data"
-    where = f"{found['task']} ({data}, {found['dtype']})"
-    result = found["result"]
+def _study(study: Mapping[str, Any]) -> list[str]:
+    if "absent" in study:
+        return [f"How well it predicts is not stated: {study['absent']}."]
+    data = "open or generated data" if study["data"] == "open" else "credentialed data"
+    setting = f"{study['task']} ({data}, {study['dtype']})"
+    result = study["result"]
     if "absent" in result:
-        return [f"Scored on {where}; {result['absent']}."]
-    return [f"{where}: {result['metric'].upper()} {_interval(result)} on the {found['split']} patients."]
+        return [f"Scored on {setting}; {result['absent']}."]
+    return [f"{setting}: {metric_title(result['metric'])} {_interval(result)} on the {study['split']} patients."]
 
 
-def _leakage(found: Mapping[str, Any]) -> str:
+def _leakage(section: Mapping[str, Any]) -> str:
     """Δ1 and Δ2, in nats a token."""
-    if "absent" in found:
-        return f"<p>Not measured: {escape(found['absent'])}.</p>"
-    own = [found["found"].get(name, {}) for name in ("delta1", "delta2")]
+    if "absent" in section:
+        return f"<p>Not measured: {escape(section['absent'])}.</p>"
+    deltas = [section["found"].get(name, {}) for name in ("delta1", "delta2")]
     rows = [
-        (meaning, *(_interval(one.get(kind)) for kind in ("loss", "over_base")))
-        for meaning, one in zip(("Δ1: test − reference", "Δ2: test − train"), own, strict=True)
+        (name, *(_interval(delta.get(kind)) for kind in ("loss", "over_base")))
+        for name, delta in zip(("Δ1: test − reference", "Δ2: test − train"), deltas, strict=True)
     ]
-    meaning = (
-        "Δ1 clearly below 0: it has seen the test records. Δ2 clearly above 0: it has memorised the train records."
-    )
-    head = ("loss, nats a token", "this model", "beyond the base")
-    return _table(head, rows) + _sentences([meaning, *found["reading"]])
+    meaning = "Δ1 clearly below 0: trained on the test records. Δ2 clearly above 0: it memorised the train records."
+    head = ("loss, nats a token", "this model", "minus that of the base")
+    return _table(head, rows) + _sentences([meaning, *section["reading"]])
 
 
-def _membership(found: Mapping[str, Any]) -> str:
-    """Every attack's AUC and the share it recognises at 1 % false alarms, beside those that never see the model."""
-    if "absent" in found:
-        return f"<p>Not measured: {escape(found['absent'])}.</p>"
+def _membership(section: Mapping[str, Any]) -> str:
+    """AUC and recognised share at 1 % false alarms of each attack, beside those that do not use the model."""
+    if "absent" in section:
+        return f"<p>Not measured: {escape(section['absent'])}.</p>"
     rows, reasons = [], []
-    for name, one in found["found"].items():
-        rate = (one.get("tpr") or {}).get("0.01")
-        rows.append((name, _interval(one.get("auc")), _interval(rate), _interval(one.get("over_base"))))
+    for name, attack in section["found"].items():
+        rate = (attack.get("tpr") or {}).get("0.01")
+        rows.append((name, _interval(attack.get("auc")), _interval(rate), _interval(attack.get("over_base"))))
         reasons += [f"–: {rate['reason']}."] if rate and rate.get("reason") else []
-    for name, one in found.get("blind", {}).items():
-        rows.append((f"blind: {name.replace('_', ' ')}", _interval(one.get("auc")), "", ""))
-    head = ("attack (0.5: a coin)", "AUC", "found at 1 % false alarms", "AUC beyond the base")
-    return _table(head, rows) + _sentences([*dict.fromkeys(reasons), *found["reading"]])
+    for name, attack in section.get("blind", {}).items():
+        rows.append((f"blind: {name.replace('_', ' ')}", _interval(attack.get("auc")), "", ""))
+    head = ("attack (0.5 is chance)", "AUC", "recognised at 1 % false alarms", "AUC minus that of the base")
+    return _table(head, rows) + _sentences([*dict.fromkeys(reasons), *section["reading"]])
 
 
-def _interval(found: Mapping[str, Any] | None) -> str:
+def _interval(result: Mapping[str, Any] | None) -> str:
     """An estimate with its interval; a dash where it has no value."""
-    if not found or found.get("value") is None:
-        return "–"
-    if found.get("low") is None or found.get("high") is None:
-        return f"{found['value']:.3f}"
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return format_estimate(result or {}, 3)
 
 
-def _recipe(found: Mapping[str, Any]) -> str:
-    arguments = ", ".join(f"{key}={value}" for key, value in found["arguments"].items()) or "no arguments"
-    return f"{found['method']}, λ = {found['lambda']}, {arguments}, seed {found['seed']}"
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    arguments = ", ".join(f"{key}={value}" for key, value in recipe["arguments"].items()) or "no arguments"
+    return f"{recipe['method']}, λ = {recipe['lambda']}, {arguments}, seed {recipe['seed']}"
 
 
 def _parent(model: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return model["role"], model["name"], model["licence"] or "not stated", model["sha256"]
 
 
-def _sentences(found: Sequence[str]) -> str:
-    return "".join(f"<p>{escape(one)}</p>" for one in found)
+def _sentences(sentences: Sequence[str]) -> str:
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(one)}</th>" for one in head)
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
     return f"<table><tr>{top}</tr>{''.join(_row(row) for row in rows)}</table>"
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<td>{escape(one)}</td>" for one in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"

@@ -1,4 +1,4 @@
-"""What a study says of a merged model, for its certificate: how λ was chosen, what leakage was found."""
+"""The results of a study on a merged model, for its certificate: the choice of λ, and measured leakage."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from patientdx.merge.schedule import Schedule, schedule
 
 PRIVACY, SEARCH, MERGED = "privacy.json", "search.json", "merged"
 NO_STUDY = "no study was given (--study)"
-# Of the facts of a private search, what a certificate repeats.
+# Keys of a private search that a certificate repeats.
 STATED = ("mechanism", "utility", "epsilon", "delta", "neighbours", "max_stays", "sensitivity", "draw", "guaranteed",
           "epsilon_spent", "draws", "draws_by_seed", "loss_bound")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Sections of a certificate. Each is what was found, or {"absent": why}; `choice` says how λ came about."""
+    """Sections of a certificate. Each is a result, or {"absent": why}; `choice` is how λ was chosen."""
 
     study: dict[str, Any]
     choice: dict[str, Any]
@@ -31,7 +31,7 @@ class Findings:
 
 
 def findings(study: Path | None, record: Mapping[str, Any]) -> Findings:
-    """What the result folder `study` says of the merge of `record`.
+    """The results that the folder `study` has on the merge of `record`.
 
     Raises UserError where the folder holds no finished run, or one of another model: a certificate mixes no two models.
     """
@@ -43,12 +43,12 @@ def findings(study: Path | None, record: Mapping[str, Any]) -> Findings:
         raise UserError(f"--study {study} holds no finished run: give the folder that has its metrics.json.")
     _same_model(study, provenance, record)
     rows = [row for row in metrics["rows"] if row["role"] == MERGED]
-    told = read_json(study / PRIVACY)
+    privacy = read_json(study / PRIVACY)
     return Findings(
         study=_setting(rows),
         choice=_choice(study, rows),
-        leakage=_measured(told, "dlt", "privacy=dlt"),
-        membership=_measured(told, "mia", "privacy=mia"),
+        leakage=_measured(privacy, "dlt", "privacy=dlt"),
+        membership=_measured(privacy, "mia", "privacy=mia"),
     )
 
 
@@ -60,7 +60,7 @@ def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str,
     parents = [model["sha256"] for model in record["models"] if model["role"] != "ancestor"]
     method = record["method"].rpartition(".")[2]
     arguments = merge["arguments"]
-    facts = {
+    pairs = {
         "parents": (parents, [parent["sha256"] for parent in provenance["parents"]]),
         "method": (method, merge.get("function", merge["method"])),
         "λ": (_weight(record["lambda"]), _weight(merge["lambda"])),
@@ -68,7 +68,7 @@ def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str,
         "tokenizer": (record["tokenizer"], merge["tokenizer"]),
         "seed": (record["seed"], merge["seed"]),
     }
-    other = [name for name, (mine, theirs) in facts.items() if mine != theirs]
+    other = [name for name, (mine, theirs) in pairs.items() if mine != theirs]
     if other:
         raise UserError(
             f"--study {study} is about another model than the folder: {', '.join(other)} differ. Give the result "
@@ -76,12 +76,12 @@ def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str,
         )
 
 
-def _weight(found: Any) -> Schedule | None:
+def _weight(value: Any) -> Schedule | None:
     """λ as either record has it."""
-    if found is None:
+    if value is None:
         return None
-    pairs = isinstance(found, list) and all(isinstance(one, list) for one in found)
-    return schedule(dict(found) if pairs else found)
+    pairs = isinstance(value, list) and all(isinstance(item, list) for item in value)
+    return schedule(dict(value) if pairs else value)
 
 
 def _setting(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -101,35 +101,36 @@ def _setting(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _choice(study: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How λ was chosen, from how many models: those of the search, and those that other runs of the study scored.
 
-    Each model that was looked at on the pilot beside a search could have been taken instead.
+    Each model that was scored on the pilot beside a search could have been chosen instead.
     """
-    seen = len(_seen_on_pilot(study.parent))
-    found = read_json(study / SEARCH)
-    if found is None and not seen:
+    scored = len(_scored_on_pilot(study.parent))
+    record = read_json(study / SEARCH)
+    if record is None and not scored:
         return {"how": "given", "absent": "no model of this study was scored on a pilot split"}
-    if found is None:
-        return {"how": "given" if seen == 1 else "sweep", "candidates": seen, "log2_candidates": math.log2(seen)}
-    private = {key: found["facts"][key] for key in STATED if key in found["facts"]}
+    if record is None:
+        return {"how": "given" if scored == 1 else "sweep", "candidates": scored, "log2_candidates": math.log2(scored)}
+    private = {key: record["facts"][key] for key in STATED if key in record["facts"]}
     return {
-        "how": "search", "strategy": found["strategy"], "split": found["split"], "candidates": found["outcomes"],
-        "log2_candidates": found["bits"], "looked_at": found["looked_at"], "scored_beside": seen,
-        "private": private if found["strategy"] == "private" else None,
+        "how": "search", "strategy": record["strategy"], "split": record["split"], "candidates": record["outcomes"],
+        "log2_candidates": record["bits"], "looked_at": record["looked_at"], "scored_beside": scored,
+        "private": private if record["strategy"] == "private" else None,
     }  # fmt: skip
 
 
-def _seen_on_pilot(folder: Path) -> set[str]:
+def _scored_on_pilot(folder: Path) -> set[str]:
     """Fingerprints of the merged models that any run of a study scored on its pilot."""
     runs = (read_json(path) or {} for path in folder.glob("*/metrics.json"))
     rows = (row for run in runs for row in run.get("rows", ()))
     return {row["fingerprint"] for row in rows if row["role"] == MERGED and row["split"] == "pilot"}
 
 
-def _measured(told: Mapping[str, Any] | None, measure: str, how: str) -> dict[str, Any]:
-    """What privacy.json, which holds no text or id, says of the run's own model. `reading`: its sentences on it."""
-    own = ((told or {}).get("models") or {}).get(MERGED) or {}
-    if measure not in own:
+def _measured(privacy: Mapping[str, Any] | None, measure: str, how: str) -> dict[str, Any]:
+    """The part of privacy.json (no text, no id) on the run's merged model. `reading`: the sentences on it."""
+    privacy = privacy or {}
+    model = (privacy.get("models") or {}).get(MERGED) or {}
+    if measure not in model:
         return {"absent": f"the study was run without {how}"}
-    lines = [line for line in told.get("reading", ()) if line.startswith(MERGED)]
+    lines = [line for line in privacy.get("reading", ()) if line.startswith(MERGED)]
     reading = [line for line in lines if ("Δ" in line) == (measure == "dlt")]
-    blind = {"blind": told["blind"]} if measure == "mia" and told.get("blind") else {}
-    return {"found": own[measure], "reading": reading, **blind}
+    blind = {"blind": privacy["blind"]} if measure == "mia" and privacy.get("blind") else {}
+    return {"found": model[measure], "reading": reading, **blind}
