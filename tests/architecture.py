@@ -28,7 +28,7 @@ ONLY_IN = {  # third-party package: prefixes of the files that may import it
     "hydra": ("run.py", "patientdx/cli/", "patientdx/evaluation/config/"),
     "matplotlib": (),
     "omegaconf": ("run.py", "patientdx/cli/", "patientdx/evaluation/config/"),
-    "pydantic": ("patientdx/evaluation/config/",),
+    "pydantic": ("patientdx/core/validation.py", "patientdx/evaluation/config/"),
     "rich": ("run.py", "patientdx/cli/", "patientdx/reporting/"),
     "sklearn": ("patientdx/privacy/", "patientdx/training/"),
     "trackio": ("patientdx/tracking/",),

@@ -10,8 +10,6 @@ import sys
 import pytest
 import torch
 from merged_folders import recipe_of, sources
-from patientdx.evaluation.merge_inputs import parents
-from patientdx.evaluation.merge_inputs import recipe as recipe_with
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +19,7 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, main
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.merge import MergeSpec
+from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
 from patientdx.merge.ties import ties
 
@@ -44,7 +43,6 @@ def folder(original, tmp_path):
 
 def said(capsys, *arguments):
     """Exit status, what was printed on stdout, what on stderr."""
-    parents.cache_clear()  # each call stands for a process of its own
     capsys.readouterr()
     status = main([str(one) for one in arguments])
     out = capsys.readouterr()
@@ -239,7 +237,7 @@ def test_a_common_vocabulary_is_made_again(tiny_base, make_tiny, tmp_path, capsy
     other = make_tiny(seed=5, extra_tokens=("<extra>",), vocab_size=421)
     described = sources(instruct=tiny_base, numeric=other)
     merge_spec = MergeSpec(tuple(described), Call("patientdx.merge.linear.linear", "{}"), tokenizer=tokenizer)
-    recipe = recipe_with(merge_spec, 0.5, tmp_path / "cache")
+    recipe = Session().recipe(merge_spec, 0.5, tmp_path / "cache")
     folder = save(recipe, tmp_path / "merged", cache=tmp_path / "cache", sources=described, tokenizer=tokenizer)
     assert said(capsys, folder)[0] == IDENTICAL
 
@@ -263,7 +261,7 @@ def test_what_cannot_be_asked_is_refused(folder, tmp_path, capsys):
 
 def test_the_command_ends_with_the_verdict(folder):
     def ended():
-        command = [sys.executable, "-m", "patientdx.cli.verify", str(folder)]
+        command = [sys.executable, "-m", "patientdx.cli", "verify", str(folder)]
         return subprocess.run(command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=300)
 
     done = ended()
