@@ -235,8 +235,8 @@ REFUSED = [
         "a bootstrap by patient needs at least 2 patients; there are 1",
     ),
     ({"groups": {"sex": ["F"]}}, "the grouping sex has 1 values for 40 rows; it needs one per row"),
-    ({"level": 95}, "level=95 was asked for"),
-    ({"resamples": 0}, "resamples=0 was asked for"),
+    ({"level": 95}, "level=95 is not valid"),
+    ({"resamples": 0}, "resamples=0 is not valid"),
 ]
 
 
