@@ -19,7 +19,6 @@ from in_process import run, session
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.config.search import SearchConfig
 from patientdx.evaluation.kinds.binary import probability
 from patientdx.evaluation.store import Store
 from patientdx.metrics.ranking import auroc
@@ -251,7 +250,7 @@ def follower(monkeypatch):
 def led(pilot, points) -> Choice:
     """The grid's choice as the first process makes it."""
     call = Call("patientdx.selection.grid.grid", json.dumps({"points": points}))
-    return find_weight._lead(SimpleNamespace(search=SearchConfig("grid", call, 0.0, 1.0), seed=0), pilot)
+    return find_weight._lead(SimpleNamespace(search=SimpleNamespace(call=call, seeded=False), seed=0), pilot)
 
 
 def asking(answers) -> Pilot:

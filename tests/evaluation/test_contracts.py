@@ -35,7 +35,7 @@ class Lengths(Kind):
         return tokenise(tokenizer, list(map(texts_of, data.examples)), (), chat=chat, limit=max_tokens)
 
     def respond(self, request):
-        return np.array([[len(request.prompts.ids[i]) + len(request.system.role)] for i in request.rows], float)
+        return np.array([[len(request.prompts.ids[i])] for i in request.rows], float)
 
     def measures(self, context, rows, responses):
         right = np.array([context.data.examples[i].label for i in rows], float)

@@ -32,8 +32,10 @@ def found(name: str, module: str) -> dict:
         if one is not None
     }
     pilot.forwards = sum(one.rows for one in choice.trials)
-    search = SearchConfig(
-        module, Call(f"patientdx.selection.{module}.{module}", json.dumps({"points": POINTS})), 0.0, 1.0
+    search = SearchConfig.model_construct(
+        name=module,
+        call=Call(f"patientdx.selection.{module}.{module}", json.dumps({"points": POINTS})),
+        merge=Call("patientdx.merge.slerp.slerp", "{}"),
     )
     return record(search, METRIC, pilot, choice, rows, "test", resamples=200, level=0.95, seed=3)
 
