@@ -279,5 +279,5 @@ def test_a_task_in_which_a_patient_changes_others_is_refused(tmp_path, settings,
 
 
 def test_another_metric_is_refused(tmp_path):
-    with pytest.raises(UserError, match="search=private is for the AUROC of binary tasks: .* chosen by auprc"):
+    with pytest.raises(UserError, match=r"search=private is for the AUROC of binary tasks: .* chosen by auprc"):
         private(pilot(tmp_path, metric=auprc), points=POINTS, epsilon=1)
