@@ -55,7 +55,7 @@ def job(
 
     start: what the model before training depends on. with_canaries: train on the run's canaries too.
     """
-    finetune, spec = config.finetune, context.prompt_spec
+    finetune, spec = config.finetune_config, context.spec
     training = TrainingPrompts(finetune, context.data, spec, _prompts(session, finetune, context))
     pilot = _pilot_rows(finetune, context)
     loss = finetune.hyperparameters.loss
@@ -79,7 +79,7 @@ def job(
 
 def title(config: RunConfig) -> str:
     """The comparator in a few words, for the column of methods: lora(base) 64 record."""
-    finetune = config.finetune
+    finetune = config.finetune_config
     start = finetune.init_from
     if start == MERGED:
         start = config.merge_config.name + ("" if config.weight is None else f" λ={label(config.weight)}")
@@ -111,20 +111,22 @@ def start_folder(session: Session, config: RunConfig, job: Job) -> Path:
     target = config.cache / "models" / f"start-{hashlib.sha256(job.start.encode()).hexdigest()[:16]}"
     if target.is_dir():
         return target
-    if config.finetune.init_from != MERGED:
+    if config.finetune_config.init_from != MERGED:
         spec = MergeSpec(
             (config.merge_config.base, config.merge_config.pivot), _LINE, tokenizer=config.merge_config.spec.tokenizer
         )
-        weight = float(config.finetune.init_from == "pivot")
+        weight = float(config.finetune_config.init_from == "pivot")
     return save_marked(session.recipe(spec, weight, config.cache), spec, target, config.cache)
 
 
 def provenance(config: RunConfig, job: Job, members: Sequence[int], context: TaskContext) -> dict[str, Any]:
     """What was trained on what, and what that took; no id."""
     training = training_record(job, config.cache) or {}
-    events = {"events": sum(context.data.examples[i].label for i in members)} if context.kind.gives_probability else {}
+    events = (
+        {"events": sum(context.data.examples[i].label or 0 for i in members)} if context.kind.gives_probability else {}
+    )
     return {
-        **config.finetune.model_dump(),
+        **config.finetune_config.model_dump(),
         "start": json.loads(job.start),
         "fingerprint": job.key,
         "n": len(members),
@@ -202,7 +204,7 @@ def _class_of(example: Any) -> int:
 
 def _prompts(session: Session, finetune: FinetuneConfig, context: TaskContext) -> Any:
     """The prompts of scoring, but with their answers no longer than configured."""
-    spec, longest = context.prompt_spec, finetune.max_tokens
+    spec, longest = context.spec, finetune.max_tokens
     if longest is None:
         return prompts_of(session, context.kind, spec)
     limit = context.kind.training_limit(longest, spec.max_tokens)

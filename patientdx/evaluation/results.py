@@ -145,7 +145,7 @@ def _merge_provenance(run: Run, search: Mapping[str, Any] | None) -> dict[str, A
     return {
         "parents": [
             {"name": model.name, "sha256": content, "licence": model.licence}
-            for model, content in zip(spec.models, run.plan.context.parents.hashes, strict=True)
+            for model, content in zip(spec.models, run.plan.context.opened.hashes, strict=True)
         ],
         "search": None if search is None else {key: value for key, value in search.items() if key != "candidates"},
         "finetune": None,

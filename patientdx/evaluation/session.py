@@ -34,6 +34,7 @@ from patientdx.merge.schedule import Schedule, depth
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from patientdx.records.features import Features
     from patientdx.tasks.example import TaskData
 
 # How many results of each kind are remembered. Tasks asked of one model in turn: the five clinical ones fit.
@@ -63,6 +64,7 @@ class LiveModel:
 
     def __init__(self, model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
         self.model = model
+        self.device: torch.device = next(iter(model.parameters())).device
         self.tensors = tensors
         self.holds: Any = None
 
@@ -70,7 +72,7 @@ class LiveModel:
         """The model at the recipe's λ on its curves; `key` identifies these weights, so that none are written twice."""
         if self.holds != key:
             self.holds = None  # a pass that fails leaves no model behind
-            with workers(self.model.device) as parallel:
+            with workers(self.device) as parallel:
                 list(parallel(lambda name: evaluate(curves[name], recipe.weight_of(name), self.tensors[name]), curves))
             self.holds = key
         return self.model
@@ -156,7 +158,7 @@ class Session:
             data = self.task_data(task)
             rows = train_rows(data)
             seeded = {"seed": seed} if "seed" in inspect.signature(model.function).parameters else {}
-            values, labels = data.features.values[rows], [data.examples[i].label for i in rows]
+            values, labels = features_of(data).values[rows], [data.examples[i].label or 0 for i in rows]
             return fit(model.function(**model.keywords, **seeded), values, labels, name=name)
 
         return self.remember("fitted", (task, name, model, seed), make)
@@ -205,6 +207,13 @@ def open_parents(
     tensors = align(checkpoints, names)
     origin = None if ancestor is None else checkpoints[sources.index(ancestor)]
     return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache)
+
+
+def features_of(data: TaskData) -> Features:
+    """The features of a task that has some; ValueError for another."""
+    if data.features is None:
+        raise ValueError(f"{data.name} has no features")
+    return data.features
 
 
 def train_rows(data: TaskData) -> list[int]:

@@ -19,8 +19,8 @@ from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import MERGED, Array, Request, Timer, cached
-from patientdx.evaluation.kinds import TaskContext
-from patientdx.evaluation.session import Parents, Session, train_rows
+from patientdx.evaluation.kinds import TaskContext, ranking_of
+from patientdx.evaluation.session import Parents, Session, features_of, train_rows
 from patientdx.evaluation.store import fingerprint
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, label
@@ -204,7 +204,7 @@ class Tabular:
             from patientdx.training.tabular import log_mass
 
             model = session.fitted(config.task_config.call, self.role, self.call, config.seed)
-            return log_mass(model, context.data.features.values[rows])
+            return log_mass(model, features_of(context.data).values[rows])
 
         def make() -> Array:
             first = session.accelerator(config.inference.device).is_main_process
@@ -217,9 +217,9 @@ class Tabular:
     def provenance(self, config: RunConfig, context: TaskContext) -> dict[str, Any]:
         """What made it, and on how much it was fitted."""
         data = context.data
-        train = [data.examples[i].label for i in train_rows(data)]
+        train = [data.examples[i].label or 0 for i in train_rows(data)]
         part = {"name": self.role, "version": TABULAR, "function": self.call.target, "arguments": self.call.keywords,
-                "seed": config.seed, "features": len(data.features.names), "fitted_on": "train", "n": len(train),
+                "seed": config.seed, "features": len(features_of(data).names), "fitted_on": "train", "n": len(train),
                 "events": sum(train)}  # fmt: skip
         return {"baselines": [part]}
 
@@ -257,7 +257,7 @@ class FirstStage:
         self, session: Session, config: RunConfig, context: TaskContext, split: str, key: str, timer: Timer
     ) -> Array:
         """(n, 1): its scores."""
-        scores = context.data.ranking.first_stage
+        scores = ranking_of(context.data).first_stage
         return np.array([[scores[i]] for i in context.rows[split]], dtype=np.float64)
 
     def provenance(self, config: RunConfig, context: TaskContext) -> dict[str, Any]:
@@ -297,7 +297,7 @@ def response_key(
         {
             "scoring": SCORING,
             "model": identity,
-            "base": context.parents.hashes[0],
+            "base": context.opened.hashes[0],
             "dtype": config.inference.dtype,
             "device": session.accelerator(config.inference.device).device.type,
             "batch_tokens": config.inference.batch_tokens,
@@ -326,7 +326,7 @@ def merge_identity(config: RunConfig, parents: Parents) -> dict[str, Any]:
     ends = method_spec(merge.function).exact_ends
     # With further parents only the base is an end.
     if ends is not None and (weight == 0.0 or (weight == 1.0 and len(config.merge_config.spec.models) == 2)):
-        return {"parent": parents.hashes[ends[int(weight)]]}
+        return {"parent": parents.hashes[ends[0 if weight == 0.0 else 1]]}
     identity = {"merge": merge.target, "arguments": merge.arguments, "weight": weight, "parents": list(parents.hashes)}
     if parents.ancestor is not None:
         identity["ancestor"] = content_hash(parents.ancestor, config.cache)
@@ -339,9 +339,11 @@ def merge_identity(config: RunConfig, parents: Parents) -> dict[str, Any]:
 
 def features_digest(data: TaskData, rows: Sequence[int]) -> str:
     """sha256 of features and labels of some rows, in their order."""
-    values = np.ascontiguousarray(data.features.values[rows], dtype=np.float64)
+    values = np.ascontiguousarray(features_of(data).values[rows], dtype=np.float64)
     values[np.isnan(values)] = np.nan  # NaN has many bit patterns
-    digest = hashlib.sha256(repr((data.features.names, values.shape, [data.examples[i].label for i in rows])).encode())
+    digest = hashlib.sha256(
+        repr((features_of(data).names, values.shape, [data.examples[i].label for i in rows])).encode()
+    )
     digest.update(values.tobytes())
     return digest.hexdigest()
 
@@ -356,9 +358,9 @@ def _language_columns(config: RunConfig) -> dict[str, Any]:
 
 def _finetuned(session: Session, config: RunConfig, context: TaskContext) -> Finetuned:
     """The fine-tuned model. λ is among what it depends on if training starts from the merge."""
-    parents = {"base": {"parent": context.parents.hashes[0]}, "pivot": {"parent": context.parents.hashes[1]}}
-    start = parents.get(config.finetune.init_from) or merge_identity(config, context.parents)
-    rows = tuple(finetuned.rows(config.finetune, context))
+    parents = {"base": {"parent": context.opened.hashes[0]}, "pivot": {"parent": context.opened.hashes[1]}}
+    start = parents.get(config.finetune_config.init_from) or merge_identity(config, context.opened)
+    rows = tuple(finetuned.rows(config.finetune_config, context))
     job = finetuned.job(session, config, context, start, rows=rows, with_canaries=True)
     return Finetuned(FINETUNED, finetuned.title(config), job, rows, {"finetuned": job.key})
 
@@ -380,16 +382,16 @@ def _tabular(config: RunConfig, data: TaskData) -> list[Tabular]:
             "split, as in splits=[test]."
         )
     train = train_rows(data)
-    positives = sum(data.examples[i].label for i in train)
+    positives = sum(data.examples[i].label or 0 for i in train)
     if positives in (0, len(train)):
         raise UserError(
             f"{names}: a tabular model needs both outcomes in the train split, which has {positives} positives and "
             f"{len(train) - positives} negatives. Use more stays, another seed or other task.fractions, or do without: "
             "baselines=[]."
         )
-    infinite = np.isinf(data.features.values).any(axis=0)
+    infinite = np.isinf(features_of(data).values).any(axis=0)
     if infinite.any():
-        columns = ", ".join(np.array(data.features.names)[infinite])
+        columns = ", ".join(np.array(features_of(data).names)[infinite])
         raise UserError(f"{names}: these features of task={config.task_config.name} hold infinite values: {columns}.")
     digest = features_digest(data, train)
     systems = []

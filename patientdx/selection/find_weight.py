@@ -68,15 +68,16 @@ def search(session: Session, config: RunConfig, timer: Timer | None = None) -> t
     planned = distributed.run_on_all_ranks(lambda: _plan(session, config, Candidate(config.weight), CHOSEN_ON))
     state = _Search(session, config, timer, _units(planned))
     score = partial(_score, state)
-    with tqdm(desc=f"search={config.search.name}", unit="forward", disable=None if state.is_first else True) as bar:
+    with tqdm(
+        desc=f"search={config.search_config.name}", unit="forward", disable=None if state.is_first else True
+    ) as bar:
         pilot = _pilot(state, planned, score, bar)
         choice = _lead(config, pilot) if state.is_first else _follow(score)
     timer.record("search")
     ends = {end: _on_reported(state, end) for end in (choice.chosen, choice.single) if end is not None}
     draws = config.bootstrap.keywords
-    write = partial(
-        record, config.search, config.task_config.metrics[0], pilot, choice, ends, config.inference.reported, **draws
-    )
+    metric, split = config.task_config.metrics[0], config.inference.reported
+    write = partial(record, config.search_config, metric, pilot, choice, ends, split, **draws)
     trials = distributed.broadcast(distributed.run_on_all_ranks(lambda: write() if state.is_first else None))
     timer.record("search")
     return _chosen(config, choice.chosen), trials
@@ -147,8 +148,8 @@ def _pilot(state: _Search, planned: Plan, score: Score, bar: tqdm) -> Pilot:
         dotted(target),
         answers,
         events=events,
-        low=config.search.low,
-        high=config.search.high,
+        low=config.search_config.low,
+        high=config.search_config.high,
         cache=config.cache,
         data=context.data.fingerprint,
         key=_key_without_weight(config, planned),
@@ -158,7 +159,7 @@ def _pilot(state: _Search, planned: Plan, score: Score, bar: tqdm) -> Pilot:
 
 def _key_without_weight(config: RunConfig, planned: Plan) -> str:
     """Fingerprint of all that the pilot responses of any λ depend on."""
-    parents, spec = planned.context.parents, config.merge_config.spec
+    parents, spec = planned.context.opened, config.merge_config.spec
     ancestor = None if parents.ancestor is None else content_hash(parents.ancestor, config.cache)
     return fingerprint(
         {"data": planned.data.fingerprint, "tokens": planned.context.prompts.fingerprint,
@@ -170,7 +171,7 @@ def _key_without_weight(config: RunConfig, planned: Plan) -> str:
 
 def _lead(config: RunConfig, pilot: Pilot) -> Choice:
     """The strategy's choice, in the first process; the others learn how it ended."""
-    strategy = config.search
+    strategy = config.search_config
     seeded = {"seed": config.seed} if strategy.seeded else {}
     try:
         choice = strategy.call.function(pilot, **strategy.call.keywords, **seeded)

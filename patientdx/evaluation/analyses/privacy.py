@@ -84,7 +84,7 @@ class Privacy(Analysis):
 def _memorised(run: Run, system: WeightsSystem, records: Records, hidden: CanaryPrompts | None) -> dict[str, Any]:
     """Of a fine-tuned model and of what it started from: exposure of canaries, and what can be extracted."""
     config = run.config
-    if config.finetune is None or system.role not in (config.finetune.init_from, FINETUNED):
+    if config.finetune is None or system.role not in (config.finetune_config.init_from, FINETUNED):
         return {}
     result: dict[str, Any] = {}
     if hidden is not None:
@@ -165,7 +165,7 @@ def _result(
 def _origin(config: RunConfig, role: str) -> str | None:
     """The role of the model that a model came from."""
     if role == FINETUNED:
-        return config.finetune.init_from
+        return config.finetune_config.init_from
     return None if role == "base" else "base"
 
 

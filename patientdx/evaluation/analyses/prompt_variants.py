@@ -76,7 +76,7 @@ def _variants(run: Run) -> Iterator[tuple[PromptVariant, Any, str]]:
     """Each wording, its prompts of the reported split, and the key of its responses."""
     context, split = run.plan.context, run.config.inference.reported
     for variant in context.data.prompt_variants:
-        prompts = variant_prompts(run.session, context.kind, context.prompt_spec, variant, split)
+        prompts = variant_prompts(run.session, context.kind, context.spec, variant, split)
         identity = run.plan.main.identity
         yield variant, prompts, response_key(run.session, run.config, context, identity, prompts.fingerprint, split)
 

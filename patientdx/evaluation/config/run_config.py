@@ -60,6 +60,20 @@ class RunConfig(Section):
         return self.merge
 
     @property
+    def finetune_config(self) -> FinetuneConfig:
+        """The fine-tuned model; ValueError for a run without one."""
+        if self.finetune is None:
+            raise ValueError("finetune=none trains nothing")
+        return self.finetune
+
+    @property
+    def search_config(self) -> SearchConfig:
+        """The search for λ; ValueError for a run without one."""
+        if self.search is None:
+            raise ValueError("search=fixed searches nothing")
+        return self.search
+
+    @property
     def task_config(self) -> TaskConfig:
         """The task; ValueError for a run without one."""
         if self.task is None:

@@ -20,7 +20,7 @@ from patientdx.evaluation.config.finetune import FinetuneConfig
 from patientdx.evaluation.inference import Array, Request
 from patientdx.evaluation.registry import KINDS, member
 from patientdx.evaluation.session import Parents
-from patientdx.tasks.example import Example, TaskData
+from patientdx.tasks.example import Example, Generation, Ranking, TaskData
 
 Tokens = tuple[int, ...]
 Keys = Mapping[tuple[str, str], str]  # fingerprints of responses by (role, split)
@@ -51,6 +51,20 @@ class TaskContext:
     parents: Parents | None = None
     prompt_spec: PromptSpec | None = None
     prompts: Any = None
+
+    @property
+    def spec(self) -> PromptSpec:
+        """What prompts are made by; ValueError in a run without a language model."""
+        if self.prompt_spec is None:
+            raise ValueError("no language model runs")
+        return self.prompt_spec
+
+    @property
+    def opened(self) -> Parents:
+        """The parents; ValueError in a run without a language model."""
+        if self.parents is None:
+            raise ValueError("no language model runs")
+        return self.parents
 
 
 @dataclass(frozen=True)
@@ -178,6 +192,20 @@ def kind_named(name: str) -> Kind:
 def texts_of(example: Example) -> tuple[str, str, str]:
     """The three parts of an example's prompt."""
     return example.prefix, example.context, example.suffix
+
+
+def ranking_of(data: TaskData) -> Ranking:
+    """The queries of a ranking task; ValueError for another."""
+    if data.ranking is None:
+        raise ValueError(f"{data.name} is no ranking task")
+    return data.ranking
+
+
+def generation_of(data: TaskData) -> Generation:
+    """How answers are generated; ValueError for a task without."""
+    if data.generation is None:
+        raise ValueError(f"{data.name} is no generation task")
+    return data.generation
 
 
 def context_of(folder: Path) -> int | None:

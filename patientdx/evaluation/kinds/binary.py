@@ -42,7 +42,7 @@ class Binary(Kind):
 
     def check_rows(self, name: str, data: TaskData, splits: Sequence[str], metrics: Sequence[str]) -> None:
         """Both outcomes are needed in each split."""
-        check_splits([(example.split, example.label) for example in data.examples], splits)
+        check_splits([(example.split, example.label or 0) for example in data.examples], splits)
 
     def encode(self, data: TaskData, tokenizer: Any, *, chat: bool, max_tokens: int, context: int | None) -> Any:
         """As `patientdx.lm.prompts.Prompts`."""

@@ -16,7 +16,16 @@ import numpy as np
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.evaluation.inference import GPU_BATCH_TOKENS, Array, Request, batch_tokens
-from patientdx.evaluation.kinds import Kind, Measures, TaskContext, Tokens, TrainingPrompts, context_of, texts_of
+from patientdx.evaluation.kinds import (
+    Kind,
+    Measures,
+    TaskContext,
+    Tokens,
+    TrainingPrompts,
+    context_of,
+    generation_of,
+    texts_of,
+)
 from patientdx.evaluation.kinds import too_long as too_long_error
 from patientdx.evaluation.kinds.multiple_choice import require_known
 from patientdx.evaluation.store import write_text
@@ -33,7 +42,7 @@ Judge = Callable[[int, str], Mapping[str, Sequence[float]]]
 
 def judge_of(data: TaskData) -> tuple[Judge, dict[str, int]]:
     """What judges the answer to an example, and how many numbers it gives for each metric, in their order."""
-    generation = data.generation
+    generation = generation_of(data)
     if generation.judge is not None:
         return generation.judge, dict.fromkeys(generation.metrics, 2)
     return lambda i, text: text_overlap.compare(text, data.examples[i].reference), text_overlap.NUMBERS
@@ -41,7 +50,7 @@ def judge_of(data: TaskData) -> tuple[Judge, dict[str, int]]:
 
 def widths(data: TaskData) -> dict[str, int]:
     """The same counts of all metrics that are kept of an answer, those that take an encoder among them."""
-    return judge_of(data)[1] | ({} if data.generation.encoder is None else {BERTSCORE: 2})
+    return judge_of(data)[1] | ({} if generation_of(data).encoder is None else {BERTSCORE: 2})
 
 
 class Generation(Kind):
@@ -54,13 +63,13 @@ class Generation(Kind):
 
     def metrics(self, metrics: tuple[tuple[str, str], ...], data: TaskData) -> tuple[tuple[str, str], ...]:
         """Without the one that takes an encoder where there is none."""
-        return tuple(pair for pair in metrics if pair[0] != BERTSCORE or data.generation.encoder is not None)
+        return tuple(pair for pair in metrics if pair[0] != BERTSCORE or generation_of(data).encoder is not None)
 
     def encode(self, data: TaskData, tokenizer: Any, *, chat: bool, max_tokens: int, context: int | None) -> Any:
         """As `patientdx.lm.prompts.Prompts`, with room for the answer in the model's context."""
         from patientdx.lm.prompts import tokenise
 
-        length = data.generation.length
+        length = generation_of(data).length
         room = min(max_tokens + length, context or max_tokens + length) - length
         if room < 1:
             raise UserError(
@@ -76,15 +85,14 @@ class Generation(Kind):
         from patientdx.lm.load import load_tokenizer
 
         config, data, rows = request.config, request.data, request.rows
-        device, generation = request.session.accelerator(config.inference.device).device, data.generation
+        device, generation = request.session.accelerator(config.inference.device).device, generation_of(data)
         tokenizer = load_tokenizer(
             request.session.parents(config.merge_config.spec, config.cache).checkpoints[0].folder
         )
         judge, counts = judge_of(data)
         # An encoder that cannot be loaded is reported before a model generates anything.
-        encoder = generation.encoder and request.session.remember(
-            "encoder", (generation.encoder, device), lambda: load_encoder(generation.encoder, device)
-        )
+        folder = generation.encoder
+        encoder = folder and request.session.remember("encoder", (folder, device), lambda: load_encoder(folder, device))
 
         def judged(shard: tuple[int, int]) -> tuple[list[int], list[tuple[str, list[float]]]]:
             places, continuations, texts = _generate(request, tokenizer, shard)
@@ -187,7 +195,7 @@ def _generate(request: Request, tokenizer: Any, shard: tuple[int, int]) -> tuple
     from patientdx.lm import vllm
     from patientdx.lm.generate import end_tokens, generate, texts
 
-    config, generation = request.config, request.data.generation
+    config, generation = request.config, generation_of(request.data)
 
     def stopped(ids: Sequence[int]) -> bool:
         text = tokenizer.decode(ids, skip_special_tokens=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from patientdx.evaluation.inference import Array, Request, batch_tokens
-from patientdx.evaluation.kinds import Kind, Measures, TaskContext, require_units, texts_of
+from patientdx.evaluation.kinds import Kind, Measures, TaskContext, ranking_of, require_units, texts_of
 from patientdx.evaluation.kinds.binary import margin, mass, probability
 from patientdx.metrics.retrieval import check_names, per_query
 from patientdx.tasks.example import TaskData
@@ -27,14 +27,14 @@ class Ranking(Kind):
 
     def check_rows(self, name: str, data: TaskData, splits: Sequence[str], metrics: Sequence[str]) -> None:
         """The metrics must fit the depth, and each split needs two queries, or patients that they are about."""
-        check_names(metrics, data.ranking.depth)
+        check_names(metrics, ranking_of(data).depth)
         require_units(name, [split for split, _ in dict.fromkeys((e.split, e.subject) for e in data.examples)], splits)
 
     def encode(self, data: TaskData, tokenizer: Any, *, chat: bool, max_tokens: int, context: int | None) -> Any:
         """As `patientdx.lm.ranking.PairPrompts`."""
         from patientdx.lm.ranking import tokenise_pairs
 
-        documents, options = data.ranking.document, data.examples[0].options
+        documents, options = ranking_of(data).document, data.examples[0].options
         limit = min(max_tokens, context or max_tokens)
         return tokenise_pairs(tokenizer, list(map(texts_of, data.examples)), options, documents, chat=chat, limit=limit)
 
@@ -47,7 +47,7 @@ class Ranking(Kind):
 
     def measures(self, context: TaskContext, rows: Sequence[int], responses: Array) -> Measures:
         """Each metric's value for each query, beside 1."""
-        ranking, lists = context.data.ranking, ranked(context.data, rows, responses)
+        ranking, lists = ranking_of(context.data), ranked(context.data, rows, responses)
         grades = [[ranking.grade[i] for i in numbers] for numbers in lists]
         missed = [ranking.missed[ranking.query[numbers[0]]] for numbers in lists]
         values = per_query([name for name, _ in context.metrics], grades, missed)
@@ -62,11 +62,11 @@ class Ranking(Kind):
 
     def unit_of(self, data: TaskData, row: int) -> int:
         """The query."""
-        return data.ranking.query[row]
+        return ranking_of(data).query[row]
 
     def unit_ids(self, data: TaskData, measures: Measures) -> list[str]:
         """The id of each query."""
-        return [data.ranking.queries[data.ranking.query[i]] for i in measures.examples]
+        return [ranking_of(data).queries[ranking_of(data).query[i]] for i in measures.examples]
 
     def columns(
         self,
@@ -81,7 +81,7 @@ class Ranking(Kind):
 
         `p_yes` is null for the first stage.
         """
-        ranking, lists = context.data.ranking, ranked(context.data, rows, responses)
+        ranking, lists = ranking_of(context.data), ranked(context.data, rows, responses)
         documents = hashed(ranking.documents)
         columns: dict[str, Any] = {}
         for name, (value, right) in measures.values.items():
@@ -99,7 +99,7 @@ def ranked(data: TaskData, rows: Sequence[int], responses: Array) -> list[list[i
     """Example numbers of each query's candidates, best first, query after query; ties keep the first stage's order."""
     scores = margin(responses) if responses.shape[1] > 1 else responses[:, 0]
     score = dict(zip(rows, scores.tolist(), strict=True))
-    queries = (list(numbers) for _, numbers in groupby(rows, key=data.ranking.query.__getitem__))
+    queries = (list(numbers) for _, numbers in groupby(rows, key=ranking_of(data).query.__getitem__))
     return [sorted(numbers, key=lambda i: -score[i]) for numbers in queries]
 
 

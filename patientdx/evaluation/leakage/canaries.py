@@ -32,7 +32,7 @@ def canary_prompts(config: RunConfig, context: TaskContext) -> CanaryPrompts | N
 
     UserError where the tokenizer makes some of the numbers longer than others: their losses would not compare.
     """
-    privacy, spec = config.analyses.privacy, context.prompt_spec
+    privacy, spec = config.analyses.privacy, context.spec
     if not privacy.canaries or config.finetune is None:
         return None
     planted = canaries(privacy.canaries, privacy.canaries_each, seed=config.seed)
@@ -56,7 +56,7 @@ def planted_texts(config: RunConfig, context: TaskContext) -> Sequence[Text]:
     if planted is None:
         return ()
     answers = {1: planted.prompts.options[0][0], 0: planted.prompts.options[1][0]}
-    loss = config.finetune.hyperparameters.loss
+    loss = config.finetune_config.hyperparameters.loss
     texts: list[Text] = []
     for canary, ids in zip(planted.canaries, planted.prompts.ids, strict=False):
         texts += [text(ids, answers[canary.label], loss)] * canary.copies

@@ -26,7 +26,7 @@ from patientdx.privacy.lira import halves
 
 # Part of every fingerprint: raise it when the same inputs come to give other losses.
 LOSSES = 1
-_COLUMNS = ("tokens", "total", "answer", "min_k", "min_k_pp")
+_COLUMNS: tuple[str, ...] = ("tokens", "total", "answer", "min_k", "min_k_pp")
 
 Columns = dict[str, Array]
 Ids = Sequence[Sequence[int]]
@@ -40,7 +40,7 @@ def loss_columns(run: Run, system: WeightsSystem, records: Records) -> Columns:
     """
     privacy = run.config.analyses.privacy
     measure = partial(mean_losses, run, system)
-    columns = dict(zip(_COLUMNS, measure(records.ids, k=privacy.k, label="losses").T, strict=True))
+    columns: Columns = dict(zip(_COLUMNS, measure(records.ids, k=privacy.k, label="losses").T, strict=True))
     if records.sides is None:
         return columns
     ids = [records.ids[i] for i in records.sides.rows]
@@ -63,7 +63,7 @@ def mean_losses(
     """
     session, config = run.session, run.config
     accelerator = session.accelerator(config.inference.device)
-    check_lengths(ids, context_of(run.plan.context.prompt_spec.tokenizer), before=len(prefix))
+    check_lengths(ids, context_of(run.plan.context.spec.tokenizer), before=len(prefix))
 
     def score() -> tuple[list[int], list[tuple[float, ...]]]:
         places, losses = token_losses(
@@ -138,7 +138,7 @@ def _summary(loss: TokenLoss, k: float) -> tuple[float, ...]:
 def _key(run: Run, system: WeightsSystem, ids: Ids, inputs: dict) -> str:
     """Fingerprint of all that losses and continuations of these records depend on."""
     return fingerprint({
-        "losses": LOSSES, "model": system.identity, "base": run.plan.context.parents.hashes[0],
+        "losses": LOSSES, "model": system.identity, "base": run.plan.context.opened.hashes[0],
         "dtype": run.config.inference.dtype, "device": run.session.accelerator(run.config.inference.device).device.type,
         "ids": hashlib.sha256(repr([tuple(row) for row in ids]).encode()).hexdigest(),
     } | inputs)  # fmt: skip

@@ -84,7 +84,7 @@ def measured_records(run: Run) -> Records:
     ends = np.cumsum([len(train), len(rows), len(fresh)]).tolist()
     places = dict(zip(("train", "test", "reference"), map(range, [0, *ends[:2]], ends), strict=True))
     ids = (*(_answered(prompts.ids[i], data.examples[i], prompts.options) for i in numbers), *reference)
-    check_lengths(ids, context_of(run.plan.context.prompt_spec.tokenizer))
+    check_lengths(ids, context_of(run.plan.context.spec.tokenizer))
     return Records((*examples, *fresh), numbers, ids, places, kind, both)
 
 
@@ -115,8 +115,8 @@ def _numbers(run: Run) -> tuple[list[int], list[int], set[int]]:
         return sorted(trained), rows, set(trained)
     if not set(trained) <= set(rows):
         raise UserError(
-            f"privacy={config.analyses.privacy.name}: finetune.split={config.finetune.split} trains on a split that is "
-            f"not the reported one, {config.inference.reported}. Report it: splits=[{config.finetune.split}]."
+            f"privacy={config.analyses.privacy.name}: finetune.split={config.finetune_config.split} trains on a split that "
+            f"is not the reported one, {config.inference.reported}. Report it: splits=[{config.finetune_config.split}]."
         )
     return train, rows, set(trained)
 
@@ -160,7 +160,7 @@ def _resampled(run: Run, donors: Sequence[Example], count: int) -> list[Example]
 def _tokens(run: Run, examples: Sequence[Example]) -> list[Tokens]:
     """The examples as tokens with their answers, written as the run's own prompts are."""
     context = run.plan.context
-    spec, limit = context.prompt_spec, context.prompts.limit
+    spec, limit = context.spec, context.prompts.limit
     data = replace(run.plan.data, examples=tuple(examples))
     prompts = context.kind.encode(data, load_tokenizer(spec.tokenizer), chat=spec.chat, max_tokens=limit, context=None)
     if prompts.cut:
