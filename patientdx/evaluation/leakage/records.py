@@ -115,8 +115,8 @@ def _numbers(run: Run) -> tuple[list[int], list[int], set[int]]:
         return sorted(trained), rows, set(trained)
     if not set(trained) <= set(rows):
         raise UserError(
-            f"privacy={config.analyses.privacy.name}: finetune.split={config.finetune_config.split} trains on a split that "
-            f"is not the reported one, {config.inference.reported}. Report it: splits=[{config.finetune_config.split}]."
+            f"privacy={config.analyses.privacy.name}: finetune.split={config.finetune_config.split} trains on a split "
+            f"that is not the reported one, {config.inference.reported}. Report it: splits=[{config.finetune_config.split}]."
         )
     return train, rows, set(trained)
 
