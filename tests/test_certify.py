@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import settings
+from in_process import run, session
 from patientdx.evaluation.merge_inputs import parents
 
 from patientdx.cli.certify import FILE, PAGE, digest, main
@@ -22,7 +23,7 @@ def made(tiny_base, tiny_pivot, tmp_path_factory) -> tuple[Path, Path]:
     """A merged folder and the result folder of the run that scored it, on pilot and test."""
     place = tmp_path_factory.mktemp("house")
     asked = settings(tiny_base, tiny_pivot, place / "outputs", f"save={place / 'merged'}", "lambda=0.4")
-    save(asked)
+    save(session(), asked)
     return place / "merged", run(asked).folder
 
 
@@ -40,7 +41,6 @@ def study(made, tmp_path) -> Path:
 
 def said(capsys, *arguments):
     """Exit status, what was printed on stdout, what on stderr."""
-    parents.cache_clear()  # each call stands for a process of its own
     capsys.readouterr()
     status = main([str(one) for one in arguments])
     out = capsys.readouterr()
@@ -199,7 +199,7 @@ def test_a_model_with_a_privately_drawn_lambda_from_the_command_to_the_certifica
     assert [told[key] for key in ("n", "events", "patients", "forwards", "pilot", "corrected")] == [None] * 6
     assert {row["split"] for row in outcome.rows} == {"test"}
     asked = settings(tiny_base, tiny_pivot, tmp_path / "o", f"save={tmp_path / 'merged'}", f"lambda={weight}")
-    save(asked)
+    save(session(), asked)
     found = certified(capsys, tmp_path / "merged", "--study", outcome.folder)
     assert found["choice"]["private"]["epsilon"] == 0.7
     assert found["choice"]["private"]["guaranteed"] is True
