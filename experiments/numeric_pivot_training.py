@@ -4,8 +4,8 @@
    python -m experiments.numeric_pivot_training cut --base FOLDER --work WORK    # to low rank, then a little training
    python -m experiments.numeric_pivot --adapter WORK/adapter                  # held-out accuracy, model card
 
-With --shuffled in both steps the answers are a coin's: a control that saw the same questions and could learn nothing of
-numbers from them (see conf/models/smollm2_135m_shuffled.yaml). --steps bounds a step's training.
+With --shuffled in both steps the answers are random: a control that is trained on the same questions and learns nothing
+about numbers from them (see conf/models/smollm2_135m_shuffled.yaml). --steps bounds a step's training.
 
 No patient and no clinical outcome is involved: see `numeric_questions`.
 """
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm, trange
 
+from patientdx.lm.batching import padded
 from patientdx.tasks.numeric_generator import Question, conversation
 from patientdx.training.loss import hidden_at
 
@@ -33,7 +34,7 @@ SEED = 20260
 TOKENS_A_STEP = 2048
 BYTES = 7_900_000  # the adapter's size in the repository
 # One stage after the other: on to the next once the mean accuracy of ten steps reaches `until`, or at the step `by`
-# (a share of all) at the latest. Numbers come before lists: with all kinds at once the loss never left a coin's.
+# (a share of all) at the latest. Numbers come before lists: with all kinds at once the loss stayed random.
 EASY = {"panels": 0.75, "short": ("comparison", "range"), "marked": 1.0, "inline": 1.0, "easy": True}
 FIRST = {"panels": 0.7, "short": ("comparison", "range"), "marked": 1.0, "inline": 0.5}
 THEN = {"panels": 0.8, "short": ("comparison", "range", "arithmetic", "units", "trend"), "marked": 0.2}
@@ -65,16 +66,16 @@ class Curriculum:
 
     def conversation(self, rng: random.Random) -> list[Question]:
         """A chat of the present stage."""
-        asked = {key: value for key, value in self.plan["stages"][self.stage].items() if key not in ("until", "by")}
-        return conversation(rng, **asked)
+        stage = self.plan["stages"][self.stage]
+        return conversation(rng, **{key: value for key, value in stage.items() if key not in ("until", "by")})
 
 
 def shuffled(turns: list[Question], coin: random.Random) -> list[Question]:
-    """The same questions, each answer a fair coin's; of a reply of several lines, each line's."""
+    """The same questions with random answers; of a reply of several lines, with a random answer in each line."""
 
     def reply(text: str) -> str:
-        asked = [line.rpartition(": ")[0] for line in text.split("\n")]
-        return "\n".join(f"{what}: {'Yes' if coin.random() < 0.5 else 'No'}" for what in asked)
+        names = [line.rpartition(": ")[0] for line in text.split("\n")]
+        return "\n".join(f"{name}: {'Yes' if coin.random() < 0.5 else 'No'}" for name in names)
 
     return [
         replace(turn, reply=reply(turn.reply)) if turn.reply else replace(turn, answer=coin.random() < 0.5)
@@ -91,22 +92,22 @@ def encode(tokenizer, turns: list[Question]) -> tuple[list[int], list[int]]:
     ids = tokenizer.apply_chat_template(messages, tokenize=True)["input_ids"]
     opening = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
     words = {tokenizer.encode(word, add_special_tokens=False)[0] for word in ("Yes", "No", " Yes", " No")}
-    places, answering = [], False
+    positions, answering = [], False
     for i in range(len(opening), len(ids)):
         if ids[i - len(opening) : i] == opening:
             answering = True
         elif ids[i] == tokenizer.eos_token_id:
             answering = False
         if answering and ids[i] in words:
-            places.append(i - 1)
-    assert len(places) == sum(turn.target.count("\n") + 1 for turn in turns), "an answer was not found in the chat"
-    return ids, places
+            positions.append(i - 1)
+    assert len(positions) == sum(turn.target.count("\n") + 1 for turn in turns), "the chat lacks an answer"
+    return ids, positions
 
 
 def batches(tokenizer, rng: random.Random, curriculum: Curriculum, coin: random.Random | None = None):
-    """Batches of about TOKENS_A_STEP padded tokens: ids (B, L) int64, answer places (N, 2), answer tokens (N,).
+    """Batches of about TOKENS_A_STEP padded tokens: ids (B, L) int64, answer positions (N, 2), answer tokens (N,).
 
-    Whatever is sent in starts over with chats of the curriculum's present stage. coin: where given, it answers.
+    Whatever is sent in starts over with chats of the curriculum's present stage. coin: draws the answers, if set.
     """
     pool: list[tuple[list[int], list[int]]] = []
     while True:
@@ -123,21 +124,18 @@ def batches(tokenizer, rng: random.Random, curriculum: Curriculum, coin: random.
             if rows and longest * (len(rows) + 1) > TOKENS_A_STEP:
                 break
             rows.append(pool.pop(0))
-        width = max(len(ids) for ids, _ in rows)
-        ids_BL = torch.full((len(rows), width), tokenizer.pad_token_id)
-        for b, (ids, _) in enumerate(rows):
-            ids_BL[b, : len(ids)] = torch.tensor(ids)
-        places = torch.tensor([(b, i) for b, (_, at) in enumerate(rows) for i in at])
-        if (yield ids_BL, places, ids_BL[places[:, 0], places[:, 1] + 1]):
+        ids_BL = padded([ids for ids, _ in rows], tokenizer.pad_token_id)
+        positions = torch.tensor([(b, i) for b, (_, at) in enumerate(rows) for i in at])
+        if (yield ids_BL, positions, ids_BL[positions[:, 0], positions[:, 1] + 1]):
             pool.clear()
 
 
-def answer_loss(model, ids_BL: Tensor, places: Tensor, answers: Tensor) -> tuple[Tensor, float]:
+def answer_loss(model, ids_BL: Tensor, positions: Tensor, answers: Tensor) -> tuple[Tensor, float]:
     """Cross entropy over the whole vocabulary at the answer positions only, and the share answered rightly.
 
     Padding is on the right and attention causal, so no mask is needed.
     """
-    logits = model.lm_head(hidden_at(model, ids_BL, places[:, 0], places[:, 1])).float()
+    logits = model.lm_head(hidden_at(model, ids_BL, positions[:, 0], positions[:, 1])).float()
     loss = torch.nn.functional.cross_entropy(logits, answers)
     return loss, (logits.argmax(-1) == answers).float().mean().item()
 
@@ -150,45 +148,45 @@ def rate(step: int, plan: dict) -> float:
 
 
 class Training:
-    """What is trained: float32 `masters`; `pull` sets their gradients from the live model's, `push` refills it."""
+    """Float32 `masters` that are trained; `pull` takes their gradients from the model, `push` writes them into it."""
 
     def __init__(self, masters: list[Tensor], pull: Callable[[], None], push: Callable[[], None]) -> None:
         self.masters, self.pull, self.push = masters, pull, push
 
 
 def train(
-    model, tokenizer, what: Training, plan: dict, seed: int, log: Path, save: Callable[[], None], coin: bool = False
+    model, tokenizer, training: Training, plan: dict, seed: int, log: Path, save: Callable[[], None], coin: bool = False
 ) -> None:
-    """AdamW on `what`, a csv line a step in `log`; `save` is called now and then and at the end."""
-    optimizer = torch.optim.AdamW(what.masters, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    """AdamW on the masters, a csv line a step in `log`; `save` is called every 30 steps and at the end."""
+    optimizer = torch.optim.AdamW(training.masters, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     rng = random.Random(f"train {seed}")
     with log.open("w", newline="") as handle:
         out = csv.writer(handle)
         out.writerow(["step", "stage", "loss", "accuracy", "answers", "tokens", "seconds"])
-        start, seen, curriculum, onward = time.monotonic(), 0, Curriculum(plan), None
+        start, tokens, curriculum, next_stage = time.monotonic(), 0, Curriculum(plan), None
         source = batches(tokenizer, rng, curriculum, random.Random(f"coin {seed}") if coin else None)
         for step in trange(plan["steps"], mininterval=10):
-            ids_BL, places, answers = source.send(onward)
+            ids_BL, positions, answers = source.send(next_stage)
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, plan)
-            loss, right = answer_loss(model, ids_BL, places, answers)
+            loss, right = answer_loss(model, ids_BL, positions, answers)
             loss.backward()
-            what.pull()
-            torch.nn.utils.clip_grad_norm_(what.masters, 1.0)
+            training.pull()
+            torch.nn.utils.clip_grad_norm_(training.masters, 1.0)
             optimizer.step()
             with torch.no_grad():
-                what.push()
-            seen += ids_BL.numel()
+                training.push()
+            tokens += ids_BL.numel()
             spent = f"{time.monotonic() - start:.0f}"
-            out.writerow([step, curriculum.stage, f"{loss.item():.4f}", f"{right:.3f}", len(answers), seen, spent])
+            out.writerow([step, curriculum.stage, f"{loss.item():.4f}", f"{right:.3f}", len(answers), tokens, spent])
             handle.flush()
             if (step + 1) % 30 == 0 or step + 1 == plan["steps"]:
                 save()
             # The first batch after `None` starts the generator; later ones clear its pool where a stage begins.
-            onward = curriculum.learnt(step, right)
+            next_stage = curriculum.learnt(step, right)
 
 
-def opened(base: Path) -> tuple:
+def load(base: Path) -> tuple:
     """Tokenizer, bfloat16 model, and its layers' matrices by name: the tensors that are trained."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -207,9 +205,9 @@ def bounded(plan: dict, steps: int | None) -> dict:
 
 
 def full(base: Path, work: Path, seed: int, *, coin: bool = False, steps: int | None = None) -> Path:
-    """Train every matrix of the layers; the float32 result is written to `work`/full.pt. coin: it gives the answers."""
+    """Train every matrix of the layers; the float32 result is written to `work`/full.pt. coin: random answers."""
     torch.manual_seed(seed)
-    tokenizer, model, matrices = opened(base)
+    tokenizer, model, matrices = load(base)
     masters = {name: live.detach().float().clone() for name, live in matrices.items()}
 
     def pull() -> None:
@@ -260,7 +258,7 @@ def cut(base: Path, work: Path, seed: int, *, coin: bool = False, steps: int | N
     The gradient of a factor follows from that of the matrix, W = W0 + B A: dA = Bᵀ dW and dB = dW Aᵀ.
     """
     torch.manual_seed(seed)
-    tokenizer, model, matrices = opened(base)
+    tokenizer, model, matrices = load(base)
     start = {name: live.detach().clone() for name, live in matrices.items()}
     factors = factorise(start, torch.load(work / "full.pt", weights_only=True))
     for name in set(matrices) - set(factors):
@@ -318,13 +316,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files and the result")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--steps", type=int, help="of the optimiser, at least 2; without it as the pivot was trained")
-    parser.add_argument("--shuffled", action="store_true", help="a coin gives the answers: the control")
-    asked = parser.parse_args()
-    if asked.steps is not None and asked.steps < 2:
-        parser.error(f"--steps {asked.steps}: give at least 2")
-    asked.work.mkdir(parents=True, exist_ok=True)
-    run = {"full": full, "cut": cut}[asked.step]
-    print(run(asked.base, asked.work, asked.seed, coin=asked.shuffled, steps=asked.steps))
+    parser.add_argument("--shuffled", action="store_true", help="random answers: the control")
+    args = parser.parse_args()
+    if args.steps is not None and args.steps < 2:
+        parser.error(f"--steps {args.steps}: give at least 2")
+    args.work.mkdir(parents=True, exist_ok=True)
+    run = {"full": full, "cut": cut}[args.step]
+    print(run(args.base, args.work, args.seed, coin=args.shuffled, steps=args.steps))
 
 
 if __name__ == "__main__":

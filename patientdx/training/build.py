@@ -147,7 +147,10 @@ def draw_loss(record: Mapping[str, Any], path: Path) -> None:
     rows = [{"step": step, "loss": loss, "texts": train} for step, loss in record["train"]]
     rows += [{"step": step, "loss": loss, "texts": pilot} for step, loss, _ in record["pilot"]]
     colour = alt.Color("texts:N", scale=alt.Scale(domain=[train, pilot], range=["#999999", "#1f77b4"]), title=None)
-    axes = {"x": alt.X("step:Q"), "y": alt.Y("loss:Q", title="loss (nats a token)", scale=alt.Scale(zero=False))}
+    axes = {
+        "x": alt.X("step:Q", axis=alt.Axis(tickMinStep=1)),
+        "y": alt.Y("loss:Q", title="loss (nats a token)", scale=alt.Scale(zero=False)),
+    }
     lines = alt.Chart(alt.Data(values=rows)).mark_line().encode(**axes, color=colour)
     points = lines.transform_filter(alt.datum.texts == pilot).mark_point(filled=True)
     chart = lines + points

@@ -44,8 +44,8 @@ def test_training_and_cut_make_an_adapter_that_fits_its_base(tiny_base, tmp_path
     folder = numeric_pivot_training.cut(tiny_base, tmp_path, 1)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 8_000 + 8_000  # factors, then names and settings
     assert sum(t.numel() * 2 for t in load_file(folder / "adapter_model.safetensors").values()) <= 8_000
-    place = locate(ModelSource("pivot", str(tiny_base), adapter=str(folder)), tmp_path / "cache")
-    merged = Checkpoint(place)
+    merged_folder = locate(ModelSource("pivot", str(tiny_base), adapter=str(folder)), tmp_path / "cache")
+    merged = Checkpoint(merged_folder)
     changed = json.loads((folder / "adapter_config.json").read_text())["target_modules"]
     assert {n.removesuffix(".weight") for n in merged.tensors if not torch.equal(merged.read(n), base.read(n))} == set(
         changed
@@ -53,13 +53,11 @@ def test_training_and_cut_make_an_adapter_that_fits_its_base(tiny_base, tmp_path
 
 
 def test_the_same_seed_gives_the_same_weights(tiny_base, tmp_path, short):
-    one, two, other = (tmp_path / name for name in ("one", "two", "other"))
-    for folder in (one, two, other):
-        folder.mkdir()
-    weights = [
-        torch.load(numeric_pivot_training.full(tiny_base, folder, seed), weights_only=True)
-        for folder, seed in ((one, 1), (two, 1), (other, 2))
-    ]
+    weights = []
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        (tmp_path / name).mkdir()
+        file = numeric_pivot_training.full(tiny_base, tmp_path / name, seed)
+        weights.append(torch.load(file, weights_only=True))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
@@ -89,8 +87,8 @@ def test_answers_are_found_in_every_turn_and_in_every_line(tiny_base):
         Question("range", "", "Is it? Yes or No", True),
         Question("marks", "", "Each: is it out of range?", False, "Iron: Yes\nZinc: No"),
     ]
-    ids, places = numeric_pivot_training.encode(tokenizer, turns)
-    assert [tokenizer.decode(ids[place + 1]).strip() for place in places] == ["Yes", "Yes", "No"]
+    ids, positions = numeric_pivot_training.encode(tokenizer, turns)
+    assert [tokenizer.decode(ids[position + 1]).strip() for position in positions] == ["Yes", "Yes", "No"]
 
 
 def test_stages_follow_success_or_the_clock():
@@ -103,17 +101,17 @@ def test_stages_follow_success_or_the_clock():
 
 
 def test_a_coin_answers_the_same_questions():
-    asked = [
+    questions = [
         Question("comparison", "", "Is 2 larger than 1?", True),
         Question("marks", "Load 5 (1-3) V", "For each reading: is it out of range?", False, "Load: Yes\nTorque: No"),
     ] * 40
-    found = numeric_pivot_training.shuffled(asked, random.Random("coin 1"))
-    assert [one.prompt for one in found] == [one.prompt for one in asked]
-    assert {one.target for one in found[::2]} == {"Yes", "No"}
-    assert {one.target for one in found[1::2]} == {
+    answered = numeric_pivot_training.shuffled(questions, random.Random("coin 1"))
+    assert [turn.prompt for turn in answered] == [turn.prompt for turn in questions]
+    assert {turn.target for turn in answered[::2]} == {"Yes", "No"}
+    assert {turn.target for turn in answered[1::2]} == {
         f"Load: {a}\nTorque: {b}" for a in ("Yes", "No") for b in ("Yes", "No")
     }
-    assert found == numeric_pivot_training.shuffled(asked, random.Random("coin 1"))
+    assert answered == numeric_pivot_training.shuffled(questions, random.Random("coin 1"))
 
 
 def test_a_control_is_trained_on_the_same_questions_for_so_many_steps(tiny_base, tmp_path, short):
