@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from command_line import settings
 from in_process import run, session
-from patientdx.evaluation.merge_inputs import parents
 
 from patientdx.cli.certify import FILE, PAGE, digest, main
 from patientdx.cli.save import save
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL
-from patientdx.evaluation.runner import run
 from patientdx.reporting.certificate import LIMITS, page
 
 

@@ -7,11 +7,10 @@ import pytest
 import yaml
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
+from in_process import run
 
 from experiments import case_study
-from patientdx.evaluation import session
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.runner import run
 from patientdx.evaluation.store import write_json
 
 
@@ -28,7 +27,6 @@ def study(make_tiny, tmp_path_factory):
         jobs = [parse(compose("config", [*words, f"task={task}"]), sweep=True) for task in swept.task.split(",")]
     for number, job in enumerate(jobs):
         write_json({"folder": run(job).folder.name}, output / "case_study_small" / "sweep" / f"{number}.json")
-    session.live.cache_clear()
     return output
 
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from functools import lru_cache
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from in_process import change_task, plan, run
 from training_here import one_thread, train_here
 
 from experiments import domain_model, fewshot, forgetting
@@ -18,10 +18,7 @@ from patientdx.checkpoints.patient_mark import MARK
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.cli import sweep_order
 from patientdx.core.errors import UserError
-from patientdx.evaluation import session
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.plan import plan
-from patientdx.evaluation.runner import run
 from patientdx.evaluation.store import write_json
 from patientdx.training import build
 
@@ -106,7 +103,7 @@ def test_it_is_not_asked_what_it_was_trained_on(made, tiny_base, tmp_path):
         )
     with pytest.raises(UserError, match=r"was trained on 8 of the \d+ questions of task=record_qa that the test"):
         plan(same)
-    assert plan(other).rows["test"]
+    assert plan(other).context.rows["test"]
 
 
 @pytest.mark.parametrize(
@@ -145,9 +142,7 @@ def test_the_model_of_dialogue_lies_where_its_study_looks_for_it(tmp_path, monke
 
 
 def test_patients_records_are_asked_about_first_and_mark_the_folder(tiny_base, tmp_path, monkeypatch, capsys):
-    load = session.task_data.__wrapped__
-    closed = lru_cache(maxsize=2)(lambda task: replace(load(task), open_data=False))
-    monkeypatch.setattr(session, "task_data", closed)
+    change_task(monkeypatch, lambda data: replace(data, open_data=False))
     assert domain_model.main(command(tiny_base, tmp_path)) == 2
     assert "is not open, and a model can give it away. Say save_patients=true" in capsys.readouterr().err
     assert domain_model.main(command(tiny_base, tmp_path, "save_patients=true")) == 0

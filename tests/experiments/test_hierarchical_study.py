@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from benchmark_files import questions, settings
+from in_process import run
 
 from experiments import hierarchical
 from experiments.hierarchical_checks import both_orders
-from patientdx.evaluation.runner import run
 from patientdx.evaluation.store import write_json
 from patientdx.tasks.question_sets import SUBJECTS
 

@@ -2,20 +2,19 @@
 
 import json
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from benchmark_files import settings
+from in_process import plan, run, session
 from transformers import AutoTokenizer
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation import generated, session
 from patientdx.evaluation.inference import Timer
-from patientdx.evaluation.plan import plan
-from patientdx.evaluation.runner import run
+from patientdx.evaluation.session import Session
 from patientdx.lm import vllm
 from patientdx.lm.generate import Continuation
 from patientdx.lm.prompts import tokenise
@@ -81,6 +80,11 @@ def test_the_request_is_greedy_and_an_end_token_is_no_answer(asked, tiny_base):
     assert tokenizer.eos_token_id in how["stop_token_ids"]
 
 
+def with_vllm(config):
+    """As a machine with vLLM and a GPU has it."""
+    return config.model_copy(update={"inference": config.inference.model_copy(update={"generator": "vllm"})})
+
+
 def instructions(path: Path) -> Path:
     """Three prompts with an instruction each."""
     lines = [{"key": i, "prompt": f"Say {i}.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
@@ -93,8 +97,7 @@ def test_a_run_hands_over_each_model_as_a_folder_that_is_gone_afterwards(asked, 
     prompts = instructions(tmp_path / "input_data.jsonl")
     words = ["task=ifeval", f"task.path={prompts}", "task.new_tokens=5", f"cache={tmp_path / 'cache'}"]
     plainly = settings(tiny_base, tiny_pivot, tmp_path / "out", *words)
-    given = replace(plainly, generator="vllm")  # as a machine with vLLM and a GPU has it
-    session.prompts.cache_clear()
+    given = with_vllm(plainly)  # as a machine with vLLM and a GPU has it
     found = run(given)
     assert [row["role"] for row in found.rows] == ["merged", "base", "pivot"]
     folders = [call[1]["model"] for call in asked.calls if call[0] == "LLM"]
@@ -122,9 +125,10 @@ def test_several_processes_are_refused(asked, monkeypatch, tiny_base, tiny_pivot
     asking = plan(given)
 
     class Two:
-        num_processes = 2
+        num_processes, process_index, is_main_process = 2, 0, True
+        device = torch.device("cpu")
 
-    monkeypatch.setattr(session, "accelerator", lambda device: Two())
+    monkeypatch.setattr(Session, "accelerator", lambda self, device: Two())
     with pytest.raises(UserError, match=r"generator=vllm fills a GPU by itself, but 2 processes run\. Start one"):
-        generated.answers(replace(given, generator="vllm"), asking, asking.points[0], [0, 1], "key", Timer())
+        asking.main.respond(session(), with_vllm(given), asking.context, "test", "key", Timer())
     assert asked.calls == []

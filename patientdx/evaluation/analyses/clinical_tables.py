@@ -1,4 +1,4 @@
-"""The tables of a clinical evaluation, from what `patientdx.evaluation.clinical.evaluate` returns."""
+"""The tables of a clinical evaluation, from what `patientdx.metrics.clinical.evaluate` returns."""
 
 from __future__ import annotations
 

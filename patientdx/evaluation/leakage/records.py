@@ -114,9 +114,10 @@ def _numbers(run: Run) -> tuple[list[int], list[int], set[int]]:
     if set(trained) <= set(train):
         return sorted(trained), rows, set(trained)
     if not set(trained) <= set(rows):
+        split, reported = config.finetune_config.split, config.inference.reported
         raise UserError(
-            f"privacy={config.analyses.privacy.name}: finetune.split={config.finetune_config.split} trains on a split "
-            f"that is not the reported one, {config.inference.reported}. Report it: splits=[{config.finetune_config.split}]."
+            f"privacy={config.analyses.privacy.name}: finetune.split={split} trains on a split that is not the "
+            f"reported one, {reported}. Report it: splits=[{split}]."
         )
     return train, rows, set(trained)
 
