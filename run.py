@@ -26,7 +26,7 @@ if __name__ == "__main__":
         logging.disable()
         warnings.simplefilter("ignore")
     try:
-        main()
+        main()  # pyright: ignore[reportCallIssue]: Hydra gives the config
     except SystemExit as end:
         if "patientdx.cli.sweep" not in sys.modules:
             raise

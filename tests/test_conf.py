@@ -20,11 +20,10 @@ from experiments.published import published
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.evaluation.config.run_config import RunConfig, parse
-from patientdx.tracking import TrackingSettings
 
 REPOSITORY = Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"
-FILES = sorted(CONF.rglob("*.yaml"))
+FILES = sorted(CONF.rglob("*.yaml"))  # without base_model and pivot_model: links to models
 LAUNCHERS = [path for path in FILES if path.parent.parent.name == "hydra"]  # Hydra's own group, not in our list
 SIZES = [path for path in FILES if path.parent.name == "size"]  # empty: they choose among CUT
 CUT = [path for path in FILES if path.parent.name == "size_of"]  # what size=small makes of a study
@@ -132,7 +131,7 @@ def chosen(cfg: DictConfig, group: str) -> str:
 
 def test_the_defaults_compose_and_are_accepted():
     given = settings()
-    assert (given.merge_name, given.weight) == ("slerp", 0.4)
+    assert (given.merge.name, given.weight) == ("slerp", 0.4)
 
 
 def test_every_group_has_its_place_in_the_defaults_list():
@@ -146,7 +145,7 @@ def test_every_group_has_its_place_in_the_defaults_list():
 def test_a_yaml_composes_and_is_accepted(path):
     group = path.parent.relative_to(CONF).as_posix()
     given = settings(f"{group}={path.stem}", *(["save=merged"] if (group, path.stem) == ("task", "none") else []))
-    assert isinstance(TrackingSettings(**given.tracking | {"tags": tuple(given.tracking["tags"])}), TrackingSettings)
+    assert given.systems.model == (path.stem if group == "model" else "merged")
 
 
 @pytest.mark.parametrize("path", [path for path in OPTIONS if path.parent.name != "tracking"], ids=name_of)
@@ -160,11 +159,11 @@ def test_stem_and_name_are_one(path):
 def test_a_preset_sets_numbers_of_a_method_that_there_is(path):
     method = next(stem for stem in sorted(METHODS, key=len, reverse=True) if path.stem.startswith(stem))
     given = settings(f"merge={path.parent.name}/{path.stem}", "base_model@ancestor=smollm2_135m_instruct")
-    assert given.merge_name == method
-    assert given.merge.target == f"patientdx.merge.{method}.{method}"
+    assert given.merge.name == method
+    assert given.merge.call.target == f"patientdx.merge.{method}.{method}"
     usual = settings(f"merge={method}", "base_model@ancestor=smollm2_135m_instruct")
     if path.stem != "hierarchical":  # where the paper is silent the method's own reading is the usual one
-        assert (given.merge, given.weight) != (usual.merge, usual.weight)
+        assert (given.merge.call, given.weight) != (usual.merge.call, usual.weight)
     assert set(content(path)) <= {"defaults", "lambda", "merge"}
 
 
@@ -261,7 +260,7 @@ def test_a_study_is_in_the_list_and_says_how_it_is_read(path):
     table = (REPOSITORY / "experiments" / "README.md").read_text(encoding="utf-8")
     assert f"`python run.py experiment={path.stem}`" in table
     told = "\n".join(header(path))
-    assert (read_by(path) is not None) != (f"python -m patientdx.reporting outputs/{path.stem}" in told)
+    assert (read_by(path) is not None) != (f"python -m patientdx.cli report outputs/{path.stem}" in told)
 
 
 @pytest.mark.parametrize("path", [path for path in STUDIES if is_published(path)], ids=name_of)
@@ -288,10 +287,10 @@ def test_the_lambda_curve_is_both_methods_over_the_whole_grid():
 def test_a_pair_sets_both_parents_and_names_models_that_can_stand_beside(path):
     own, *rest = commands(path)
     given = settings(*own)
-    assert (given.base.name, given.pivot.name) != (settings().base.name, settings().pivot.name)
+    assert (given.merge.base.name, given.merge.pivot.name) != (settings().merge.base.name, settings().merge.pivot.name)
     pair = content(path)["pair"]
-    assert (given.base.name, given.pivot.name) == (pair["base_model"], pair["pivot_model"])
+    assert (given.merge.base.name, given.merge.pivot.name) == (pair["base_model"], pair["pivot_model"])
     beside = {model for key, model in pair.items() if key not in ("name", "base_model", "pivot_model")}
-    scored = {settings(*job).base.name for command in rest if "merge=none" in command for job in jobs(command)}
+    scored = {settings(*job).merge.base.name for command in rest if "merge=none" in command for job in jobs(command)}
     assert scored in (set(), beside)  # by the command that scores them alone, where it has one
-    assert given.base.name not in beside
+    assert given.merge.base.name not in beside

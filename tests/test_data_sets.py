@@ -1,6 +1,5 @@
 """Where a task finds its files when only the folder of all data sets is named."""
 
-
 import pytest
 
 from patientdx.core.validation import ConfigErrors

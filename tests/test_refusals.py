@@ -39,7 +39,7 @@ SAID = {
     "several at once": (
         ["lambda=2", "dtype=int4", "bootstrap.resamples=3"],
         f"3 problems in this configuration\n  lambda=2 is outside [0, 1]: {RANGE}\n"
-        "  dtype=int4: it is one of bfloat16, float16, float32.\n"
+        "  dtype=int4: it is bfloat16, float16 or float32.\n"
         "  bootstrap.resamples=3: give a whole number of at least 100.",
     ),
     "no positives": (

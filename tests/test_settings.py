@@ -1,4 +1,4 @@
-"""What a config may say: composed by Hydra from conf/, read by `parse`, every fault in its own words."""
+"""The configuration: composed by Hydra from conf/, validated by `parse`, one message for each error."""
 
 import json
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_no_merge_has_no_lambda():
         (["lambda=[0.1,2]"], f"lambda=2 is outside [0, 1]: {RANGE}"),
         (["merge=ties", "lambda=-1"], "lambda=-1 is outside [0, inf]."),
         (["merge=ties", "lambda=x"], "lambda=x is not a number. Give one of at least 0."),
-        (["tokenizer=mine"], "tokenizer=mine: it is one of null, base, pivot, union."),
+        (["tokenizer=mine"], "tokenizer=mine: it is base, pivot, union or null."),
         (
             ["extra_models=third"],
             "extra_models=third: give a list of folders or hub ids, as in extra_models=[/models/third].",
@@ -128,14 +128,14 @@ def test_no_merge_has_no_lambda():
         (["merge.collinear=true"], "merge.collinear must be a number, got True."),
         (["merge.collinear=null"], "merge.collinear must be a number, got None."),
         (["task.window_hours=long"], "task.window_hours must be a whole number, got 'long'."),
-        (["task.question=3"], "task.question must be a word, got 3."),
-        (["task.kind=essay"], "task.kind=essay: it is one of choice, multiple_choice, generate, rank."),
+        (["task.question=3"], "task.question must be a word or null, got 3."),
+        (["task.kind=essay"], "task.kind=essay: it is one of binary, generation, multiple_choice, ranking."),
         (["splits=[x]"], "splits=['x']: give one or more of train, pilot, test."),
         (["splits=[test,x]"], "splits=['test', 'x']: give one or more of train, pilot, test."),
         (["splits=[]"], "splits=[]: give one or more of train, pilot, test."),
         (["splits=3"], "splits=3: give one or more of train, pilot, test."),
-        (["dtype=int4"], "dtype=int4: it is one of bfloat16, float16, float32."),
-        (["device=tpu"], "device=tpu: it is one of auto, cpu."),
+        (["dtype=int4"], "dtype=int4: it is bfloat16, float16 or float32."),
+        (["device=tpu"], "device=tpu: it is auto or cpu."),
         (["parents=perhaps"], "parents=perhaps: it is true or false."),
         (["prompt_variants=perhaps"], "prompt_variants=perhaps: it is true or false."),
         (["clinical=perhaps"], "clinical=perhaps: it is true or false."),
@@ -161,7 +161,7 @@ def test_no_merge_has_no_lambda():
         ),
         (
             ["model=tabular_gbm", "prompt_variants=true"],
-            "prompt_variants=true: model=tabular_gbm is asked no question. Leave probes out, or use model=merged.",
+            "prompt_variants=true: model=tabular_gbm reads no question. Leave it out, or use model=merged.",
         ),
         (["seed=-1"], "seed=-1: give a whole number of at least 0."),
         (["scoring.max_tokens=8"], "scoring.max_tokens=8: give a whole number of at least 16."),
@@ -176,7 +176,8 @@ def test_no_merge_has_no_lambda():
         (["pivot_model.chat_template=maybe"], "pivot_model.chat_template must be true or false, got 'maybe'."),
         (
             ["+base_model.quant=q4"],
-            "base_model has no key quant; it takes name, source, revision, adapter, gguf, licence, ancestor, "
+            "base_model.quant: ModelSource has no such parameter; it takes name, source, revision, adapter, gguf, "
+            "licence, ancestor, "
             "memory_gb, chat_template, made_by.",
         ),
         (
@@ -198,10 +199,29 @@ def test_no_merge_has_no_lambda():
             "task.metrics.auroc: sklearn.metrics.roc_auc_score is not inside patientdx; only its own functions can be "
             "named in a yaml.",
         ),
+        (["+foo=1"], "foo: there is no such key."),
+        (["+bootstrap.x=1"], "bootstrap.x: there is no such key; it takes level, resamples."),
+        (["tracking.mode=wandb"], "tracking.mode=wandb: it is offline, online, trackio or none."),
+        (["tracking.predictions=true"], "tracking.predictions=True: it is open, always or never."),
+        (
+            ["tracking.project=a/b"],
+            "tracking.project=a/b: it cannot be a project's name. Give 1 to 128 characters without / \\ # ? % :",
+        ),
+        (
+            ["+tracking.proyect=a"],
+            "tracking.proyect: there is no such key; it takes entity, mode, predictions, project, tags.",
+        ),
+        (["finetune=lora", "finetune.loss=x"], "finetune.loss=x: it is answer or record."),
+        (["finetune=lora", "finetune.batch=0"], "finetune.batch=0: give a whole number of at least 1."),
+        (["finetune=full", "+finetune.rank=8"], "finetune.rank: finetune=full has no such key."),
+        (
+            ["finetune=lora", "finetune.batch=3", "finetune.micro_batch_size=2"],
+            "finetune.micro_batch_size=2: a batch of 3 cannot be split so. Give a divisor of it.",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_each_fault_in_its_own_words(overrides, fault):
+def test_each_error_has_its_message(overrides, fault):
     assert errors(composed(*overrides)) == [fault]
 
 
@@ -209,25 +229,26 @@ def test_each_fault_in_its_own_words(overrides, fault):
     "key", ["merge._target_", "task._target_", "merge.name", "task.name", "model.name", "base_model.name"]
 )
 @pytest.mark.parametrize("value", [MISSING, None])
-def test_what_a_yaml_must_say(key, value):
-    said = [f"{key} is missing."]
-    if key == "base_model.name" and value is None:
-        said = ["base_model.name must be a word, got None."]
-    assert errors(changed(key, value)) == said
+def test_what_a_yaml_must_hold(key, value):
+    expected = [f"{key} is missing."]
+    if key == "base_model.name":
+        ending = "is missing: ModelSource needs it." if value is MISSING else "must be a word, got None."
+        expected = [f"{key} {ending}"]
+    assert errors(changed(key, value)) == expected
 
 
 def test_a_parameter_without_default_must_be_given():
     [fault] = errors(changed("task.cache", MISSING))
-    assert fault == "task.cache is missing: load needs it."
+    assert fault == "task.cache is missing: ClinicalTask needs it."
 
 
 def test_an_unknown_key_of_a_task_names_those_there_are():
     [fault] = errors(changed("task.windows", 3))
-    assert fault.startswith("task.windows: load has no such parameter; it takes ")
+    assert fault.startswith("task.windows: ClinicalTask has no such parameter; it takes ")
     assert "window_hours" in fault
 
 
-@pytest.mark.parametrize("overrides", [["~merge"], ["~task", "~base_model"]])
+@pytest.mark.parametrize("overrides", [["~merge"], ["~task", "~scoring"]])
 def test_a_group_taken_away(overrides):
     names = sorted(one[1:] for one in overrides)
     with pytest.raises(UserError) as refused:
@@ -235,12 +256,12 @@ def test_a_group_taken_away(overrides):
     assert str(refused.value) == f"this configuration has no {', '.join(names)}: choose one, as in merge=slerp."
 
 
-def test_several_faults_are_listed_together():
+def test_all_errors_are_listed_together():
     cfg = composed(
         "lambda=2", "dtype=int4", "splits=[x]", "+merge.gamma=1", "seed=-3", "bootstrap.level=2", "+base_model.quant=q4"
     )
     assert sorted(fault.split(":")[0].split("=")[0].split(" ")[0] for fault in errors(cfg)) == [
-        "base_model",
+        "base_model.quant",
         "bootstrap.level",
         "dtype",
         "lambda",
@@ -250,7 +271,7 @@ def test_several_faults_are_listed_together():
     ]
 
 
-def test_a_fault_that_a_task_takes_over_is_told_once():
+def test_an_error_that_a_task_takes_over_is_listed_once():
     assert errors(composed("seed=0.5")) == ["seed=0.5: give a whole number of at least 0."]
     own = "task.seed must be a whole number, got 0.25."
     assert errors(composed("task.seed=0.25")) == [own]
@@ -277,7 +298,7 @@ def test_a_package_that_is_not_installed_is_not_taken_for_a_wrong_name(tmp_path,
 
 @pytest.mark.parametrize("value", [True, 3, "x", [1, 2]])
 def test_a_call_gives_its_arguments(value):
-    call = Call("patientdx.evaluation.config.run_config.Call", json.dumps({"arguments": value}))
+    call = Call("patientdx.core.functions.Call", json.dumps({"arguments": value}))
     assert call("patientdx.x").arguments == value
 
 

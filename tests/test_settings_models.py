@@ -24,16 +24,16 @@ def test_the_ancestor_is_the_one_that_all_parents_name(base, pivot, ancestor):
     if ancestor is None:
         assert "they name no common one" in errors(cfg)[0]
     else:
-        assert parse(cfg).ancestor.name == ancestor
-    assert parse(composed(f"base_model={base}", f"pivot_model={pivot}")).ancestor is None  # slerp asks for none
+        assert parse(cfg).merge.ancestor.name == ancestor
+    assert parse(composed(f"base_model={base}", f"pivot_model={pivot}")).merge.ancestor is None  # slerp sets none
 
 
 def test_an_ancestor_can_be_given():
-    assert parse(composed("merge=ties", "base_model@ancestor=llama_3_1_8b")).ancestor.name == "llama_3_1_8b"
+    assert parse(composed("merge=ties", "base_model@ancestor=llama_3_1_8b")).merge.ancestor.name == "llama_3_1_8b"
 
 
 def test_further_parents():
-    (third,) = parse(composed("merge=linear", "extra_models=[/models/third]")).extra
+    (third,) = parse(composed("merge=linear", "extra_models=[/models/third]")).merge.extra
     assert (third.name, third.source) == ("third", "/models/third")
 
 
@@ -70,8 +70,8 @@ def test_a_tabular_model_alone_takes_its_keys_and_leaves_those_of_a_merge_out_of
 @pytest.mark.parametrize("name", TABULAR)
 def test_a_baseline_is_what_its_yaml_says(name):
     alone, beside = parse(composed(f"model={name}")), parse(composed(f"baselines={name}"))
-    assert alone.baselines == beside.baselines
-    ((_, call),) = beside.baselines
+    assert alone.systems.baselines == beside.systems.baselines
+    ((_, call),) = beside.systems.baselines
     defaults = {key: one.default for key, one in inspect.signature(call.function).parameters.items()}
     assert call.keywords == {key: value for key, value in defaults.items() if key != "seed"}
 
@@ -84,7 +84,7 @@ def test_a_pair_that_a_study_puts_others_in_place_of_is_refused():
         ("base_model", "mistral_7b_instruct_v0_1", "smollm2_135m_numeric"),
         ("pivot_model", "dart_math_mistral_7b_uniform", "smollm2_135m_domain"),
     ):
-        told = f"pair=patientdx_7b asks for {group}={wanted}, but this study has {group}={there} in its overlay."
+        told = f"pair=patientdx_7b sets {group}={wanted}, but this study has {group}={there} in its overlay."
         assert told in str(refused.value)
     given = parse(config, overrides=["pair=patientdx_7b", "base_model=x", "pivot_model.source=y"])
-    assert given.base.name == "smollm2_135m_numeric"
+    assert given.merge.base.name == "smollm2_135m_numeric"

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
 
 from patientdx.cli import sweep, sweep_state
-from patientdx.cli.sweep_summary import SweepSummary, close, leave_fault
+from patientdx.cli.sweep import SweepSummary, close, record_error
 from patientdx.core.errors import UserError
 
 CONF = str(Path(__file__).parents[1] / "conf")
@@ -118,7 +118,7 @@ def test_what_did_not_get_through_is_named_and_makes_the_exit_code(start, study,
     folder = start("lambda=" + ",".join(f"0.{job}" for job in range(1, 2 + len(errors))))
     finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS], folder=folder, words=["seed=0", "lambda=0.1"])
     for job, error in enumerate(errors, 1):
-        leave_fault(folder, job, error, ["seed=0", f"lambda=0.{job + 1}"], open_data=True)
+        record_error(folder, job, error, ["seed=0", f"lambda=0.{job + 1}"], open_data=True)
     assert close() == code
     out = capsys.readouterr().out
     assert "study: 1 runs" in out
@@ -133,7 +133,7 @@ def test_what_did_not_get_through_is_named_and_makes_the_exit_code(start, study,
 
 
 def test_a_callback_ends_the_program_with_the_sweeps_code(start, study):
-    leave_fault(start("lambda=0.1,0.2"), 0, REFUSED, [], open_data=True)
+    record_error(start("lambda=0.1,0.2"), 0, REFUSED, [], open_data=True)
     with pytest.raises(SystemExit) as end:
         SweepSummary().on_multirun_end(None)
     assert end.value.code == 2
@@ -150,7 +150,7 @@ def test_a_job_whose_process_died_is_named(start, study, capsys):
 
 
 def test_a_sweep_of_refused_runs_alone_has_no_table(start, study, capsys):
-    leave_fault(start("lambda=1.5"), 0, REFUSED, [], open_data=True)
+    record_error(start("lambda=1.5"), 0, REFUSED, [], open_data=True)
     assert close() == 2
     assert "run 0 was refused: lambda=1.5 is outside [0, 1]\n" in capsys.readouterr().out
     assert not (study / "sweep.csv").exists()
@@ -166,7 +166,7 @@ def test_a_sweep_of_which_no_job_began_leaves_the_last_one(start, study, capsys)
 
 def test_a_new_sweep_replaces_the_last_one_at_its_end_but_not_its_results(start, study):
     finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS])
-    leave_fault(study / "sweep", 1, REFUSED, [], open_data=True)
+    record_error(study / "sweep", 1, REFUSED, [], open_data=True)
     folder = start("lambda=0.3")
     assert sweep_state.read_jobs(study / "sweep").keys() == {0, 1}
     finish(study, 2, [*point(0.3, 0.6, 0.6), *PARENTS])
@@ -226,7 +226,7 @@ def test_what_cannot_be_left_on_a_full_disk_is_told_all_the_same(start, study, m
         raise UserError("cannot be written")
 
     monkeypatch.setattr(sweep_state, "write_json", full)
-    leave_fault(folder, 1, FAILED, [], open_data=True)
+    record_error(folder, 1, FAILED, [], open_data=True)
     assert close() == 1
     assert "run 1 failed: KeyError in an unknown location: 'heart rate'\n" in capsys.readouterr().out
 

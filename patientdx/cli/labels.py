@@ -16,12 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-
-from patientdx.checkpoints.source import REPOSITORY
+from patientdx.cli.compose import configuration
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.run_config import parse
 from patientdx.tasks.meds_labels import write
 
 
@@ -31,12 +27,7 @@ def labels(folder: Path, overrides: Sequence[str]) -> list[str]:
     Raises UserError for overrides that do not compose or choose no task, for a task that will not do, and for a folder
     that cannot or must not be written to.
     """
-    try:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            cfg = compose("config", list(overrides))
-    except HydraException as error:
-        raise UserError(str(error).splitlines()[0]) from error
-    task = parse(cfg).task
+    task = configuration(overrides).task
     if task is None:
         raise UserError("task=none has no labels: choose another task.")
     data = task.call().load()
@@ -48,7 +39,7 @@ def labels(folder: Path, overrides: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     """The command; exit code 2 where it is refused."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__.strip())
+        print((__doc__ or "").strip())
         return 0 if arguments else 2
     try:
         said = labels(Path(arguments[0]), arguments[1:])

@@ -85,7 +85,7 @@ def messages(error: ValidationError, key_of: Callable[[Sequence[str | int]], str
         elif kind == "missing" or (value is None and kind == "string_type"):
             yield f"{key} is missing."
         elif kind == "literal_error":
-            choices = finding["ctx"]["expected"].replace("'", "").replace("None", "null")
+            choices = finding.get("ctx", {})["expected"].replace("'", "").replace("None", "null")
             yield f"{group}={value}: it is {choices}."
         elif kind == "value_error":
             yield f"{group}={value}: {cause}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from patientdx.tracking import TrackingSettings, track, trackio_run
+from patientdx.evaluation.config.tracking import TrackingConfig
+from patientdx.tracking import track, trackio_run
 
 SUMMARY = {"lambda": 0.4, "mortality/auroc": 0.71234567890123, "mortality/slope": float("nan"), "dtype": "bfloat16"}
 # Put first on a Python's path it notes whoever looks for another machine.
@@ -30,7 +31,7 @@ socket.socket = _Socket
 def send(output: Path, **changed):
     folder = output / "study" / "result"
     arguments = {
-        "settings": TrackingSettings(mode="trackio", project="study"),
+        "tracking": TrackingConfig(tracking={"mode": "trackio", "project": "study"}),
         "fingerprint": "a1b2c3d4e5f6",
         "name": "mortality slerp λ=0.4",
         "group": "sweep-7",
@@ -117,7 +118,10 @@ def test_a_repeat_replaces_and_others_stay(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"settings": TrackingSettings(mode="trackio", project="registry-x")}, "names beginning with 'registry-'"),
+        (
+            {"tracking": TrackingConfig(tracking={"mode": "trackio", "project": "registry-x"})},
+            "names beginning with 'registry-'",
+        ),
         ({"seconds": 0.01}, "OSError: trackio did not end within 0 seconds"),
     ],
 )

@@ -17,7 +17,8 @@ from tracked_runs import final_state, log_records, run_record
 from wandb_server import wandb_server
 
 from patientdx import tracking
-from patientdx.tracking import TrackingSettings, track, wandb_run
+from patientdx.evaluation.config.tracking import TrackingConfig
+from patientdx.tracking import track, wandb_run
 
 SENTENCE = "Mr Quillfeather, 81, was found unresponsive at home."
 PLANTED_PATH = "/srv/zebrawood/physionet/mimiciv"
@@ -54,7 +55,7 @@ def send(output: Path, **changed):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "predictions.parquet").write_bytes(SCORES)
     arguments = {
-        "settings": TrackingSettings(project="study", tags=("demo",)),
+        "tracking": TrackingConfig(tracking={"project": "study", "tags": ("demo",)}),
         "fingerprint": RUN_ID,
         "name": f"slerp lambda=0.4 task.mimic_root={PLANTED_PATH}",
         "group": "sweep-7",
@@ -79,14 +80,14 @@ def machine(monkeypatch):
 
 
 @pytest.fixture
-def online(monkeypatch, tmp_path) -> TrackingSettings:
+def online(monkeypatch, tmp_path) -> TrackingConfig:
     """Online, with a key and short patience; nothing was tried yet, and wandb will look at the environment anew."""
     wandb.teardown()
     monkeypatch.setattr(wandb_run, "_INIT_SECONDS", 1.0)
     monkeypatch.setattr(tracking, "_unreachable", False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    return TrackingSettings(mode="online", project="study")
+    return TrackingConfig(tracking={"mode": "online", "project": "study"})
 
 
 @pytest.mark.usefixtures("machine")
@@ -156,7 +157,7 @@ def test_predictions_are_an_artifact_that_names_no_place_on_this_machine(tmp_pat
 def test_scores_of_patients_stay_here_unless_the_data_are_open_or_the_user_says_so(
     tmp_path, predictions, open_data, sent
 ):
-    send(tmp_path, settings=TrackingSettings(predictions=predictions), open_data=open_data, curves={})
+    send(tmp_path, tracking=TrackingConfig(tracking={"predictions": predictions}), open_data=open_data, curves={})
     assert ("artifact" in log_records(tmp_path / "study/result", RUN_ID)) is sent
 
 
@@ -179,7 +180,7 @@ def test_wandb_writes_only_into_the_given_folder(tmp_path, monkeypatch):
         "from pathlib import Path; from patientdx.tracking import *; "
         f"out = Path({str(out)!r}); folder = out / 'n' / 'r'; folder.mkdir(parents=True); "
         "scores = folder / 'predictions.parquet'; scores.write_bytes(b'scores'); "
-        "print(track(TrackingSettings(), fingerprint='f', name='n', group='g', job_type='j', "
+        "print(track(TrackingConfig(tracking={}), fingerprint='f', name='n', group='g', job_type='j', "
         "tags=[], config={}, summary={'a': float('nan')}, curves={'roc': [(0, 0), (1, 1)]}, "
         "folder=folder, output=out, predictions=scores, open_data=True))"
     )
