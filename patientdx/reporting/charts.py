@@ -210,12 +210,12 @@ def layer_map(
     bar = alt.Legend(title=legend, orient="right", direction="vertical", gradientLength=140, tickCount=4,
                      format=".3~g" if log else alt.Undefined)  # fmt: skip
     colour, description = alt.Color("value:Q", scale=scale, legend=bar), alt.Description("description:N")
-    marks = [data_of(data, lambda cell: not log or cell["value"] > 0).mark_rect().encode(x, y, colour, description)]
+    squares = [data_of(data, lambda cell: not log or cell["value"] > 0).mark_rect().encode(x, y, colour, description)]
     if log:
         zero = data_of(data, lambda cell: cell["value"] == 0).mark_rect(color=GRID)
-        marks.append(zero.encode(x, y, description))
+        squares.append(zero.encode(x, y, description))
     width = max(260, min(860, 24 * len(layers)))
-    return alt.layer(*marks).properties(width=width, height=24 * len(kinds))
+    return alt.layer(*squares).properties(width=width, height=24 * len(kinds))
 
 
 def _log_domain(cells: Sequence[Mapping[str, Any]]) -> list[float]:

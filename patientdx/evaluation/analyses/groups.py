@@ -44,10 +44,12 @@ class Groups(Analysis):
                 inside = np.flatnonzero(column == group)
                 models = {
                     role: {
-                        name: _estimate(metric, *(part[inside] for part in own.values[name]), clusters[inside], run)
+                        name: _estimate(
+                            metric, *(part[inside] for part in measured.values[name]), clusters[inside], run
+                        )
                         for name, metric in metrics.items()
                     }
-                    for role, own in measures.items()
+                    for role, measured in measures.items()
                 }
                 groups.setdefault(grouping, {})[group] = {"n": int(inside.size), "models": models}
         return {"split": run.config.inference.reported, "groups": groups}
