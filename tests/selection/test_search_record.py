@@ -71,7 +71,7 @@ def test_several_weights_are_compared_with_the_single_one():
     expected = layers["reported"]["value"] - single["reported"]["value"]
     assert single["difference"]["value"] == pytest.approx(expected)
     assert "test" in shown(layers)
-    assert "less the single λ=0.3's" in shown(layers)
+    assert "minus that of the single λ=0.3" in " ".join(shown(layers).split())
     assert "the best 12 of 17 candidates" in shown(layers)
 
 
