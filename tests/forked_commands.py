@@ -136,7 +136,7 @@ def _answer(asked: dict[str, Any]) -> None:
     if asked["first"] is not None and _run(program, asked["first"]):
         raise RuntimeError("the first command failed")
     if not asked["page"]:
-        patientdx.cli.sweep.report.write_report = lambda study: study / "report.html"
+        patientdx.cli.sweep_summary.report.write_report = lambda study: study / "report.html"
     if not asked["models_may_load"]:
         patientdx.evaluation.session.load_model = _refuse_loading
     with tempfile.TemporaryDirectory() as name:

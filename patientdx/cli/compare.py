@@ -225,20 +225,20 @@ def compare(overrides: Sequence[str]) -> tuple[list[Row], Path, str]:
     Raises UserError for overrides that do not compose, models that do not fit, and a folder that cannot be written.
     """
     config = configuration(overrides)
-    ancestor, node = config.merge.spec.ancestor, config.composed.get("ancestor")
+    ancestor, node = config.merge_config.spec.ancestor, config.composed.get("ancestor")
     if ancestor is None and node is not None:  # configured, though the merge method takes none
         unknown = sorted(node.keys() - ModelSource.__dataclass_fields__.keys())
         if unknown:
             raise UserError(f"ancestor has no key {', '.join(unknown)}: give a yaml of conf/models.")
         ancestor = ModelSource(**node)
-    folder = config.output / "compare" / f"{config.merge.base.name}_{config.merge.pivot.name}"
+    folder = config.output / "compare" / f"{config.merge_config.base.name}_{config.merge_config.pivot.name}"
     make_writable(folder)
-    pair = (config.merge.base, config.merge.pivot)
-    merge_inputs = open_parents(pair, config.cache, ancestor, config.merge.spec.tokenizer)
+    pair = (config.merge_config.base, config.merge_config.pivot)
+    merge_inputs = open_parents(pair, config.cache, ancestor, config.merge_config.spec.tokenizer)
     checkpoints = [*merge_inputs.checkpoints, *([merge_inputs.ancestor] if merge_inputs.ancestor else [])]
     rows = list(measure_tensors(checkpoints, merge_inputs.names))
     write_rows(rows, folder / "tensors.csv")
-    heatmaps(rows, folder / "heatmap.png", f"{config.merge.base.name}  →  {config.merge.pivot.name}")
+    heatmaps(rows, folder / "heatmap.png", f"{config.merge_config.base.name}  →  {config.merge_config.pivot.name}")
     signs = "the weights" if ancestor is None else f"the changes since {ancestor.name}"
     return rows, folder, signs
 

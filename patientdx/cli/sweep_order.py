@@ -25,7 +25,9 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
 def ordered(overrides: Sequence[str]) -> list[str]:
     """The same overrides, as their loops are to be nested; those of one loop keep their order."""
     loops = RunConfig.loops()
-    return [word.input_line for word in sorted(parsed(overrides), key=lambda word: loops.get(_key(word), Loop.OTHER))]
+    return [
+        str(word.input_line) for word in sorted(parsed(overrides), key=lambda word: loops.get(_key(word), Loop.OTHER))
+    ]
 
 
 def choices(overrides: Sequence[str]) -> dict[str, int]:

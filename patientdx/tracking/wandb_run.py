@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from patientdx.tracking.run import Run
 
@@ -18,7 +19,7 @@ PREDICTIONS = "predictions"
 
 # Seconds that a dead network may cost at the beginning and at the end of an online run.
 _INIT_SECONDS = 20.0
-_FINISH_SECONDS = 60.0
+_FINISH_SECONDS = 60
 
 # The axes of the curves that have names of their own; matched with the last part of a curve's name.
 AXES = {
@@ -29,7 +30,7 @@ AXES = {
 }
 
 
-def record(run: Run, mode: str) -> str | None:
+def record(run: Run, mode: Literal["offline", "online"]) -> str | None:
     """Start, fill and finish one run in `mode` (offline | online); its address, where it has one.
 
     Leaves nothing half open when it raises, which it does for whatever goes wrong in wandb. What was sent online is
@@ -53,7 +54,7 @@ def record(run: Run, mode: str) -> str | None:
     return url
 
 
-def _recorded(run: Run, mode: str, folder: Path) -> str | None:
+def _recorded(run: Run, mode: Literal["offline", "online"], folder: Path) -> str | None:
     import wandb
 
     started = wandb.init(
@@ -75,7 +76,7 @@ def _recorded(run: Run, mode: str, folder: Path) -> str | None:
         started.log(charts | run.numbers)
         started.summary.update(run.summary)
         if run.predictions is not None:
-            sent = started.log_artifact(_artifact(run))
+            sent = started.log_artifact(_artifact(run, run.predictions))
             if mode == "online":
                 sent.wait(timeout=_FINISH_SECONDS)  # an upload that failed is not told otherwise
     except BaseException:
@@ -85,7 +86,7 @@ def _recorded(run: Run, mode: str, folder: Path) -> str | None:
     return started.url if mode == "online" else None
 
 
-def _settings(mode: str, folder: Path):
+def _settings(mode: Literal["offline", "online"], folder: Path):
     import wandb
 
     return wandb.Settings(
@@ -126,7 +127,7 @@ def _chart(started, key: str, points: Sequence[tuple[float, float]]):
     return wandb.plot.line(table, x_title, y_title, title=key)
 
 
-def _artifact(run: Run):
+def _artifact(run: Run, predictions: Path):
     """The file of predictions as an artifact, without a copy of it.
 
     wandb notes where the file lies, reads it there when it sends, and sends the note too. It is noted from the output
@@ -137,8 +138,8 @@ def _artifact(run: Run):
     artifact = wandb.Artifact(
         f"{PREDICTIONS}-{run.id}", type=PREDICTIONS, description="hashed ids, label and scores by model; no text"
     )
-    entry = artifact.add_file(str(run.predictions), policy="immutable", skip_cache=True)
-    entry.local_path = run.predictions.relative_to(run.output).as_posix()
+    entry = artifact.add_file(str(predictions), policy="immutable", skip_cache=True)
+    entry.local_path = predictions.relative_to(run.output).as_posix()
     return artifact
 
 
