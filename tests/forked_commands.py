@@ -21,7 +21,7 @@ import injected_faults
 import transformers.models.llama.modeling_llama  # noqa: F401
 import vl_convert  # noqa: F401
 
-import patientdx.cli.sweep
+import patientdx.cli.sweep_summary
 import patientdx.evaluation.runner
 import patientdx.evaluation.session
 import patientdx.reporting.run_tables
@@ -136,7 +136,7 @@ def _answer(asked: dict[str, Any]) -> None:
     if asked["first"] is not None and _run(program, asked["first"]):
         raise RuntimeError("the first command failed")
     if not asked["page"]:
-        patientdx.cli.sweep_summary.report.write_report = lambda study: study / "report.html"
+        patientdx.cli.sweep_summary.reporting.write_report = lambda study: study / "report.html"
     if not asked["models_may_load"]:
         patientdx.evaluation.session.load_model = _refuse_loading
     with tempfile.TemporaryDirectory() as name:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from patientdx.cli import sweep_state
+from patientdx.cli import sweep_state, sweep_summary
 from patientdx.cli.sweep_summary import summarise
 from patientdx.evaluation.store import write_json
 
@@ -35,8 +35,8 @@ def point(weight: float, pilot: float, test: float, **more) -> list[dict]:
 
 def without_page(monkeypatch) -> None:
     """The page has tests of its own, and these results have no predictions to draw."""
-    monkeypatch.setattr(sweep_summary.report, "write_report", lambda study: study / "report.html")
-    monkeypatch.setattr(sweep_summary.report, "best", lambda rows, folders: None)
+    monkeypatch.setattr(sweep_summary.reporting, "write_report", lambda study: study / "report.html")
+    monkeypatch.setattr(sweep_summary.reporting, "best", lambda rows, folders: None)
 
 
 def finish(

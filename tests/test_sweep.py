@@ -182,8 +182,8 @@ def test_the_page_that_fails_costs_neither_table_nor_code(start, study, monkeypa
     def broken(*given):
         raise ValueError("no page today")
 
-    monkeypatch.setattr(sweep_summary.report, "write_report", broken)
-    monkeypatch.setattr(sweep_summary.report, "best", broken)
+    monkeypatch.setattr(sweep_summary.reporting, "write_report", broken)
+    monkeypatch.setattr(sweep_summary.reporting, "best", broken)
     finish(study, 0, [*point(0.1, 0.6, 0.6), *PARENTS], folder=start("lambda=0.1"))
     assert close() == 0
     assert (study / "sweep.csv").is_file()
@@ -213,7 +213,7 @@ def test_a_table_that_cannot_be_written_ends_with_an_error(start, study, monkeyp
     def full(rows, path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(sweep_summary.report, "write_csv", full)
+    monkeypatch.setattr(sweep_summary.reporting, "write_csv", full)
     assert close() == 2
     assert "No space left on device" in capsys.readouterr().err
 

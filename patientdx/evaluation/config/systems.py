@@ -21,8 +21,8 @@ class SystemsConfig(Section):
     """What is scored. `model` is merged, or the name of a tabular model, which is then scored alone.
 
     tabular: what makes that tabular model; None for a merged one. baselines: name and call of each tabular model to
-    fit, `model` among them. needs_features: tabular models were named, so that a task without features is refused. parents:
-    score the base and the pivot too.
+    fit, `model` among them. needs_features: tabular models were named, so that a task without features is refused.
+    parents: score the base and the pivot too.
     """
 
     model: str = key("model", "name")
