@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
 
-from patientdx.cli import sweep_state
+from patientdx.cli import sweep_state, sweep_summary
 from patientdx.cli.sweep import SweepSummary, close, record_error
 from patientdx.core.errors import UserError
 

@@ -83,7 +83,7 @@ def test_each_setting_has_its_choice(study):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("brier", ["chosen on pilot: slerp λ=0.4, test brier 0.07 [-0.03, 0.17]"]),
+        ("brier", ["chosen on pilot: slerp λ=0.4, test Brier 0.07 [-0.03, 0.17]"]),
         ("length_ratio", []),
     ],
 )
