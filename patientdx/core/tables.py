@@ -162,7 +162,7 @@ def format_interval(value: Any, low: Any, high: Any, digits: int = 2, *, sign: b
 
 def format_estimate(result: Mapping[str, Any], digits: int = 2) -> str:
     """The same of an estimate of `patientdx.metrics.intervals`."""
-    return format_interval(*(result.get(key) for key in ("value", "low", "high")), digits)
+    return format_interval(result.get("value"), result.get("low"), result.get("high"), digits)
 
 
 def format_p_value(value: float | None) -> str:

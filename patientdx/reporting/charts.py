@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from patientdx.core.tables import format_interval, metric_title
 from patientdx.reporting.chart_style import (
@@ -23,9 +23,6 @@ from patientdx.reporting.chart_style import (
     scales,
 )
 
-if TYPE_CHECKING:
-    import altair as alt
-
 OUTSIDE = "–"  # layer of a tensor that belongs to no layer
 TREATED = {"treat all": Look(GREY, (2, 3)), "treat none": Look(INK, (1, 0))}
 OUTCOMES = {"no event": Look(OTHER, None, "square"), "event": Look(EVENT, None, "square")}
@@ -43,7 +40,7 @@ def other_looks(roles: Sequence[str]) -> dict[str, Look]:
 
 def forest(
     rows: Sequence[Mapping[str, Any]], metric: str, looks: Mapping[str, Look], *, chance: float | None = None
-) -> alt.LayerChart:
+) -> Any:
     """One line a model: value, interval, and both as text. `rows` have name, value, low and high."""
     import altair as alt
 
@@ -82,7 +79,7 @@ def discrimination(
     *,
     descriptions: Mapping[str, str],
     prevalence: float | None = None,
-) -> alt.LayerChart:
+) -> Any:
     """ROC (`name` is "roc") or precision against recall ("pr") of each model, from its `discrimination`.
 
     descriptions: the text for each curve. prevalence: precision by chance, None where it is not known.
@@ -113,7 +110,7 @@ def discrimination(
     return alt.layer(*layers).properties(width=SIDE, height=SIDE)
 
 
-def calibration(bins: Mapping[str, Sequence[Mapping[str, float]]], looks: Mapping[str, Look]) -> alt.LayerChart:
+def calibration(bins: Mapping[str, Sequence[Mapping[str, float]]], looks: Mapping[str, Look]) -> Any:
     """Observed rate against mean probability in bins of equal mass, with the interval of each rate."""
     import altair as alt
 
@@ -140,7 +137,7 @@ def calibration(bins: Mapping[str, Sequence[Mapping[str, float]]], looks: Mappin
     return alt.layer(*layers).properties(width=SIDE, height=SIDE)
 
 
-def decision(lines: Mapping[str, Mapping[str, Sequence[float]]], looks: Mapping[str, Look]) -> alt.LayerChart:
+def decision(lines: Mapping[str, Mapping[str, Sequence[float]]], looks: Mapping[str, Look]) -> Any:
     """Net benefit per 100 stays at each threshold, against treating all and treating none."""
     import altair as alt
 
@@ -165,7 +162,7 @@ def decision(lines: Mapping[str, Mapping[str, Sequence[float]]], looks: Mapping[
     return alt.layer(chart).properties(width=WIDTH, height=HEIGHT)
 
 
-def distribution(histogram: Mapping[str, Sequence[float]]) -> alt.LayerChart:
+def distribution(histogram: Mapping[str, Sequence[float]]) -> Any:
     """Share of stays in each step of probability, by outcome; the bars of each outcome add to 1."""
     import altair as alt
 
@@ -185,8 +182,8 @@ def distribution(histogram: Mapping[str, Sequence[float]]) -> alt.LayerChart:
 
 
 def layer_map(
-    cells: Sequence[Mapping[str, Any]], order: Sequence[str], *, legend: str, scheme: str = "viridis", log: bool = False
-) -> alt.LayerChart:
+    cells: Sequence[Mapping[str, Any]], order: Sequence[str], *, legend: str, scheme: Any = "viridis", log: bool = False
+) -> Any:
     """Layers across, kinds of tensor down in that `order`, a value as colour. `cells` have layer, kind and value.
 
     On a log scale, cells of 0 are grey.

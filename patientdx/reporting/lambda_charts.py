@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from patientdx.core.tables import Row, as_number, format_interval, format_value, metric_title, model_name
 from patientdx.reporting.chart_style import DASHES, GREY, HEIGHT, INK, PARENTS, WIDTH, Look, method_look, scales
 from patientdx.reporting.charts import data_of, level_line
-
-if TYPE_CHECKING:
-    import altair as alt
 
 ENDS = {"base": 0.0, "pivot": 1.0}
 _SHIFT = 0.012  # in λ: intervals at one λ are side by side
@@ -25,7 +22,7 @@ def on_curve(rows: Sequence[Row], metric: str) -> list[Row]:
 
 def panels(
     rows: Sequence[Row], metric: str, looks: Mapping[str, Look], rings: Mapping[str, float], *, title: str | None = None
-) -> dict[str, alt.LayerChart]:
+) -> dict[str, Any]:
     """One chart a split, all with one scale of the metric; empty where no merged model is on the curve.
 
     rows: those of `on_curve`. rings: the λ that is marked, by series.
@@ -92,7 +89,7 @@ def lambda_curve(
     domain: Sequence[float],
     chance: float | None = None,
     rings: Mapping[str, float] | None = None,
-) -> alt.LayerChart:
+) -> Any:
     """A metric of one split against λ: a line a method (`series`) from base (0) to pivot (1), bars for intervals.
 
     The metric's axis has `title` and the ends `domain`; a dashed line is `chance`, `rings` are marked λ by series.

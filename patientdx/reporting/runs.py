@@ -144,8 +144,8 @@ class Run:
     def predictions(self) -> dict[tuple[str, str], Predictions]:
         """The predictions by role and split; empty where there is no file of them."""
         import numpy as np
-        import pyarrow.compute as pc
         import pyarrow.parquet as pq
+        from pyarrow.dataset import field
 
         path = self.folder / "predictions.parquet"
         if not path.exists():
@@ -158,7 +158,7 @@ class Run:
         table = pq.read_table(path, columns=read_columns)
         predictions = {}
         for role, split in sorted({(row["role"], row["split"]) for row in self.rows}):
-            part = table.filter(pc.and_(pc.equal(table["role"], role), pc.equal(table["split"], split))).sort_by("id")
+            part = table.filter((field("role") == role) & (field("split") == split)).sort_by("id")
             columns = {name: np.asarray(part[name].to_pylist()) for name in read_columns}
             if part.num_rows:
                 inputs = {metric: (columns[score], columns[label]) for metric, (score, label) in pairs.items()}
