@@ -87,7 +87,7 @@ def test_a_small_angle_is_exact_where_the_cosine_is_1_to_every_digit():
 def test_slerp_is_a_line_where_slerp_says_so(angle):
     a = torch.tensor([1.0, 0.0], dtype=torch.float64)
     b = 2 * torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
-    assert (measure(a, b).straight == 2) == (slerp((a, b)).facts["branch"] == "line")
+    assert (measure(a, b).straight == 2) == (slerp((a, b)).diagnostics["branch"] == "line")
 
 
 def test_threads_change_no_bit():
@@ -265,7 +265,7 @@ def test_what_cannot_be_compared_is_a_dash():
         (["base_model=gpt"], "Could not find 'base_model/gpt'"),
         (["lamda=1"], "Could not override 'lamda'"),
         (["-m"], "-m"),
-        (["+base_model.quant=q4"], "base_model has no key quant"),
+        (["+base_model.quant=q4"], "base_model.quant: ModelSource has no such parameter"),
         (
             ["base_model@ancestor=smollm2_135m_instruct", "+ancestor.quant=q4"],
             "ancestor has no key quant: give a yaml of conf/models.",
@@ -291,7 +291,7 @@ def test_models_that_do_not_fit_are_refused_before_anything_is_read(
 
 def test_help_is_the_first_words_of_the_file(capsys):
     assert main(["--help"]) == 0
-    assert capsys.readouterr().out.startswith("How far two models are from each other")
+    assert capsys.readouterr().out.startswith("Distances between two models")
 
 
 def test_the_command_starts_without_transformers(tiny_base, tiny_pivot, tmp_path):
