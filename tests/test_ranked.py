@@ -18,7 +18,7 @@ import run as door
 from patientdx.core.errors import UserError
 from patientdx.evaluation.analyses import paired
 from patientdx.evaluation.inference import Timer
-from patientdx.evaluation.kinds.ranking import ranked
+from patientdx.evaluation.kinds.ranking import rank_candidates
 from patientdx.evaluation.plan import Run
 from patientdx.evaluation.results import metric_rows
 from patientdx.evaluation.session import Session
@@ -113,7 +113,7 @@ def test_a_perfect_reader_is_above_the_first_stage_and_ties_keep_its_order(make)
     ]
     assert pairs["merged", "bm25"]["value"] == pytest.approx(measured["merged"]["map"] - measured["bm25"]["map"])
     assert pairs["merged", "base"]["value"] == 0
-    assert ranked(context.data, rows, np.zeros((len(rows), 2))) == ranked(context.data, rows, stage)
+    assert rank_candidates(context.data, rows, np.zeros((len(rows), 2))) == rank_candidates(context.data, rows, stage)
 
 
 def test_groups_of_queries_add_up_to_all_of_them(outcome):

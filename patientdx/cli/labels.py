@@ -42,11 +42,11 @@ def main(arguments: Sequence[str]) -> int:
         print((__doc__ or "").strip())
         return 0 if arguments else 2
     try:
-        said = labels(Path(arguments[0]), arguments[1:])
+        written = labels(Path(arguments[0]), arguments[1:])
     except UserError as fault:
         print(fault, file=sys.stderr)
         return 2
-    print("\n".join(said))
+    print("\n".join(written))
     return 0
 
 

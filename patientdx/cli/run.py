@@ -15,6 +15,7 @@ from rich.console import Console
 
 from patientdx.cli import sweep, sweep_state
 from patientdx.cli.compose import with_recipe
+from patientdx.cli.messages import is_first_process, print_error
 from patientdx.core import distributed, redaction
 from patientdx.core.errors import UserError
 from patientdx.evaluation import store
@@ -48,7 +49,7 @@ def _attempt(cfg: DictConfig, job: HydraConf) -> int:
             _save(config)
         if is_scored:
             _evaluate(cfg, config, job)
-        elif in_sweep and sweep.is_first_process():
+        elif in_sweep and is_first_process():
             _record_job(cfg, job, {"saved": True})
     except Exception as error:
         return _report_error(error, cfg, job)
@@ -64,8 +65,8 @@ def _report_error(error: Exception, cfg: DictConfig, job: HydraConf) -> int:
     if not is_user_error and os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
     elif not is_user_error:
-        sweep.print_error("\n".join(redaction.trace(error)))
-    sweep.print_error(redaction.describe(error, open_data=open_data))
+        print_error("\n".join(redaction.trace(error)))
+    print_error(redaction.describe(error, open_data=open_data))
     if job.mode == RunMode.MULTIRUN:
         folder = sweep.folder_of(cfg, job.runtime.output_dir)
         sweep.record_error(folder, job.job.num, error, job.overrides.task, open_data=open_data)
@@ -111,7 +112,7 @@ def _evaluate(cfg: DictConfig, config: RunConfig, job: HydraConf) -> None:
         runner.check(SESSION, config)
         config, search = find_weight.search(SESSION, config, timer)
     result = runner.run(SESSION, config, timer=timer, search=search, publisher=publisher)
-    if not sweep.is_first_process():
+    if not is_first_process():
         return
     if not result.reused:
         store.write_json({"overrides": list(job.overrides.task)}, result.folder / "command.json")

@@ -15,9 +15,9 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from patientdx.cli import sweep_order, sweep_state
+from patientdx.cli.messages import is_first_process, print_error
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
@@ -38,17 +38,6 @@ class Running:
 
 _running: list[Running] = []  # one at most; not in the callback, which launchers pickle
 _unwritten: dict[int, dict[str, Any]] = {}  # states of jobs of this process that could not be written
-
-
-def is_first_process() -> bool:
-    """Whether this is the process, of those that accelerate started, that writes and prints."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def print_error(text: str) -> None:
-    """One line on stderr, once for all processes."""
-    if is_first_process():
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 def folder_of(config: DictConfig, output_dir: str) -> Path:

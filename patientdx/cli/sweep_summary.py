@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from patientdx import reporting
-from patientdx.cli.sweep import print_error
+from patientdx.cli.messages import print_error
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
 from patientdx.core.tables import metric_title

@@ -173,8 +173,8 @@ class Session:
             from patientdx.lm.load import load_model, storage
 
             self._live = None  # the former model goes before the next comes: there need not be room for two
-            place = self.accelerator(device).device
-            model = load_model(folder, dtype=getattr(torch, dtype), device=place, device_map=device_map)
+            target = self.accelerator(device).device
+            model = load_model(folder, dtype=getattr(torch, dtype), device=target, device_map=device_map)
             self._live = key, LiveModel(model, storage(model, names))
         return self._live[1]
 

@@ -60,8 +60,11 @@ def tokenise_options(
     check_template(tokenizer, chat)
     texts = ["".join(part) for part in parts]
     if chat:
-        turns = ([{"role": "user", "content": text}] for text in texts)
-        texts = [tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False) for turn in turns]
+        conversations = ([{"role": "user", "content": text}] for text in texts)
+        texts = [
+            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            for messages in conversations
+        ]
     delimiter = "" if chat else " "
     answered = [
         text + delimiter + option

@@ -100,7 +100,7 @@ def _chosen(config: RunConfig, candidate: Candidate) -> RunConfig:
 
 
 def _plan(session: Session, config: RunConfig, candidate: Candidate, split: str) -> Plan:
-    alone = {
+    changes = {
         "systems": config.systems.model_copy(update={"parents": False, "baselines": ()}),
         "analyses": config.analyses.model_copy(
             update={"prompt_variants": False, "clinical": False, "privacy": PrivacyConfig()}
@@ -109,7 +109,7 @@ def _plan(session: Session, config: RunConfig, candidate: Candidate, split: str)
         "finetune": None,
         "search": None,
     }
-    return plan(session, _at(config, candidate).model_copy(update=alone))
+    return plan(session, _at(config, candidate).model_copy(update=changes))
 
 
 def _measures(planned: Plan, rows: list[int], responses: Array) -> Measures:
@@ -138,7 +138,7 @@ def _pilot(state: _Search, planned: Plan, score: Score, bar: tqdm) -> Pilot:
         distributed.broadcast(("score", candidate, units))
         responses = score(candidate, units)
         bar.update(units.size)
-        numbers = [rows[place] for unit in units for place in state.units[unit]]
+        numbers = [rows[index] for unit in units for index in state.units[unit]]
         answer, right[units] = _measures(planned, numbers, responses).values[name]
         return answer
 
@@ -204,7 +204,7 @@ def _score(state: _Search, candidate: Candidate, units: Units) -> Array:
     context, key = planned.context, planned.keys[MERGED, CHOSEN_ON]
     everything, n = context.rows[CHOSEN_ON], len(context.rows[CHOSEN_ON])
     store, key_of_part = Store(config.output / "scores"), fingerprint({"partly": key})
-    rows = np.array([place for unit in units for place in state.units[unit]], dtype=np.int64)
+    rows = np.array([index for unit in units for index in state.units[unit]], dtype=np.int64)
 
     def respond(places: Units, response_key: str | None = None) -> Array:
         numbers, title = [everything[i] for i in places], f"{CHOSEN_ON} λ={label(candidate.weight)}"

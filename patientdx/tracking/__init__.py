@@ -46,13 +46,13 @@ def track(
 
     The id comes from `fingerprint`, so a repeat replaces the earlier run. `summary` keys are kept as they are
     (`mortality/auroc`). `curves` maps a name such as `mortality/roc` to its points (x, y), a few hundred at
-    most. `folder` is the result folder below `output`; `predictions` is a file in it, which is told of only where
+    most. `folder` is the result folder below `output`; `predictions` is a file in it, which is sent only where
     `tracking` allows it. wandb writes below `folder`/wandb, trackio below `output`/trackio. Never raises for anything
     that goes wrong inside a tracker: online falls back to offline, and the others to nothing, with one warning.
     """
     if tracking.mode == "none":
         return None
-    told = tracking.predictions == "always" or (tracking.predictions == "open" and open_data)
+    sends_predictions = tracking.predictions == "always" or (tracking.predictions == "open" and open_data)
     run = Run(
         id=re.sub(r"[^A-Za-z0-9_-]", "-", fingerprint)[:64],
         project=tracking.project,
@@ -66,7 +66,7 @@ def track(
         curves=curves,
         folder=Path(folder).absolute(),
         output=Path(output).absolute(),
-        predictions=Path(predictions).absolute() if told else None,
+        predictions=Path(predictions).absolute() if sends_predictions else None,
     )
     if tracking.mode == "online" and not _unreachable:
         return _online(run)

@@ -44,9 +44,9 @@ def record(run: Run, mode: Literal["offline", "online"]) -> str | None:
             url = _recorded(run, mode, folder)
     finally:
         # wandb's own diary names this machine's folders and is not part of a run
-        for place in _places(folder, run.id):
-            shutil.rmtree(place / "logs", ignore_errors=True)
-            shutil.rmtree(place / "tmp", ignore_errors=True)
+        for path in _places(folder, run.id):
+            shutil.rmtree(path / "logs", ignore_errors=True)
+            shutil.rmtree(path / "tmp", ignore_errors=True)
     if mode == "online":
         _remove(folder, run.id)
         with contextlib.suppress(OSError):  # an earlier run may be in it
@@ -145,7 +145,7 @@ def _artifact(run: Run, predictions: Path):
 
 @contextlib.contextmanager
 def _own_service(output: Path) -> Iterator[None]:
-    """wandb's service for one online run, in the output folder, which the place of the predictions is noted from.
+    """wandb's service for one online run, in the output folder, which the path of the predictions is noted from.
 
     It keeps its folder, and the id of a run that did not start: only ending it frees both.
     """
@@ -180,9 +180,9 @@ def _private_environment() -> Iterator[None]:
 def _places(folder: Path, run_id: str) -> list[Path]:
     """wandb's folders of this run, named by the second of their start and the id."""
     started = "????????_??????"
-    return [place for kind in ("run", "offline-run") for place in (folder / "wandb").glob(f"{kind}-{started}-{run_id}")]
+    return [path for kind in ("run", "offline-run") for path in (folder / "wandb").glob(f"{kind}-{started}-{run_id}")]
 
 
 def _remove(folder: Path, run_id: str) -> None:
-    for place in _places(folder, run_id):
-        shutil.rmtree(place, ignore_errors=True)
+    for path in _places(folder, run_id):
+        shutil.rmtree(path, ignore_errors=True)

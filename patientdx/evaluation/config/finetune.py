@@ -48,6 +48,7 @@ class FinetuneConfig(Section):
 
     @classmethod
     def is_absent(cls, plain: Mapping[str, Any]) -> bool:
+        """Whether this configuration has no such section."""
         return group_name(plain, "finetune") == "none"
 
     @model_validator(mode="after")

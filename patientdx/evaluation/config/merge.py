@@ -80,6 +80,7 @@ class MergeConfig(Section):
 
     @classmethod
     def is_absent(cls, plain: Mapping[str, Any]) -> bool:
+        """Whether this configuration has no such section."""
         return group_name(plain, "model") != MERGED
 
     @property

@@ -29,6 +29,7 @@ class SearchConfig(Section):
 
     @classmethod
     def is_absent(cls, plain: Mapping[str, Any]) -> bool:
+        """Whether this configuration has no such section."""
         return group_name(plain, "search") == FIXED
 
     @property

@@ -73,7 +73,7 @@ class Section(BaseModel):
             loops |= section.loops()
         for field in cls.model_fields.values():
             if isinstance(field.validation_alias, AliasPath):
-                loops[str(field.validation_alias.path[0])] = _marks(field)["loop"] or cls.loop
+                loops[str(field.validation_alias.path[0])] = _extra(field)["loop"] or cls.loop
         return loops
 
     @classmethod
@@ -102,8 +102,8 @@ def key(*path: str, loop: Loop | None = None, language_model: bool = False, **op
     loop: where a sweep over the key is nested; None: as the section says. language_model: only runs with a language
     model depend on the key, and the others leave it out of their record.
     """
-    marks: dict[str, Any] = {"loop": loop, "language_model": language_model}
-    return Field(validation_alias=AliasPath(*path), json_schema_extra=marks, **options)
+    extra: dict[str, Any] = {"loop": loop, "language_model": language_model}
+    return Field(validation_alias=AliasPath(*path), json_schema_extra=extra, **options)
 
 
 def model_key(*path: str, loop: Loop | None = None, **options: Any) -> Any:
@@ -113,10 +113,10 @@ def model_key(*path: str, loop: Loop | None = None, **options: Any) -> Any:
 
 def of_language_model(field: FieldInfo) -> bool:
     """Whether only runs with a language model depend on a field."""
-    return _marks(field)["language_model"]
+    return _extra(field)["language_model"]
 
 
-def _marks(field: FieldInfo) -> dict[str, Any]:
+def _extra(field: FieldInfo) -> dict[str, Any]:
     return cast(dict[str, Any], field.json_schema_extra)
 
 

@@ -1,4 +1,4 @@
-"""What a run scores: the merged model or a tabular one alone, the parents, and tabular baselines."""
+"""What a run scores: the merged model or a tabular one tabular, the parents, and tabular baselines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEEDED = ("seed",)  # what the pipeline gives a tabular model beside its yaml
 
 
 class SystemsConfig(Section):
-    """What is scored. `model` is merged, or the name of a tabular model, which is then scored alone.
+    """What is scored. `model` is merged, or the name of a tabular model, which is then scored tabular.
 
     tabular: what makes that tabular model; None for a merged one. baselines: name and call of each tabular model to
     fit, `model` among them. needs_features: tabular models were named, so that a task without features is refused.
@@ -44,8 +44,8 @@ class SystemsConfig(Section):
     @field_validator("baselines", mode="before")
     @classmethod
     def _check_baselines(cls, value: Any, info: ValidationInfo) -> Any:
-        alone = info.data.get("tabular")
-        calls = {} if alone is None else {info.data["model"]: alone}
+        tabular = info.data.get("tabular")
+        calls = {} if tabular is None else {info.data["model"]: tabular}
         if value is None:
             # Without a task nothing is fitted, and scikit-learn need not be loaded.
             scored = group_name((info.context or {}).get("plain", {}), "task") != "none"

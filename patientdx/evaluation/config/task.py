@@ -55,6 +55,7 @@ class TaskConfig(Section):
 
     @classmethod
     def is_absent(cls, plain: Mapping[str, Any]) -> bool:
+        """Whether this configuration has no such section."""
         return group_name(plain, "task") == "none"
 
     @field_validator("call", mode="before")

@@ -95,22 +95,22 @@ class Generation(Kind):
         encoder = folder and request.session.remember("encoder", (folder, device), lambda: load_encoder(folder, device))
 
         def judged(shard: tuple[int, int]) -> tuple[list[int], list[tuple[str, list[float]]]]:
-            places, continuations, texts = _generate(request, tokenizer, shard)
-            similar: list[tuple[float, ...]] = [()] * len(places)
+            positions, continuations, texts = _generate(request, tokenizer, shard)
+            similar: list[tuple[float, ...]] = [()] * len(positions)
             if encoder:
-                references = [data.examples[rows[place]].reference for place in places]
+                references = [data.examples[rows[position]].reference for position in positions]
                 similar = [(value, 1.0) for value in bertscore(encoder, texts, references)]
             numbers = []
-            for place, text, continuation, more in zip(places, texts, continuations, similar, strict=True):
-                verdict = judge(rows[place], text)
+            for position, text, continuation, more in zip(positions, texts, continuations, similar, strict=True):
+                verdict = judge(rows[position], text)
                 points = [float(part) for name in counts for part in verdict[name]]
                 numbers.append([*points, *more, len(continuation.ids), continuation.ended])
-            return places, list(zip(texts, numbers, strict=True))
+            return positions, list(zip(texts, numbers, strict=True))
 
         responses, texts = np.empty((len(rows), sum(widths(data).values()) + 2)), [""] * len(rows)
-        for places, pairs in request.in_shards(judged):
-            for place, (text, values) in zip(places, pairs, strict=True):
-                texts[place], responses[place] = text, values
+        for positions, pairs in request.in_shards(judged):
+            for position, (text, values) in zip(positions, pairs, strict=True):
+                texts[position], responses[position] = text, values
         if data.open_data and request.key is not None:
             lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
             path = _texts_path(config.output / "scores", request.key)
@@ -206,10 +206,10 @@ def _generate(request: Request, tokenizer: Any, shard: tuple[int, int]) -> tuple
             raise UserError(f"generator=vllm fills a GPU by itself, but {shard[1]} processes run. Start one.")
         options = {"length": generation.length, "stops": generation.stops, "dtype": config.inference.dtype}
         with request.saved_model() as folder:
-            places, continuations = vllm.generate(folder, tokenizer, request.prompts, request.rows, **options)
+            positions, continuations = vllm.generate(folder, tokenizer, request.prompts, request.rows, **options)
     else:
         model = request.model()
-        places, continuations = generate(
+        positions, continuations = generate(
             model,
             request.prompts,
             request.rows,
@@ -220,7 +220,7 @@ def _generate(request: Request, tokenizer: Any, shard: tuple[int, int]) -> tuple
             shard=shard,
             label=request.system.role,
         )
-    return places, continuations, list(texts(tokenizer, continuations, generation.stops))
+    return positions, continuations, list(texts(tokenizer, continuations, generation.stops))
 
 
 def _texts_path(scores: Path, key: str) -> Path:

@@ -47,7 +47,7 @@ class Ranking(Kind):
 
     def measures(self, context: TaskContext, rows: Sequence[int], responses: Array) -> Measures:
         """Each metric's value for each query, beside 1."""
-        ranking, lists = ranking_of(context.data), ranked(context.data, rows, responses)
+        ranking, lists = ranking_of(context.data), rank_candidates(context.data, rows, responses)
         grades = [[ranking.grade[i] for i in numbers] for numbers in lists]
         missed = [ranking.missed[ranking.query[numbers[0]]] for numbers in lists]
         values = per_query([name for name, _ in context.metrics], grades, missed)
@@ -81,7 +81,7 @@ class Ranking(Kind):
 
         `p_yes` is null for the first stage.
         """
-        ranking, lists = ranking_of(context.data), ranked(context.data, rows, responses)
+        ranking, lists = ranking_of(context.data), rank_candidates(context.data, rows, responses)
         documents = hashed(ranking.documents)
         columns: dict[str, Any] = {}
         for name, (value, right) in measures.values.items():
@@ -95,7 +95,7 @@ class Ranking(Kind):
         }
 
 
-def ranked(data: TaskData, rows: Sequence[int], responses: Array) -> list[list[int]]:
+def rank_candidates(data: TaskData, rows: Sequence[int], responses: Array) -> list[list[int]]:
     """Example numbers of each query's candidates, best first, query after query; ties keep the first stage's order."""
     scores = margin(responses) if responses.shape[1] > 1 else responses[:, 0]
     score = dict(zip(rows, scores.tolist(), strict=True))

@@ -46,7 +46,7 @@ def canary_prompts(config: RunConfig, context: TaskContext) -> CanaryPrompts | N
             "privacy.canaries: this tokenizer makes numbers of nine digits into more or fewer tokens, so their losses "
             "cannot be ranked. Leave canaries out (privacy.canaries=[]), or use a model that reads digit by digit."
         )
-    differ = [place for place, tokens in enumerate(zip(*prompts.ids, strict=True)) if len(set(tokens)) > 1]
+    differ = [position for position, tokens in enumerate(zip(*prompts.ids, strict=True)) if len(set(tokens)) > 1]
     return CanaryPrompts(tuple(planted), prompts, differ[0], differ[-1] + 1)
 
 

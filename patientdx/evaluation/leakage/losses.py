@@ -100,11 +100,11 @@ def shadow_losses(run: Run, records: Records) -> tuple[Array, NDArray[np.bool_]]
         [records.examples[i].subject for i in rows], run.config.analyses.privacy.shadows, seed=run.config.seed
     )
     losses = []
-    for place, half in enumerate(inside):
+    for index, half in enumerate(inside):
         members = [number for number, trained in zip(numbers, half, strict=True) if trained]
         start = json.loads(system.job.start)
         job = finetuned.job(run.session, run.config, run.plan.context, start, rows=members)
-        shadow = Finetuned(f"shadow {place + 1}", system.title, job, (), {"finetuned": job.key})
+        shadow = Finetuned(f"shadow {index + 1}", system.title, job, (), {"finetuned": job.key})
         losses.append(mean_losses(run, shadow, ids, label="losses")[:, 0])
     return np.stack(losses), inside
 

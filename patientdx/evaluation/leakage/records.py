@@ -75,7 +75,7 @@ def measured_records(run: Run) -> Records:
         )
     both = None
     if privacy.mia:
-        members = [place for place, number in enumerate(numbers) if number in trained]
+        members = [index for index, number in enumerate(numbers) if number in trained]
         elsewhere = range(len(train)) if trained <= set(rows) else range(len(train), len(numbers))
         texts, subjects = [e.context for e in examples], [e.subject for e in examples]
         both = sides(texts, subjects, members, elsewhere)
@@ -131,13 +131,13 @@ def _reference(run: Run, train: Sequence[int], count: int) -> tuple[str, list[Ex
     """What the reference is, its examples and their token ids: as many as are reported on."""
     config = run.config
     keywords, kind = config.task_config.call.keywords, config.analyses.privacy.reference
-    generated = keywords.get("mimic_root") is None and "synthetic" in keywords
-    if kind == "fresh" and not generated:
+    is_synthetic = keywords.get("mimic_root") is None and "synthetic" in keywords
+    if kind == "fresh" and not is_synthetic:
         raise UserError(
             "privacy.reference=fresh: only the synthetic hospital can admit new patients, and this source is none. Use "
             "privacy.reference=resampled."
         )
-    if (kind or ("fresh" if generated else "resampled")) == "resampled":
+    if (kind or ("fresh" if is_synthetic else "resampled")) == "resampled":
         examples = _resampled(run, [run.plan.data.examples[i] for i in train], count)
         return "resampled", examples, _tokens(run, examples)
     synthetic = keywords["synthetic"] | {"seed": keywords["synthetic"]["seed"] + _SEED_STEP}
