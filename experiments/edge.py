@@ -146,7 +146,8 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         kept_one = work / asked.merges[0]
         found = list(in_precisions(kept_one, asked.precisions, asked.new_tokens, overrides, asked.threads))
     return {
-        "base": config.merge.base.name, "pivot": config.merge.pivot.name, "task": config.task.name, "questions": len(rows),
+        "base": config.merge.base.name, "pivot": config.merge.pivot.name, "task": config.task.name,
+        "questions": len(rows),
         "new_tokens": asked.new_tokens, "machine": machine(),
         "draws": config.bootstrap.keywords,
         "merges": [one.facts for one in merges], "precisions": found,

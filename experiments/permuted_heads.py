@@ -205,7 +205,8 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         lines = list(study(asked.overrides, asked.seed, Path(work)))
     config = asked_of(*with_questions(asked.overrides))
     return {
-        "task": config.task.name, "base": config.merge.base.name, "pivot": config.merge.pivot.name, "dtype": config.inference.dtype,
+        "task": config.task.name, "base": config.merge.base.name, "pivot": config.merge.pivot.name,
+        "dtype": config.inference.dtype,
         "questions": len(lines[0].plain.right), "seed": asked.seed, "lines": [line.facts for line in lines],
     }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The repository keeps the rules of docs/architecture, and every rule can fail."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_a_cycle_of_files_is_reported_however_it_is_imported(tmp_path):
 
 def test_a_chain_of_more_than_seven_folders_is_reported(tmp_path):
     chain = ["core", "merge", "metrics", "lm", "tasks", "evaluation", "reporting", "cli"]
-    files = {f"patientdx/{b}/a.py": f"import patientdx.{a}.a" for a, b in zip(chain, chain[1:], strict=False)}
+    files = {f"patientdx/{b}/a.py": f"import patientdx.{a}.a" for a, b in itertools.pairwise(chain)}
     write(tmp_path, files | {"patientdx/core/a.py": "x = 1"})
     broken = violations(tmp_path)
     assert ("chain", "", "a chain of 8 folders, more than 7") in broken
@@ -140,11 +141,11 @@ def test_a_good_tree_has_no_violation(tmp_path):
         "patientdx/cli/run.py": "import patientdx.reporting.terminal, patientdx.evaluation.runner",
         "patientdx/merge/slerp.py": "import math\nimport torch\nfrom patientdx.merge import curve\nfrom . import curve",
         "patientdx/merge/curve.py": "import numpy\nx = {'found': 1}['found']\nx.asked(told=1).wanted",
-        "patientdx/tasks/mortality.py": "import duckdb\nfrom patientdx import __version__\nimport patientdx.core.errors",
+        "patientdx/tasks/mortality.py": "import duckdb\nfrom patientdx import __version__\nimport patientdx.core",
         "patientdx/core/errors.py": "record = recording = found_models = 1",
         "patientdx/reporting/terminal.py": "import rich, altair",
         "patientdx/evaluation/runner.py": "import patientdx.tasks.mortality, patientdx.merge.slerp",
-        "patientdx/tracking/wandb_run.py": f"def track():\n    {DOC}    import wandb\n\n    def nested():\n        pass\n",
+        "patientdx/tracking/wandb_run.py": f"def track():\n    {DOC}    import wandb\n\n    def f():\n        pass\n",
         "experiments/a.py": "import torch, patientdx.cli.run\n\n\ndef f(asked):\n    pass\n",
         "tests/merge/test_a.py": f"def test_it():\n{words}\n",
     }

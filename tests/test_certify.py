@@ -1,4 +1,4 @@
-"""python -m patientdx.cli certify: what is known of a model before it leaves the house, and that it is still that model."""
+"""python -m patientdx.cli certify: what is known of a model before it is released, and that it is still that model."""
 
 import json
 import math

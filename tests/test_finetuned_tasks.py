@@ -177,7 +177,7 @@ def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
     context = plan(asked).context
     start = {"parent": context.parents.hashes[0]}
     wordy = replace(data, examples=tuple(replace(one, reference="no " * 2100) for one in data.examples))
-    rows = finetuned.rows(asked.finetune, context)
+    finetuned.rows(asked.finetune, context)
     with pytest.raises(
         UserError, match=r"a question and its reference are longer than the model's context of 2048 tokens"
     ):
