@@ -29,7 +29,7 @@ def show_run(folder: Path, console: Console | None = None) -> None:
 
 
 def run_tables(run: Run) -> list[Table]:
-    """Cohort, models, search, a short form of each analysis, and the comparisons."""
+    """Cohort, models, search, a short form of each analysis, and the comparisons of a task of questions."""
     made = [tables.cohort(run.cohort)] if run.cohort else []
     made.append(tables.models(run.rows))
     made += [] if run.search is None else [search_table(run.search)]
@@ -53,12 +53,9 @@ def _entries(result: Mapping[str, Any], roles: Iterable[str]) -> Sequence[Entry]
 
 
 def _comparisons(run: Run) -> list[Table]:
-    pairs: list[Comparison] = []
-    notes: list[str] = []
-    if run.clinical is not None:
-        pairs += comparison_tables.of_clinical(run.clinical, {})
-    if run.paired is not None:
-        pairs += comparison_tables.of_questions(run.paired, {})
-        notes += comparison_tables.dependence(run.paired)
-    table = comparison_tables.comparisons(pairs, notes=notes)
+    """Paired comparisons of a task of questions; those of a clinical evaluation stand in clinical.txt."""
+    if run.paired is None:
+        return []
+    pairs: list[Comparison] = list(comparison_tables.of_questions(run.paired, {}))
+    table = comparison_tables.comparisons(pairs, notes=comparison_tables.dependence(run.paired))
     return [] if table is None else [table]
