@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from benchmark_files import settings
 from in_process import compared, new_session, run
-from rich.console import Console
 from sacrebleu.metrics import BLEU, CHRF
 
 from patientdx import reporting
 from patientdx.core.errors import UserError
+from patientdx.core.tables import Table, metric_cell
 from patientdx.evaluation.kinds.generation import TEXTS
 from patientdx.metrics.text_overlap import NUMBERS, compare
-from patientdx.reporting import graded_table
 from patientdx.reporting.groups import groups
-from patientdx.reporting.runs import read
+from patientdx.reporting.run_tables import run_tables
+from patientdx.reporting.runs import Run, read
 from patientdx.reporting.tables import models
+from patientdx.reporting.terminal import text as terminal_text
 
 NAMES = (*NUMBERS, "cut_off")
 WRITTEN = [
@@ -37,12 +39,11 @@ def table(path: Path, header: list[str], rows: list[tuple]) -> Path:
     return path
 
 
-def lines(*shown) -> list[str]:
-    """What a terminal of 80 columns shows; a line that does not fit is cut there, with a mark."""
-    console = Console(width=80, force_terminal=False)
-    with console.capture() as caught:
-        console.print(*shown)
-    return caught.get().splitlines()
+def lines(*tables: Table) -> list[str]:
+    """What a terminal of 80 columns shows."""
+    shown = terminal_text(*tables, width=80).splitlines()
+    assert max(map(len, shown)) <= 80
+    return shown
 
 
 @pytest.fixture(scope="module")
@@ -100,17 +101,20 @@ def test_models_are_compared_in_every_metric_and_by_section(outcome):
 
 
 def test_the_tables_of_a_run_and_of_a_sweep_show_every_metric_in_80_columns(make, outcome):
-    own = lines(*graded_table.models(outcome.rows), *graded_table.tables(compared(outcome)))
-    wide = [row | {"role": f"finetuned_{i}", "method": "lora(base) 64"} for i, row in enumerate(outcome.rows)]
-    swept = lines(reporting.table([row | {"lambda": 0.45} for row in outcome.rows] * 3, title="a sweep"))
-    for shown in (own, lines(*graded_table.models([*outcome.rows, *wide])), swept):
+    own = lines(*run_tables(Run(outcome.folder)))
+    wide = lines(models([*outcome.rows, *(row | {"role": f"finetuned_{i}", "method": "lora(base) 64"}
+                                          for i, row in enumerate(outcome.rows))]))  # fmt: skip
+    swept = lines(models([row | {"lambda": 0.45} for row in outcome.rows] * 3, title="a sweep"))
+    for shown in (own, wide, swept):
         assert all(any(name.split("_")[0] in line for line in shown) for name in NAMES)
+        together = "\n".join(shown)
         for row in outcome.rows:
             for name in NAMES:
-                ends = [f"{row[f'{name}_ci_{end}']:.2f}" for end in ("low", "high")]
-                assert any(f"{row[name]:.2f} [{ends[0]}, {ends[1]}]" in line for line in shown), (name, shown)
-    assert sum("Models, test" in line for line in own) == 1
-    assert "finetuned_1 lora(base) 64" in "\n".join(lines(*graded_table.models([*outcome.rows, *wide])))
+                cell = metric_cell(row, name)
+                forms = [re.findall(r"-?\d+\.\d+", form) for form in (cell.text, cell.short)]
+                assert any(len(form) == 3 and all(number in together for number in form) for form in forms), name
+    assert sum("Models" in line for line in own) == 1
+    assert "finetuned_1 lora(base) 64" in " ".join("\n".join(wide).split())
     assert not any("McNemar" in line for line in own)
 
 
@@ -126,7 +130,7 @@ def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(make, out
     assert any("paired bootstrap" in note for note in best.notes)
     assert not any("could be compare" in note for note in best.notes)
     (group,) = groups(read(outcome.folder))
-    shown = [[cell.text for cell in row] for row in models(group).rows]
+    shown = [[cell.text for cell in row] for row in models(group.rows).rows]
     chrf = {row["role"]: f"{row['chrf']:.3f} [" for row in outcome.rows}
     assert all(any(cell.startswith(start) for row in shown for cell in row) for start in chrf.values())
 
@@ -134,7 +138,7 @@ def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(make, out
 def test_an_encoder_adds_its_score(make, outcome, tmp_path):
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    tokenizer = AutoTokenizer.from_pretrained(make().base.source)
+    tokenizer = AutoTokenizer.from_pretrained(make().merge_config.base.source)
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                         intermediate_size=16, max_position_embeddings=64)  # fmt: skip
     BertModel(config).save_pretrained(tmp_path)

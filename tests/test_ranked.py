@@ -14,8 +14,9 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from in_process import compared, new_session, plan, run, session
 
-import run as door
+from patientdx.cli.run import run_job
 from patientdx.core.errors import UserError
+from patientdx.evaluation import runner
 from patientdx.evaluation.analyses import paired
 from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.kinds.ranking import rank_candidates
@@ -168,7 +169,7 @@ def test_a_split_without_queries_is_refused(make):
 
 def test_what_needs_one_question_a_row_is_refused(make):
     with pytest.raises(
-        UserError, match="privacy: it needs yes/no questions, but task=record_search is of kind ranking"
+        UserError, match="privacy=dlt: it needs yes/no questions, but task=record_search is of kind ranking"
     ):
         make("privacy=dlt")
     with pytest.raises(UserError, match="tabular_gbm: a tabular model is fitted on numbers"):
@@ -181,12 +182,14 @@ def test_an_error_over_ones_own_files_keeps_what_it_says_to_itself(make, monkeyp
 
     quoted = " ".join(("a", "line", "of", "a", "record"))  # not in the source, which a traceback shows
 
-    def broken(*arguments):
+    def broken(*arguments, **named):
         raise ValueError(quoted)
 
-    monkeypatch.setattr(door, "score", broken)
+    monkeypatch.setattr(runner, "run", broken)
     job = SimpleNamespace(mode=RunMode.RUN, overrides=SimpleNamespace(task=[]))
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("config", [*SMALL, *words])
-    assert door.attempt(cfg, job) == 1
+    with pytest.raises(SystemExit) as end:
+        run_job(cfg, job)
+    assert end.value.code == 1
     assert (quoted in capsys.readouterr().err) is told
