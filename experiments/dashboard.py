@@ -17,10 +17,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from rich.console import Console
 
 from patientdx.core.errors import UserError
@@ -42,11 +44,10 @@ def keys(stem: str, metric: str) -> list[str]:
 
 def metrics(task: str) -> list[str]:
     """The names of a task's metrics. UserError for a task that does not exist."""
-    found = _task(task).get("metrics")
-    if not found:
-        known = sorted(one.stem for one in TASKS.glob("*.yaml") if one.stem != "none")
+    known = sorted(one.stem for one in TASKS.glob("*.yaml") if one.stem != "none" and not one.stem.startswith("_"))
+    if task not in known:
         raise UserError(f"--task {task}: there is no such task to show; there are {', '.join(known)}")
-    return list(found)
+    return list(_task(task)["metrics"])
 
 
 def predicts(task: str) -> bool:
@@ -54,9 +55,11 @@ def predicts(task: str) -> bool:
     return kind_traits(_task(task)["kind"]).gives_probability
 
 
-def _task(name: str) -> dict[str, Any]:
-    path = TASKS / f"{name}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+@cache
+def _task(name: str) -> DictConfig:
+    """The composed yaml of a task: most of its keys are those of its family."""
+    with initialize_config_dir(str(TASKS.parent), version_base="1.3"):
+        return compose(f"task/{name}").task
 
 
 def sections(tasks: Sequence[str]) -> dict[str, list[Any]]:

@@ -112,7 +112,7 @@ def test_the_study_is_every_merge_beside_every_fine_tune():
     assert dict(cfg.hydra.sweeper.params) == {
         "merge": "slerp,linear,ties", "finetune": "lora,full", "finetune.loss": "answer,record"
     }  # fmt: skip
-    assert (given.privacy.canaries, given.finetune.examples, given.finetune.hyperparameters.loss) == (
+    assert (given.analyses.privacy.canaries, given.finetune.examples, given.finetune.hyperparameters.loss) == (
         (1, 4, 16),
         64,
         "record",
