@@ -28,16 +28,28 @@ LAUNCHERS = [path for path in FILES if path.parent.parent.name == "hydra"]  # Hy
 SIZES = [path for path in FILES if path.parent.name == "size"]  # empty: they choose among CUT
 CUT = [path for path in FILES if path.parent.name == "size_of"]  # what size=small makes of a study
 PRESETS = [path for path in FILES if path.parent.parent.name == "merge"]  # numbers for a method: merge=published/della
-NOT_CHOSEN = [*LAUNCHERS, *SIZES, *CUT, *PRESETS]
+SHARED = [path for path in FILES if path.name.startswith("_")]  # keys that several yamls of a group have in common
+NOT_CHOSEN = [*LAUNCHERS, *SIZES, *CUT, *PRESETS, *SHARED]
 OPTIONS = [path for path in FILES if path.parent != CONF and path not in NOT_CHOSEN]  # what can be chosen in a group
 METHODS = {path.stem for path in FILES if path.parent == CONF / "merge"}
-STUDIES = [path for path in OPTIONS if path.parent.name == "experiment"]
+LINKS = {"models": ("base_model", "pivot_model")}  # groups that are links to a folder: a card serves every role
+NO_STUDY = CONF / "experiment" / "none.yaml"  # the default
+STUDIES = [path for path in OPTIONS if path.parent.name == "experiment" and path != NO_STUDY]
 SUPPLIED = {"merge": ("parents",), "search": ("pilot",)}  # what the pipeline gives beside the yaml
 NOT_ARGUMENTS = {"_target_", "name", "kind", "metrics"}
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(CONF).with_suffix("").as_posix()
+
+
+def groups_of(path: Path) -> tuple[str, ...]:
+    """The groups in which a yaml can be chosen."""
+    folder = path.parent.relative_to(CONF).as_posix()
+    return LINKS.get(folder, (folder,))
+
+
+CHOICES = [(group, path) for path in OPTIONS for group in groups_of(path)]
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -135,20 +147,27 @@ def test_the_defaults_compose_and_are_accepted():
 
 
 def test_every_group_has_its_place_in_the_defaults_list():
-    groups = {path.parent.relative_to(CONF).as_posix() for path in OPTIONS + SIZES + CUT}
+    groups = {group for path in OPTIONS + SIZES + CUT for group in groups_of(path)}
     listed = {key for entry in content(CONF / "config.yaml")["defaults"] if isinstance(entry, dict) for key in entry}
     # base_model@ancestor is a base_model elsewhere; not every study need have another size
     assert groups == {group.partition("@")[0].removeprefix("optional ") for group in listed}
 
 
-@pytest.mark.parametrize("path", OPTIONS, ids=name_of)
-def test_a_yaml_composes_and_is_accepted(path):
-    group = path.parent.relative_to(CONF).as_posix()
+def test_the_links_are_groups_of_the_same_cards():
+    for folder, groups in LINKS.items():
+        assert all((CONF / group).is_symlink() and (CONF / group).readlink() == Path(folder) for group in groups)
+
+
+@pytest.mark.parametrize(("group", "path"), CHOICES, ids=[f"{group}/{path.stem}" for group, path in CHOICES])
+def test_a_yaml_composes_and_is_accepted(group, path):
     given = settings(f"{group}={path.stem}", *(["save=merged"] if (group, path.stem) == ("task", "none") else []))
     assert given.systems.model == (path.stem if group == "model" else "merged")
 
 
-@pytest.mark.parametrize("path", [path for path in OPTIONS if path.parent.name != "tracking"], ids=name_of)
+NAMED = [path for path in OPTIONS if path.parent.name != "tracking" and path != NO_STUDY]
+
+
+@pytest.mark.parametrize("path", NAMED, ids=name_of)
 def test_stem_and_name_are_one(path):
     node = content(path)
     node = node.get(path.parent.name, node)  # a yaml of package _global_ holds its group as a key
@@ -185,7 +204,9 @@ def test_the_function_takes_the_keys(path):
     arguments |= dict.fromkeys(named & {"seed"}) if path.parent.name == "search" else {}
     if path.parent.name == "model":
         assert node["_target_"] == f"patientdx.training.tabular.{path.stem}"
-    inspect.signature(function).bind(*SUPPLIED.get(path.parent.name, ()), **arguments)
+    signature = inspect.signature(function)
+    bind = signature.bind_partial if path in SHARED else signature.bind  # shared keys are a part of the arguments
+    bind(*SUPPLIED.get(path.parent.name, ()), **arguments)
     if path.parent.name == "merge":
         assert node["_target_"] == f"patientdx.merge.{path.stem}.{path.stem}"
     if path.parent.name == "search":
@@ -203,7 +224,7 @@ def test_a_key_that_the_function_does_not_take_is_refused():
         settings("merge._target_=patientdx.merge.slerp.slrp")
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path not in STUDIES + CUT], ids=name_of)
+@pytest.mark.parametrize("path", [path for path in FILES if path not in STUDIES + CUT + SHARED], ids=name_of)
 def test_the_header_has_commands_that_work(path):
     found = commands(path)
     assert found, f"{path.name} does not say how it is used"
@@ -211,15 +232,15 @@ def test_the_header_has_commands_that_work(path):
         for overrides in jobs(arguments):
             settings(*overrides)
             cfg = composed(*overrides)
-            group, option = (path.parent.relative_to(CONF).as_posix(), path.stem)
+            groups, option = groups_of(path), path.stem
             if path in PRESETS:
-                group, option = "merge", f"{path.parent.name}/{path.stem}"
-            assert path.parent == CONF or chosen(cfg, group) == option
+                groups, option = ("merge",), f"{path.parent.name}/{path.stem}"
+            assert path.parent == CONF or option in [chosen(cfg, group) for group in groups]
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)
 def test_a_study_sweeps_without_m_and_every_job_is_accepted(path, tmp_path):
-    for task in CONF.glob("task/*.yaml"):  # the folder that data= is to name
+    for task in CONF.glob("task/[!_]*.yaml"):  # the folder that data= is to name
         (tmp_path / task.stem).mkdir()
     cfg = composed(f"experiment={path.stem}")
     assert cfg.hydra.mode.name == "MULTIRUN"

@@ -13,7 +13,7 @@ from patientdx.records.synthetic.hospital import hospital
 RANGE = "0 is the base model and 1 the pivot model."
 NEITHER = "Use more stays, another seed, other task.fractions, or a larger task.limit."
 TABLES = (
-    "MIMIC-IV tables are incomplete: {fault}. Trial for <table>.{{parquet,csv.gz,csv}} in {folder}. "
+    "MIMIC-IV tables are incomplete: {fault}. Looked for <table>.{{parquet,csv.gz,csv}} in {folder}. "
     "Add a root that has them to task.mimic_root, or set task.mimic_root=null for the synthetic hospital."
 )
 # What is typed, and all that is said, beside the paths of this test.
@@ -53,11 +53,11 @@ SAID = {
     ),
     "output": (
         ["output={folder}/file/below"],
-        "{folder}/file/below/default cannot be written: Not a directory. Free space or set output= to another place.",
+        "{folder}/file/below/default cannot be written: Not a directory. Free space or set output= to another folder.",
     ),
     "output of a sweep": (
         ["-m", "output={folder}/file/below", "lambda=0.1,0.2"],
-        "{folder}/file/below/default cannot be written: Not a directory. Free space or set output= to another place.",
+        "{folder}/file/below/default cannot be written: Not a directory. Free space or set output= to another folder.",
     ),
     "no such folder": (
         ["base_model.source={folder}/nowhere"],
