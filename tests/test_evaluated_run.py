@@ -55,7 +55,7 @@ def test_what_a_run_leaves(result):
     found = json.loads((result / "clinical.json").read_text())
     assert found["models"].keys() == ROLES == {row["role"] for row in rows_of(result)}
     assert found["models"]["merged"]["subgroups"].keys() >= {"age", "sex"}
-    wordings = json.loads((result / "metrics.json").read_text())["probes"]["wordings"]
+    wordings = json.loads((result / "prompt_variants.json").read_text())["wordings"]
     assert [one["reverses"] for one in wordings.values()].count(True) >= 1
     with (result / "cohort.csv").open() as file:
         steps = list(csv.DictReader(file))
@@ -67,7 +67,7 @@ def test_what_a_run_leaves(result):
 def test_what_it_says_fits_a_narrow_terminal(done):
     lines = done.stdout.splitlines()
     assert max(map(len, lines[:-1])) <= 80
-    for title in ("Cohort", "Models", "Clinical evaluation, test", "The merged model asked in other words, test"):
+    for title in ("Cohort", "Models, mortality", "Clinical evaluation, test", "merged with other prompts"):
         assert title in [line.strip() for line in lines]
     assert len(lines) < 70
     assert done.stderr == ""
@@ -77,7 +77,7 @@ def test_the_same_command_again_says_the_same(others, done):
     again = others["again"]
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
-    assert "found finished, nothing was computed again: " in again.stdout
+    assert "already finished, nothing was computed again: " in again.stdout
 
 
 def test_a_tabular_model_alone_needs_no_language_model(others, result, place):

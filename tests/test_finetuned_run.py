@@ -176,9 +176,9 @@ def test_a_model_of_closed_records_is_marked_and_does_not_get_out(tiny_base, tin
     small_save = [one for one in small(tiny_base, tiny_pivot) if not one.startswith("task.")]
     for parent in (adapter, f"base_model.source={copies[0]}"):
         with pytest.raises(UserError, match=r"135m_instruct was trained on patients' records.*save_patients=true"):
-            save.save(parsed(*small_save, *out, parent))
+            save.save(session(), parsed(*small_save, *out, parent))
         assert not (tmp_path / "out").exists()
-    save.save(parsed(*small_save, *out, adapter, "save_patients=true"))
+    save.save(session(), parsed(*small_save, *out, adapter, "save_patients=true"))
     assert (tmp_path / "out" / MARK).is_file()
     give(open_data=True)
     run(settings(tiny_base, tiny_pivot, tmp_path, *FULL, adapter, cache))

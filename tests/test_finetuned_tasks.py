@@ -152,7 +152,7 @@ def silent(share: int):
 
 def test_what_cannot_be_taught_is_refused(make, give):
     with pytest.raises(
-        UserError, match=r"finetune\.monitor=auroc: it is of yes/no questions, but task=record_qa_short is"
+        UserError, match=r"finetune\.monitor=auroc: it needs yes/no questions, but task=record_qa_short is"
     ):
         make(*RECORDS, "finetune.monitor=auroc")
     with pytest.raises(
@@ -188,6 +188,6 @@ def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
 
 def test_candidates_to_rank_are_no_answers(make):
     with pytest.raises(
-        UserError, match=r"finetune: it needs yes/no questions, but task=record_search is of kind ranking"
+        UserError, match=r"finetune=lora: it needs yes/no questions, but task=record_search is of kind ranking"
     ):
         make("task=record_search")

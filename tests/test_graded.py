@@ -112,7 +112,7 @@ def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(make, outcom
 
 @pytest.mark.parametrize("name", ["privacy=dlt"])
 def test_what_needs_yes_and_no_is_refused_with_its_name(make, name):
-    with pytest.raises(UserError, match=f"{name.partition('=')[0]}: it needs yes/no questions, but task=medqa"):
+    with pytest.raises(UserError, match=f"{name}: it needs yes/no questions, but task=medqa"):
         make(name)
 
 
@@ -122,11 +122,13 @@ def test_a_split_that_is_not_there_is_refused(make, folder, tmp_path):
     drawn = plan(
         make(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]", "task.fractions={pilot: 0.5, test: 0.5}")
     )
-    assert sum(map(len, drawn.rows.values())) == 14
+    assert sum(map(len, drawn.context.rows.values())) == 14
 
 
 def test_a_kind_that_the_loader_does_not_make_is_refused(make):
-    with pytest.raises(UserError, match=r"task\.kind=binary, but patientdx\.tasks\.medqa\.load makes a task of kind"):
+    with pytest.raises(
+        UserError, match=r"task\.kind=binary, but patientdx\.tasks\.multiple_choice\.MultipleChoiceTask makes a task"
+    ):
         plan(make("task.kind=binary"))
 
 
@@ -174,13 +176,13 @@ def test_the_command_prints_the_sets_and_the_comparisons_and_a_sweep_chooses_on_
     folder, one, sweep, _ = commands
     assert (one.returncode, one.stderr) == (0, "")
     for said in (
-        "Models, pilot",
-        "Models, test",
-        "acc by set, test",
+        "Models, multiple_choice",
+        "pilot",
+        "By set, test",
         "anatomy",
         "sodium",
-        "Models compared, test",
-        "merged less pivot",
+        "Differences",
+        "minus",
         "McNemar",
     ):
         assert said in one.stdout

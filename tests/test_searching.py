@@ -77,7 +77,7 @@ def study(pair, tmp_path_factory) -> Path:
     commands, errors, codes = zip(*asked, strict=True)
     done = forked(folder, commands, first=command("first", "first", "lambda=0.5"), errors=errors, page=False)
     assert [one.returncode for one in done] == list(codes), [one.stderr for one in done]
-    assert ["found finished" in one.stdout for one in done] == [False] * 6 + [True] * 2 + [False] * 3
+    assert ["already finished" in one.stdout for one in done] == [False] * 6 + [True] * 2 + [False] * 3
     return folder
 
 
@@ -173,7 +173,7 @@ REFUSED = [
     (["search=grid", "splits=pilot"], "Put another split last, as in splits=[pilot,test]"),
     (["search=grid", "task=none", "save=merged"], "search=grid chooses λ by scores, and task=none has none"),
     (["search=grid", "save=merged"], "search=grid: save and dry_run are about one λ, which is not known yet"),
-    (["search=grid", "dry_run=true"], "SearchConfig first, then give what was found: search=fixed lambda=<it>"),
+    (["search=grid", "dry_run=true"], "Search first, then give the λ that it chose: search=fixed lambda=<it>"),
     (["search=grid", "model=tabular_gbm"], "search=grid: model=tabular_gbm has no λ"),
     (["+search.points=[0,1]"], "search.points: search=fixed takes λ as given, and no numbers"),
     (["search=grid", "+search.steps=3"], "search.steps: grid has no such parameter"),
