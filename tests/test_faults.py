@@ -95,7 +95,7 @@ def test_out_of_memory_in_one_job_leaves_the_others(errors):
     with (folder / "memory/default/sweep.csv").open() as file:
         assert {row["lambda"] for row in csv.DictReader(file)} >= {"0.0", "0.2", "1.0"}
     # Starting again, what was finished is found.
-    assert "1 of 2 runs were found finished" in ended["memory, again"].stdout
+    assert "1 of 2 runs were already finished" in ended["memory, again"].stdout
 
 
 def test_a_gpu_that_is_full_is_said_so_and_the_next_job_runs(errors):
@@ -140,7 +140,7 @@ def test_a_run_that_the_tracker_missed_is_recorded_by_the_same_command(errors):
     assert [ended[name].returncode for name in ("nothing", "killed", "recorded", "recorded, again")] == [0, -9, 0, 0]
     for name in ("nothing", "recorded"):
         assert "written: " in ended[name].stdout
-    assert "found finished, nothing was computed again: " in ended["recorded, again"].stdout
+    assert "already finished, nothing was computed again: " in ended["recorded, again"].stdout
     (result,) = (folder / "tracked/default").glob("mortality_*")
     assert json.loads((result / "tracked.json").read_text()) == {"mode": "offline", "id": "a run"}
     (alike,) = (folder / "undisturbed/default").glob("mortality_slerp_lambda=0.2_*")

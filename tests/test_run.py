@@ -136,7 +136,7 @@ def test_the_same_command_again_does_nothing(single, place, result, arguments):
     before, rows = state(place / "outputs"), rows_of(result)
     (again,) = forked(place, [arguments], models_may_load=False)
     assert again.returncode == 0, again.stderr
-    assert f"found finished, nothing was computed again: {result.relative_to(place)}\n" in again.stdout
+    assert f"already finished, nothing was computed again: {result.relative_to(place)}\n" in again.stdout
     after = state(place / "outputs")
     assert {path for path in after if after[path] != before.get(path)} <= {str(result / name) for name in PICTURES}
     assert rows_of(result) == rows
@@ -236,8 +236,8 @@ def test_a_refused_point_costs_the_others_nothing(others):
     assert f"run 1 (lambda=1.5) was refused: {fault}\n" in refused.stdout
     assert "default: 2 runs" in refused.stdout
     assert repeated.returncode == 0
-    assert repeated.stdout.count("found finished, nothing was computed again: ") == 2
-    assert "2 of 2 runs were found finished\n" in repeated.stdout
+    assert repeated.stdout.count("already finished, nothing was computed again: ") == 2
+    assert "2 of 2 runs were already finished\n" in repeated.stdout
 
 
 def test_a_sweep_shows_its_own_runs_and_no_others(others):

@@ -67,7 +67,7 @@ def test_what_the_runs_took_is_one_line(study):
     finish(study, 1, [*point(0.2, 0.6, 0.6), *PARENTS])
     finish(study, 2, [*point(0.4, 0.6, 0.6), *PARENTS], reused=True)
     lines = said(study).splitlines()
-    assert "1 of 3 runs were found finished" in lines
+    assert "1 of 3 runs were already finished" in lines
     assert "seconds: parents 0.0, task 3.3, load 2.5, curve 0.0, fill 0.0, scoring 43.8, metrics 0.1" in lines
     assert f"  {study / 'sweep.csv'}" in lines
 

@@ -202,7 +202,7 @@ def test_an_online_run_arrives_whole_and_leaves_nothing_here(tmp_path, monkeypat
         monkeypatch.setenv("WANDB_BASE_URL", url)
         monkeypatch.setattr(wandb_run, "_INIT_SECONDS", 20.0)
         monkeypatch.chdir(tmp_path)
-        assert send(Path("out"), settings=online, fingerprint="on") == "on"
+        assert send(Path("out"), tracking=online, fingerprint="on") == "on"
     assert Path.cwd() == tmp_path
     said = [record.getMessage() for record in caplog.records if record.name == "patientdx.tracking"]
     assert said == [f"W&B run: {url}/me/study/runs/on"]
@@ -225,10 +225,10 @@ def test_online_without_network_or_key_records_offline_and_warns_once(tmp_path, 
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", key) if key else monkeypatch.delenv("WANDB_API_KEY")
     with caplog.at_level(logging.WARNING, logger="patientdx"):
-        assert send(tmp_path, settings=online, fingerprint="out") == "out"
+        assert send(tmp_path, tracking=online, fingerprint="out") == "out"
         # The next one does not wait for a network that is not there.
         monkeypatch.setattr(tracking, "_online", None)
-        assert send(tmp_path, settings=online, fingerprint="next", curves={}) == "next"
+        assert send(tmp_path, tracking=online, fingerprint="next", curves={}) == "next"
     (record,) = (record for record in caplog.records if record.name == "patientdx.tracking")
     assert record.getMessage().startswith("W&B online failed (")
     assert record.getMessage().endswith(
@@ -248,7 +248,7 @@ def test_a_network_that_goes_away_half_way_costs_a_bounded_time(tmp_path, monkey
     with wandb_server(silent_on={"CreateArtifact", "CreateRunFiles"}) as (url, sent):
         monkeypatch.setenv("WANDB_BASE_URL", url)
         monkeypatch.setattr(wandb_run, "_INIT_SECONDS", 20.0)
-        assert send(tmp_path, settings=online, fingerprint="half") == "half"
+        assert send(tmp_path, tracking=online, fingerprint="half") == "half"
         assert sent.variables("UpsertBucket")
     assert time.monotonic() - began < 20
     assert "W&B online failed (TimeoutError" in caplog.text
