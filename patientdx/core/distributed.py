@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from accelerate.utils import broadcast_object_list, gather_object
-
 from patientdx.core.errors import UserError
 from patientdx.core.redaction import describe
 
 
 def broadcast(value: Any) -> Any:
     """The first process's value, in every process."""
+    from accelerate.utils import broadcast_object_list  # not at the top: a merge to disk starts without it
+
     box = [value]
     broadcast_object_list(box)
     return box[0]
@@ -20,6 +20,8 @@ def broadcast(value: Any) -> Any:
 
 def all_gather(value: Any) -> list[Any]:
     """Every process's value, in the order of the processes, in every process."""
+    from accelerate.utils import gather_object
+
     return gather_object([value])
 
 

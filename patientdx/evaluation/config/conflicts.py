@@ -125,6 +125,8 @@ def _of_search(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
 def _of_kind(plain: Mapping[str, Any]) -> Iterator[str]:
     """What only some kinds of task have. Prompt variants and tabular models depend on the data: the analyses say so."""
     task, kind = group_name(plain, "task"), (plain.get("task") or {}).get("kind")
+    if kind is None:  # without a task; then no kind is imported, with all that reads records
+        return
     if kind not in kind_names() or kind_traits(kind).gives_probability:
         return
     trainable, of_kind = kind_traits(kind).trainable, f"but task={task} is of kind {kind}"
