@@ -40,8 +40,7 @@ def test_later_points_load_nothing_and_parents_are_scored_once(make, counted):
     assert first["content_hash"] == 2
     assert (first["score"], first["write"]) == (6, 3)  # three models on two splits
     for weight in (0.2, 0.4):
-        outcome = run(make(f"lambda={weight}"))
-        assert outcome.seconds["parents"] < 0.1
+        run(make(f"lambda={weight}"))
     assert counted["score"] == 10
     assert counted["write"] == 5
     for loaded in ("load_model", "load_tokenizer", "tokenise", "content_hash", "locate"):
