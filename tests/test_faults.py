@@ -121,7 +121,7 @@ def test_any_other_error_keeps_its_place(errors):
 def test_a_full_disk_is_said_and_costs_no_scores(errors):
     done = errors[1]["full disk"]
     assert done.returncode == 2
-    assert "cannot be written: No space left on device. Free space or set output= to another place." in done.stderr
+    assert "cannot be written: No space left on device. Free space or set output= to another folder." in done.stderr
     assert "run 0 (lambda=0.2) was refused: " in done.stdout
     assert "run 1 (lambda=0.4) was refused: " in done.stdout
 

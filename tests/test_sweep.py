@@ -76,7 +76,7 @@ def test_several_tasks_have_a_table_each(study):
     finish(study, 0, [*point(0.2, 0.7, 0.5), *PARENTS])
     finish(study, 1, [row("merged", 0.2, 0.88, task="phenotype")])
     first, second = said(study).split("study: 2 runs, phenotype")
-    assert ("study: 2 runs, mortality" in first, "0.88 [" in first, "0.88 [" in second) == (True, False, True)
+    assert ("study: 2 runs, mortality" in first, "0.880 [" in first, "0.880 [" in second) == (True, False, True)
 
 
 TABULAR = [
@@ -203,7 +203,7 @@ def test_a_place_that_cannot_be_written_ends_the_program_at_its_start(tmp_path, 
             getattr(SweepSummary(), moment)(config)
     assert end.value.code == 2
     assert capsys.readouterr().err == (
-        f"{tmp_path}/file/study cannot be written: Not a directory. Free space or set output= to another place.\n"
+        f"{tmp_path}/file/study cannot be written: Not a directory. Free space or set output= to another folder.\n"
     )
 
 
