@@ -183,7 +183,7 @@ REFUSED = [
     (["search=bayes", "search.budget=lots"], "search.budget must be a whole number, got 'lots'"),
     (["search=grid", "search.points=[0,2]"], "λ of this method is a number from 0 to 1; 2 is not"),
     (["search=racing", "search.test=t"], "search.test=t: it is one of bootstrap, wilcoxon"),
-    (["search=private", "splits=[pilot,test]"], "search=private keeps the pilot patients' scores to itself"),
+    (["search=private", "splits=[pilot,test]"], "search=private does not publish the pilot patients' scores"),
 ]
 
 
@@ -250,7 +250,7 @@ def follower(monkeypatch):
 def led(pilot, points) -> Choice:
     """The grid's choice as the first process makes it."""
     call = Call("patientdx.selection.grid.grid", json.dumps({"points": points}))
-    return find_weight._lead(SimpleNamespace(search=SimpleNamespace(call=call, seeded=False), seed=0), pilot)
+    return find_weight._lead(SimpleNamespace(search_config=SimpleNamespace(call=call, seeded=False), seed=0), pilot)
 
 
 def asking(answers) -> Pilot:
