@@ -145,7 +145,7 @@ def test_a_job_whose_process_died_is_named(start, study, capsys):
     assert close() == 1
     out = capsys.readouterr().out
     for job in (0, 2):
-        assert f"run {job} failed: its process ended without a word: killed, or out of memory\n" in out
+        assert f"run {job} failed: its process ended without a record: killed, or out of memory\n" in out
         assert "failed" in json.loads((study / f"sweep/{job}.json").read_text())
 
 
