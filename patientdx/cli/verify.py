@@ -193,7 +193,7 @@ def _metadata_of(file: Path) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m patientdx.cli.verify", description=(__doc__ or "").split("\n\n")[1])
+    parser = argparse.ArgumentParser("python -m patientdx.cli verify", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("folder", type=Path, help="a folder that a merge was saved in")
     parser.add_argument("--parent", action="append", default=[], metavar="NAME=FOLDER", help="where a model is")
     parser.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
