@@ -32,7 +32,7 @@ from experiments.published import Block, published
 from experiments.reading import Content, command, folder, option, script
 from experiments.study import Study, last_sweep, refuse_shared_patients
 from patientdx.core.errors import UserError
-from patientdx.evaluation.choice import choose
+from patientdx.evaluation.pilot_choice import choose
 
 METHODS = {"slerp": "SLERP", "linear": "linear"}
 NOT_RUN = "not run"

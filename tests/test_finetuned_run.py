@@ -100,7 +100,7 @@ def test_the_comparator_stands_beside_the_others(first, tiny_base):
     assert told["training"]["libraries"].keys() == {"torch", "transformers", "accelerate", "peft"}
     kept = the_one(where, "cache/finetuned/lora-*")
     assert sorted(one.name for one in kept.iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "loss.png", "training.json",
+        "adapter_config.json", "adapter_model.safetensors", "training.json",
     ]  # fmt: skip
     assert not list(where.glob("cache/finetuned/.*.checkpoints"))
     source = ModelSource("it", str(tiny_base), adapter=str(kept))

@@ -10,7 +10,7 @@ from in_process import plan, run, session
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.inference import Timer
-from patientdx.evaluation.systems import Merge
+from patientdx.evaluation.language_systems import Merge
 
 pytestmark = pytest.mark.usefixtures("fresh_session")
 

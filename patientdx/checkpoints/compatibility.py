@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.identity import Source
 from patientdx.checkpoints.tokenizer_files import read_tokens, some
 from patientdx.core.errors import UserError
 
@@ -17,7 +17,7 @@ _PLACEHOLDER = re.compile(r"<\|reserved_special_token_\d+\|>|<?\[?unused\d+\]?>?
 log = logging.getLogger(__name__)
 
 
-def align(parents: Sequence[Checkpoint], names: Sequence[str]) -> tuple[str, ...]:
+def align(parents: Sequence[Source], names: Sequence[str]) -> tuple[str, ...]:
     """Names of the tensors to merge, in the first parent's order.
 
     The parents may be views: with an adapter applied (`AdaptedCheckpoint`), or brought to one vocabulary
@@ -57,7 +57,7 @@ def align(parents: Sequence[Checkpoint], names: Sequence[str]) -> tuple[str, ...
     return tuple(tensors[0])
 
 
-def _merged_names(parent: Checkpoint) -> dict[str, None]:
+def _merged_names(parent: Source) -> dict[str, None]:
     """The parent's tensors, in order, without those that follow from others."""
     return {
         name: None
@@ -66,7 +66,7 @@ def _merged_names(parent: Checkpoint) -> dict[str, None]:
     }
 
 
-def _head_faults(parent: Checkpoint, name: str) -> list[str]:
+def _head_faults(parent: Source, name: str) -> list[str]:
     """A head that is stored beside the embedding it should equal, and does not."""
     embedding = "model.embed_tokens.weight"
     if not parent.tied or "lm_head.weight" not in parent.tensors or embedding not in parent.tensors:
@@ -80,7 +80,7 @@ def _head_faults(parent: Checkpoint, name: str) -> list[str]:
     ]
 
 
-def _config_faults(pair: tuple[Checkpoint, Checkpoint], called: tuple[str, str]) -> list[str]:
+def _config_faults(pair: tuple[Source, Source], called: tuple[str, str]) -> list[str]:
     errors = []
     for key in (
         "model_type",
@@ -109,7 +109,7 @@ def _name_faults(tensors: tuple[dict[str, None], dict[str, None]], called: tuple
     return errors
 
 
-def _shape_faults(pair: tuple[Checkpoint, Checkpoint], tensors: Iterable[str], called: tuple[str, str]) -> list[str]:
+def _shape_faults(pair: tuple[Source, Source], tensors: Iterable[str], called: tuple[str, str]) -> list[str]:
     differing = []
     for tensor in tensors:
         if tensor in pair[1].tensors:
@@ -122,7 +122,7 @@ def _shape_faults(pair: tuple[Checkpoint, Checkpoint], tensors: Iterable[str], c
     return [f"{count} of other shape in {called[0]} and {called[1]}: {some(differing)}"]
 
 
-def _token_faults(pair: tuple[Checkpoint, Checkpoint], called: tuple[str, str]) -> list[str]:
+def _token_faults(pair: tuple[Source, Source], called: tuple[str, str]) -> list[str]:
     """Ids that mean one token here and another there; ids without a row in an embedding do not count."""
     if _same_file(*(parent.folder / "tokenizer.json" for parent in pair)):
         return []

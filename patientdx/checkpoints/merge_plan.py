@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.identity import Source
 from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
 from patientdx.merge.curve import Curve
@@ -29,12 +29,12 @@ class Recipe:
     names: the tensors to merge, in the order of the base's files.
     """
 
-    parents: tuple[Checkpoint, ...]
+    parents: tuple[Source, ...]
     names: tuple[str, ...]
     method: Callable[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weight: Schedule | None = None
-    ancestor: Checkpoint | None = None
+    ancestor: Source | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,9 +111,9 @@ class Recipe:
             raise UserError(str(error)) from error
 
 
-def _read_tensor(checkpoint: Checkpoint, group: tuple[str, ...]) -> Tensor:
+def _read_tensor(checkpoint: Source, group: tuple[str, ...]) -> Tensor:
     return checkpoint.read(group[0])
 
 
-def _read_group(checkpoint: Checkpoint, group: tuple[str, ...]) -> dict[str, Tensor]:
+def _read_group(checkpoint: Source, group: tuple[str, ...]) -> dict[str, Tensor]:
     return {name: checkpoint.read(name) for name in group}

@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import Tensor
 from tqdm import tqdm
 
-from patientdx.checkpoints.reader import Checkpoint
+from patientdx.checkpoints.identity import Source
 from patientdx.checkpoints.source import ModelSource
 from patientdx.cli.compose import configuration
 from patientdx.core.errors import UserError
@@ -124,7 +124,7 @@ def cells(rows: Sequence[Row]) -> dict[tuple[int | None, str], Sums]:
     return {at: pooled(row.sums for row in rows if (row.layer, row.kind) == at) for at in ordered}
 
 
-def measure_tensors(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> Iterator[Row]:
+def measure_tensors(checkpoints: Sequence[Source], names: Sequence[str]) -> Iterator[Row]:
     """Each tensor of base, pivot and, if it is there, their ancestor; a bar on a terminal says how far it is."""
     size = sum(checkpoint.tensors[name].nbytes for checkpoint in checkpoints for name in names)
     with tqdm(total=size, unit="B", unit_scale=True, disable=None, leave=False, desc="compare") as bar:

@@ -17,6 +17,7 @@ from patientdx.cli import sweep, sweep_state
 from patientdx.cli.compose import with_recipe
 from patientdx.cli.messages import is_first_process, print_error
 from patientdx.core import distributed, redaction
+from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.evaluation import store
 from patientdx.evaluation.config.run_config import RunConfig, parse
@@ -135,6 +136,6 @@ def _draw_training(folder) -> None:
     """The losses of a fine-tuned model as a picture, beside their numbers."""
     record = store.read_json(folder / "finetune.json")
     if record is not None:
-        from patientdx.training.build import draw_loss
+        from patientdx.reporting.training_loss import draw_loss
 
-        draw_loss(record, folder / "finetune_loss.png")
+        write_atomically(folder / "finetune_loss.png", lambda aside: draw_loss(record, aside))

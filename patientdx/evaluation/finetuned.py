@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.finetune import FinetuneConfig
@@ -25,12 +24,12 @@ from patientdx.evaluation.prompting import prompts_of
 from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import write_json
 from patientdx.merge.schedule import label
-from patientdx.training.build import Trained, build, draw_loss, job_folder, training_record
+from patientdx.training.build import Trained, build, job_folder, training_record
 from patientdx.training.job import Job
 from patientdx.training.texts import Text, drawn, text
 
 log = logging.getLogger(__name__)
-COST, LOSS = "finetune.json", "finetune_loss.png"
+COST = "finetune.json"
 _ALONE = Call("patientdx.merge.none.none", "{}")
 _LINE = Call("patientdx.merge.linear.linear", "{}")
 
@@ -144,7 +143,6 @@ def write_cost(config: RunConfig, job: Job, folder: Path, merging: float | None)
     if training is None:  # its responses were kept, it was not
         return
     write_json(training | {"merging_seconds": merging}, folder / COST)
-    write_atomically(folder / LOSS, lambda aside: draw_loss(training, aside))
     log.info("%s", cost(title(config), training, merging))
     log.info("fine-tuned model: %s", job_folder(job, config.cache))
 

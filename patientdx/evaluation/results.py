@@ -21,9 +21,9 @@ from patientdx.core.tables import csv_text
 from patientdx.evaluation.analyses import Analysis, read
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Measures, TaskContext
+from patientdx.evaluation.language_systems import SCORING
 from patientdx.evaluation.plan import Run
 from patientdx.evaluation.store import hashed, read_json, write_json, write_parquet, write_text
-from patientdx.evaluation.systems import SCORING
 from patientdx.merge.schedule import label
 from patientdx.metrics import bootstrap
 

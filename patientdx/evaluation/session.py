@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from patientdx.checkpoints.compatibility import align
-from patientdx.checkpoints.identity import content_hash
+from patientdx.checkpoints.identity import Source, content_hash
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, locate, open_checkpoint
@@ -48,9 +48,9 @@ class Parents:
     `ancestor` is None where the method asks for none.
     """
 
-    checkpoints: tuple[Checkpoint, ...]
+    checkpoints: tuple[Source, ...]
     names: tuple[str, ...]
-    ancestor: Checkpoint | None
+    ancestor: Source | None
     cache: Path
 
     @cached_property
@@ -197,7 +197,7 @@ def open_parents(
     memory where all tensors are held, and saves a model's disk where each is read once.
     """
     sources = (*models, *(() if ancestor is None or ancestor in models else (ancestor,)))
-    checkpoints = tuple(
+    checkpoints: tuple[Source, ...] = tuple(
         open_checkpoint(model, cache) if adapt else Checkpoint(locate(model, cache)) for model in sources
     )
     names = [model.name for model in sources]

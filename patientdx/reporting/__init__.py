@@ -7,7 +7,7 @@ or a tabular model's name), for each metric its value and its interval (`auroc`,
 """
 
 from patientdx.core.tables import metric_names, model_name, write_csv
-from patientdx.evaluation.choice import choose
+from patientdx.evaluation.pilot_choice import choose
 from patientdx.reporting.pages import write_report
 from patientdx.reporting.pictures import lambda_curve
 from patientdx.reporting.run_tables import show_run

@@ -10,7 +10,7 @@ from typing import Any
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Row, as_number, metric_names, model_name
 from patientdx.evaluation.analyses.entries import Entry, split_size
-from patientdx.evaluation.choice import choose
+from patientdx.evaluation.pilot_choice import choose
 from patientdx.reporting.runs import Run, Study
 from patientdx.reporting.significance import Best, best_of
 

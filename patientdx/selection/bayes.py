@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 import optuna
-from optuna.distributions import IntDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 
 from patientdx.core.functions import Call
 from patientdx.selection.lattice import at, span_errors, step_errors, steps
@@ -35,15 +35,16 @@ def bayes(
     first `start` λ stand at equal distances, with parameters at random; each further candidate is where the expected
     improvement is highest.
     """
-    spans = {_WEIGHT: tuple(between), **dict(sorted(parameters.items()))}
-    space = {name: IntDistribution(0, steps(*span, step)) for name, span in spans.items()}  # steps of the lattice
+    spans = {_WEIGHT: between, **dict(sorted(parameters.items()))}
+    counts = {name: steps(low, high, step) for name, (low, high) in spans.items()}  # steps of the lattice
+    space: dict[str, BaseDistribution] = {name: IntDistribution(0, count) for name, count in counts.items()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for each trial otherwise
     study = optuna.create_study(
         direction="maximize" if pilot.higher_is_better else "minimize",
         sampler=optuna.samplers.GPSampler(seed=seed, n_startup_trials=start),
     )
     for number in range(start):
-        study.enqueue_trial({_WEIGHT: round(steps(*between, step) * (2 * number + 1) / (2 * start))})
+        study.enqueue_trial({_WEIGHT: round(counts[_WEIGHT] * (2 * number + 1) / (2 * start))})
     values: dict[Candidate, float] = {}
     for _ in range(_SUGGESTIONS * budget):
         trial = study.ask(space)
@@ -53,9 +54,7 @@ def bayes(
         study.tell(trial, values[candidate])
         if len(values) == budget:
             break
-    return Choice(
-        pilot.best(values), complete(pilot, values), math.prod(steps(*ends, step) + 1 for ends in spans.values())
-    )
+    return Choice(pilot.best(values), complete(pilot, values), math.prod(count + 1 for count in counts.values()))
 
 
 def check(

@@ -10,6 +10,7 @@ from cmaes import CMAwM
 
 from patientdx.core.functions import Call
 from patientdx.merge.schedule import Schedule
+from patientdx.merge.schedule import values as numbers_of
 from patientdx.selection.lattice import rounded, span_errors, step_errors, steps
 from patientdx.selection.pilot import Candidate, Choice, Pilot, candidates, complete, point_errors
 
@@ -41,7 +42,7 @@ def depth(
     single = pilot.best(singles)
     low, high = between
     count = layers if by == "layers" else len(kinds) + 1
-    start = rounded(single.weight, low, high, step)
+    start = rounded(numbers_of(single.weight)[0], low, high, step)
     optimiser = CMAwM(
         mean=np.full(count, start),
         sigma=sigma,

@@ -25,11 +25,11 @@ from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.config.search import CHOSEN_ON
 from patientdx.evaluation.inference import MERGED, Array, Request, Timer, batch_tokens, cached
 from patientdx.evaluation.kinds import Measures
+from patientdx.evaluation.language_systems import language_model
 from patientdx.evaluation.plan import Plan
 from patientdx.evaluation.runner import plan
 from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import Store, fingerprint
-from patientdx.evaluation.systems import language_model
 from patientdx.merge.schedule import label
 from patientdx.selection.pilot import Candidate, Choice, Pilot
 from patientdx.selection.trials import Scored, as_config, record
@@ -65,7 +65,7 @@ def search(session: Session, config: RunConfig, timer: Timer | None = None) -> t
     Raises UserError in every process.
     """
     timer = timer or Timer()
-    planned = distributed.run_on_all_ranks(lambda: _plan(session, config, Candidate(config.weight), CHOSEN_ON))
+    planned = distributed.run_on_all_ranks(lambda: _plan(session, config, Candidate(config.weight or 0.0), CHOSEN_ON))
     state = _Search(session, config, timer, _units(planned))
     score = partial(_score, state)
     with tqdm(
@@ -234,7 +234,7 @@ def _score(state: _Search, candidate: Candidate, units: Units) -> Array:
                 store.path(key_of_part).unlink(missing_ok=True)
 
         distributed.run_on_all_ranks(lambda: save() if state.is_first else None)
-    return known[rows]
+    return np.asarray(known)[rows]
 
 
 def _on_reported(state: _Search, candidate: Candidate) -> Scored:

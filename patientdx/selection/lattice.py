@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def steps(low: float, high: float, step: float) -> int:
@@ -22,6 +22,12 @@ def at(index: int, low: float, step: float) -> float:
     return float(round(low + index * step, 10))
 
 
+def is_numbers(value: Any) -> TypeGuard[Sequence[float]]:
+    """Whether the value is a list of numbers."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return is_list and not any(isinstance(item, bool) or not isinstance(item, int | float) for item in value)
+
+
 def step_errors(step: float) -> list[str]:
     """The errors of a step."""
     return [] if 1e-6 <= step < math.inf else [f"search.step={step}: give a number of at least 0.000001."]
@@ -29,8 +35,7 @@ def step_errors(step: float) -> list[str]:
 
 def span_errors(span: Any, where: str, low: float, high: float, step: float) -> list[str]:
     """The errors of [from, to], named `where`; both must be in [low, high], at least a `step` apart."""
-    plain = isinstance(span, Sequence) and not isinstance(span, str) and len(span) == 2
-    if not plain or any(isinstance(end, bool) or not isinstance(end, int | float) for end in span):
+    if not is_numbers(span) or len(span) != 2:
         return [f"{where}={span}: give two numbers, as in {where}=[0,1]."]
     if not span[1] - span[0] >= step:
         return [f"{where}={span}: the second number must lie at least search.step={step} above the first."]

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from patientdx.merge.schedule import Schedule, values
 from patientdx.metrics.specification import Metric, higher_is_better
+from patientdx.selection.lattice import is_numbers
 
 Score = Callable[["Candidate", NDArray[np.int64]], NDArray[np.float64]]
 
@@ -149,8 +150,7 @@ def complete(pilot: Pilot, values: Mapping[Candidate, float]) -> tuple[Trial, ..
 
 def point_errors(points: Any, low: float, high: float) -> list[str]:
     """The errors of a grid of λ."""
-    plain = isinstance(points, Sequence) and not isinstance(points, str)
-    if not plain or any(isinstance(point, bool) or not isinstance(point, int | float) for point in points):
+    if not is_numbers(points):
         return [f"search.points={points}: give a list of numbers, as in search.points=[0,0.5,1]."]
     if len(set(points)) < max(2, len(points)):
         return [f"search.points={points}: give at least two different λ, each once."]

@@ -103,7 +103,7 @@ def private(
     request = {"pilot": pilot.key, "points": list(points), "seed": draw_seed} | released
 
     name = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
-    file = pilot.cache / FOLDER / f"{name}.json"
+    file = _cache_of(pilot) / FOLDER / f"{name}.json"
     if not file.exists():
         rows = first_stays(pilot.patient, max_stays)
         label = pilot.events[rows]
@@ -178,9 +178,15 @@ def _hospital(pilot: Pilot) -> str:
     return next((tables[name]["sha256"] for name in ("icu/icustays", "meds") if name in tables), pilot.data)
 
 
+def _cache_of(pilot: Pilot) -> Path:
+    if pilot.cache is None:
+        raise ValueError("a private draw needs a cache, where its proof is kept")
+    return pilot.cache
+
+
 def _spent(pilot: Pilot) -> dict[str, Any]:
     """What all draws of this cache from this hospital add up to, whatever the task, models and words (composition)."""
-    every = [json.loads(path.read_text(encoding="utf-8")) for path in (pilot.cache / FOLDER).glob("*.json")]
+    every = [json.loads(path.read_text(encoding="utf-8")) for path in (_cache_of(pilot) / FOLDER).glob("*.json")]
     here = [kept["asked"] for kept in every if kept["hospital"] == _hospital(pilot)]
     counted = [request["epsilon"] for request in here if request["guaranteed"]]
     return {"epsilon_spent": math.fsum(counted), "draws": len(counted), "draws_by_seed": len(here) - len(counted)}
@@ -193,17 +199,17 @@ def _private(
     chance = probabilities(gammas)
     events, others = int(label.sum()), int((~label).sum())
     pairs = 2 * events * others
-    values = [None if pairs == 0 else pairs_twice / pairs for pairs_twice in doubled]
-    expected = None if pairs == 0 else float(chance @ np.array(values))
+    values = [pairs_twice / pairs for pairs_twice in doubled] if pairs else []
+    best, expected = (max(values), float(chance @ np.array(values))) if values else (None, None)
     return {
         "stays": len(label), "events": events,
         "candidates": [
             {"lambda": candidate.weight, "auroc": value, "probability": float(probability)}
-            for candidate, value, probability in zip(grid, values, chance, strict=True)
+            for candidate, value, probability in zip(grid, values or [None] * len(grid), chance, strict=True)
         ],
         "probability_highest": float(chance.max()), "probability_lowest": float(chance.min()),
-        "auroc_best": None if pairs == 0 else max(values), "auroc_expected": expected,
-        "auroc_loss": None if pairs == 0 else max(values) - expected,
+        "auroc_best": best, "auroc_expected": expected,
+        "auroc_loss": None if best is None or expected is None else best - expected,
     }  # fmt: skip
 
 

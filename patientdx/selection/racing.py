@@ -202,7 +202,7 @@ def _chances(
 
     def urn(scored_patients: int, left: int) -> NDArray[np.float64]:
         share = random.standard_exponential((size, scored_patients))
-        return 1.0 + random.multinomial(left, share / share.sum(axis=1, keepdims=True))
+        return 1.0 + random.multinomial(left, share / share.sum(axis=1, keepdims=True)).astype(np.float64)
 
     won = dict.fromkeys((candidate for candidate in scored if candidate != leader), 0)
     block = max(1, _BLOCK // scene.rows.size)
@@ -223,11 +223,11 @@ def _wilcoxon(pilot: Pilot, scored: Scored, leader: Candidate, scene: Scene) -> 
     for start in range(0, patients.size, block):
         weight = scene.weight * (scene.patient != patients[start : start + block, None])
         for candidate, score in scored.items():
-            without[candidate].append(pilot.metric(score, scene.label, weight))
+            without[candidate].append(np.asarray(pilot.metric(score, scene.label, weight)))
     # The difference of two pseudo-values, m T - (m - 1) T without the patient, but for the factor.
     count, full = patients.size, scene.weight
     pseudo = {
-        candidate: count * pilot.metric(scored[candidate], scene.label, full[None])[0]
+        candidate: count * np.asarray(pilot.metric(scored[candidate], scene.label, full[None]))[0]
         - (count - 1) * np.concatenate(parts)
         for candidate, parts in without.items()
     }
@@ -236,5 +236,6 @@ def _wilcoxon(pilot: Pilot, scored: Scored, leader: Candidate, scene: Scene) -> 
         ahead = pilot.better(pseudo[leader] - pseudo[candidate])
         ahead = ahead[~np.isnan(ahead)]
         if candidate != leader:
-            p_values[candidate] = float(wilcoxon(ahead, alternative="greater").pvalue) if ahead.any() else 1.0
+            _, p_value = wilcoxon(ahead, alternative="greater") if ahead.any() else (None, 1.0)
+            p_values[candidate] = float(p_value)
     return p_values

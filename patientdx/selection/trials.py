@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from patientdx.evaluation.config.search import CHOSEN_ON, SearchConfig
-from patientdx.merge.schedule import Schedule, label
+from patientdx.merge.schedule import Schedule, filters_of, label, values
 from patientdx.metrics.bootstrap import Interval, interval
 from patientdx.metrics.paired import paired_estimate
 from patientdx.metrics.selection_bias import winner
@@ -35,9 +35,10 @@ def as_config(weight: Schedule | None) -> Any:
     """A λ as a config has it: a number, a list, or a mapping from parts of names."""
     if weight is None or isinstance(weight, float):
         return weight
-    if isinstance(weight[0], tuple):
-        return {"rest" if part == "*" else part: as_config(value) for part, value in weight}
-    return list(weight)
+    filters = filters_of(weight)
+    if filters is not None:
+        return {"rest" if part == "*" else part: as_config(value) for part, value in filters}
+    return list(values(weight))
 
 
 def record(

@@ -18,7 +18,7 @@ from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
 from patientdx.training.job import Job
 
-TRAINING, CURVE = "training.json", "loss.png"
+TRAINING = "training.json"
 # The variables that make a process one of several; a training runs alone.
 _LAUNCHER_VARIABLES = (
     "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT",
@@ -83,7 +83,6 @@ def _build(job: Job, start: Path, into: Path, cache: Path) -> None:
         **run_training(job, start, into, work),
     }
     (into / TRAINING).write_text(json.dumps(record, indent=1) + "\n")
-    draw_loss(record, into / CURVE)
     shutil.rmtree(work)
 
 
@@ -137,24 +136,3 @@ def single_process_environment() -> dict[str, str]:
     environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     # Threads that wait for one another give up the core: on a busy machine they would wait for ever.
     return {"OMP_WAIT_POLICY": "PASSIVE"} | environment | {"HF_HUB_OFFLINE": "1"}
-
-
-def draw_loss(record: Mapping[str, Any], path: Path) -> None:
-    """The loss against the step as PNG: of every step's texts, and on pilot where it was evaluated."""
-    import altair as alt
-
-    train, pilot = "train, each step", "pilot"
-    rows = [{"step": step, "loss": loss, "texts": train} for step, loss in record["train"]]
-    rows += [{"step": step, "loss": loss, "texts": pilot} for step, loss, _ in record["pilot"]]
-    colour = alt.Color("texts:N", scale=alt.Scale(domain=[train, pilot], range=["#999999", "#1f77b4"]), title=None)
-    axes = {
-        "x": alt.X("step:Q", axis=alt.Axis(tickMinStep=1)),
-        "y": alt.Y("loss:Q", title="loss (nats a token)", scale=alt.Scale(zero=False)),
-    }
-    lines = alt.Chart(alt.Data(values=rows)).mark_line().encode(**axes, color=colour)
-    points = lines.transform_filter(alt.datum.texts == pilot).mark_point(filled=True)
-    chart = lines + points
-    if record["best_step"] is not None:
-        best = alt.Chart(alt.Data(values=[{"step": record["best_step"]}])).mark_rule(strokeDash=[2, 2])
-        chart += best.encode(x="step:Q")
-    chart.properties(width=500, height=260).save(str(path), format="png", ppi=150)

@@ -20,7 +20,6 @@ from patientdx.cli import sweep_order
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.store import write_json
-from patientdx.training import build
 
 HOSPITAL = "task.synthetic={stays: 40, seed: 1}"
 QUICK = ("finetune.batch=4", "finetune.micro_batch_size=4", "finetune.learning_rate=5e-3", "task.threads=1")
@@ -30,7 +29,6 @@ QUICK = ("finetune.batch=4", "finetune.micro_batch_size=4", "finetune.learning_r
 def trained_here():
     """Trains in this process, on one thread; the list of what was trained."""
     with pytest.MonkeyPatch.context() as patch, one_thread():
-        patch.setattr(build, "draw_loss", lambda facts, path: None)  # a picture of the loss each time
         yield train_here(patch)
 
 

@@ -44,10 +44,9 @@ class Groups(Analysis):
                 inside = np.flatnonzero(column == group)
                 models = {
                     role: {
-                        name: _estimate(
-                            metric, *(part[inside] for part in measured.values[name]), clusters[inside], run
-                        )
-                        for name, metric in metrics.items()
+                        name: _estimate(metrics[name], answer[inside], right[inside], clusters[inside], run)
+                        for name, (answer, right) in measured.values.items()
+                        if name in metrics
                     }
                     for role, measured in measures.items()
                 }

@@ -13,6 +13,7 @@ from patientdx.evaluation.analyses import Analysis, privacy_tables
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import Array
 from patientdx.evaluation.kinds import Kind
+from patientdx.evaluation.language_systems import FINETUNED, WeightsSystem
 from patientdx.evaluation.leakage.canaries import CanaryPrompts, canary_prompts
 from patientdx.evaluation.leakage.losses import (
     LOSSES,
@@ -24,7 +25,6 @@ from patientdx.evaluation.leakage.losses import (
 )
 from patientdx.evaluation.leakage.records import Records, measured_records
 from patientdx.evaluation.plan import Run
-from patientdx.evaluation.systems import FINETUNED, WeightsSystem
 from patientdx.privacy import attacks
 from patientdx.privacy.blind import blind_scores
 from patientdx.privacy.canaries import exposure
@@ -90,7 +90,7 @@ def _memorised(run: Run, system: WeightsSystem, records: Records, hidden: Canary
     if hidden is not None:
         result["canaries"] = _canaries(run, system, hidden)
     if config.analyses.privacy.extraction and records.sides is not None:
-        rows = records.sides.rows[records.sides.member][: config.analyses.privacy.extraction]
+        rows = records.attacked.rows[records.sides.member][: config.analyses.privacy.extraction]
         ids = [records.ids[i] for i in rows]
         start, end = run.plan.context.prompts.prefix, _common_end(records.ids)
         last = [len(row) - end for row in ids]
@@ -154,7 +154,7 @@ def _result(
         before = None if against is None else columns[against]
         model: dict[str, Any] = {"against": against}
         if run.config.analyses.privacy.dlt:
-            model["dlt"] = leakage_test(_sets(records, losses), before and _sets(records, before), draws)
+            model["dlt"] = leakage_test(_sets(records, losses), _sets(records, before) if before else None, draws)
         if both is not None:
             model["mia"] = _attacked(records, losses, before, shadows if role == FINETUNED else None, draws)
         models[role] = model | memorised[role]
@@ -183,7 +183,7 @@ def _sets(records: Records, columns: Mapping[str, Array]) -> dict[str, LossSet]:
 
 def _blind(records: Records, tokens: Array, draws: Bootstrap) -> dict[str, Any]:
     """Members and non-members described, and what separates them without the model."""
-    rows, member = records.sides.rows, records.sides.member
+    rows, member = records.attacked.rows, records.attacked.member
     texts, subjects = records.texts, [records.examples[i].subject for i in rows]
     scores = blind_scores([texts[i] for i in rows], tokens[rows], member, subjects, seed=draws.seed)
     sized = {
@@ -191,20 +191,20 @@ def _blind(records: Records, tokens: Array, draws: Bootstrap) -> dict[str, Any]:
         for name, side in (("members", True), ("non_members", False))
     }
     blind = {name: {"auc": auc(score, member, subjects, draws)} for name, score in scores.items()}
-    return {**sized, "duplicates": records.sides.duplicates, "blind": blind}
+    return {**sized, "duplicates": records.attacked.duplicates, "blind": blind}
 
 
 def _attacked(
     records: Records, columns: Columns, before: Columns | None, shadows: Shadows | None, draws: Bootstrap
 ) -> dict[str, Any]:
     """Every attack on one model, and on the model before it."""
-    rows = records.sides.rows
+    rows = records.attacked.rows
     texts, subjects = records.texts, [records.examples[i].subject for i in rows]
     sizes = attacks.compressed_bytes([texts[i] for i in rows])
     scores = _scores(columns, rows, sizes, before, shadows)
     past = {} if before is None else _scores(before, rows, sizes, before, shadows)
     return {
-        name: attack(score, past.get(name), records.sides.member, subjects, draws) for name, score in scores.items()
+        name: attack(score, past.get(name), records.attacked.member, subjects, draws) for name, score in scores.items()
     }
 
 

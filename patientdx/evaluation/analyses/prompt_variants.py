@@ -11,9 +11,9 @@ from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import Array, Request, cached
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.kinds.binary import mass, probability
+from patientdx.evaluation.language_systems import language_model, response_key
 from patientdx.evaluation.plan import Run
 from patientdx.evaluation.prompting import variant_prompts
-from patientdx.evaluation.systems import language_model, response_key
 from patientdx.metrics import prompt_variants
 from patientdx.tasks.example import PromptVariant, TaskData
 

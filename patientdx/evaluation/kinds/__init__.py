@@ -105,7 +105,7 @@ class Kind(Protocol):
         trainable: whether a model can be fine-tuned on such tasks.
         cpu_batch_tokens: padded tokens of a batch on a CPU.
         version: part of the fingerprint of responses; raise it when the same inputs give other responses. None for
-            binary, whose responses have the version of `patientdx.evaluation.systems`.
+            binary, whose responses have the version of `patientdx.evaluation.language_systems`.
     """
 
     name: str

@@ -14,10 +14,10 @@ from patientdx.core import distributed
 from patientdx.evaluation import finetuned
 from patientdx.evaluation.inference import Array, batch_tokens, cached, fill
 from patientdx.evaluation.kinds import context_of
+from patientdx.evaluation.language_systems import Finetuned, WeightsSystem
 from patientdx.evaluation.leakage.records import Records, neighbour_ids
 from patientdx.evaluation.plan import Run
 from patientdx.evaluation.store import fingerprint
-from patientdx.evaluation.systems import Finetuned, WeightsSystem
 from patientdx.lm.generate import continuation
 from patientdx.lm.logprobs import TokenLoss, check_lengths, token_losses
 from patientdx.privacy import attacks
@@ -94,7 +94,7 @@ def shadow_losses(run: Run, records: Records) -> tuple[Array, NDArray[np.bool_]]
     Each is trained as the run's own fine-tuned model was, on a random half of the patients of both sides.
     """
     (system,) = (system for system in run.plan.systems if isinstance(system, Finetuned))
-    rows = records.sides.rows
+    rows = records.attacked.rows
     ids, numbers = [records.ids[i] for i in rows], [records.numbers[i] for i in rows]
     inside = halves(
         [records.examples[i].subject for i in rows], run.config.analyses.privacy.shadows, seed=run.config.seed
@@ -131,6 +131,8 @@ def _mean(loss: TokenLoss) -> tuple[float]:
 
 
 def _summary(loss: TokenLoss, k: float) -> tuple[float, ...]:
+    if loss.mean is None or loss.variance is None:
+        raise ValueError("Min-K%++ needs the losses with their moments")
     scores = attacks.min_k(loss.nll, k), attacks.min_k_pp(loss.nll, loss.mean, loss.variance, k)
     return float(len(loss.nll)), float(loss.nll.sum()), float(loss.nll[-1]), *scores
 

@@ -11,8 +11,8 @@ import numpy as np
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.evaluation.kinds import context_of
+from patientdx.evaluation.language_systems import Finetuned
 from patientdx.evaluation.plan import Run
-from patientdx.evaluation.systems import Finetuned
 from patientdx.lm.load import load_tokenizer
 from patientdx.lm.logprobs import check_lengths
 from patientdx.privacy.blind import check_patients
@@ -42,6 +42,13 @@ class Records:
     sets: Mapping[str, range]
     kind: str
     sides: Sides | None
+
+    @property
+    def attacked(self) -> Sides:
+        """The two sides of the attacks; ValueError where no attack is configured."""
+        if self.sides is None:
+            raise ValueError("no attack is configured")
+        return self.sides
 
     @property
     def texts(self) -> list[str]:
@@ -82,15 +89,15 @@ def measured_records(run: Run) -> Records:
         check_patients(both.member, [subjects[i] for i in both.rows])
     kind, fresh, reference = _reference(run, train, len(rows))
     ends = np.cumsum([len(train), len(rows), len(fresh)]).tolist()
-    places = dict(zip(("train", "test", "reference"), map(range, [0, *ends[:2]], ends), strict=True))
+    sets: dict[str, range] = dict(zip(("train", "test", "reference"), map(range, [0, *ends[:2]], ends), strict=True))
     ids = (*(_answered(prompts.ids[i], data.examples[i], prompts.options) for i in numbers), *reference)
     check_lengths(ids, context_of(run.plan.context.spec.tokenizer))
-    return Records((*examples, *fresh), numbers, ids, places, kind, both)
+    return Records((*examples, *fresh), numbers, ids, sets, kind, both)
 
 
 def neighbour_ids(run: Run, records: Records) -> list[Tokens]:
     """The neighbours of members and non-members, record after record, in tokens."""
-    originals = [records.examples[i] for i in records.sides.rows]
+    originals = [records.examples[i] for i in records.attacked.rows]
     words = vocabulary([example.context for example in originals])
     examples = [
         replace(example, context=text)
@@ -151,7 +158,7 @@ def _resampled(run: Run, donors: Sequence[Example], count: int) -> list[Example]
     """Examples with new records in the donors' words, each a patient of its own, with an answer drawn from theirs."""
     seed = run.config.seed
     records = resampled([donor.context for donor in donors], count, seed=seed)
-    labels = np.random.default_rng([seed, 1]).choice([donor.label for donor in donors], count)
+    labels = np.random.default_rng([seed, 1]).choice([donor.label or 0 for donor in donors], count)
     return [
         replace(donors[0], uid=f"new {i}", subject=f"new {i}", split="reference", context=record, label=int(label))
         for i, (record, label) in enumerate(zip(records, labels, strict=True))

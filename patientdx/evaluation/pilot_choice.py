@@ -33,13 +33,13 @@ def choose(
         raise UserError(f"λ is chosen for one task at a time; these rows hold {', '.join(tasks)}")
     merged = [row for row in rows if row.get("role") == "merged" and as_number(row.get("lambda")) is not None]
     sign = -1 if higher_is_better else 1
-    ranked = sorted(
+    candidates = sorted(
         (row for row in merged if row.get("split") == chosen_on and as_number(row.get(metric)) is not None),
         key=lambda row: (sign * row[metric], row["lambda"], str(row.get("method")), str(row.get("variant"))),
     )
-    if not ranked:
+    if not candidates:
         raise UserError(f"no merged model with a λ has a value of {metric} on the {chosen_on} split to choose by")
-    best = ranked[0]
+    best = candidates[0]
     reported = [
         row
         for row in merged
