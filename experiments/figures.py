@@ -65,12 +65,25 @@ def merge_look(index: int) -> tuple[str, str]:
 
 def save_figure(panels: Sequence[Panel], path: Path, *, note: str = "") -> None:
     """Write the panels side by side as a PNG with one legend, and `note` above them."""
+    write_atomically(path, lambda aside: aside.write_bytes(draw_figure(panels, note=note)))
+
+
+def draw_figure(panels: Sequence[Panel], *, note: str = "") -> bytes:
+    """The same picture as the bytes of a PNG."""
     import altair as alt
-    import vl_convert
 
     looks = {series.name: series for panel in panels for series in panel.series}
     chart = alt.hconcat(*(_chart(panel, looks) for panel in panels))
-    chart = chart.properties(title=alt.TitleParams(note, anchor="start", fontSize=11, fontWeight="normal", color=GREY))
+    return as_png(
+        chart.properties(title=alt.TitleParams(note, anchor="start", fontSize=11, fontWeight="normal", color=GREY))
+    )
+
+
+def as_png(chart: alt.TopLevelMixin) -> bytes:
+    """A chart in the style of the studies as the bytes of a PNG."""
+    import altair as alt
+    import vl_convert
+
     chart = chart.configure(
         background="white",
         font="sans-serif",
@@ -78,8 +91,7 @@ def save_figure(panels: Sequence[Panel], path: Path, *, note: str = "") -> None:
         axis=alt.AxisConfig(gridColor=GRID, domainColor=GREY, tickColor=GREY, labelLimit=260, titleFontWeight="normal"),
     )
     version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-    picture = vl_convert.vegalite_to_png(chart.to_dict(), vl_version=version, scale=_SCALE)
-    write_atomically(path, lambda aside: aside.write_bytes(picture))
+    return vl_convert.vegalite_to_png(chart.to_dict(), vl_version=version, scale=_SCALE)
 
 
 def _chart(panel: Panel, looks: Mapping[str, Series]) -> alt.LayerChart:
