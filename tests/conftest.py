@@ -30,11 +30,6 @@ _TEXT = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start programs take longest: first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: not {"launch", "forked", "subprocess"} & vars(item.module).keys())
-    tests = Path(__file__).parent
-    open_files = {tests / line for line in (tests / "not_rerun.txt").read_text(encoding="utf-8").split("\n") if line}
-    for item in items:
-        if item.path in open_files:
-            item.add_marker(pytest.mark.xfail(reason="not rerun since the redesign: tests/not_rerun.txt", strict=False))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,11 +24,16 @@ import vl_convert  # noqa: F401
 import patientdx.cli.sweep_summary
 import patientdx.evaluation.runner
 import patientdx.evaluation.session
+import patientdx.reporting.pictures
 import patientdx.reporting.run_tables
 
 
 def _refuse_loading(*arguments, **options):
     raise AssertionError("a language model was about to be loaded")
+
+
+def _draw_nothing(chart: object, path: Path) -> None:
+    path.write_bytes(b"")
 
 
 def _run(program: str, arguments: list[str]) -> object:
@@ -54,15 +59,20 @@ def _started(
     os.environ |= place
     for stream, file in ((1, out), (2, err)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), stream)
-    if fault is not None:
-        injected_faults.inject(**fault)
-    code = _run(program, arguments)
-    if isinstance(code, str):
-        print(code, file=sys.stderr)
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code or 0)
+    code: object = 1
+    try:  # what is raised here would otherwise go on in a copy of the server
+        if fault is not None:
+            injected_faults.inject(**fault)
+        code = _run(program, arguments)
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code or 0)
 
 
 def _places(processes: int) -> list[dict[str, str]]:
@@ -133,8 +143,11 @@ def _answer(asked: dict[str, Any]) -> None:
     """Do what a request asks for, in this process, and write what came of it to the file `answer`."""
     program, commands = asked["run"], asked["commands"]
     # What the first one remembers is remembered in every fork: they start with task, tokens and model at hand.
+    # It draws nothing, since the renderer of pictures starts threads.
+    write_chart, patientdx.reporting.pictures.write_chart = patientdx.reporting.pictures.write_chart, _draw_nothing
     if asked["first"] is not None and _run(program, asked["first"]):
         raise RuntimeError("the first command failed")
+    patientdx.reporting.pictures.write_chart = write_chart
     if not asked["page"]:
         patientdx.cli.sweep_summary.reporting.write_report = lambda study: study / "report.html"
     if not asked["models_may_load"]:

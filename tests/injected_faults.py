@@ -76,7 +76,7 @@ def _score(at: int, error: str) -> None:
 
     from patientdx.evaluation import inference
 
-    original, done = inference.score, [0]
+    original, done = inference.Request.scored, [0]
 
     def score(*arguments, **options):
         done[0] += 1
@@ -89,30 +89,30 @@ def _score(at: int, error: str) -> None:
                 raise KeyError("heart rate of the patient")
         return original(*arguments, **options)
 
-    inference.score = score
+    inference.Request.scored = score
 
 
 def _note_scoring(into: str) -> None:
     """No fault: a line in a file for every scoring, whichever process it is in."""
     from patientdx.evaluation import inference
 
-    original = inference.score
+    original = inference.Request.scored
 
     def score(*arguments, **options):
         with Path(into).open("a") as file:
             file.write(f"{os.getpid()}\n")
         return original(*arguments, **options)
 
-    inference.score = score
+    inference.Request.scored = score
 
 
 def _tracker(becomes: str) -> None:
     """The process is killed when the tracker is called; or the tracker records nothing; or it records a run."""
-    from patientdx.evaluation import runner
+    from patientdx.tracking import publish
 
     def track(*arguments, **options) -> str | None:
         if becomes == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         return "a run" if becomes == "recorded" else None
 
-    runner.track = track
+    publish.track = track

@@ -8,7 +8,7 @@ import pytest
 from command_line import forked, killed, rows_of, small
 
 SWEEP = ("merge=slerp", "lambda=0.2,0.4")
-ROUNDS = 20
+ROUNDS = 8
 
 
 def results(study: Path) -> dict[str, list[dict]]:
@@ -31,7 +31,7 @@ def arguments(tiny_base, tiny_pivot) -> list[str]:
 
 
 def test_a_sweep_killed_at_random_steps_ends_with_the_same_bits(tmp_path, arguments):
-    """Twenty kills, between any two things that a sweep does to a file or folder of its output."""
+    """Kills between any two things that a sweep does to a file or folder of its output."""
     undisturbed = tmp_path / "counted"
     codes = killed(tmp_path, arguments, first=single(arguments, tmp_path), kills=ROUNDS, seed=7)
     assert sum(code == -9 for starts in codes for code in starts) == ROUNDS

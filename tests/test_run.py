@@ -128,7 +128,7 @@ def test_a_result_keeps_the_command_that_made_it(result, arguments):
 
 def test_the_printed_table_holds_the_metrics(single, result):
     for row in rows_of(result):
-        assert f"{row['auroc']:.2f} [{row['auroc_ci_low']:.2f}, {row['auroc_ci_high']:.2f}]" in single.stdout
+        assert f"{row['auroc']:.3f} [{row['auroc_ci_low']:.3f}, {row['auroc_ci_high']:.3f}]" in single.stdout
     assert max(map(len, single.stdout.splitlines()[:-1])) <= 80
 
 
