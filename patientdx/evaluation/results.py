@@ -20,7 +20,7 @@ from patientdx.core.functions import dotted
 from patientdx.core.tables import csv_text
 from patientdx.evaluation.analyses import Analysis, read
 from patientdx.evaluation.config.run_config import RunConfig
-from patientdx.evaluation.kinds import Measures, TaskContext
+from patientdx.evaluation.kinds import Measures, Scored, TaskContext
 from patientdx.evaluation.language_systems import SCORING
 from patientdx.evaluation.plan import Run
 from patientdx.evaluation.store import hashed, read_json, write_json, write_parquet, write_text
@@ -115,7 +115,7 @@ def predictions(run: Run) -> pa.Table:
             "split": [split] * count,
             "role": [role] * count,
         }
-        columns |= context.kind.columns(context, rows, measures, responses, hash_ids, in_words[role])
+        columns |= context.kind.columns(Scored(context, rows, measures, responses, hash_ids, in_words[role]))
         parts.append(pa.table(columns))
     return pa.concat_tables(parts)
 

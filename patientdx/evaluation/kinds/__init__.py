@@ -85,6 +85,21 @@ class Measures:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """One system's responses to some rows of a split, with all that their predictions are written from.
+
+    hashed: gives ids as predictions may hold them. in_words: whether a language model answered.
+    """
+
+    context: TaskContext
+    rows: Sequence[int]
+    measures: Measures
+    responses: Array
+    hashed: Callable[[Sequence[str]], list[str]]
+    in_words: bool
+
+
+@dataclass(frozen=True)
 class TrainingPrompts:
     """What the right answers of a task are taught with; `prompts` are those of the examples by number."""
 
@@ -147,18 +162,10 @@ class Kind(Protocol):
         """The id of each unit, to be hashed."""
         return [data.examples[i].uid for i in measures.examples]
 
-    def columns(
-        self,
-        context: TaskContext,
-        rows: Sequence[int],
-        measures: Measures,
-        responses: Array,
-        hashed: Callable[[Sequence[str]], list[str]],
-        in_words: bool,
-    ) -> dict[str, Any]:
+    def columns(self, scored: Scored) -> dict[str, Any]:
         """Columns of the predictions beside ids, split and role; no text, and ids only as `hashed` gives them."""
         columns: dict[str, Any] = {}
-        for name, (answer, right) in measures.values.items():
+        for name, (answer, right) in scored.measures.values.items():
             columns |= {name: list(answer), f"{name}_right": right}
         return columns
 

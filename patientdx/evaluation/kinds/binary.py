@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from patientdx.evaluation.inference import Array, Request, batch_tokens
-from patientdx.evaluation.kinds import Kind, Measures, TaskContext, Tokens, TrainingPrompts, texts_of
+from patientdx.evaluation.kinds import Kind, Measures, Scored, TaskContext, Tokens, TrainingPrompts, texts_of
 from patientdx.metrics import ranking
 from patientdx.records.splits import check_splits
 from patientdx.tasks.example import TaskData
@@ -76,21 +76,13 @@ class Binary(Kind):
             "distinct_scores": len(np.unique(margin(responses))),
         }
 
-    def columns(
-        self,
-        context: TaskContext,
-        rows: Sequence[int],
-        measures: Measures,
-        responses: Array,
-        hashed: Callable[[Sequence[str]], list[str]],
-        in_words: bool,
-    ) -> dict[str, Any]:
+    def columns(self, scored: Scored) -> dict[str, Any]:
         """Label, p(yes), margin and mass."""
         return {
-            "label": np.array([context.data.examples[i].label for i in rows]),
-            "probability": probability(responses),
-            "margin": margin(responses),
-            "mass": mass(responses) if in_words else pa.nulls(len(rows), pa.float64()),
+            "label": np.array([scored.context.data.examples[i].label for i in scored.rows]),
+            "probability": probability(scored.responses),
+            "margin": margin(scored.responses),
+            "mass": mass(scored.responses) if scored.in_words else pa.nulls(len(scored.rows), pa.float64()),
         }
 
     def curves(self, measures: Measures) -> dict[str, list[tuple[float, float]]]:

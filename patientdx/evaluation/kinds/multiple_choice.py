@@ -5,14 +5,14 @@ NaN where a question has fewer options than another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.inference import Array, Request, batch_tokens
-from patientdx.evaluation.kinds import Kind, Measures, TaskContext, Tokens, TrainingPrompts, texts_of
+from patientdx.evaluation.kinds import Kind, Measures, Scored, TaskContext, Tokens, TrainingPrompts, texts_of
 from patientdx.tasks.example import TaskData
 
 # How an option is chosen: the largest sum of log-probabilities, or the largest per character, byte or token of the
@@ -70,18 +70,10 @@ class MultipleChoice(Kind):
         values = {name: (_largest(responses, sizes[name]), right) for name in names}
         return Measures(list(rows), values, np.zeros(len(rows), dtype=bool))
 
-    def columns(
-        self,
-        context: TaskContext,
-        rows: Sequence[int],
-        measures: Measures,
-        responses: Array,
-        hashed: Callable[[Sequence[str]], list[str]],
-        in_words: bool,
-    ) -> dict[str, Any]:
+    def columns(self, scored: Scored) -> dict[str, Any]:
         """What was chosen and what is right; `log_p`: the log-probability of each option, in nats."""
-        columns = super().columns(context, rows, measures, responses, hashed, in_words)
-        return columns | {"log_p": [row[~np.isnan(row)] for row in responses]}
+        columns = super().columns(scored)
+        return columns | {"log_p": [row[~np.isnan(row)] for row in scored.responses]}
 
     def has_targets(self, data: TaskData) -> bool:
         """The option that is right."""

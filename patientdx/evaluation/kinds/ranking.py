@@ -5,7 +5,7 @@ The first stage that found the candidates responds with its own scores, (n, 1). 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from patientdx.evaluation.inference import Array, Request, batch_tokens
-from patientdx.evaluation.kinds import Kind, Measures, TaskContext, ranking_of, require_units, texts_of
+from patientdx.evaluation.kinds import Kind, Measures, Scored, TaskContext, ranking_of, require_units, texts_of
 from patientdx.evaluation.kinds.binary import margin, mass, probability
 from patientdx.metrics.retrieval import check_names, per_query
 from patientdx.tasks.example import TaskData
@@ -68,25 +68,22 @@ class Ranking(Kind):
         """The id of each query."""
         return [ranking_of(data).queries[ranking_of(data).query[i]] for i in measures.examples]
 
-    def columns(
-        self,
-        context: TaskContext,
-        rows: Sequence[int],
-        measures: Measures,
-        responses: Array,
-        hashed: Callable[[Sequence[str]], list[str]],
-        in_words: bool,
-    ) -> dict[str, Any]:
+    def columns(self, scored: Scored) -> dict[str, Any]:
         """Each query's value beside 1, and its list, best first: `documents` (hashed ids), their `grades`, and `p_yes`.
 
         `p_yes` is null for the first stage.
         """
-        ranking, lists = ranking_of(context.data), rank_candidates(context.data, rows, responses)
-        documents = hashed(ranking.documents)
+        ranking, lists = (
+            ranking_of(scored.context.data),
+            rank_candidates(scored.context.data, scored.rows, scored.responses),
+        )
+        documents = scored.hashed(ranking.documents)
         columns: dict[str, Any] = {}
-        for name, (value, right) in measures.values.items():
+        for name, (value, right) in scored.measures.values.items():
             columns |= {name: value, f"{name}_right": right}
-        probable = dict(zip(rows, probability(responses).tolist(), strict=True)) if in_words else {}
+        probable = (
+            dict(zip(scored.rows, probability(scored.responses).tolist(), strict=True)) if scored.in_words else {}
+        )
         shown = [[probable[i] for i in numbers] if probable else None for numbers in lists]
         return columns | {
             "documents": [[documents[ranking.document[i]] for i in numbers] for numbers in lists],

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 from patientdx.core.errors import UserError
 from patientdx.records import concepts
@@ -103,11 +104,20 @@ def _specimen() -> Record:
 
 
 SPECIMEN = _specimen()
+SECTIONS = ("person", "diagnoses", "readings", "drugs", "procedures", "outputs")
+
+
+def _template(module: ModuleType, order: Sequence[str] = SECTIONS, **options: bool) -> Template:
+    """The template whose sections are functions of those names in a module."""
+    parts = {name: getattr(module, name) for name in order}
+    return Template(module.__name__.rpartition(".")[2], 1, parts, module.join, **options)
+
+
 TEMPLATES = (
-    Template("intervals", 1, intervals.SECTIONS, intervals.join),
-    Template("paper", 1, paper.SECTIONS, paper.join, every_item=True),
-    Template("narrative", 1, narrative.SECTIONS, narrative.join, courses=True),
-    Template("compact", 1, compact.SECTIONS, compact.join),
+    _template(intervals, ("person", "readings", "drugs", "procedures", "outputs", "diagnoses")),
+    _template(paper, every_item=True),
+    _template(narrative, courses=True),
+    _template(compact),
 )
 
 

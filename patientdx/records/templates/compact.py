@@ -51,13 +51,3 @@ def diagnoses(record: Record, window_hours: int) -> Section:
 def join(texts: Sequence[tuple[str, str]]) -> str:
     """One line."""
     return " | ".join(text for _, text in texts)
-
-
-SECTIONS = {
-    "person": person,
-    "diagnoses": diagnoses,
-    "readings": readings,
-    "drugs": drugs,
-    "procedures": procedures,
-    "outputs": outputs,
-}

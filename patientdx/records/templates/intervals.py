@@ -53,13 +53,3 @@ def _named(before: str, names: Iterable[str], separator: str) -> Section:
 def join(texts: Sequence[tuple[str, str]]) -> str:
     """A line after the other."""
     return "\n".join(text for _, text in texts)
-
-
-SECTIONS = {
-    "person": person,
-    "readings": readings,
-    "drugs": drugs,
-    "procedures": procedures,
-    "outputs": outputs,
-    "diagnoses": diagnoses,
-}

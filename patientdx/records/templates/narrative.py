@@ -102,13 +102,3 @@ def outputs(record: Record, window_hours: int) -> Section:
 def join(texts: Sequence[tuple[str, str]]) -> str:
     """A paragraph after the other."""
     return "\n".join(text for _, text in texts)
-
-
-SECTIONS = {
-    "person": person,
-    "diagnoses": diagnoses,
-    "readings": readings,
-    "drugs": drugs,
-    "procedures": procedures,
-    "outputs": outputs,
-}

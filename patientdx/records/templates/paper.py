@@ -60,13 +60,3 @@ def join(texts: Sequence[tuple[str, str]]) -> str:
             blocks.append(text[0].upper() + text[1:])
         previous = name
     return " ".join(block + "." for block in blocks)
-
-
-SECTIONS = {
-    "person": person,
-    "diagnoses": diagnoses,
-    "readings": readings,
-    "drugs": drugs,
-    "procedures": procedures,
-    "outputs": outputs,
-}
