@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
+from patientdx.evaluation.seal import read_sealed
+from patientdx.evaluation.store import read_sealed_json
 from patientdx.metrics.bootstrap import Interval, paired_difference, replicates
 from patientdx.metrics.specification import Metric
 from patientdx.reporting import choose
@@ -32,7 +34,7 @@ class Run:
     @cached_property
     def rows(self) -> list[Row]:
         """One row a model and split, as in `patientdx.reporting`."""
-        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))["rows"]
+        return read_sealed(self.folder)["rows"]
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def last_sweep(folder: Path, command: str, by: Sequence[str] = ()) -> Study:
     pointers = sorted((folder / "sweep").glob("*.json"), key=lambda path: int(path.stem))
     if not pointers:
         raise UserError(f"{folder} holds no sweep: nothing was run yet. First:\n  {command}")
-    left = [json.loads(path.read_text(encoding="utf-8")) for path in pointers]
+    left = [read_sealed_json(path) or {"failed": "its record is damaged"} for path in pointers]
     for path, one in zip(pointers, left, strict=True):
         for became in ("refused", "failed"):
             if became in one:

@@ -3,11 +3,11 @@
 import io
 from pathlib import Path
 
+from result_folders import reseal
 from rich.console import Console
 
 from patientdx.cli import sweep_state, sweep_summary
 from patientdx.cli.sweep_summary import summarise
-from patientdx.evaluation.store import write_json
 
 SECONDS = {"parents": 0.0, "task": 1.66, "load": 1.24, "curve": 0.01, "fill": 0.0, "scoring": 21.9, "metrics": 0.03}
 
@@ -43,7 +43,7 @@ def finish(
     study: Path, job: int, rows: list[dict], *, reused: bool = False, folder: Path | None = None, words=()
 ) -> None:
     """What run number `job` leaves, where a sweep that has ended has it or in the folder of one that runs."""
-    write_json({"fingerprint": str(job), "rows": rows}, study / f"result_{job}" / "metrics.json")
+    reseal(study / f"result_{job}", {"fingerprint": str(job), "rows": rows})
     left = {"folder": f"result_{job}", "reused": reused, "seconds": SECONDS, "overrides": list(words)}
     sweep_state.write_job(folder or study / "sweep", job, left)
 

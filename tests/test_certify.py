@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import settings
 from in_process import run, session
+from result_folders import reseal
 
 from patientdx.cli.certify import FILE, PAGE, digest, main
 from patientdx.cli.save import save
@@ -148,7 +149,7 @@ def test_every_model_of_the_study_that_saw_the_pilot_counts(folder, study, capsy
         metrics = json.loads((other / "metrics.json").read_text())
         for row in metrics["rows"]:
             row["fingerprint"] += f" {min(number, 2)}"  # the last two are one model
-        put(other, "metrics.json", metrics)
+        reseal(other, metrics)
     found = certified(capsys, folder, "--study", study)
     assert found["choice"] == {"how": "sweep", "candidates": 3, "log2_candidates": math.log2(3)}
     assert "λ was chosen from 3 models" in words_of((folder / PAGE).read_text())

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from result_folders import reseal
 from scipy.special import expit
 
 from patientdx.evaluation.analyses import clinical_tables
@@ -104,7 +105,7 @@ def test_what_is_missing_is_explained_below_its_table():
 
 def test_a_run_leaves_the_text_and_four_pictures(result, tmp_path, capsys):
     write_json(result, tmp_path / "clinical.json")
-    write_json({"rows": []}, tmp_path / "metrics.json")
+    reseal(tmp_path, {"rows": []})
     show_run(tmp_path)
     shown = (tmp_path / "clinical.txt").read_text()
     auroc = result["models"]["merged"]["discrimination"]["auroc"]

@@ -7,6 +7,7 @@ import pytest
 from benchmark_files import settings
 from in_process import compared, new_session, plan, run, session
 
+from patientdx.evaluation.store import write_sealed_json
 from patientdx.core.errors import UserError
 from patientdx.evaluation.kinds.generation import TEXTS
 from patientdx.evaluation.session import Session
@@ -84,7 +85,7 @@ def test_texts_of_credentialed_data_stay_nowhere(make, monkeypatch):
     given = make("name=closed", "task.new_tokens=10")
     found = run(given)
     assert not (found.folder / TEXTS).exists()
-    assert not list((given.output / "scores").glob(f"{found.rows[0]['fingerprint']}.jsonl"))
+    assert not list((given.output / "scores").glob("*.texts.json"))
     assert {row["data"] for row in found.rows} == {"credentialed"}
 
 
@@ -94,8 +95,7 @@ def test_a_line_end_inside_an_answer_ends_no_line(make):
     asked = plan(given)
     for (_, split), key in asked.keys.items():
         odd = ["one\u2028two\u0085three\n"] * len(asked.context.rows[split])
-        lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in odd)
-        (given.output / "scores" / f"{key}.jsonl").write_text(lines, encoding="utf-8")
+        write_sealed_json({"key": key, "texts": odd}, given.output / "scores" / f"{key}.texts.json")
     asked.context.kind.write_texts(asked.context, asked.keys, given.output / "scores", outcome.folder)
     told = [json.loads(line) for line in (outcome.folder / TEXTS).read_text(encoding="utf-8").split("\n")[:-1]]
     assert {one["answer"] for one in told} == {"one\u2028two\u0085three\n"}

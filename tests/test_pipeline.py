@@ -11,6 +11,7 @@ from in_process import plan, run, session
 from patientdx.core.errors import UserError
 from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.language_systems import Merge
+from patientdx.evaluation.seal import read_sealed
 
 pytestmark = pytest.mark.usefixtures("fresh_session")
 
@@ -107,11 +108,29 @@ def test_a_folder_with_another_fingerprint_is_not_reused(make, harm):
 
 def test_a_finished_run_is_found(make, counted):
     first = run(make("parents=false"))
-    (first.folder / "provenance.json").unlink()  # metrics.json alone says that a run is finished
     again = run(make("parents=false", "name=default", "tracking.project=other"))
     assert again.reused
     assert (again.rows, again.folder) == (first.rows, first.folder)
     assert counted["score"] == 2
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "provenance.json", "predictions.parquet", "config.yaml"])
+@pytest.mark.parametrize("harm", [Path.unlink, _flip])
+def test_a_folder_that_was_changed_is_not_shown_as_finished(make, name, harm):
+    first = run(make("parents=false"))
+    before = read_sealed(first.folder)
+    harm(first.folder / name)
+    with pytest.raises(UserError, match=f"is not as its run left it: .*{name}"):
+        read_sealed(first.folder)
+    again = run(make("parents=false"))
+    assert not again.reused
+    assert read_sealed(again.folder)["rows"] == before["rows"]
 
 
 def test_studies_share_scores_but_not_folders(make, counted):

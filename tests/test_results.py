@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from result_folders import reseal
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.results import METRICS, read_finished
+from patientdx.evaluation.results import read_finished
+from patientdx.evaluation.seal import METRICS
 from patientdx.evaluation.store import (
     Store,
     fingerprint,
@@ -100,7 +102,7 @@ def test_json_that_holds_no_mapping_counts_as_absent(tmp_path, harm):
 
 @pytest.mark.parametrize("harm", ["", "{", "[]", "null", '"f1"', '{"fingerprint": "f2", "rows": []}'])
 def test_a_damaged_or_other_run_is_not_finished(tmp_path, harm):
-    write_json({"fingerprint": "f1", "rows": [{"auroc": 0.5}]}, tmp_path / METRICS)
+    reseal(tmp_path, {"fingerprint": "f1", "rows": [{"auroc": 0.5}]})
     assert read_finished(tmp_path, "f1", (), [], searched=False).rows == [{"auroc": 0.5}]
     assert read_finished(tmp_path, "f1", (), [], searched=True) is None  # without search.json
     (tmp_path / METRICS).write_text(harm)

@@ -18,8 +18,17 @@ from patientdx.core.errors import UserError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _PREFIX = "base_model.model."
-# Settings under which W + scale·BA is not what the adapter means; each is allowed while it is empty or false.
-_UNSUPPORTED = {
+# Settings that are read here, or do not change what the adapter adds to the weights. Any other one, known or unknown to
+# this version, is refused unless it is empty or false.
+_HARMLESS = frozenset(
+    "auto_mapping base_model_name_or_path bias ensure_weight_tying exclude_modules inference_mode layers_pattern "
+    "layers_to_transform lora_alpha lora_dropout megatron_core peft_type peft_version r rank_pattern alpha_pattern "
+    "revision runtime_config target_modules task_type use_rslora init_lora_weights".split()
+)
+# Initial factors under which the base's weights stay what they are; all others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA, …)
+# take a part of the base's weights away first, which the adapter's files do not hold.
+_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+_NAMES = {
     "use_dora": "DoRA",
     "modules_to_save": "whole modules saved beside the low-rank ones",
     "fan_in_fan_out": "transposed weights",
@@ -30,8 +39,6 @@ _UNSUPPORTED = {
     "trainable_token_indices": "trained token rows",
     "alora_invocation_tokens": "activation by tokens",
     "arrow_config": "routing between adapters",
-    "eva_config": None,
-    "corda_config": None,
 }
 
 
@@ -180,9 +187,11 @@ def _adapter_config(folder: Path) -> dict:
         raise UserError(f"{folder / ADAPTER_FILES[0]} is not a LoRA configuration ({error!r}).") from error
     if kind != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
         raise UserError(f"The adapter {folder} is {kind} with r={rank}, lora_alpha={alpha}; only LoRA can be applied.")
-    unsupported = [what for key, what in _UNSUPPORTED.items() if what and config.get(key)]
+    unsupported = [_NAMES.get(key, key) for key, value in config.items() if value and key not in _HARMLESS]
     if config.get("bias", "none") != "none":
         unsupported.append(f"bias={config['bias']}")
+    if config.get("init_lora_weights") not in _PLAIN_STARTS:
+        unsupported.append(f"init_lora_weights={config['init_lora_weights']}, which changes the base's weights")
     if unsupported:
         raise UserError(
             f"The adapter {folder} uses {', '.join(unsupported)}; only plain LoRA can be applied. "

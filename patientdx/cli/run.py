@@ -116,7 +116,6 @@ def _evaluate(cfg: DictConfig, config: RunConfig, job: HydraConf) -> None:
     if not is_first_process():
         return
     if not result.reused:
-        store.write_json({"overrides": list(job.overrides.task)}, result.folder / "command.json")
         _draw_training(result.folder)
     note = "already finished, nothing was computed again: " if result.reused else "written: "
     if job.mode == RunMode.MULTIRUN:

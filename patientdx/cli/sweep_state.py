@@ -8,7 +8,6 @@ a sweep runs; the system drops it with the process, so the folders of killed swe
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import shutil
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from patientdx.evaluation.store import write_json, write_text
+from patientdx.evaluation.store import read_sealed_json, write_sealed_json, write_text
 
 PUBLISHED = "sweep"
 _RUNNING = ".sweeps"
@@ -55,13 +54,14 @@ def _clear(folder: Path) -> None:
 
 def write_job(folder: Path, job: int, content: dict[str, Any]) -> None:
     """Write the state of job number `job`."""
-    write_json(content, folder / f"{job}.json")
+    write_sealed_json(content, folder / f"{job}.json")
 
 
 def read_jobs(folder: Path) -> dict[int, dict[str, Any]]:
     """The states of the jobs that wrote one, by their number."""
     files = sorted(folder.glob("*.json"), key=lambda path: int(path.stem))
-    return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in files}
+    states = {int(path.stem): read_sealed_json(path) for path in files}
+    return {job: state for job, state in states.items() if state is not None}
 
 
 def job_count(folder: Path) -> int:

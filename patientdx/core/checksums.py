@@ -27,22 +27,37 @@ def cached_checksum(kind: str, files: Sequence[Path], cache: Path, compute: Call
     if checksum is None:
         checksum = compute()
         path, key = _entry(kind, files, cache)
-        write_json(path, {"key": key, "hash": checksum})
+        write_json(path, {"key": key, "hash": checksum, "seal": _seal(key, checksum)})
     return checksum
 
 
 def recall_checksum(kind: str, files: Sequence[Path], cache: Path) -> str | None:
-    """The stored checksum; None where there is none, it cannot be read, or a path, size or time of change differs."""
+    """The stored checksum; None where there is none, it does not check out, or a file may have changed since.
+
+    A file counts as unchanged while its path, inode, device, size and both times of change are the same: a tool may set
+    the time of modification (`rsync -t`, `cp -p`), but no tool sets the time of change of the inode (ctime).
+    """
     path, key = _entry(kind, files, cache)
     try:
-        stored = json.loads(path.read_text())
-        return stored["hash"] if stored["key"] == key else None
-    except (OSError, ValueError, KeyError):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    if not isinstance(stored, dict) or stored.get("key") != key or stored.get("seal") != _seal(key, stored.get("hash")):
+        return None
+    return stored["hash"]
 
 
 def _entry(kind: str, files: Sequence[Path], cache: Path) -> tuple[Path, str]:
     """The cache file of a checksum, and the key that it must hold."""
-    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    stats = []
+    for file in files:
+        status = file.stat()
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        stats.append((str(file.resolve()), status.st_dev, status.st_ino, status.st_size, *times))
     key = json.dumps([kind, stats])
     return cache / "hashes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json", key
+
+
+def _seal(key: str, checksum: object) -> str:
+    """What a damaged cache file does not reproduce: a hash over both of its parts."""
+    return hashlib.sha256(f"{key} {checksum}".encode()).hexdigest()

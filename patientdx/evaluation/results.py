@@ -1,10 +1,11 @@
 """What a run leaves on disk: rows of metrics, predictions under hashed ids, provenance, one file for each analysis.
 
-docs/ describes the files; `SCHEMA` is their version.
+docs/ describes the files; `patientdx.evaluation.seal.SCHEMA` is their version.
 """
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Measures, Scored, TaskContext
 from patientdx.evaluation.language_systems import SCORING
 from patientdx.evaluation.plan import Run
+from patientdx.evaluation.seal import METRICS, damages, seal_folder
 from patientdx.evaluation.store import hashed, read_json, write_json, write_parquet, write_text
 from patientdx.merge.schedule import label
 from patientdx.metrics import bootstrap
 
-SCHEMA = 2
-METRICS, SEARCH = "metrics.json", "search.json"
+SEARCH = "search.json"
+
+log = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scikit-learn", "duckdb")
 # Of a row, what names the model and the split: in W&B these are the run's name, group, tags and config.
 NAMES = ("task", "split", "method", "lambda", "role", "base", "pivot", "fingerprint", "dtype", "data")
@@ -190,7 +193,9 @@ def write(run: Run, result: EvaluationResult, search: Mapping[str, Any] | None) 
     write_json(provenance(run, search), folder / "provenance.json")
     if result.cohort:
         write_text(csv_text(result.cohort), folder / "cohort.csv")
-    write_json({"schema": SCHEMA, "fingerprint": plan.key, "rows": result.rows}, folder / METRICS)
+    if config.overrides:
+        write_json({"overrides": list(config.overrides)}, folder / "command.json")
+    seal_folder(folder, {"fingerprint": plan.key, "rows": result.rows})
 
 
 def read_finished(
@@ -199,6 +204,10 @@ def read_finished(
     """The result of a finished run with fingerprint `key` and all of these analyses, or None."""
     metrics = read_json(folder / METRICS)
     if metrics is None or metrics.get("fingerprint") != key:
+        return None
+    errors = damages(folder, metrics)
+    if errors:
+        log.warning("%s: %s; the result is computed again", folder.name, "; ".join(errors))
         return None
     results = {analysis.name: read(analysis, folder) for analysis in analyses}
     if None in results.values() or (searched and read_json(folder / SEARCH) is None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _CHECKSUM = b"patientdx_sha256"  # key in the schema's metadata
 
@@ -46,13 +49,9 @@ class Store:
         path = self.path(key)
         if not path.exists():
             return None
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid):
-            return None
-        scores = np.stack([column.to_numpy() for column in table.columns], axis=1)
-        checksum = (table.schema.metadata or {}).get(_CHECKSUM)
-        if len(scores) != rows or (checksum is not None and checksum != _checksum(key, scores)):
+        scores = _read_scores(path, key)
+        if scores is None or len(scores) != rows:
+            log.warning("%s is damaged or of other responses: they are computed again", path.name)
             return None
         return scores
 
@@ -60,6 +59,17 @@ class Store:
         """Store (n, k) float64 responses under `key`."""
         table = pa.table({f"log_mass_{i}": scores[:, i] for i in range(scores.shape[1])})
         write_parquet(table.replace_schema_metadata({_CHECKSUM: _checksum(key, scores)}), self.path(key))
+
+
+def _read_scores(path: Path, key: str) -> NDArray[np.float64] | None:
+    """The responses in a file; None where it cannot be read or its checksum is another."""
+    try:
+        table = pq.read_table(path)
+        scores = np.stack([column.to_numpy() for column in table.columns], axis=1)
+        checksum = _checksum(key, scores)
+    except (OSError, ValueError, TypeError, pa.ArrowException):
+        return None
+    return scores if (table.schema.metadata or {}).get(_CHECKSUM) == checksum else None
 
 
 def _checksum(key: str, scores: NDArray[np.float64]) -> bytes:
@@ -90,6 +100,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def write_sealed_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON mapping with a checksum over it, completely or not at all."""
+    write_json({**content, "sha256": fingerprint(content)}, path)
+
+
+def read_sealed_json(path: Path) -> dict[str, Any] | None:
+    """The mapping that `write_sealed_json` wrote; None where there is none, or it is damaged."""
+    content = read_json(path)
+    if content is None or content.pop("sha256", None) != fingerprint(content):
+        return None
+    return content
 
 
 def hashed(ids: Sequence[str], *, open_data: bool, cache: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
+from patientdx.evaluation.seal import METRICS, read_sealed
 from patientdx.evaluation.store import read_json
 from patientdx.merge.schedule import Schedule, schedule
 
@@ -38,9 +39,10 @@ def findings(study: Path | None, record: Mapping[str, Any]) -> Findings:
     if study is None:
         absent = {"absent": NO_STUDY}
         return Findings(absent, absent, absent, absent)
-    metrics, provenance = (read_json(study / name) for name in ("metrics.json", "provenance.json"))
-    if metrics is None or provenance is None:
+    provenance = read_json(study / "provenance.json")
+    if not (study / METRICS).is_file() or provenance is None:
         raise UserError(f"--study {study} holds no finished run: give the folder that has its metrics.json.")
+    metrics = read_sealed(study)
     _same_model(study, provenance, record)
     rows = [row for row in metrics["rows"] if row["role"] == MERGED]
     privacy = read_json(study / PRIVACY)

@@ -16,6 +16,8 @@ import yaml
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.core.tables import Row
+from patientdx.evaluation.seal import read_sealed
+from patientdx.evaluation.store import read_sealed_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,8 +64,8 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """metrics.json: the rows and the run's fingerprint."""
-        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        """metrics.json: the rows and the run's fingerprint. UserError where the folder is not as its run left it."""
+        return read_sealed(self.folder)
 
     @property
     def rows(self) -> list[Row]:
@@ -214,7 +216,7 @@ def sweep_records(folder: Path) -> dict[int, dict[str, Any]]:
     Empty without a sweep. A job whose process died left nothing and is in here with {}.
     """
     paths = [path for path in (folder / "sweep").glob("*.json") if path.stem.isdigit()]
-    records = {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    records = {int(path.stem): read_sealed_json(path) or {"failed": "its record is damaged"} for path in paths}
     count = folder / "sweep" / "jobs.txt"
     jobs = int(count.read_text(encoding="utf-8")) if count.exists() else 0
     return {job: records.get(job, {}) for job in sorted({*records, *range(jobs)})}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from patientdx.evaluation.config.tracking import TrackingConfig
 from patientdx.evaluation.results import Record
-from patientdx.evaluation.store import read_json, write_json
+from patientdx.evaluation.store import read_sealed_json, write_sealed_json
 from patientdx.tracking import track
 
 TRACKED = "tracked.json"
@@ -21,11 +21,11 @@ class TrackingPublisher:
     def is_done(self, folder: Path) -> bool:
         """Whether the run is recorded in this mode; with mode none every run is."""
         mode = self._config.mode
-        return mode == "none" or (read_json(folder / TRACKED) or {}).get("mode") == mode
+        return mode == "none" or (read_sealed_json(folder / TRACKED) or {}).get("mode") == mode
 
     def publish(self, record: Record) -> None:
         """Record the run; a tracker that fails ends in a warning, and the run will be recorded when it is run again."""
         folder = record.folder
         run_id = track(self._config, **vars(record), predictions=folder / "predictions.parquet")
         if run_id is not None:
-            write_json({"mode": self._config.mode, "id": run_id}, folder / TRACKED)
+            write_sealed_json({"mode": self._config.mode, "id": run_id}, folder / TRACKED)

@@ -78,6 +78,18 @@ def test_the_second_time_nothing_is_hashed(tiny_base, tmp_path, monkeypatch):
     assert weights_hash(Checkpoint(tiny_base), tmp_path) == first
 
 
+def test_other_content_of_the_same_size_and_time_is_hashed_again(tmp_path):
+    """As `rsync -t` and `cp -p` leave a file: the time of modification is the old one's."""
+    file, other, cache = tmp_path / "file", tmp_path / "other", tmp_path / "cache"
+    for path, text in ((file, "one"), (other, "two")):
+        path.write_text(text)
+        os.utime(path, ns=(1, 1))
+    assert file_hash(file, cache) == hashlib.sha256(b"one").hexdigest()
+    for replaced in (lambda: other.rename(file), lambda: (file.write_text("six"), os.utime(file, ns=(1, 1)))):
+        replaced()
+        assert file_hash(file, cache) == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def test_a_changed_file_and_a_damaged_memory_are_hashed_again(tmp_path):
     file, cache = tmp_path / "file", tmp_path / "cache"
     file.write_text("one")

@@ -7,7 +7,7 @@ import pyarrow as pa
 from result_folders import write_run
 
 from patientdx.core.functions import dotted
-from patientdx.evaluation.store import write_json
+from patientdx.evaluation.store import write_sealed_json
 from patientdx.metrics.bootstrap import intervals
 
 RESAMPLES, LEVEL, SEED, ROWS = 200, 0.9, 3, 120
@@ -51,7 +51,7 @@ def one_run(study: Path, job: int, task: str, metrics: dict, models: list, *, sh
         predictions=pa.concat_tables(tables),
         provenance={"finetune": config.get("told")},
     )
-    write_json({"folder": folder.name, "reused": False, "seconds": {}}, study / "sweep" / f"{job}.json")
+    write_sealed_json({"folder": folder.name, "reused": False, "seconds": {}}, study / "sweep" / f"{job}.json")
     return folder
 
 

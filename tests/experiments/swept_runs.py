@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from result_folders import write_run
 
-from patientdx.evaluation.store import write_json
+from patientdx.evaluation.store import write_sealed_json
 from patientdx.metrics.bootstrap import intervals
 from patientdx.metrics.ranking import auprc, auroc
 
@@ -68,7 +68,7 @@ def one_run(
             "seconds": dict(seconds),
         },
     )
-    write_json({"folder": folder.name, "reused": False, "seconds": {}}, study / "sweep" / f"{job}.json")
+    write_sealed_json({"folder": folder.name, "reused": False, "seconds": {}}, study / "sweep" / f"{job}.json")
     return folder
 
 

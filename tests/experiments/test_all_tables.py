@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from result_folders import reseal
 from swept_runs import one_run, strengths
 
 from experiments import all as every
 from experiments import cost
 from experiments.reading import OVERLAYS, command, made_by, parser, stems, studies
-from patientdx.evaluation.store import write_json
+from patientdx.evaluation.store import write_json, write_sealed_json
 
 STEMS = {path.stem for path in OVERLAYS.glob("*.yaml")}
 
@@ -97,7 +98,7 @@ def test_the_command_of_runs_that_kept_theirs_is_what_they_were_asked_for(tmp_pa
         for job, words in enumerate(jobs):
             folder = one_run(tmp_path / name, job, "slerp", job / 10, strengths(1.0, 1.0))
             given = [*words.split(), f"output={tmp_path}", f"data={tmp_path}/sets"]
-            write_json({"folder": folder.name, "overrides": given}, tmp_path / name / "sweep" / f"{job}.json")
+            write_sealed_json({"folder": folder.name, "overrides": given}, tmp_path / name / "sweep" / f"{job}.json")
         return tmp_path / name
 
     control = left(
@@ -120,7 +121,7 @@ def test_the_command_of_runs_that_kept_theirs_is_what_they_were_asked_for(tmp_pa
                  for merge in ("linear", "slerp") for weight in ("0", "0.5", "1")
                  for task in ("record_qa_short", "numeric_questions")))  # fmt: skip
     assert made_by(small) == "python run.py experiment=forgetting size=small data=PATH"
-    write_json({"folder": "gone", "overrides": []}, tmp_path / "transfer" / "sweep" / "0.json")
+    write_sealed_json({"folder": "gone", "overrides": []}, tmp_path / "transfer" / "sweep" / "0.json")
     assert made_by(tmp_path / "transfer") is None
 
 
@@ -152,7 +153,7 @@ def test_a_search_asks_once_a_candidate_and_each_task_has_its_own_speed(output):
     found = json.loads((of_search / "metrics.json").read_text())
     for row in found["rows"]:
         row["candidates"] = 20 * row["n"]
-    write_json(found, of_search / "metrics.json")
+    reseal(of_search, found)
     one_run(study, 1, "slerp", 0.4, strengths(1.0, 1.0), seconds={"scoring": 30.0})
     (one,) = [one for one in cost.costs(output) if one.name == "case_study"]
     assert one.answers == 3 * (60 + 80) * 21

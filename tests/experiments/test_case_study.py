@@ -8,10 +8,11 @@ import yaml
 from command_line import ROOT
 from hydra import compose, initialize_config_dir
 from in_process import run
+from result_folders import reseal
 
 from experiments import case_study
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.store import write_json
+from patientdx.evaluation.store import write_sealed_json
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def study(make_tiny, tmp_path_factory):
         swept = compose("config", words, return_hydra_config=True).hydra.sweeper.params
         jobs = [parse(compose("config", [*words, f"task={task}"]), sweep=True) for task in swept.task.split(",")]
     for number, job in enumerate(jobs):
-        write_json({"folder": run(job).folder.name}, output / "case_study_small" / "sweep" / f"{number}.json")
+        write_sealed_json({"folder": run(job).folder.name}, output / "case_study_small" / "sweep" / f"{number}.json")
     return output
 
 
@@ -59,7 +60,7 @@ def test_closed_records_are_counted_and_never_shown(study, capsys):
     folder = runs_of(study)["record_qa"]
     content = json.loads((folder / "metrics.json").read_text())
     closed = content | {"rows": [row | {"data": "credentialed"} for row in content["rows"]]}
-    write_json(closed, folder / "metrics.json")
+    reseal(folder, closed)
     try:
         code, printed = read(study, capsys)
         assert code == 0
@@ -70,7 +71,7 @@ def test_closed_records_are_counted_and_never_shown(study, capsys):
         assert "patients can be shown of open data alone" in printed.err
         assert printed.out == ""
     finally:
-        write_json(content, folder / "metrics.json")
+        reseal(folder, content)
 
 
 def test_records_that_are_no_longer_the_same_are_refused(study, capsys):
@@ -103,8 +104,8 @@ def test_a_sweep_without_a_task_or_with_two_merges_is_refused(study, capsys):
     source = runs_of(study)["mortality"]
     rows = json.loads((source / "metrics.json").read_text())["rows"]
     rows = [row | ({"lambda": 0.9, "fingerprint": "x"} if row["role"] == "merged" else {}) for row in rows]
-    write_json({"rows": rows}, other / "metrics.json")
-    write_json({"folder": "other"}, folder / "sweep" / "9.json")
+    reseal(other, {"rows": rows})
+    write_sealed_json({"folder": "other"}, folder / "sweep" / "9.json")
     try:
         code, printed = read(study, capsys)
     finally:

@@ -12,7 +12,7 @@ from swept_runs import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
 
 from experiments import lambda_curve
 from experiments.study import last_sweep
-from patientdx.evaluation.store import write_json
+from patientdx.evaluation.store import write_sealed_json
 from patientdx.metrics.bootstrap import intervals, paired_difference
 from patientdx.metrics.ranking import auroc
 
@@ -142,7 +142,7 @@ def test_runs_of_two_settings_are_not_put_into_one_table(study, capsys):
 
 
 def test_a_refused_run_leaves_no_gap_in_the_table(study, capsys):
-    write_json({"refused": "no space"}, study / "sweep" / "11.json")
+    write_sealed_json({"refused": "no space"}, study / "sweep" / "11.json")
     code, _, err = ask(study, capsys)
     assert code == 2
     assert "run 11 of the last sweep" in err

@@ -5,10 +5,11 @@ import json
 import pytest
 from command_line import forked, small
 from hydra import compose, initialize_config_dir
+from result_folders import reseal
 
 from experiments import leakage
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.store import write_json
+from patientdx.evaluation.store import write_json, write_sealed_json
 
 REPOSITORY = leakage.__file__.rsplit("/experiments/", 1)[0]
 
@@ -52,9 +53,9 @@ def one_run(study, job, merge, tuned):
         },
     }  # fmt: skip
     folder = study / f"run {job}"
-    write_json({"rows": rows}, folder / "metrics.json")
+    reseal(folder, {"rows": rows})
     write_json(told, folder / "privacy.json")
-    write_json({"folder": folder.name}, study / "sweep" / f"{job}.json")
+    write_sealed_json({"folder": folder.name}, study / "sweep" / f"{job}.json")
     return folder
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import yaml
 
 from patientdx.core.tables import write_csv
-from patientdx.evaluation.store import fingerprint, write_json, write_parquet, write_text
+from patientdx.evaluation.store import fingerprint, write_json, write_parquet, write_sealed_json, write_text
 from patientdx.metrics.bootstrap import intervals
 from patientdx.metrics.clinical import Scored, evaluate
 from patientdx.metrics.ranking import auprc, auroc
@@ -126,7 +126,7 @@ def write_sweep(study: Path, folders: Sequence[Path], overrides: Sequence[Sequen
     for job, folder in enumerate(folders):
         content: dict = {"folder": folder.name, "reused": False, "seconds": {"scoring": 1.0}}
         content |= {"overrides": list(overrides[job])} if overrides else {}
-        write_json(content, study / "sweep" / f"{job}.json")
+        write_sealed_json(content, study / "sweep" / f"{job}.json")
 
 
 def rows_in(folder: Path) -> list[dict]:

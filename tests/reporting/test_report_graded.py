@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_studies import write_made_run
+from result_folders import reseal
 
 from patientdx.evaluation.store import write_json
 from patientdx.metrics.accuracy import accuracy
@@ -51,7 +52,7 @@ def study(tmp_path_factory):
         write_json({"split": "test", "comparisons": comparisons}, folder / "paired.json")
         groups = {"subject": {"surgery": {"n": 40, "models": {"merged": {"acc": value}}}}}
         write_json({"split": "test", "groups": groups}, folder / "groups.json")
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        reseal(folder, metrics)
         pq.write_table(pa.concat_tables(parts), folder / "predictions.parquet")
         config = (folder / "config.yaml").read_text()
         named = ("acc: patientdx.metrics.accuracy.accuracy", "bertscore: patientdx.metrics.text_overlap.mean")

@@ -6,7 +6,9 @@ from itertools import pairwise
 
 import pytest
 from made_studies import rows_in, write_made_run, write_sweep
+from result_folders import reseal
 
+from patientdx.evaluation.store import write_sealed_json
 from patientdx.reporting import write_report
 from patientdx.reporting.groups import groups
 from patientdx.reporting.runs import read
@@ -196,8 +198,8 @@ def test_what_is_missing_from_a_sweep_stands_on_top(tmp_path):
     folder = write_made_run(tmp_path / "a", "slerp", 0.4, 1)
     write_made_run(tmp_path / "old", "slerp", 0.6, 1)
     write_sweep(tmp_path, [folder])
-    (tmp_path / "sweep" / "1.json").write_text(
-        json.dumps({"failed": "no memory for /home/me/x.bin: 3 GB", "traceback": ["secret"]})
+    write_sealed_json(
+        {"failed": "no memory for /home/me/x.bin: 3 GB", "traceback": ["secret"]}, tmp_path / "sweep" / "1.json"
     )
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "Run 1 of the sweep is not in this report: no memory for PATH: 3 GB" in text
@@ -244,7 +246,7 @@ def test_tabular_models_alone_have_a_page(tmp_path):
     own = [row for row in metrics["rows"] if row["role"] == "merged"]
     alone = {"role": "tabular_gbm", "method": "tabular_gbm", "base": None, "pivot": None, "lambda": None}
     metrics["rows"] = [row | alone | {"abstention_mass": None} for row in own]
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    reseal(folder, metrics)
     found = Page(write_report(folder).read_text(encoding="utf-8"))
     assert [line[0][0] for line in found.tables["models"][1:]] == ["tabular_gbm", "tabular_gbm"]
     assert {"chosen", "comparisons"}.isdisjoint(found.tables)

@@ -7,6 +7,7 @@ from made_studies import rows_in, write_made_run, write_sweep
 
 from patientdx.core.errors import UserError
 from patientdx.core.tables import model_name
+from patientdx.evaluation.store import write_sealed_json
 from patientdx.reporting.groups import groups
 from patientdx.reporting.provenance import command
 from patientdx.reporting.runs import Run, Study, read, without_paths
@@ -15,8 +16,8 @@ from patientdx.reporting.runs import Run, Study, read, without_paths
 def test_the_last_sweep_is_read_and_the_rest_counted(tmp_path):
     first, second, third = (write_made_run(tmp_path / f"r{place}", "slerp", place, 1) for place in (0.2, 0.4, 0.6))
     write_sweep(tmp_path, [second, third])
-    (tmp_path / "sweep" / "2.json").write_text(json.dumps({"refused": "λ=7 is too much"}))
-    (tmp_path / "sweep" / "3.json").write_text(json.dumps({"folder": "gone"}))
+    write_sealed_json({"refused": "λ=7 is too much"}, tmp_path / "sweep" / "2.json")
+    write_sealed_json({"folder": "gone"}, tmp_path / "sweep" / "3.json")
     (tmp_path / "sweep" / "jobs.txt").write_text("5\n")
     study = read(tmp_path)
     assert [run.folder for run in study.runs] == [second, third]

@@ -30,7 +30,7 @@ from patientdx.merge.schedule import Schedule
 class RunConfig(Section):
     """One run. Sections are None where the config asks for none of it: merge with a tabular model alone, task where
     nothing is scored, finetune, and search for a λ that is given. pair, domain and non_inferiority are read by studies.
-    `composed` is the resolved Hydra config, for the record.
+    `composed` is the resolved Hydra config, and `overrides` the words of the command, for the record.
     """
 
     name: str = key("name")
@@ -51,6 +51,7 @@ class RunConfig(Section):
     search: SearchConfig | None
     tracking: TrackingConfig
     composed: dict[str, Any] = Field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
     @property
     def merge_config(self) -> MergeConfig:
@@ -119,7 +120,7 @@ def parse(cfg: DictConfig, *, sweep: bool = False, overrides: Sequence[str] = ()
         errors = list(dict.fromkeys(errors))
         count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
         raise UserError(f"{count} in this configuration\n" + "\n".join(f"  {error}" for error in errors))
-    return config.model_copy(update={"composed": _record(config, plain)})
+    return config.model_copy(update={"composed": _record(config, plain), "overrides": tuple(overrides)})
 
 
 def _resolved(cfg: Any) -> dict[str, Any]:

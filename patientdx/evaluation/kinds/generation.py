@@ -28,7 +28,7 @@ from patientdx.evaluation.kinds import (
 )
 from patientdx.evaluation.kinds import too_long as too_long_error
 from patientdx.evaluation.kinds.multiple_choice import require_known
-from patientdx.evaluation.store import write_text
+from patientdx.evaluation.store import read_sealed_json, write_sealed_json, write_text
 from patientdx.metrics import text_overlap
 from patientdx.tasks.example import TaskData
 
@@ -112,9 +112,8 @@ class Generation(Kind):
             for position, (text, values) in zip(positions, pairs, strict=True):
                 texts[position], responses[position] = text, values
         if data.open_data and request.key is not None:
-            lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
-            path = _texts_path(config.output / "scores", request.key)
-            distributed.run_on_all_ranks(lambda: write_text(lines, path) if request.is_first else None)
+            content, path = {"key": request.key, "texts": texts}, _texts_path(config.output / "scores", request.key)
+            distributed.run_on_all_ranks(lambda: write_sealed_json(content, path) if request.is_first else None)
         request.timer.record("scoring")
         return responses
 
@@ -142,14 +141,11 @@ class Generation(Kind):
         """All answers of an open task as answers.jsonl: question, split, model and text, one a line; else nothing."""
         lines: list[dict[str, Any]] = []
         for (role, split), key in keys.items():
-            try:
-                # Not splitlines: an answer may hold line ends that JSON leaves as they are.
-                texts = _texts_path(scores, key).read_text(encoding="utf-8").split("\n")
-            except OSError:
+            stored = read_sealed_json(_texts_path(scores, key))
+            if stored is None or stored["key"] != key:
                 continue  # scores without their texts
-            for i, line in zip(context.rows[split], texts, strict=False):
-                uid = context.data.examples[i].uid
-                lines.append({"id": uid, "split": split, "role": role, "answer": json.loads(line)})
+            for i, text in zip(context.rows[split], stored["texts"], strict=True):
+                lines.append({"id": context.data.examples[i].uid, "split": split, "role": role, "answer": text})
         if context.data.open_data and lines:
             write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), folder / TEXTS)
 
@@ -224,7 +220,7 @@ def _generate(request: Request, tokenizer: Any, shard: tuple[int, int]) -> tuple
 
 
 def _texts_path(scores: Path, key: str) -> Path:
-    return scores / f"{key}.jsonl"
+    return scores / f"{key}.texts.json"
 
 
 KIND = Generation()
