@@ -7,10 +7,10 @@ import pytest
 from benchmark_files import settings
 from in_process import compared, new_session, plan, run, session
 
-from patientdx.evaluation.store import write_sealed_json
 from patientdx.core.errors import UserError
 from patientdx.evaluation.kinds.generation import TEXTS
 from patientdx.evaluation.session import Session
+from patientdx.evaluation.store import write_sealed_json
 from patientdx.tasks import ifeval_rules
 
 PROMPTS = [

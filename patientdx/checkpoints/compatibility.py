@@ -16,6 +16,8 @@ _PLACEHOLDER = re.compile(r"<\|reserved_special_token_\d+\|>|<?\[?unused\d+\]?>?
 
 log = logging.getLogger(__name__)
 
+_PLAIN = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+
 
 def align(parents: Sequence[Source], names: Sequence[str]) -> tuple[str, ...]:
     """Names of the tensors to merge, in the first parent's order.
@@ -34,6 +36,8 @@ def align(parents: Sequence[Source], names: Sequence[str]) -> tuple[str, ...]:
         UserError: architecture, tensors, shapes or vocabularies differ; one message lists every kind of
             difference.
     """
+    for parent, name in zip(parents, names, strict=True):
+        check_numbers(parent, name)
     tensors = [_merged_names(parent) for parent in parents]
     errors = [fault for parent, name in zip(parents, names, strict=True) for fault in _head_faults(parent, name)]
     speech = len({parent.config.get("vocab_size") for parent in parents}) > 1
@@ -55,6 +59,30 @@ def align(parents: Sequence[Source], names: Sequence[str]) -> tuple[str, ...]:
         if parent.tied and "lm_head.weight" in parent.tensors and "lm_head.weight" not in kept:
             log.info("%s stores an output head that equals its embedding; the embedding stands for both", name)
     return tuple(tensors[0])
+
+
+def check_numbers(parent: Source, name: str, tensors: Iterable[str] | None = None) -> None:
+    """UserError for weights that are no plain floating-point numbers: codes mean nothing without their scales.
+
+    Args:
+        parent: a checkpoint or a view of one; its headers are read.
+        name: what messages call it.
+        tensors: the names to look at; all by default.
+    """
+    kind = parent.config.get("quantization_config")
+    if kind:
+        method = kind.get("quant_method", "unknown") if isinstance(kind, dict) else "unknown"
+        raise UserError(
+            f"{name} is quantised ({method}), and quantised weights cannot be merged: give the model that it was "
+            "made from, in bfloat16, float16 or float32."
+        )
+    for tensor in _merged_names(parent) if tensors is None else tensors:
+        dtype = parent.tensors[tensor].dtype
+        if dtype not in _PLAIN:
+            raise UserError(
+                f"{name} stores {tensor} as {str(dtype).removeprefix('torch.')}, which is no plain floating-point "
+                "number: give a copy in bfloat16, float16 or float32."
+            )
 
 
 def _merged_names(parent: Source) -> dict[str, None]:

@@ -41,8 +41,11 @@ def convert_gguf(file: Path, into: Path) -> None:
             quantization_config=GgufConfig(dequantize=True),
             dtype=torch.bfloat16,
             local_files_only=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(file.parent), gguf_file=file.name, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, LookupError, struct.error) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{file} cannot be read as a GGUF model, is it complete? ({reason})") from error

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.core.checksums import cached_checksum, recall_checksum, sha256
+from patientdx.core.errors import UserError
 
 # Beside the weights these decide what a model answers; everything else in a folder is documentation.
+TEMPLATES = "additional_chat_templates"  # folder of the named templates beside the default one
 BEHAVIOUR_FILES = (
     "config.json",
     "generation_config.json",
@@ -26,6 +30,10 @@ BEHAVIOUR_FILES = (
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "chat_template.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
 )
 
 
@@ -55,13 +63,16 @@ class View(Protocol):
 Source = Checkpoint | View
 
 
-def weights_hash(checkpoint: Source, cache: Path, known: Mapping[str, str] | None = None) -> str:
+def weights_hash(checkpoint: Source, cache: Path | None, known: Mapping[str, str] | None = None) -> str:
     """SHA-256 over every tensor's name, dtype, shape and bytes, as 64 hex digits.
 
     Tensors count in the order of their names, and shards do not count: two folders with the same weights have the same
     hash, and a view has the hash of the folder that would hold its tensors.
     known: `tensor_hash` of tensors that were read before; the others are read, unless the result is in the cache.
+    cache: None where no earlier result is to be believed.
     """
+    if cache is None:
+        return _weights_digest(checkpoint, known or {})
     rule, files = derivation(checkpoint)
     return cached_checksum(rule, files, cache, lambda: _weights_digest(checkpoint, known or {}))
 
@@ -72,8 +83,23 @@ def is_hashed(checkpoint: Source, cache: Path) -> bool:
 
 
 def tensor_hash(checkpoint: Source, name: str) -> str:
-    """SHA-256 of one tensor's bytes, as 64 hex digits."""
-    return hashlib.sha256(checkpoint.read_bytes(name).numpy().data).hexdigest()
+    """SHA-256 of one tensor's bytes, as 64 hex digits; UserError where it holds NaN or an infinite number.
+
+    A hash of a tensor in the cache so says that its numbers are finite too.
+    """
+    tensor = checkpoint.read(name)
+    if tensor.numel() and tensor.is_floating_point() and not _is_finite(tensor):
+        raise UserError(
+            f"{checkpoint.folder}: {name} holds numbers that are NaN or infinite. Nothing is merged or scored with "
+            "them: download or write this model again."
+        )
+    return hashlib.sha256(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether no element is NaN or infinite; NaN passes through minimum and maximum."""
+    low, high = tensor.aminmax()
+    return math.isfinite(low.item()) and math.isfinite(high.item())
 
 
 def derivation(checkpoint: Source) -> tuple[str, tuple[Path, ...]]:
@@ -86,9 +112,10 @@ def derivation(checkpoint: Source) -> tuple[str, tuple[Path, ...]]:
     return checkpoint.derivation
 
 
-def content_hash(checkpoint: Source, cache: Path, known: Mapping[str, str] | None = None) -> str:
-    """SHA-256 over the weights and BEHAVIOUR_FILES, 64 hex digits; `known` as in `weights_hash`."""
+def content_hash(checkpoint: Source, cache: Path | None, known: Mapping[str, str] | None = None) -> str:
+    """SHA-256 over the weights and BEHAVIOUR_FILES, 64 hex digits; `known` and `cache` as in `weights_hash`."""
     files = [name for name in BEHAVIOUR_FILES if (checkpoint.folder / name).is_file()]
+    files += sorted(f"{TEMPLATES}/{path.name}" for path in (checkpoint.folder / TEMPLATES).glob("*.jinja"))
     lines = (f"{name} {sha256(checkpoint.folder / name)}" for name in files)
     return _digest_lines([f"weights {weights_hash(checkpoint, cache, known)}", *lines])
 

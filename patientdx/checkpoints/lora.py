@@ -20,11 +20,12 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _PREFIX = "base_model.model."
 # Settings that are read here, or do not change what the adapter adds to the weights. Any other one, known or unknown to
 # this version, is refused unless it is empty or false.
-_HARMLESS = frozenset(
-    "auto_mapping base_model_name_or_path bias ensure_weight_tying exclude_modules inference_mode layers_pattern "
-    "layers_to_transform lora_alpha lora_dropout megatron_core peft_type peft_version r rank_pattern alpha_pattern "
-    "revision runtime_config target_modules task_type use_rslora init_lora_weights".split()
-)
+_HARMLESS = frozenset({
+    "auto_mapping", "base_model_name_or_path", "bias", "exclude_modules", "inference_mode", "layers_pattern",
+    "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "peft_type", "peft_version", "r",
+    "rank_pattern", "alpha_pattern", "revision", "runtime_config", "target_modules", "task_type", "use_rslora",
+    "init_lora_weights", "qalora_group_size",
+})  # fmt: skip
 # Initial factors under which the base's weights stay what they are; all others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA, …)
 # take a part of the base's weights away first, which the adapter's files do not hold.
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")

@@ -60,6 +60,7 @@ def state(
         "seed": recipe.seed,
         "dtype": dtype,
         "tokenizer": tokenizer,
+        **({} if recipe.config_from is None else {"config_from": recipe.config_from}),
         "models": models,
         "versions": {
             "patientdx": patientdx.__version__,

@@ -26,7 +26,8 @@ class Recipe:
     """Parents are opened checkpoints that agree in every tensor, base first; their common `ancestor` may be None.
 
     method: a function of `patientdx.merge`; arguments: its numbers. weight: λ, None for a method without.
-    names: the tensors to merge, in the order of the base's files.
+    names: the tensors to merge, in the order of the base's files. config_from: number of the parent whose configuration
+    the merged model has; None for the base's, where all parents compute alike.
     """
 
     parents: tuple[Source, ...]
@@ -36,6 +37,7 @@ class Recipe:
     weight: Schedule | None = None
     ancestor: Source | None = None
     seed: int = 0
+    config_from: int | None = None
 
     def __post_init__(self) -> None:
         parameter = inspect.signature(self.method).parameters.get("ancestor")

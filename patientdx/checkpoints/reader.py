@@ -26,6 +26,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # as transformers finds weights
 _LONGEST_HEADER = 100_000_000  # the format's own limit: a longer one is a damaged length field
 
 
@@ -56,6 +57,7 @@ class Checkpoint:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UserError(f"There is no checkpoint folder {self.folder}: give the folder that holds config.json.")
+        _refuse_adapter_beside(self.folder)
         self.config: dict = _config_of(self.folder)
         self.tensors: dict[str, TensorHeader] = {}
         listed = _listed_shards(self.folder)
@@ -119,7 +121,7 @@ def read_header(file: Path) -> list[TensorHeader]:
             raise _damaged(file, f"a safetensors file begins with 8 bytes of length, this one has {size} bytes")
         (length,) = struct.unpack("<Q", prefix)
         if length > min(_LONGEST_HEADER, size - 8):
-            raise _damaged(file, f"its header should take {length} bytes, but only {size - 8} follow")
+            raise _damaged(file, "the header is longer than the file or than the format allows")
         text = handle.read(length)
     try:
         entries = json.loads(text)
@@ -140,12 +142,13 @@ def _header_of(file: Path, name: str, entry: dict, data_start: int) -> TensorHea
     if entry["dtype"] not in DTYPES:
         raise UserError(f"{file} stores {name} as {entry['dtype']}; readable are {', '.join(DTYPES)}.")
     dtype = DTYPES[entry["dtype"]]
-    shape = tuple(int(length) for length in entry["shape"])
-    first, last = entry["data_offsets"]
+    shape, (first, last) = tuple(entry["shape"]), entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
+        raise _damaged(file, f"shape or offsets of {name} are no whole numbers")
     count = 1
     for length in shape:
         count *= length
-    if first < 0 or last - first != count * dtype.itemsize:
+    if last - first != count * dtype.itemsize:
         expected = count * dtype.itemsize
         raise _damaged(file, f"{name} of shape {list(shape)} takes {expected} bytes, its header gives {last - first}")
     return TensorHeader(name, shape, dtype, file, data_start + first, last - first)
@@ -169,37 +172,69 @@ def _config_of(folder: Path) -> dict:
     return config
 
 
+def _refuse_adapter_beside(folder: Path) -> None:
+    """UserError for a model with an adapter in its own folder, which transformers applies without a word."""
+    if (folder / "adapter_config.json").is_file() and (folder / "config.json").is_file():
+        raise UserError(
+            f"{folder} holds a model and an adapter (adapter_config.json), and transformers would load the two as one. "
+            "Move the adapter to a folder of its own and set adapter to that folder, or delete it."
+        )
+
+
 def _listed_shards(folder: Path) -> dict[str, Path]:
     """Tensor name to shard, from the index; empty when the folder has a single file and no index."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / _INDEX
     if not index.is_file():
         return {}
     try:
-        weight_map = json.loads(index.read_text())["weight_map"]
-        shards = {str(name): folder / file for name, file in weight_map.items()}
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = {str(name): str(file) for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is not a safetensors index: download the folder again.") from error
-    absent = sorted({file.name for file in shards.values() if not file.is_file()})
+    files = set(shards.values())
+    outside = sorted(file for file in files if Path(file).name != file or not file.endswith(".safetensors"))
+    if outside:
+        raise UserError(
+            f"{index} names {outside[0]!r}, which is no safetensors file of the same folder. Put all shards beside the "
+            "index, and name them in it without a path."
+        )
+    absent = sorted(file for file in files if not (folder / file).is_file())
     if absent:
         raise UserError(
-            f"{index} names {len(absent)} of {len(set(shards.values()))} shards that are not there "
+            f"{index} names {len(absent)} of {len(files)} shards that are not there "
             f"({', '.join(absent[:3])}): download the folder again."
         )
-    return shards
+    # transformers takes model.safetensors although there is an index, and ignores shards that no index lists.
+    others = sorted(path.name for path in folder.glob("model*.safetensors") if path.name not in files)
+    if others:
+        raise UserError(
+            f"{folder} has {_INDEX} and beside its shards {', '.join(others[:3])}: it is not clear which are the "
+            "weights. Delete those that are not."
+        )
+    return {name: folder / file for name, file in shards.items()}
 
 
 def _unlisted_files(folder: Path) -> list[Path]:
+    """The one file of a folder without an index."""
     files = sorted(folder.glob("*.safetensors"))
-    if len(files) == 1:
-        return files
-    if files:
-        single = folder / "model.safetensors"
-        if single in files:
-            return [single]
+    single = folder / _SINGLE
+    if single in files:
+        others = [path.name for path in files if path != single and path.name.startswith("model")]
+        if others:
+            raise UserError(
+                f"{folder} has {_SINGLE} and beside it {', '.join(others[:3])}, but no {_INDEX}: it is not clear which "
+                "are the weights. Delete those that are not."
+            )
+        return [single]
+    if len(files) > 1:
         raise UserError(
-            f"{folder} has {len(files)} safetensors files and no model.safetensors.index.json to say which "
-            f"tensor "
-            "is in which: download the folder again."
+            f"{folder} has {len(files)} safetensors files and no {_INDEX} to say which tensor is in which: download "
+            "the folder again."
+        )
+    if files:
+        raise UserError(
+            f"{folder} has its weights in {files[0].name}, a name under which transformers does not find them: rename "
+            f"the file to {_SINGLE}."
         )
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     convert = (

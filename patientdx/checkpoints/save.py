@@ -205,6 +205,7 @@ def _finish(plan: WritePlan, staging: StagingFolder) -> None:
     beside[FILE] = (json.dumps(record(stated, plan.recipe, plan.shards, noted, recorded), indent=1) + "\n").encode()
     beside[CARD] = model_card(stated)
     for name, content in beside.items():
+        (staging.model / name).parent.mkdir(exist_ok=True)
         (staging.model / name).write_bytes(content)
         sync(staging.model / name)
     staging.publish()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from patientdx.checkpoints.identity import BEHAVIOUR_FILES
+from patientdx.checkpoints.identity import BEHAVIOUR_FILES, TEMPLATES
 from patientdx.checkpoints.manifest import FILE, summary
 
 # Licences must be passed on.
@@ -15,24 +15,29 @@ _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "US
 CARD = "README.md"
 
 
-def sidecar_files(base: Any, dtype: str | None, *, remote_code: bool = False) -> dict[str, bytes]:
+def sidecar_files(
+    base: Any, dtype: str | None, *, remote_code: bool = False, config: Mapping[str, Any] | None = None
+) -> dict[str, bytes]:
     """The files of a merged folder that come from the base, a checkpoint or a view of one; name to content.
 
     `dtype`, if any, is written into the configuration. Python files and the configuration's references to them are left
-    out unless `remote_code`: a merged model runs no remote code by default.
+    out unless `remote_code`: a merged model runs no remote code by default. config: the configuration of another parent
+    (as a mapping), where the merged model takes that one's.
     """
     # The folder of a view with another vocabulary holds no licence of the weights.
     weights = getattr(base, "weights_folder", base.folder)
     code = sorted(file.name for file in weights.glob("*.py")) if remote_code else []
-    files = [base.folder / name for name in BEHAVIOUR_FILES] + [weights / name for name in (*_LICENCES, *code)]
-    contents = {file.name: file.read_bytes() for file in files if file.is_file()}
-    config = json.loads(contents["config.json"])
-    changed = dict(config)
+    files = {name: base.folder / name for name in BEHAVIOUR_FILES}
+    files |= {f"{TEMPLATES}/{path.name}": path for path in sorted((base.folder / TEMPLATES).glob("*.jinja"))}
+    files |= {name: weights / name for name in (*_LICENCES, *code)}
+    contents = {name: file.read_bytes() for name, file in files.items() if file.is_file()}
+    stored = json.loads(contents["config.json"])
+    changed = dict(stored if config is None else config)
     if dtype is not None:
-        changed["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype
+        changed["torch_dtype" if "torch_dtype" in changed else "dtype"] = dtype
     if not remote_code:
         changed.pop("auto_map", None)
-    if changed != config:
+    if changed != stored:
         contents["config.json"] = (json.dumps(changed, indent=2) + "\n").encode()
     return contents
 
@@ -44,6 +49,10 @@ def model_card(stated: Mapping[str, Any]) -> bytes:
     front = ["---", "library_name: transformers", "tags:", "- merge", "- patientdx"]
     if hubs:
         front += ["base_model:", *(f"- {hub}" for hub in dict.fromkeys(hubs)), "base_model_relation: merge"]
+    configuration, number = "Configuration,", stated.get("config_from")
+    if number is not None:
+        name = stated["models"][number]["name"]
+        configuration = f"The parents' configurations compute differently, and this model has {name}'s. Its"
     rows = [
         f"| {model['role']} | {model['name']} | {model.get('source') or ''} | {model.get('licence') or 'not stated'} "
         f"| `{model['sha256']}` |"
@@ -52,7 +61,7 @@ def model_card(stated: Mapping[str, Any]) -> bytes:
     text = f"""
 # {title}
 
-The weights of this model were computed from those of the models below; nothing was trained. Configuration, tokenizer
+The weights of this model were computed from those of the models below; nothing was trained. {configuration} tokenizer
 and chat template are the base's.
 
 | role | name | source | licence | SHA-256 of weights, configuration and tokenizer |

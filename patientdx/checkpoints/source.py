@@ -3,8 +3,9 @@
 import hashlib
 import importlib.metadata
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import patientdx
 from patientdx.checkpoints.gguf import CONVERSION, convert_gguf
@@ -38,6 +39,7 @@ class ModelSource:
         ancestor: stem of the model that this one was trained from; None if it has none here.
         memory_gb: size of the weights in bfloat16, in units of 1e9 bytes.
         chat_template: whether the model ships one.
+        template_args: arguments that its chat template is called with, as {enable_thinking: false}.
         made_by: the command that makes it, of a model that is made on the user's machine; None: it is not.
     """
 
@@ -50,6 +52,7 @@ class ModelSource:
     ancestor: str | None = None
     memory_gb: float | None = None
     chat_template: bool = True
+    template_args: dict[str, Any] = field(default_factory=dict, hash=False)
     made_by: str | None = None
 
 

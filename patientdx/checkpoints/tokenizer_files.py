@@ -48,7 +48,7 @@ def read_tokens(folder: Path) -> Tokens:
     if (folder / "tokenizer.model").is_file():
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         tokens = {index: token for token, index in tokenizer.get_vocab().items()}
         return Tokens(folder, tokens, frozenset(tokenizer.get_added_vocab()))
     return Tokens(folder, {})

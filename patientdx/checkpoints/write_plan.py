@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from patientdx.checkpoints.compatibility import check_numbers
 from patientdx.checkpoints.identity import content_hash, is_hashed
 from patientdx.checkpoints.layout import Shard, lay_out
 from patientdx.checkpoints.manifest import (
@@ -34,7 +35,6 @@ from patientdx.merge.method import method_spec
 
 SHARD_BYTES = 2_000_000_000  # several even at 1 billion parameters: their checksums are taken at the same time
 DTYPES = ("bfloat16", "float16", "float32")
-_MERGED = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class WritePlan:
     @cached_property
     def sidecar_files(self) -> dict[str, bytes]:
         """The files beside the weights, name to content (see `folder.companions`)."""
-        return sidecar_files(self.recipe.parents[0], self.stated["dtype"], remote_code=self.remote_code)
+        recipe = self.recipe
+        config = None if recipe.config_from is None else recipe.parents[recipe.config_from].config
+        return sidecar_files(recipe.parents[0], self.stated["dtype"], remote_code=self.remote_code, config=config)
 
     @property
     def tensors(self) -> dict[str, TensorHeader]:
@@ -122,7 +124,7 @@ def plan_write(
         raise UserError(f"shard_bytes={shard_bytes} holds no tensor: give the bytes of one file, as 5000000000.")
     _check_weights(recipe)
     for number, source in enumerate(sources_of(recipe)):
-        _check_numbers(recipe, source, sources[number].name if sources else str(source.folder))
+        check_numbers(source, sources[number].name if sources else str(source.folder), recipe.names)
     stated = state(recipe, sources, dtype=dtype, tokenizer=tokenizer)
     shards = lay_out(tensors_to_write(recipe, dtype), shard_bytes, metadata(stated))
     threads = threads or max(1, len(os.sched_getaffinity(0)) // processes)
@@ -154,21 +156,3 @@ def _check_weights(recipe: Recipe) -> None:
         weight = recipe.weight_of(name)
         if not low <= weight <= high:
             raise UserError(f"lambda={weight:g} of {name} is outside [{low:g}, {high:g}] of merge={method}.")
-
-
-def _check_numbers(recipe: Recipe, source: Any, called: str) -> None:
-    """Refuse quantised weights: their numbers mean nothing without the scales that go with them."""
-    kind = source.config.get("quantization_config")
-    if kind:
-        method = kind.get("quant_method", "unknown") if isinstance(kind, dict) else "unknown"
-        raise UserError(
-            f"{called} is quantised ({method}), and quantised weights cannot be merged: give the model that it was "
-            "made from, in bfloat16, float16 or float32."
-        )
-    for name in recipe.names:
-        dtype = source.tensors[name].dtype
-        if dtype.is_floating_point and dtype not in _MERGED:
-            raise UserError(
-                f"{called} stores {name} as {str(dtype).removeprefix('torch.')}, which cannot be merged: give a copy "
-                "in bfloat16, float16 or float32."
-            )

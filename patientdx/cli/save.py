@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from rich.console import Console
 
+from patientdx.checkpoints.architecture import check_architecture
 from patientdx.checkpoints.estimate import estimate
 from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save as write
@@ -31,6 +32,7 @@ def save(session: Session, config: RunConfig, process: tuple[int, int] = (0, 1))
             f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
             "or set save_patients=true: the folder is then marked as one that holds patients."
         )
+    check_architecture(merge.parents[merge.config_from or 0], spec.models[merge.config_from or 0].name)
     options = {"cache": config.cache, "sources": sources, "tokenizer": spec.tokenizer, "dtype": config.save.dtype}
     target = config.save.folder or config.output / config.name / "merged"
     device = "cpu"

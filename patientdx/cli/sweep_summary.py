@@ -153,7 +153,8 @@ def draw(rows: list[Row], folder: Path, better: Mapping[str, bool | None] = _DEF
     groups = _groups(rows)
     settings = list(dict.fromkeys(setting for *_, setting in groups))
     for (task, base, pivot, setting), these in groups.items():
-        if not any(row["lambda"] is not None for row in these):
+        # Several λ in one model have no place on the axis, and parents alone are no curve.
+        if not any(row["role"] == "merged" and row["lambda"] is not None for row in these):
             continue
         # Settings may be long and hold what no name of a file can: the title says them.
         number = [str(settings.index(setting) + 1)] if len(settings) > 1 else []

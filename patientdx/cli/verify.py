@@ -68,10 +68,12 @@ def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path], cache: Pat
     sources = [_source(model, folders) for model in models]
     ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None
     merge = Call(record["method"], json.dumps(record["arguments"]))
-    merge_spec = MergeSpec(tuple(sources), merge, ancestor, record["tokenizer"], record["seed"])
+    merge_spec = MergeSpec(
+        tuple(sources), merge, ancestor, record["tokenizer"], record["seed"], config_from=_config_from(record)
+    )
     recipe = Session().recipe(merge_spec, None if record["lambda"] is None else schedule(record["lambda"]), cache)
     for model, checkpoint in zip(models, sources_of(recipe), strict=True):
-        digest = content_hash(checkpoint, cache)
+        digest = content_hash(checkpoint, None)
         if digest != model["sha256"]:
             raise UserError(
                 f"{model['role']} {model['name']} in {checkpoint.folder} is not the model that was merged: its content "
@@ -79,6 +81,12 @@ def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path], cache: Pat
                 f"--parent {model['name']}=<folder>."
             )
     return recipe
+
+
+def _config_from(record: Mapping[str, Any]) -> str | None:
+    """The role of the parent whose configuration the merge has."""
+    number = record.get("config_from")
+    return None if number is None else ("base", "pivot")[number]
 
 
 def _source(model: Mapping[str, Any], folders: Mapping[str, Path]) -> ModelSource:
@@ -95,7 +103,8 @@ def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> s
     """What differs around the weights: files, headers, names, shapes, dtypes. None if nothing does."""
     base = recipe.parents[0]
     remote_code = any(name.endswith(".py") for name in record["files"])
-    for name, content in sidecar_files(base, record["dtype"], remote_code=remote_code).items():
+    config = None if recipe.config_from is None else recipe.parents[recipe.config_from].config
+    for name, content in sidecar_files(base, record["dtype"], remote_code=remote_code, config=config).items():
         file = stored.folder / name
         if not file.is_file() or file.read_bytes() != content:
             return f"{name} is not what follows from the base's."

@@ -31,7 +31,6 @@ from patientdx.training.texts import Text, drawn, text
 log = logging.getLogger(__name__)
 COST = "finetune.json"
 _ALONE = Call("patientdx.merge.none.none", "{}")
-_LINE = Call("patientdx.merge.linear.linear", "{}")
 
 
 def rows(finetune: FinetuneConfig, context: TaskContext) -> list[int]:
@@ -111,9 +110,7 @@ def start_folder(session: Session, config: RunConfig, job: Job) -> Path:
     if target.is_dir():
         return target
     if config.finetune_config.init_from != MERGED:
-        spec = MergeSpec(
-            (config.merge_config.base, config.merge_config.pivot), _LINE, tokenizer=config.merge_config.spec.tokenizer
-        )
+        spec = session.parents(spec, config.cache).spec_of(config.finetune_config.init_from, spec)
         weight = float(config.finetune_config.init_from == "pivot")
     return save_marked(session.recipe(spec, weight, config.cache), spec, target, config.cache)
 

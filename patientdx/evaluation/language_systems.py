@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from patientdx.checkpoints.identity import content_hash
-from patientdx.core.functions import Call
 from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.config.run_config import RunConfig
@@ -21,12 +20,9 @@ from patientdx.merge.schedule import Schedule, label
 from patientdx.training.job import Job
 
 # Part of every fingerprint: raise it when the same inputs come to give other responses of a language model.
-SCORING = 2
+SCORING = 3
 
 FINETUNED = "finetuned"  # role
-
-# A parent is an end of the straight line, which needs no statistics.
-_LINE = Call("patientdx.merge.linear.linear", "{}")
 
 
 class WeightsSystem:
@@ -149,8 +145,8 @@ def merges(config: RunConfig, parents: Parents) -> list[Merge]:
     spec = config.merge_config.spec
     systems = [Merge(MERGED, config.merge_config.name, config.weight, merge_identity(config, parents), spec)]
     if config.systems.parents:
-        pair = MergeSpec((config.merge_config.base, config.merge_config.pivot), _LINE, tokenizer=spec.tokenizer)
         for end, role in enumerate(("base", "pivot")):
+            pair = parents.spec_of(role, config.merge_config.spec)
             systems.append(Merge(role, None, float(end), {"parent": parents.hashes[end]}, pair))
     return systems
 
@@ -160,7 +156,9 @@ def merge_identity(config: RunConfig, parents: Parents) -> dict[str, Any]:
     merge, weight = config.merge_config.spec.call, config.weight
     ends = method_spec(merge.function).exact_ends
     # With further parents only the base is an end.
-    if ends is not None and (weight == 0.0 or (weight == 1.0 and len(config.merge_config.spec.models) == 2)):
+    # An end of the curve may be a parent's weights under the other's configuration.
+    alike = parents.number_of(config.merge_config.config_from) in (None, weight)
+    if alike and ends is not None and (weight == 0.0 or (weight == 1.0 and len(config.merge_config.spec.models) == 2)):
         return {"parent": parents.hashes[ends[0 if weight == 0.0 else 1]]}
     identity = {"merge": merge.target, "arguments": merge.arguments, "weight": weight, "parents": list(parents.hashes)}
     if parents.ancestor is not None:
@@ -169,6 +167,8 @@ def merge_identity(config: RunConfig, parents: Parents) -> dict[str, Any]:
         identity["seed"] = config.seed
     if config.merge_config.spec.tokenizer is not None:
         identity["tokenizer"] = config.merge_config.spec.tokenizer
+    if parents.differences:
+        identity["config_from"] = config.merge_config.config_from
     return identity
 
 

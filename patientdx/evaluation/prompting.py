@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import RunConfig
-from patientdx.evaluation.kinds import Kind, PromptSpec, context_of
+from patientdx.evaluation.kinds import Kind, PromptSpec
 from patientdx.evaluation.session import Parents, Session
-from patientdx.lm.load import load_tokenizer
 from patientdx.tasks.example import PromptVariant
 
 
@@ -17,9 +17,11 @@ def prompt_spec(config: RunConfig, parents: Parents) -> PromptSpec:
     """The base's tokenizer, or the pivot's where the vocabulary is; the task, and how long its prompts may be."""
     merge = config.merge_config
     model = merge.pivot if merge.spec.tokenizer == "pivot" else merge.base
-    return PromptSpec(
-        parents.checkpoints[0].folder, model.chat_template, config.task_config.call, config.inference.max_tokens
-    )
+    folder, arguments = parents.checkpoints[0].folder, json.dumps(model.template_args, sort_keys=True)
+    limits = [parent.config.get("max_position_embeddings") for parent in parents.checkpoints[:2]]
+    context = min((limit for limit in limits if limit is not None), default=None)
+    task, longest = config.task_config.call, config.inference.max_tokens
+    return PromptSpec(folder, model.chat_template, task, longest, arguments, context)
 
 
 def prompts_of(session: Session, kind: Kind, spec: PromptSpec) -> Any:
@@ -35,7 +37,7 @@ def variant_prompts(session: Session, kind: Kind, spec: PromptSpec, variant: Pro
 
 def _encode(session: Session, kind: Kind, spec: PromptSpec, variant: PromptVariant | None, split: str | None) -> Any:
     data = session.task_data(spec.task)
-    tokenizer = load_tokenizer(spec.tokenizer)
+    tokenizer = spec.load_tokenizer()
     # A task may determine itself whether it is a chat.
     chat = spec.chat if data.chat is None else data.chat
     if data.chat and not tokenizer.chat_template:
@@ -48,5 +50,4 @@ def _encode(session: Session, kind: Kind, spec: PromptSpec, variant: PromptVaria
         examples = tuple(replace(example, **changed) for example in data.examples if example.split == split)
         data = replace(data, examples=examples)
         chat = spec.chat
-    context = context_of(spec.tokenizer)
-    return kind.encode(data, tokenizer, chat=chat, max_tokens=spec.max_tokens, context=context)
+    return kind.encode(data, tokenizer, chat=chat, max_tokens=spec.max_tokens, context=spec.context)

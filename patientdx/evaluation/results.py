@@ -5,6 +5,7 @@ docs/ describes the files; `patientdx.evaluation.seal.SCHEMA` is their version.
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from patientdx.evaluation.language_systems import SCORING
 from patientdx.evaluation.plan import Run
 from patientdx.evaluation.seal import METRICS, damages, seal_folder
 from patientdx.evaluation.store import hashed, read_json, write_json, write_parquet, write_text
+from patientdx.lm.chat import DATE
 from patientdx.merge.schedule import label
 from patientdx.metrics import bootstrap
 
@@ -154,10 +156,12 @@ def _merge_provenance(run: Run, search: Mapping[str, Any] | None) -> dict[str, A
         "finetune": None,
         "merge": {"method": config.merge_config.name, "lambda": config.weight, "seed": config.seed,
                   "ancestor": None if spec.ancestor is None else spec.ancestor.name,
-                  "tokenizer": spec.tokenizer, "arguments": spec.call.arguments,
+                  "tokenizer": spec.tokenizer, "config_from": spec.config_from,
+                  "config_differences": run.plan.context.opened.differences, "arguments": spec.call.arguments,
                   "summary": cosines(tensors), "tensors": tensors},
         "scoring": {"version": SCORING, "dtype": config.inference.dtype, "prompts": len(prompts.ids),
                     "tokens": sum(map(len, prompts.ids)), "common_prefix": prompts.prefix, "records_cut": prompts.cut,
+                    "date": DATE.date().isoformat(), "template_args": json.loads(run.plan.context.spec.template_args),
                     "processes": run.session.accelerator(config.inference.device).num_processes,
                     "answer_tokens": getattr(prompts, "options", None)},
     }  # fmt: skip

@@ -8,6 +8,7 @@ they are needed: a merge to disk starts without transformers and accelerate.
 from __future__ import annotations
 
 import inspect
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from patientdx.checkpoints.architecture import config_differences
 from patientdx.checkpoints.compatibility import align
 from patientdx.checkpoints.identity import Source, content_hash
 from patientdx.checkpoints.merge_plan import Recipe
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 _SIZES = {"accelerator": 1, "parents": 4, "curves": 4, "task_data": 8, "prompts": 8, "variants": 32, "fitted": 8}
 
 
+_LINE = Call("patientdx.merge.linear.linear", "{}")
+
+
 @dataclass(frozen=True)
 class Parents:
     """Parents opened by their headers, base first, and the names of the tensors to merge.
@@ -52,6 +57,33 @@ class Parents:
     names: tuple[str, ...]
     ancestor: Source | None
     cache: Path
+    names_of_models: tuple[str, ...] = ()
+
+    @cached_property
+    def differences(self) -> list[str]:
+        """Where the parents' configurations make another forward pass of the same weights; see `architecture`."""
+        return config_differences(self.checkpoints, self.names_of_models)
+
+    def number_of(self, config_from: str | None) -> int | None:
+        """Number of the parent whose configuration a model has; None where all compute alike.
+
+        Raises UserError where they do not, and `config_from` does not say which to take.
+        """
+        if not self.differences:
+            return None
+        if config_from is None:
+            raise UserError(
+                f"{' and '.join(self.names_of_models)} compute differently with the same weights:\n- "
+                + "\n- ".join(self.differences)
+                + "\nA merge has one configuration. Set config_from=base or config_from=pivot to say whose, or choose "
+                "parents that agree."
+            )
+        return ("base", "pivot").index(config_from)
+
+    def spec_of(self, role: str, spec: MergeSpec) -> MergeSpec:
+        """The straight line whose end is the parent `role`, base or pivot, as it is alone; it needs no statistics."""
+        config_from = role if self.differences else None
+        return MergeSpec(spec.models[:2], _LINE, tokenizer=spec.tokenizer, config_from=config_from)
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
@@ -131,6 +163,7 @@ class Session:
             weight,
             ancestor=parents.ancestor,
             seed=spec.seed,
+            config_from=parents.number_of(spec.config_from),
         )
 
     def curves(self, spec: MergeSpec, cache: Path) -> dict[str, Curve]:
@@ -163,18 +196,23 @@ class Session:
 
         return self.remember("fitted", (task, name, model, seed), make)
 
-    def live(self, folder: Path, names: tuple[str, ...], dtype: str, device: str, device_map: str | None) -> LiveModel:
-        """The architecture in `folder` on this process's device, to be refilled with models on any curves of `names`.
+    def live(
+        self, parents: Parents, dtype: str, device: str, device_map: str | None, number: int | None = None
+    ) -> LiveModel:
+        """The parents' architecture on this process's device, to be refilled with models on any of their curves.
 
-        Folder and names determine all of it, the vocabulary too; the merge method does not matter.
+        number: of the parent whose configuration it has; None: the base's. Folder, names and configuration determine
+        all of it, the vocabulary too; the merge method does not matter.
         """
-        key = (folder, names, dtype, device, device_map)
+        folder, names = parents.checkpoints[0].folder, parents.names
+        config = parents.checkpoints[number].config if number else None
+        key = (folder, names, dtype, device, device_map, json.dumps(config, sort_keys=True))
         if self._live is None or self._live[0] != key:
             from patientdx.lm.load import load_model, storage
 
             self._live = None  # the former model goes before the next comes: there need not be room for two
             target = self.accelerator(device).device
-            model = load_model(folder, dtype=getattr(torch, dtype), device=target, device_map=device_map)
+            model = load_model(folder, dtype=getattr(torch, dtype), device=target, device_map=device_map, config=config)
             self._live = key, LiveModel(model, storage(model, names))
         return self._live[1]
 
@@ -206,7 +244,7 @@ def open_parents(
         checkpoints = tuple(vocabulary.view(part, name) for part, name in zip(checkpoints, names, strict=True))
     tensors = align(checkpoints, names)
     origin = None if ancestor is None else checkpoints[sources.index(ancestor)]
-    return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache)
+    return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache, tuple(names[: len(models)]))
 
 
 def features_of(data: TaskData) -> Features:

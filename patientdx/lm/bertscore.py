@@ -36,8 +36,8 @@ def load_encoder(folder: str, device: torch.device) -> Encoder:
 
     path = Path(folder).expanduser()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = AutoModel.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        model = AutoModel.from_pretrained(path, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise UserError(f"task.bertscore={folder} cannot be loaded as an encoder: {reason}") from None

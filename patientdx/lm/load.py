@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from patientdx.core.errors import UserError
+from patientdx.lm.chat import with_arguments
 
 
-def load_tokenizer(folder: Path):
-    """The tokenizer in `folder`."""
+def load_tokenizer(folder: Path, template_args: Mapping[str, Any] | None = None):
+    """The tokenizer in `folder`; template_args: see `chat.with_arguments`. UserError where it cannot be read."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises Exception itself for a damaged file
+        raise UserError(
+            f"the tokenizer in {folder} cannot be read ({type(error).__name__}: {str(error).partition(chr(10))[0]}): "
+            "download its files again. Code that comes with a model is never run."
+        ) from error
+    return with_arguments(tokenizer, template_args or {})
 
 
-def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device, device_map: str | None = None):
+def load_model(
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    device_map: str | None = None,
+    config: Mapping[str, Any] | None = None,
+):
     """The causal language model in `folder`, in evaluation mode, on `device` (or spread by accelerate's device_map).
+
+    config: a configuration (as a mapping) to compute with in place of the folder's own.
 
     A folder that holds a configuration alone (of a vocabulary that no parent has) gives a model
     without weights, to be filled.
@@ -28,10 +46,15 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device, device
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar for a load of a second or two hides the bar of scoring
-    if any(folder.glob("*.safetensors")):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device_map)
+    if config is None:
+        computed = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     else:
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
+        computed = AutoConfig.for_model(**config)
+    options = {"dtype": dtype, "trust_remote_code": False}
+    if any(folder.glob("*.safetensors")):
+        model = AutoModelForCausalLM.from_pretrained(folder, config=computed, device_map=device_map, **options)
+    else:
+        model = AutoModelForCausalLM.from_config(computed, **options)
     if device_map is None:
         model.to(device)  # pyright: ignore[reportArgumentType]
     return model.eval().requires_grad_(False)
@@ -45,6 +68,13 @@ def storage(model, names: Iterable[str]) -> dict[str, Tensor]:
     live = dict(model.named_parameters(remove_duplicate=False))
     names = list(names)
     unknown = [name for name in names if name not in live]
+    fused = [name for name in live if ".experts." in name and name not in names]
+    if unknown and fused:
+        raise UserError(
+            f"{type(model).__name__} is a mixture of experts: its files hold one expert a tensor ({unknown[0]}), the "
+            f"model in memory all experts in one ({fused[0]}). Such a merge can be written to disk (task=none "
+            "save=<folder>) and cannot be scored here."
+        )
     filled = {live[name].data_ptr() for name in names if name in live}
     missing = [name for name, tensor in live.items() if tensor.data_ptr() not in filled]
     if unknown or missing:

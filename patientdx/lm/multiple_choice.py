@@ -16,8 +16,9 @@ from torch import Tensor
 from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
 from patientdx.lm.batching import Prefix, hidden_states, plan_prompts, prefix_of_row, run_batches
+from patientdx.lm.chat import check_template, encode, render
 from patientdx.lm.logprobs import log_probabilities
-from patientdx.lm.prompts import Prompts, check_template, shorten
+from patientdx.lm.prompts import Prompts, shorten
 
 _ROWS = 64  # of a product with the head, always: its rounding depends on how many rows it has
 _WAITING = 4096  # hidden states that wait for the head
@@ -58,22 +59,16 @@ def tokenise_options(
     where a question is too long without its context.
     """
     check_template(tokenizer, chat)
-    texts = ["".join(part) for part in parts]
-    if chat:
-        conversations = ([{"role": "user", "content": text}] for text in texts)
-        texts = [
-            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            for messages in conversations
-        ]
+    texts = [render(tokenizer, "".join(part), chat) for part in parts]
     delimiter = "" if chat else " "
     answered = [
         text + delimiter + option
         for text, question_options in zip(texts, options, strict=True)
         for option in question_options
     ]
-    answered_ids = iter(_encode(tokenizer, answered, chat))
+    answered_ids = iter(encode(tokenizer, answered, chat))
     ids, continuations, cut = [], [], 0
-    for i, row in enumerate(_encode(tokenizer, texts, chat)):
+    for i, row in enumerate(encode(tokenizer, texts, chat)):
         endings = tuple(tuple(next(answered_ids)[len(row) :]) for _ in options[i])
         if not all(endings):
             empty = next(text for text, tokens in zip(options[i], endings, strict=True) if not tokens)
@@ -89,11 +84,6 @@ def tokenise_options(
     numbers: dict[str, int] = {}
     families = tuple(numbers.setdefault(prefix, len(numbers)) for prefix, _, _ in parts)
     return OptionPrompts(tuple(ids), (), cut, limit, families, tuple(continuations))
-
-
-def _encode(tokenizer, texts: Sequence[str], chat: bool) -> list[list[int]]:
-    # A chat template writes the special tokens itself.
-    return tokenizer(list(texts), add_special_tokens=not chat)["input_ids"] if texts else []
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import chain
 
 from patientdx.core.errors import UserError
+from patientdx.lm.chat import check_template, encode, render
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def tokenise(
     check_template(tokenizer, chat)
     ids, cut = [], 0
     for part in parts:
-        row = _render(tokenizer, "".join(part), chat)
+        row = _prompt(tokenizer, "".join(part), chat)
         if len(row) > limit:
             row = shorten(tokenizer, *part, chat, limit)
             cut += 1
@@ -96,23 +97,8 @@ def tokenise(
     return Prompts(tuple(ids), answer_tokens(tokenizer, options), cut, limit)
 
 
-def check_template(tokenizer, chat: bool) -> None:
-    """UserError where a chat is configured and the tokenizer has no chat template."""
-    if chat and not tokenizer.chat_template:
-        raise UserError(
-            f"the model is marked chat_template: true, but the tokenizer in {tokenizer.name_or_path} has no chat "
-            "template. "
-            "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
-        )
-
-
-def _render(tokenizer, text: str, chat: bool) -> list[int]:
-    if not chat:
-        return tokenizer(text)["input_ids"]
-    messages = [{"role": "user", "content": text}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)[
-        "input_ids"
-    ]
+def _prompt(tokenizer, text: str, chat: bool) -> list[int]:
+    return encode(tokenizer, [render(tokenizer, text, chat)], chat)[0]
 
 
 def shorten(tokenizer, prefix: str, context: str, suffix: str, chat: bool, limit: int, answer: int = 0) -> list[int]:
@@ -124,10 +110,10 @@ def shorten(tokenizer, prefix: str, context: str, suffix: str, chat: bool, limit
     offsets = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     ends = [end for _, end in offsets]
     keep = len(ends)
-    row = _render(tokenizer, prefix + context + suffix, chat)
+    row = _prompt(tokenizer, prefix + context + suffix, chat)
     while (excess := len(row) - limit) > 0:
         if keep <= 1:
-            least = len(_render(tokenizer, prefix + suffix, chat))
+            least = len(_prompt(tokenizer, prefix + suffix, chat))
             beside = f" and its answer {answer}" if answer else ""
             raise UserError(
                 f"a prompt has {least} tokens without its record{beside}, but {limit + answer} are the most that it "
@@ -135,7 +121,7 @@ def shorten(tokenizer, prefix: str, context: str, suffix: str, chat: bool, limit
                 "(task.new_tokens), or use a model with a longer context."
             )
         keep = max(keep - excess, 1)
-        row = _render(tokenizer, prefix + context[: ends[keep - 1]] + suffix, chat)
+        row = _prompt(tokenizer, prefix + context[: ends[keep - 1]] + suffix, chat)
     return row
 
 

@@ -79,7 +79,7 @@ def _load(start: Path, settings: Hyperparameters, device: str):
     dtype = torch.bfloat16 if settings.method == "lora" and settings.precision == "bfloat16" else torch.float32
     if settings.precision == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         raise UserError("finetune.precision=bfloat16: this GPU does not compute in bfloat16. Use float32.")
-    model = AutoModelForCausalLM.from_pretrained(start, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(start, dtype=dtype, trust_remote_code=False)
     if settings.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise UserError(
             f"finetune.gradient_checkpointing=true: {type(model).__name__} cannot do it. Leave it out, and set "

@@ -185,7 +185,7 @@ def test_header_longer_than_the_file(copy):
     file = copy / "model.safetensors"
     file.write_bytes(struct.pack("<Q", 5000) + b"{}")
     assert refusal(copy) == (
-        f"{file} is truncated or damaged: its header should take 5000 bytes, but only 2 follow. "
+        f"{file} is truncated or damaged: the header is longer than the file or than the format allows. "
         "Download or write it again."
     )
 

@@ -48,7 +48,8 @@ Model = Annotated[ModelSource, BeforeValidator(_model)]
 class MergeSpec:
     """What a curve is made of, as a key: parents (base first), method, their common ancestor, vocabulary, seed.
 
-    layers: how many the parents must have, where a mergekit recipe counts them.
+    layers: how many the parents must have, where a mergekit recipe counts them. config_from: base or pivot, the parent
+    whose configuration the model has; None where the parents' configurations must compute alike.
     """
 
     models: tuple[ModelSource, ...]
@@ -57,13 +58,15 @@ class MergeSpec:
     tokenizer: str | None = None
     seed: int = 0
     layers: int | None = None
+    config_from: str | None = None
 
 
 class MergeConfig(Section):
     """The merged model. weight: λ, None for a method without.
 
     ancestor: of the parents, in a method that works on differences from it; from the config, or the one that the
-    parents' yamls name. layers: as in `MergeSpec`. mergekit_config: the recipe that the commands have read.
+    parents' yamls name. layers, config_from: as in `MergeSpec`. mergekit_config: the recipe that the commands
+    have read.
     """
 
     name: str = model_key("merge", "name", loop=Loop.CURVE)
@@ -73,6 +76,7 @@ class MergeConfig(Section):
     extra: Annotated[tuple[Model, ...], BeforeValidator(_further)] = model_key("extra_models", loop=Loop.LOAD)
     ancestor: Model | None = model_key("ancestor", default=None, validate_default=True)
     tokenizer: Literal["base", "pivot", "union", None] = model_key("tokenizer", loop=Loop.LOAD)
+    config_from: Literal["base", "pivot", None] = model_key("config_from", loop=Loop.LOAD, default=None)
     seed: Annotated[int, at_least(0)] = key("seed")
     layers: int | None = model_key("layers", default=None)
     mergekit_config: str | None = model_key("mergekit_config", loop=Loop.LOAD, default=None)
@@ -87,7 +91,7 @@ class MergeConfig(Section):
     def spec(self) -> MergeSpec:
         """The key of the curve."""
         models = (self.base, self.pivot, *self.extra)
-        return MergeSpec(models, self.call, self.ancestor, self.tokenizer, self.seed, self.layers)
+        return MergeSpec(models, self.call, self.ancestor, self.tokenizer, self.seed, self.layers, self.config_from)
 
     @field_validator("ancestor", mode="before")
     @classmethod

@@ -28,12 +28,24 @@ Keys = Mapping[tuple[str, str], str]  # fingerprints of responses by (role, spli
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """What prompts are made by: folder of the tokenizer, whether its model is a chat model, task, longest prompt."""
+    """What prompts are made by: folder of the tokenizer, whether its model is a chat model, task, longest prompt.
+
+    template_args: arguments of the chat template, as JSON. context: the longest text that the models read, in tokens;
+    None where they do not say.
+    """
 
     tokenizer: Path
     chat: bool
     task: Call
     max_tokens: int
+    template_args: str = "{}"
+    context: int | None = None
+
+    def load_tokenizer(self) -> Any:
+        """The tokenizer, with the arguments of its template."""
+        from patientdx.lm.load import load_tokenizer
+
+        return load_tokenizer(self.tokenizer, json.loads(self.template_args))
 
 
 @dataclass(frozen=True)
@@ -213,11 +225,6 @@ def generation_of(data: TaskData) -> Generation:
     if data.generation is None:
         raise ValueError(f"{data.name} is no generation task")
     return data.generation
-
-
-def context_of(folder: Path) -> int | None:
-    """How many tokens the model in `folder` takes; None where its configuration does not say."""
-    return json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
 
 
 def require_units(name: str, splits_of_units: Sequence[str], splits: Sequence[str]) -> None:

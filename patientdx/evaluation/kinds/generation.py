@@ -22,7 +22,6 @@ from patientdx.evaluation.kinds import (
     TaskContext,
     Tokens,
     TrainingPrompts,
-    context_of,
     generation_of,
     texts_of,
 )
@@ -159,12 +158,10 @@ class Generation(Kind):
 
     def targets(self, training: TrainingPrompts, numbers: Sequence[int]) -> Iterator[tuple[Tokens, int | Tokens]]:
         """The reference and the token that ends it, behind the very prompt of scoring, cut where they do not fit."""
-        from patientdx.lm.load import load_tokenizer
         from patientdx.lm.multiple_choice import tokenise_options
 
-        finetune, data, folder = training.finetune, training.data, training.spec.tokenizer
-        tokenizer = load_tokenizer(folder)
-        longest = context_of(folder) or _UNBOUNDED
+        finetune, data, tokenizer = training.finetune, training.data, training.spec.load_tokenizer()
+        longest = training.spec.context or _UNBOUNDED
         longest = min(longest, finetune.max_tokens or longest)
         end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
         examples = [data.examples[i] for i in numbers]

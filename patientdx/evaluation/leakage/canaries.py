@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import TaskContext
-from patientdx.lm.load import load_tokenizer
 from patientdx.lm.prompts import Prompts, tokenise
 from patientdx.privacy.canaries import Canary, canaries, candidates
 from patientdx.training.texts import Text, text
@@ -39,7 +38,7 @@ def canary_prompts(config: RunConfig, context: TaskContext) -> CanaryPrompts | N
     texts = [canary.text for canary in planted] + candidates(planted, privacy.candidates, seed=config.seed)
     frame = context.data.examples[0]
     parts = [(frame.prefix, text, frame.suffix) for text in texts]
-    tokenizer = load_tokenizer(spec.tokenizer)
+    tokenizer = spec.load_tokenizer()
     prompts = tokenise(tokenizer, parts, frame.options, chat=spec.chat, limit=spec.max_tokens)
     if len({len(ids) for ids in prompts.ids}) > 1:
         raise UserError(

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from patientdx.core import distributed
 from patientdx.evaluation import finetuned
 from patientdx.evaluation.inference import Array, batch_tokens, cached, fill
-from patientdx.evaluation.kinds import context_of
 from patientdx.evaluation.language_systems import Finetuned, WeightsSystem
 from patientdx.evaluation.leakage.records import Records, neighbour_ids
 from patientdx.evaluation.plan import Run
@@ -63,7 +62,7 @@ def mean_losses(
     """
     session, config = run.session, run.config
     accelerator = session.accelerator(config.inference.device)
-    check_lengths(ids, context_of(run.plan.context.spec.tokenizer), before=len(prefix))
+    check_lengths(ids, run.plan.context.spec.context, before=len(prefix))
 
     def score() -> tuple[list[int], list[tuple[float, ...]]]:
         places, losses = token_losses(

@@ -10,10 +10,8 @@ import numpy as np
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.evaluation.kinds import context_of
 from patientdx.evaluation.language_systems import Finetuned
 from patientdx.evaluation.plan import Run
-from patientdx.lm.load import load_tokenizer
 from patientdx.lm.logprobs import check_lengths
 from patientdx.privacy.blind import check_patients
 from patientdx.privacy.neighbours import neighbours, vocabulary
@@ -91,7 +89,7 @@ def measured_records(run: Run) -> Records:
     ends = np.cumsum([len(train), len(rows), len(fresh)]).tolist()
     sets: dict[str, range] = dict(zip(("train", "test", "reference"), map(range, [0, *ends[:2]], ends), strict=True))
     ids = (*(_answered(prompts.ids[i], data.examples[i], prompts.options) for i in numbers), *reference)
-    check_lengths(ids, context_of(run.plan.context.spec.tokenizer))
+    check_lengths(ids, run.plan.context.spec.context)
     return Records((*examples, *fresh), numbers, ids, sets, kind, both)
 
 
@@ -170,7 +168,7 @@ def _tokens(run: Run, examples: Sequence[Example]) -> list[Tokens]:
     context = run.plan.context
     spec, limit = context.spec, context.prompts.limit
     data = replace(run.plan.data, examples=tuple(examples))
-    prompts = context.kind.encode(data, load_tokenizer(spec.tokenizer), chat=spec.chat, max_tokens=limit, context=None)
+    prompts = context.kind.encode(data, spec.load_tokenizer(), chat=spec.chat, max_tokens=limit, context=None)
     if prompts.cut:
         raise UserError(
             f"privacy={run.config.analyses.privacy.name}: {prompts.cut} of {len(examples)} records made for comparison "

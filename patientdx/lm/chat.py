@@ -1,0 +1,106 @@
+"""The one way from a text to the token ids of a prompt: by the chat template of a chat model, else as it is.
+
+A prompt ends where the answer begins. What a tokenizer would add behind it is left out, the date in a template is
+pinned, and a template behind whose prompt no answer can begin is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError
+
+from patientdx.core.errors import UserError
+
+# Templates that write today's date get this one, which those of Llama 3 have by default: the same command has the same
+# prompts on every day.
+DATE = datetime(2024, 7, 26)
+_ANSWER = "Qx7"  # stands for an answer
+_ARGUMENTS = "chat_template_arguments"  # attribute of a tokenizer
+
+
+def with_arguments(tokenizer: Any, arguments: Mapping[str, Any]) -> Any:
+    """The tokenizer; its chat template is called with these arguments from now on (`enable_thinking`, …).
+
+    `chat_template` among them names one of several templates.
+    """
+    setattr(tokenizer, _ARGUMENTS, dict(arguments))
+    return tokenizer
+
+
+def render(tokenizer: Any, text: str, chat: bool) -> str:
+    """The text of a prompt; UserError where the chat template cannot render it."""
+    return _rendered(tokenizer, [{"role": "user", "content": text}], opening=True) if chat else text
+
+
+def encode(tokenizer: Any, texts: Sequence[str], chat: bool) -> list[list[int]]:
+    """Token ids of rendered prompts, without special tokens behind the last token of the text.
+
+    A chat template writes the special tokens itself. Without one the tokenizer adds its own; some end every text with
+    EOS, behind which no model was ever taught to answer.
+    """
+    if not texts:
+        return []
+    if chat:
+        return tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    encoded = tokenizer(list(texts), return_special_tokens_mask=True)
+    rows = []
+    for ids, added in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+        length = len(ids)
+        while length and added[length - 1]:
+            length -= 1
+        rows.append(list(ids[:length]))
+    return rows
+
+
+def check_template(tokenizer: Any, chat: bool) -> None:
+    """UserError where a chat is configured and the template is absent, damaged, or opens no answer."""
+    if not chat:
+        return
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the model is marked chat_template: true, but the tokenizer in {tokenizer.name_or_path} has no chat "
+            "template. "
+            "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
+        )
+    question = {"role": "user", "content": "Yes or no?"}
+    prompt = _rendered(tokenizer, [question], opening=True)
+    if prompt.rfind("<think>") > prompt.rfind("</think>"):
+        raise _no_answer(tokenizer, "it opens <think>, so that the model would reason before it answers")
+    opening = _behind(tokenizer, prompt, question, "assistant")
+    # A template that writes both roles alike does not tell where answers begin.
+    if opening and opening != _behind(tokenizer, prompt, question, "user"):
+        raise _no_answer(tokenizer, f"an answer would begin with {opening!r} instead")
+
+
+def _behind(tokenizer: Any, prompt: str, question: dict[str, str], role: str) -> str | None:
+    """What stands between the prompt and the next message of a role; None where the template does not tell."""
+    try:
+        text = _rendered(tokenizer, [question, {"role": role, "content": _ANSWER}], opening=False)
+    except UserError:
+        return None
+    return text[len(prompt.rstrip()) :].partition(_ANSWER)[0].strip() if text.startswith(prompt.rstrip()) else None
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]], opening: bool) -> str:
+    arguments = {"strftime_now": DATE.strftime} | getattr(tokenizer, _ARGUMENTS, {})
+    try:
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=opening, tokenize=False, **arguments)
+    except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
+        names = tokenizer.chat_template if isinstance(tokenizer.chat_template, Mapping) else {}
+        named = f" It has the templates {', '.join(names)}: base_model.template_args={{chat_template: …}} takes one."
+        raise UserError(
+            f"the chat template in {tokenizer.name_or_path} cannot render a question without a system message "
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0]}).{named if names else ''} Set "
+            "base_model.template_args to what the template asks for, or base_model.chat_template=false."
+        ) from error
+
+
+def _no_answer(tokenizer: Any, reason: str) -> UserError:
+    return UserError(
+        f"no answer can begin behind the prompt of the chat template in {tokenizer.name_or_path}: {reason}. Set "
+        "base_model.template_args, as in base_model.template_args={enable_thinking: false}, or "
+        "base_model.chat_template=false."
+    )
