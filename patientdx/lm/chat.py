@@ -85,7 +85,7 @@ def _behind(tokenizer: Any, prompt: str, question: dict[str, str], role: str) ->
 
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], opening: bool) -> str:
-    arguments = {"strftime_now": DATE.strftime} | getattr(tokenizer, _ARGUMENTS, {})
+    arguments = {"strftime_now": _pinned} | getattr(tokenizer, _ARGUMENTS, {})
     try:
         return tokenizer.apply_chat_template(messages, add_generation_prompt=opening, tokenize=False, **arguments)
     except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -96,6 +96,11 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], opening: bool) -> 
             f"({type(error).__name__}: {str(error).partition(chr(10))[0]}).{named if names else ''} Set "
             "base_model.template_args to what the template asks for, or base_model.chat_template=false."
         ) from error
+
+
+def _pinned(format: str) -> str:
+    # A function of Python: the template engine looks at attributes that a built-in method has not.
+    return DATE.strftime(format)
 
 
 def _no_answer(tokenizer: Any, reason: str) -> UserError:
