@@ -1,4 +1,4 @@
-"""Merges written to folders for `identify`: computed by our own functions, by hand, or with something added."""
+"""Merges written to folders for `identify`, and what it says of them."""
 
 import shutil
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from patientdx.checkpoints.reader import Checkpoint
+from patientdx.cli.identify import identify, options
+from patientdx.cli.identify_tables import Findings, verdict
 from patientdx.merge.curve import evaluate
 
 
@@ -55,3 +57,27 @@ def changed(model: Path, folder: Path, change: Callable[[str, Tensor], Tensor]) 
     """A copy of a model with each tensor changed."""
     tensors = load_file(model / "model.safetensors")
     return write_model(model, folder, {name: change(name, tensor) for name, tensor in tensors.items()})
+
+
+def words(merged: Path, *candidates: Path, **more) -> list[str]:
+    listed = ",".join(map(str, candidates))
+    return [f"merged={merged}", f"candidates=[{listed}]", *(f"{key}={value}" for key, value in more.items())]
+
+
+def findings(merged: Path, *candidates: Path, **more) -> Findings:
+    return identify(options(words(merged, *candidates, **more)), Path("/nowhere"))
+
+
+def text(result: Findings) -> str:
+    return " ".join(verdict(result))
+
+
+def best(result: Findings) -> tuple[str, tuple[str, ...], str | None]:
+    """Method, names of the parents and of the ancestor."""
+    entry, names = result.best.hypothesis, result.models
+    ancestor = None if entry.ancestor is None else names[entry.ancestor]
+    return entry.method, tuple(names[parent] for parent in entry.parents), ancestor
+
+
+def bits(result: Findings) -> float:
+    return sum(result.best.bits) / sum(row.elements for row in result.rows)

@@ -123,8 +123,8 @@ def identify(opts: Options, cache: Path) -> Findings:
     differing = [row for row in rows if not row.is_shared] or rows
     shared = shared if differing is not rows else []
     ancestor = None if opts.ancestor is None else opts.models.index(opts.ancestor)
-    ranked = with_bits(rank(differing, len(models), ancestor), differing, merged, models, opts.sampling)
-    return Findings(opts.merged.name, labels, tuple(differing), tuple(ranked), tuple(shared), skipped)
+    explanations = with_bits(rank(differing, len(models), ancestor), differing, merged, models, opts.sampling)
+    return Findings(opts.merged.name, labels, tuple(differing), tuple(explanations), tuple(shared), skipped)
 
 
 def _values(words: Sequence[str]) -> dict[str, Any]:

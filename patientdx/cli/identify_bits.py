@@ -33,14 +33,14 @@ class _Counts:
 
 
 def with_bits(
-    ranked: Sequence[Explanation],
+    explanations: Sequence[Explanation],
     rows: Sequence[Measured],
     merged: Source,
     models: Sequence[Source],
     sampling: Sampling,
 ) -> list[Explanation]:
     """The explanations, the first of those that explain any tensor with `bits` and `values`. Reads the sample again."""
-    checked = [item for item in ranked[:_CHECKED] if item.explained]
+    checked = [item for item in explanations[:_CHECKED] if item.explained]
 
     def count(at: int) -> list[_Counts]:
         target, *tensors = (read_sample(model, rows[at].name, sampling) for model in (merged, *models))
@@ -49,7 +49,7 @@ def with_bits(
     with workers() as parallel:
         by_row = list(parallel(count, range(len(rows)))) if checked else []
     computed = {id(item): _chosen(item, [row[at] for row in by_row]) for at, item in enumerate(checked)}
-    return [computed.get(id(item), item) for item in ranked]
+    return [computed.get(id(item), item) for item in explanations]
 
 
 def _count(item: Explanation, row: Measured, at: int, target: Tensor, tensors: Sequence[Tensor]) -> _Counts:

@@ -38,6 +38,7 @@ from patientdx.merge.schedule import layer_of
 from patientdx.reporting.angles import kind_of
 
 RUN = 1 << 12  # elements read at a time: a few pages of a file
+FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 _BLOCK = 1 << 16  # rows of a matrix that is reduced to its triangle
 STRONG = (
     10.0  # difference of two Bayesian information criteria that counts as very strong evidence (Kass, Raftery 1995)
@@ -126,8 +127,8 @@ def common_names(merged: Source, models: Sequence[Source]) -> tuple[list[str], d
             skipped.setdefault("not in all models", []).append(name)
         elif any(other is not None and other.shape != header.shape for other in headers):
             skipped.setdefault("of different shapes", []).append(name)
-        elif not all(other is not None and other.dtype.is_floating_point for other in (header, *headers)):
-            skipped.setdefault("no floats", []).append(name)
+        elif not all(other is not None and other.dtype in FLOATS for other in (header, *headers)):
+            skipped.setdefault("no floats of 16 bits or more", []).append(name)
         elif math.prod(header.shape):
             names.append(name)
     return names, skipped
@@ -197,13 +198,20 @@ def measure_all(
         return rows
 
 
+def representatives(rows: Sequence[Measured], count: int) -> list[int]:
+    """For each candidate the first one that is the same in every row; itself where there is none."""
+    columns = [tuple(row.twins[model] for row in rows) for model in range(count)]
+    return [columns.index(column) for column in columns]
+
+
 def rank(rows: Sequence[Measured], count: int, ancestor: int | None) -> list[Explanation]:
     """Explanations of the rows, best first: by tensors explained, then by their criterion.
 
     Candidates that equal an earlier one in every row are represented by it.
     """
-    distinct = {twin for row in rows for twin in row.twins}
-    listed = [entry for entry in hypotheses(count, ancestor) if distinct.issuperset(entry.models)]
+    firsts = representatives(rows, count)
+    start = None if ancestor is None else firsts[ancestor]
+    listed = [entry for entry in hypotheses(count, start) if set(firsts).issuperset(entry.models)]
     fits = {entry: tuple(entry.fit(row.factor, row.arcs) for row in rows) for entry in listed}
     noises = [
         max(row.rounding.stored, min(fits[entry][at].squares for entry in listed)) / row.elements
@@ -256,9 +264,9 @@ def _explanation(
     )
 
 
-def equivalent(ranked: Sequence[Explanation]) -> list[Explanation]:
+def equivalent(explanations: Sequence[Explanation]) -> list[Explanation]:
     """Explanations after the first that explain as many tensors with no more λ and no clear difference in fit."""
-    best, *rest = ranked
+    best, *rest = explanations
     return [
         item
         for item in rest

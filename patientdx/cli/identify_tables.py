@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patientdx.cli.identify_search import Explanation, Measured, equivalent
+from patientdx.cli.identify_search import Explanation, Measured, equivalent, representatives
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.tables import ABSENT, Cell, Column, Table, make_table, plain, word, write_csv
 from patientdx.merge.identification import ALLOWED, DETERMINED, fit_copy, span_squares, weight_error
@@ -24,21 +24,21 @@ _SHOWN = 6
 class Findings:
     """All that was measured. models: names of candidates, then of the ancestor if it is none of them.
 
-    rows: tensors in which candidates differ, or all tensors where none do; ranked: explanations of them, best first.
+    rows: tensors in which candidates differ, or all tensors where none do; explanations: best first.
     shared: tensors that are the same in all candidates. skipped: names of tensors that were not compared, by reason.
     """
 
     merged: str
     models: tuple[str, ...]
     rows: tuple[Measured, ...]
-    ranked: tuple[Explanation, ...]
+    explanations: tuple[Explanation, ...]
     shared: tuple[Measured, ...]
     skipped: Mapping[str, Sequence[str]]
 
     @property
     def best(self) -> Explanation:
         """The first explanation."""
-        return self.ranked[0]
+        return self.explanations[0]
 
     @property
     def is_explained(self) -> bool:
@@ -75,8 +75,8 @@ def _explained(findings: Findings) -> list[str]:
     if best.hypothesis.method == "copy":
         name = findings.models[best.hypothesis.parents[0]]
         sentences = [
-            f"{merged} is {name} itself (λ=0 of a merge from it, λ=1 of a merge to it): all {_elements(findings)} "
-            f"sampled elements of {_tensors(len(findings.rows))} agree."
+            f"{merged} is {name} itself (λ=0 of a merge from it, λ=1 of a merge to it): "
+            f"{_agreement(best, findings)}, in {_tensors(len(findings.rows))}."
         ]
         if all(row.is_shared for row in findings.rows):
             sentences.append("All candidates are the same in these tensors, so that method and λ are undetermined.")
@@ -84,7 +84,7 @@ def _explained(findings: Findings) -> list[str]:
     sentences = [
         f"{merged} is explained by {_named(best, findings)}: in {_tensors(len(findings.rows))} the residual is at most "
         f"{best.excess:.2g} times the rounding expected in {_dtypes(findings)} (accepted: {ALLOWED:g}), and "
-        f"{_share(sum(best.bits), _total(findings))} of {_elements(findings)} sampled elements agree bit for bit."
+        f"{_agreement(best, findings)}."
     ]
     spread = [] if best.values else [summary for summary in best.weights if not math.isnan(summary.median)]
     for summary in spread:
@@ -97,7 +97,7 @@ def _explained(findings: Findings) -> list[str]:
     sentences += _orientation(best, findings)
     sentences += [
         f"{_named(item, findings)} explains it as well: the sampled tensors do not distinguish them."
-        for item in equivalent(findings.ranked)
+        for item in equivalent(findings.explanations)
     ]
     return sentences
 
@@ -148,17 +148,16 @@ def _unexplained(findings: Findings) -> list[str]:
 def _twins(findings: Findings) -> dict[int, list[int]]:
     """First candidates to later ones that are the same in every row."""
     twins: dict[int, list[int]] = {}
-    for model in range(len(findings.models)):
-        firsts = {row.twins[model] for row in (*findings.rows, *findings.shared)}
-        if len(firsts) == 1 and model not in firsts:
-            twins.setdefault(firsts.pop(), []).append(model)
+    for model, first in enumerate(representatives(findings.rows, len(findings.models))):
+        if first != model:
+            twins.setdefault(first, []).append(model)
     return twins
 
 
 def table(findings: Findings) -> Table:
     """The best hypotheses, with λ, residual, tensors explained and bits that agree."""
     lines = []
-    for item in findings.ranked[:_SHOWN]:
+    for item in findings.explanations[:_SHOWN]:
         lines.append(
             [
                 word(item.hypothesis.named(findings.models)),
@@ -173,14 +172,14 @@ def table(findings: Findings) -> Table:
             ]
         )
     columns = [
-        Column("hypothesis", "left"), Column("λ"), Column("spread"), Column("residual"), Column("× noise"),
+        Column("hypothesis", "left"), Column("λ"), Column("spread"), Column("residual"), Column("×rounding"),
         Column("tensors"), Column("bits"),
     ]  # fmt: skip
     notes = [
         "λ: median over tensors, weighted by how exactly each determines it",
         f"spread: largest minus smallest λ of the tensors that determine it to {DETERMINED:g}",
         "residual: of all sampled elements, relative to their length",
-        f"× noise: largest residual of a tensor over the rounding expected; tensors: explained, up to {ALLOWED:g}",
+        f"×rounding: largest residual of a tensor over the rounding expected; tensors: explained, up to {ALLOWED:g}",
         "bits: sampled elements that our own merge gives bit for bit",
         *(
             f"not compared, {reason}: {len(names)} tensors ({_listed(names)})"
@@ -222,7 +221,7 @@ def records(findings: Findings, explanations: Sequence[Explanation]) -> list[dic
 
 def write(findings: Findings, path: Path) -> None:
     """Every hypothesis and sampled tensor: a .csv of `records`, or a .json that has the verdict beside them."""
-    lines = records(findings, findings.ranked)
+    lines = records(findings, findings.explanations)
     if path.suffix == ".csv":
         write_csv(lines, path)
         return
@@ -262,8 +261,9 @@ def _total(findings: Findings) -> int:
     return sum(row.elements for row in findings.rows)
 
 
-def _elements(findings: Findings) -> str:
-    return f"{_total(findings):,}".replace(",", " ")
+def _agreement(item: Explanation, findings: Findings) -> str:
+    share = _share(sum(item.bits), _total(findings))
+    return f"{share} of {_total(findings):,}".replace(",", " ") + " sampled elements agree bit for bit"
 
 
 def _tensors(number: int) -> str:
