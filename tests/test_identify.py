@@ -1,12 +1,15 @@
 """identify: merges of tiny models are recognised, and what is none of them is not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from identified_merges import best, bits, changed, findings, save_tensors, text, words, write_merge
 from merge.test_mergekit_parity import CASES, TENSORS, oracle
 
 from patientdx.cli.identify import main
-from patientdx.cli.identify_search import equivalent
+from patientdx.cli.identify_bits import by_bits, decided_by_bits, equivalent
+from patientdx.cli.identify_hypotheses import Hypothesis
 from patientdx.merge.identification import ALLOWED
 from patientdx.merge.linear import linear
 from patientdx.merge.slerp import slerp
@@ -229,7 +232,7 @@ def test_slerp_of_nearly_parallel_parents_is_linear_and_is_called_both(tiny_base
     merged = write_merge(tmp_path / "merged", [tiny_base, near], slerp, 0.4, torch.float32)
     result = findings(merged, tiny_base, near)
     assert result.exit_code == 0
-    (other,) = equivalent(result.explanations)
+    (other,) = equivalent(result.explanations, sum(row.elements for row in result.rows))
     assert {best(result)[0], other.hypothesis.method} == {"linear", "slerp"}
     assert "explains it as well" in text(result)
     assert result.best.values == (0.4,)
@@ -297,3 +300,19 @@ def test_an_ancestor_that_equals_a_candidate_is_the_ancestor(tiny_base, tiny_piv
     )
     result = findings(merged, tiny_base, tiny_pivot, third, ancestor=twin)
     assert best(result) == ("task_arithmetic", (tiny_base.name, tiny_pivot.name), third.name)
+
+
+def test_equal_bits_decide_between_explanations_that_fit_as_well(tiny_base, tiny_pivot, tmp_path):
+    """Where parents differ by few steps a line can fit better than the arc that was used."""
+    merged = write_merge(tmp_path / "merged", [tiny_base, tiny_pivot], slerp, 0.4, torch.bfloat16)
+    result = findings(merged, tiny_base, tiny_pivot)
+    count, arc = sum(row.elements for row in result.rows), result.best
+    line = replace(arc, criterion=arc.criterion - 100, bits=(arc.bits[0] - 200, *arc.bits[1:]))
+    free = replace(line, hypothesis=Hypothesis("linear", (0, 1, 2), weighted=True), bits=arc.bits)
+    assert by_bits([line, free, arc], count) == [arc, line, free]
+    assert decided_by_bits([arc, line, free], count) == [line]
+    assert equivalent([arc, line, free], count) == []
+    close = replace(line, bits=(arc.bits[0] - 9, *arc.bits[1:]))
+    assert by_bits([close, arc], count) == [close, arc]
+    assert equivalent([close, arc], count) == []
+    assert equivalent([arc, close], count) == [close]

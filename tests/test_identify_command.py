@@ -93,15 +93,19 @@ def test_models_by_yaml_hub_id_and_folder(tiny_base):
             "lambda=0.4 is no option of identify: identify takes",
         ),
         (["merged=BASE", "candidates=[BASE,PIVOT"], "cannot be read"),
+        (
+            ["merged=BASE", "candidates=[BASE,smollm2_135m_noise]"],
+            "is made on your machine, and is not at CACHE/pivots",
+        ),
         (["merged=BASE", "candidates=[BASE,gatortron_llama]"], "gatortron_llama has no public weights"),
     ],
 )
-def test_what_is_not_valid_is_refused_in_a_few_words(arguments, message, tiny_base, tiny_pivot, capsys):
+def test_what_is_not_valid_is_refused_in_a_few_words(arguments, message, tiny_base, tiny_pivot, session_cache, capsys):
     filled = [word.replace("BASE", str(tiny_base)).replace("PIVOT", str(tiny_pivot)) for word in arguments]
     assert main(filled) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert message in printed.err
+    assert message.replace("CACHE", str(session_cache)) in printed.err
     assert "Traceback" not in printed.err
 
 

@@ -127,6 +127,11 @@ def identify(opts: Options, cache: Path) -> Findings:
     return Findings(opts.merged.name, labels, tuple(differing), tuple(explanations), tuple(shared), skipped)
 
 
+def cache_folder() -> Path:
+    """Where converted models are kept: PATIENTDX_CACHE, or its default."""
+    return Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
+
+
 def _values(words: Sequence[str]) -> dict[str, Any]:
     keys = [*(field.name for field in fields(Options) if field.name != "sampling"), "tensors", "elements", "seed"]
     known = f"identify takes {', '.join(f'{key}=' for key in keys)}"
@@ -162,7 +167,8 @@ def _model(key: str, text: str) -> ModelSource:
     """What a word stands for: a stem of conf/models, a folder or file, or a hub id, in that order."""
     file = MODELS / f"{text}.yaml"
     if "/" not in text and file.is_file():
-        content: Any = OmegaConf.to_container(OmegaConf.load(file))
+        nodes = OmegaConf.create({"cache": str(cache_folder()), "model": OmegaConf.load(file)})  # some lie in the cache
+        content: Any = OmegaConf.to_container(nodes.model, resolve=True)
         return ModelSource(**content)
     path = Path(text).expanduser()
     if path.exists():
@@ -204,8 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         opts = options(arguments)
-        cache = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
-        findings = identify(opts, cache)
+        findings = identify(opts, cache_folder())
         if opts.output is not None:
             write(findings, opts.output)
     except UserError as error:

@@ -40,9 +40,6 @@ from patientdx.reporting.angles import kind_of
 RUN = 1 << 12  # elements read at a time: a few pages of a file
 FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 _BLOCK = 1 << 16  # rows of a matrix that is reduced to its triangle
-STRONG = (
-    10.0  # difference of two Bayesian information criteria that counts as very strong evidence (Kass, Raftery 1995)
-)
 
 
 @dataclass(frozen=True)
@@ -262,15 +259,3 @@ def _explanation(
         math.sqrt(squares) / length if length else 0.0,
         max((row.excess(fit.squares, fit.parameters) for row, fit, _ in pairs), default=0.0),
     )
-
-
-def equivalent(explanations: Sequence[Explanation]) -> list[Explanation]:
-    """Explanations after the first that explain as many tensors with no more λ and no clear difference in fit."""
-    best, *rest = explanations
-    return [
-        item
-        for item in rest
-        if item.explained == best.explained
-        and item.criterion - best.criterion < STRONG
-        and item.hypothesis.weight_count <= best.hypothesis.weight_count
-    ]

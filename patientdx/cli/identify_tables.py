@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patientdx.cli.identify_search import Explanation, Measured, equivalent, representatives
+from patientdx.cli.identify_bits import decided_by_bits, equivalent
+from patientdx.cli.identify_search import Explanation, Measured, representatives
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.tables import ABSENT, Cell, Column, Table, make_table, plain, word, write_csv
 from patientdx.merge.identification import ALLOWED, DETERMINED, fit_copy, span_squares, weight_error
@@ -18,6 +19,7 @@ from patientdx.reporting.angles import kind_of
 
 EXPLAINED, UNEXPLAINED = 0, 1
 _SHOWN = 6
+_MOST = 0.99  # of the bits: our arithmetic in all but details
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,16 @@ def _explained(findings: Findings) -> list[str]:
         )
     if all(math.isnan(summary.median) for summary in best.weights):
         sentences.append("λ is undetermined: the parents are the same in every sampled tensor.")
+    if sum(best.bits) < _MOST * _total(findings):
+        sentences.append("The other elements differ by rounding: other arithmetic, or a change too small to be seen.")
     sentences += _orientation(best, findings)
     sentences += [
         f"{_named(item, findings)} explains it as well: the sampled tensors do not distinguish them."
-        for item in equivalent(findings.explanations)
+        for item in equivalent(findings.explanations, _total(findings))
+    ]
+    sentences += [
+        f"{_named(item, findings)} has as small a residual, but only {_agreement(item, findings)}."
+        for item in decided_by_bits(findings.explanations, _total(findings))
     ]
     return sentences
 
