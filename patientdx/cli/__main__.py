@@ -3,6 +3,7 @@
 verify    whether a saved merge is what its record says, bit for bit
 certify   a certificate of a saved merge
 compare   two models, tensor by tensor, before anything is merged
+identify  which candidates, merged how and with which λ, a published model is
 report    the page of a study, or one of its tables for a paper
 labels    the examples of a task as MEDS label files
 """
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS = ("verify", "certify", "compare", "report", "labels")
+COMMANDS = ("verify", "certify", "compare", "identify", "report", "labels")
 
 
 def main(argv: Sequence[str]) -> int:
