@@ -96,7 +96,7 @@ def _gain(run: Run, metric: str) -> str:
 def data_of(run: Run) -> TaskData:
     """The run's task, made again. UserError where it is no longer what the models were asked."""
     given = {name: value for name, value in run.config["task"].items() if name not in ("name", "kind", "metrics")}
-    data = dotted(given.pop("_target_"))(**given)
+    data = dotted(given.pop("_target_"))(**given).load()
     asked = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))["task"]["fingerprint"]
     if data.fingerprint != asked:
         raise UserError(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,24 +157,25 @@ def study(overrides: Sequence[str], seed: int, work: Path) -> Iterator[Line]:
         raise UserError(
             f"task={ends.task_config.name} does not ask yes or no: use task=numeric_questions or mortality."
         )
-    ancestor = merges["hierarchical, published"].ancestor
-    firsts = [ends.base]
-    if ancestor == ends.base:
+    ancestor = merges["hierarchical, published"].merge.ancestor
+    firsts = [ends.merge.base]
+    if ancestor == ends.merge.base:
         models = [one for one in (*USUAL, *overrides) if not one.startswith("task")]
         save.save(Session(), asked_of(*models, "merge=published/linear", "task=none", f"save={work / 'halfway'}"))
-        firsts.append(ModelSource("halfway", str(work / "halfway"), chat_template=ends.base.chat_template))
-    made = permute(locate(ends.pivot, ends.cache), work / "moved", seed)
-    pivots = (ends.pivot, ModelSource("moved", str(work / "moved"), chat_template=ends.pivot.chat_template))
-    yield Line("", "the second parent", *(answers(replace(ends, weight=1.0, pivot=pivot)) for pivot in pivots))
+        firsts.append(ModelSource("halfway", str(work / "halfway"), chat_template=ends.merge.base.chat_template))
+    made = permute(locate(ends.merge.pivot, ends.cache), work / "moved", seed)
+    pivots = (ends.merge.pivot, ModelSource("moved", str(work / "moved"), chat_template=ends.merge.pivot.chat_template))
+    yield Line("", "the second parent", *(answers(ends.with_merge(1.0, pivot=pivot)) for pivot in pivots))
     for first in firsts:
-        called = "base" if first is ends.base else "halfway"
-        yield Line(called, "the first parent", answers(replace(ends, weight=0.0, base=first)))
+        called = "base" if first is ends.merge.base else "halfway"
+        yield Line(called, "the first parent", answers(ends.with_merge(0.0, base=first)))
         # Of a first parent without a task vector the rules are all one.
-        tried = list(merges)[:2] if len(firsts) > 1 and first is ends.base else list(merges)
+        tried = list(merges)[:2] if len(firsts) > 1 and first is ends.merge.base else list(merges)
         for name in tqdm(tried, desc=f"first parent {called}", unit="merge", leave=False):
-            plain, moved = (replace(merges[name], base=first, pivot=pivot) for pivot in pivots)
+            merge = merges[name]
+            plain, moved = (merge.with_merge(merge.weight, base=first, pivot=pivot) for pivot in pivots)
             found = answers(plain), answers(moved)
-            aligns = plain.merge.keywords.get("alignment", "none") != "none"
+            aligns = plain.merge.call.keywords.get("alignment", "none") != "none"
             back = undone(moved, made) if aligns else None
             yield Line(called, name, *found, differing_weights(plain, moved), back)
 

@@ -23,6 +23,7 @@ from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.kinds import kind_named
 from patientdx.merge.curve import evaluate
+from patientdx.reporting.training_loss import draw_loss
 from patientdx.training import build
 
 SHORT = ("finetune.examples=8", "finetune.epochs=2", "finetune.batch=4", "finetune.micro_batch_size=4",
@@ -89,6 +90,7 @@ def test_the_comparator_stands_beside_the_others(first, tiny_base):
     assert cost["train"][-1][1] < cost["train"][0][1]
     assert cost["merging_seconds"] > 0
     assert cost["peak_memory_bytes"] > 1e8
+    draw_loss(cost, folder / "finetune_loss.png")
     assert (folder / "finetune_loss.png").read_bytes().startswith(b"\x89PNG")
     told = json.loads((folder / "provenance.json").read_text())["finetune"]
     assert (told["init_from"], told["split"], told["n"], told["hyperparameters"]["loss"]) == (

@@ -131,7 +131,10 @@ def test_without_train_limit_a_benchmark_has_nothing_to_teach_and_is_what_it_was
     folder = questions(tmp_path / "questions", train=12, test=6)
     words = ("task=medqa", f"task.path={folder}", "finetune=none")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        old, new = (parse(compose("config", [*words[:2], *more])).task() for more in ((), ("task.train_limit=3",)))
+        old, new = (
+            parse(compose("config", [*words[:2], *more])).task_config.call().load()
+            for more in ((), ("task.train_limit=3",))
+        )
     assert {one.split for one in old.examples} == {"test"}
     assert old.fingerprint != new.fingerprint
     assert "train_limit" not in old.provenance["settings"]

@@ -98,7 +98,7 @@ def test_the_tables_fit_a_terminal_and_the_summary_has_the_agreed_keys(outcome):
     text = terminal_text(*tables([Entry(role, role, found) for role in roles(found)]), width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    for word in ("Leakage test", "Membership inference", "Min-K%++", "Canaries", "not resolvable with", "Without the"):
+    for word in ("Leakage test", "Membership inference", "Min-K%++", "Canaries", "not resolvable with", "without the"):
         assert word in text
     found = summary(found)
     assert {"leakage/delta1", "leakage/delta1_ci_low", "leakage/delta2_over_base", "mia/loss/auc", "mia/members",

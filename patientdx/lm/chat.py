@@ -6,7 +6,8 @@ pinned, and a template behind whose prompt no answer can begin is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -85,9 +86,10 @@ def _behind(tokenizer: Any, prompt: str, question: dict[str, str], role: str) ->
 
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], opening: bool) -> str:
-    arguments = {"strftime_now": _pinned} | getattr(tokenizer, _ARGUMENTS, {})
+    arguments = getattr(tokenizer, _ARGUMENTS, {})
     try:
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=opening, tokenize=False, **arguments)
+        with _pinned_date():
+            return tokenizer.apply_chat_template(messages, add_generation_prompt=opening, tokenize=False, **arguments)
     except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
         names = tokenizer.chat_template if isinstance(tokenizer.chat_template, Mapping) else {}
         named = f" It has the templates {', '.join(names)}: base_model.template_args={{chat_template: …}} takes one."
@@ -98,9 +100,23 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], opening: bool) -> 
         ) from error
 
 
-def _pinned(format: str) -> str:
-    # A function of Python: the template engine looks at attributes that a built-in method has not.
-    return DATE.strftime(format)
+class _PinnedClock(datetime):
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        """The pinned date."""
+        return DATE
+
+
+@contextmanager
+def _pinned_date() -> Iterator[None]:
+    """transformers gives templates a function of today and lets no caller replace it: so its clock stands still."""
+    from transformers.utils import chat_template_utils
+
+    clock, chat_template_utils.datetime = chat_template_utils.datetime, _PinnedClock
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = clock
 
 
 def _no_answer(tokenizer: Any, reason: str) -> UserError:

@@ -170,5 +170,5 @@ def test_a_truncated_gguf(tmp_path, kept):
     with whole.open("rb") as handle:
         (tmp_path / "a.gguf").write_bytes(handle.read(kept))
     message = refusal(ModelSource("mine", str(tmp_path / "a.gguf")), tmp_path / "cache")
-    assert message.startswith(f"{tmp_path}/a.gguf cannot be read as a GGUF model, is it whole? (")
+    assert message.startswith(f"{tmp_path}/a.gguf cannot be read as a GGUF model, is it complete? (")
     assert not [path for path in (tmp_path / "cache" / "models").iterdir() if not path.name.endswith(".lock")]

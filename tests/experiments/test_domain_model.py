@@ -129,13 +129,13 @@ def test_the_model_of_dialogue_lies_where_its_study_looks_for_it(tmp_path, monke
     told = {"fingerprint": "k", "title": "lora", "train": [[1, 2.0]], "sha256": "s", "steps": 1, "tokens": 1,
             "seconds": 1.0, "peak_memory_bytes": 1, "peak_gpu_memory_bytes": None, "energy_joules": None}  # fmt: skip
     write_json(told, tmp_path / "domain_model_dialogue" / "training.json")
-    monkeypatch.setattr(domain_model, "training", lambda settings: SimpleNamespace(key="k"))
-    monkeypatch.setattr(domain_model, "taught", lambda settings: ())
+    monkeypatch.setattr(domain_model, "training", lambda session, config: SimpleNamespace(key="k"))
+    monkeypatch.setattr(domain_model, "taught", lambda session, config: ())
     sets = tmp_path / "sets"
     (sets / "dialogue_to_section").mkdir(parents=True)
     assert domain_model.main(["--output", str(tmp_path), "--data", str(sets)]) == 0
     printed = capsys.readouterr().out
-    assert f"domain model: {study.pivot.source}" in printed
+    assert f"domain model: {study.merge.pivot.source}" in printed
     assert f"Next: python run.py experiment=forgetting_dialogue data={sets} output={tmp_path}\n" in printed
 
 

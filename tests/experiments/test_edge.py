@@ -30,7 +30,7 @@ def test_a_merge_is_watched_in_a_process_of_its_own(tiny_base, tiny_pivot, tmp_p
     assert found.watched.wall > 0
     assert found.watched.peak > 2**20
     shown = edge.merge_table([found.facts])
-    assert list(shown.columns[0].cells) == ["linear"]
+    assert [row[0].text for row in shown.rows] == ["linear"]
 
 
 def test_half_the_bits_are_half_the_bytes_and_the_answers_are_those_of_the_model(tiny_base, medqa):
@@ -46,7 +46,8 @@ def test_half_the_bits_are_half_the_bytes_and_the_answers_are_those_of_the_model
     assert set(whole["sets"]) == {"medqa"}
     told = [one | {"peak": 2**28} for one in found.values()]
     shown = edge.precision_table(told, {"resamples": 200, "level": 0.95, "seed": 0})
-    cells = {column.header.replace("\n", " "): list(column.cells) for column in shown.columns}
+    titles = [column.heading.replace("\n", " ") for column in shown.columns]
+    cells = {title: [row[number].text for row in shown.rows] for number, title in enumerate(titles)}
     assert cells[""] == ["float32", "bfloat16"]
     assert cells["less the first's"][0] == "–"
     assert cells["unlike the first"][0] == "0 of 6"

@@ -82,6 +82,6 @@ def test_every_pivot_that_the_configs_look_for_is_made(adapter):
         asked = [parse(compose("config", ["experiment=slerp_pairs", f"pivot_model.name={name}"])) for name in names]
         asked.append(parse(compose("config", ["pivot_model=smollm2_135m_noise"])))
         cache = asked[0].cache
-    found = {Path(one.pivot.adapter).expanduser().relative_to(cache).as_posix() for one in asked}
+    found = {Path(one.merge.pivot.adapter).expanduser().relative_to(cache).as_posix() for one in asked}
     assert found <= made
     assert len(found) == len(names)  # the pivot of noise is one of them
