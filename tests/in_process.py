@@ -71,7 +71,7 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> Counter:
     count = count_calls(
         monkeypatch,
         "patientdx.lm.load.load_model",
-        "patientdx.evaluation.prompting.load_tokenizer",
+        "patientdx.lm.load.load_tokenizer",
         "patientdx.lm.prompts.tokenise",
         "patientdx.lm.binary.score",
         "patientdx.training.tabular.fit",

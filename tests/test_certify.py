@@ -72,6 +72,7 @@ def words_of(text: str) -> str:
 
 def put(study, name, content):
     (study / name).write_text(json.dumps(content))
+    reseal(study)
 
 
 def searched(strategy="grid", **facts):

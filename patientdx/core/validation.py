@@ -67,9 +67,16 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
+def _layer_names(value: Any) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("give a list of names of linear layers, as in [q_proj,v_proj].")
+    return _words(value)
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Folder = Annotated[Path, BeforeValidator(_folder)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+LayerNames = Annotated[tuple[str, ...], BeforeValidator(_layer_names)]
 Positive = Annotated[float, number("give a number above 0.", lambda value: value > 0)]
 Fraction = Annotated[float, number("give a number of at least 0 and below 1.", lambda value: 0 <= value < 1)]
 

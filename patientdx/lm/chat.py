@@ -33,7 +33,7 @@ def with_arguments(tokenizer: Any, arguments: Mapping[str, Any]) -> Any:
 
 def render(tokenizer: Any, text: str, chat: bool) -> str:
     """The text of a prompt; UserError where the chat template cannot render it."""
-    return _rendered(tokenizer, [{"role": "user", "content": text}], opening=True) if chat else text
+    return _rendered(tokenizer, [{"role": "user", "content": text}], add_generation_prompt=True) if chat else text
 
 
 def encode(tokenizer: Any, texts: Sequence[str], chat: bool) -> list[list[int]]:
@@ -67,29 +67,31 @@ def check_template(tokenizer: Any, chat: bool) -> None:
             "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
         )
     question = {"role": "user", "content": "Yes or no?"}
-    prompt = _rendered(tokenizer, [question], opening=True)
+    prompt = _rendered(tokenizer, [question], add_generation_prompt=True)
     if prompt.rfind("<think>") > prompt.rfind("</think>"):
         raise _no_answer(tokenizer, "it opens <think>, so that the model would reason before it answers")
-    opening = _behind(tokenizer, prompt, question, "assistant")
+    between = _text_before_answer(tokenizer, prompt, question, "assistant")
     # A template that writes both roles alike does not tell where answers begin.
-    if opening and opening != _behind(tokenizer, prompt, question, "user"):
-        raise _no_answer(tokenizer, f"an answer would begin with {opening!r} instead")
+    if between and between != _text_before_answer(tokenizer, prompt, question, "user"):
+        raise _no_answer(tokenizer, f"an answer would begin with {between!r} instead")
 
 
-def _behind(tokenizer: Any, prompt: str, question: dict[str, str], role: str) -> str | None:
+def _text_before_answer(tokenizer: Any, prompt: str, question: dict[str, str], role: str) -> str | None:
     """What stands between the prompt and the next message of a role; None where the template does not tell."""
     try:
-        text = _rendered(tokenizer, [question, {"role": role, "content": _ANSWER}], opening=False)
+        text = _rendered(tokenizer, [question, {"role": role, "content": _ANSWER}], add_generation_prompt=False)
     except UserError:
         return None
     return text[len(prompt.rstrip()) :].partition(_ANSWER)[0].strip() if text.startswith(prompt.rstrip()) else None
 
 
-def _rendered(tokenizer: Any, messages: list[dict[str, str]], opening: bool) -> str:
+def _rendered(tokenizer: Any, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
     arguments = getattr(tokenizer, _ARGUMENTS, {})
     try:
         with _pinned_date():
-            return tokenizer.apply_chat_template(messages, add_generation_prompt=opening, tokenize=False, **arguments)
+            return tokenizer.apply_chat_template(
+                messages, add_generation_prompt=add_generation_prompt, tokenize=False, **arguments
+            )
     except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
         names = tokenizer.chat_template if isinstance(tokenizer.chat_template, Mapping) else {}
         named = f" It has the templates {', '.join(names)}: base_model.template_args={{chat_template: …}} takes one."

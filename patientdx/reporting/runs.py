@@ -16,8 +16,6 @@ import yaml
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.core.tables import Row
-from patientdx.evaluation.seal import read_sealed
-from patientdx.evaluation.store import read_sealed_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +63,8 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """metrics.json: the rows and the run's fingerprint. UserError where the folder is not as its run left it."""
+        from patientdx.evaluation.seal import read_sealed
+
         return read_sealed(self.folder)
 
     @property
@@ -215,6 +215,8 @@ def sweep_records(folder: Path) -> dict[int, dict[str, Any]]:
 
     Empty without a sweep. A job whose process died left nothing and is in here with {}.
     """
+    from patientdx.evaluation.store import read_sealed_json
+
     paths = [path for path in (folder / "sweep").glob("*.json") if path.stem.isdigit()]
     records = {int(path.stem): read_sealed_json(path) or {"failed": "its record is damaged"} for path in paths}
     count = folder / "sweep" / "jobs.txt"

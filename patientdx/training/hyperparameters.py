@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from patientdx.core.validation import Flag, Fraction, Positive, Words, at_least
+from patientdx.core.validation import Flag, Fraction, LayerNames, Positive, at_least
 
 
 @dataclass(frozen=True)
@@ -50,4 +50,4 @@ class Hyperparameters:
     rank: Annotated[int, at_least(1)] | None = None
     alpha: Positive | None = None
     dropout: Fraction | None = None
-    targets: Words | None = None
+    targets: LayerNames | None = None

@@ -80,10 +80,12 @@ def test_records_that_are_no_longer_the_same_are_refused(study, capsys):
     config = yaml.safe_load(kept)
     config["task"]["per_stay"] = 1
     path.write_text(yaml.safe_dump(config))
+    reseal(path.parent)
     try:
         code, printed = read(study, capsys)
     finally:
         path.write_text(kept)
+        reseal(path.parent)
     assert code == 2
     assert "are not those that the models were asked about. Run it again." in printed.err
 

@@ -19,7 +19,7 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.cli import sweep_order
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import parse
-from patientdx.evaluation.store import write_json
+from patientdx.evaluation.store import write_json, write_sealed_json
 
 HOSPITAL = "task.synthetic={stays: 40, seed: 1}"
 QUICK = ("finetune.batch=4", "finetune.micro_batch_size=4", "finetune.learning_rate=5e-3", "task.threads=1")
@@ -170,7 +170,8 @@ def studied(stem: str, made, tiny_base, *more: str) -> int:
     place = None
     for place, settings in enumerate(swept(stem, *words)):
         folder = run(settings).folder
-        write_json({"folder": folder.name, "reused": False, "seconds": {}}, folder.parent / "sweep" / f"{place}.json")
+        state = {"folder": folder.name, "reused": False, "seconds": {}}
+        write_sealed_json(state, folder.parent / "sweep" / f"{place}.json")
     return place + 1
 
 

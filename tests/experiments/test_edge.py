@@ -49,7 +49,7 @@ def test_half_the_bits_are_half_the_bytes_and_the_answers_are_those_of_the_model
     titles = [column.heading.replace("\n", " ") for column in shown.columns]
     cells = {title: [row[number].text for row in shown.rows] for number, title in enumerate(titles)}
     assert cells[""] == ["float32", "bfloat16"]
-    assert cells["less the first's"][0] == "–"
+    assert cells["minus the first's"][0] == "–"
     assert cells["unlike the first"][0] == "0 of 6"
     right = sum(a == b for a, b in zip(whole["chosen"], whole["right"], strict=True)) / 6
     assert cells["accuracy"][0].startswith(f"{right:.3f} [")

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from graded_studies import ACCURACY, EXACT, one_run
+from result_folders import reseal
 
 from experiments import forgetting
 from experiments.study import last_sweep
@@ -152,7 +153,7 @@ def test_answers_that_were_cut_off_are_told_of(tmp_path, capsys):
         told = json.loads(path.read_text())
         for row in told["rows"]:
             row |= {"ended": 0.35 if row["role"] == "base" else 0.55, "mean_tokens": 300.0}
-        path.write_text(json.dumps(told))
+        reseal(path.parent, told)
     text = ask(study, capsys)[1]
     assert line(text, "ended by itself").split()[-3:] == ["0.35", "0.55", "0.55"]
     assert line(text, "tokens, mean").split()[-3:] == ["300", "300", "300"]

@@ -17,7 +17,7 @@ from result_folders import reseal
 
 from experiments import hierarchical
 from experiments.hierarchical_checks import both_orders
-from patientdx.evaluation.store import write_json
+from patientdx.evaluation.store import write_sealed_json
 from patientdx.tasks.question_sets import SUBJECTS
 
 METHODS = ("linear", "task_arithmetic", "dare_ties")
@@ -51,7 +51,7 @@ def output(sets, make_tiny, tiny_base, tiny_pivot, tmp_path_factory):
     base, jobs = make_tiny(noise_seed=2), itertools.product(METHODS, (0, 1))
     for number, (method, seed) in enumerate(jobs):  # as the sweep has them, in this process
         asked = settings(base, tiny_pivot, place, *given, f"merge=published/{method}", f"seed={seed}")
-        write_json({"folder": run(asked).folder.name}, place / asked.name / "sweep" / f"{number}.json")
+        write_sealed_json({"folder": run(asked).folder.name}, place / asked.name / "sweep" / f"{number}.json")
     return place
 
 
@@ -129,6 +129,7 @@ def test_weights_and_answers_that_differ_are_told(copied, capsys):
             pq.write_table(table, folder / "predictions.parquet")
             config["pivot_model"]["source"] = config["ancestor"]["source"]
             (folder / "config.yaml").write_text(yaml.safe_dump(config))
+            reseal(folder)
     _, text = tables(copied, capsys, "--weights")
     assert "the log-probabilities of 8 of 8 questions differ, by 0.25 at most" in text
     assert re.search(r"beside linear averaging: \d+ of \d+ weights differ", text)
@@ -183,6 +184,7 @@ def test_runs_of_two_ancestors_are_refused(copied, capsys):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["ancestor"]["name"] = "another"
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    reseal(folder)
     code, text = tables(copied, capsys)
     assert (code, "parents, ancestor or dtype" in text) == (2, True)
 
@@ -196,7 +198,7 @@ def test_other_questions_are_no_draws_of_masks(copied, capsys):
         row["fingerprint"] += "x" * (row["role"] == "merged")  # the same seed, and yet another answer
     reseal(again, told)
     pointer = copied / "hierarchical_small" / "sweep" / "99.json"
-    pointer.write_text(json.dumps({"folder": again.name, "reused": False, "seconds": {}}))
+    write_sealed_json({"folder": again.name, "reused": False, "seconds": {}}, pointer)
     code, text = tables(copied, capsys)
     assert (code, "asked more than one question" in text) == (2, True)
 
@@ -207,6 +209,7 @@ def test_lambda_by_depth_has_a_title(copied, capsys):
         if config["merge"]["name"] in ("linear", "task_arithmetic"):
             config["lambda"] = [0.2, 0.8]
             (folder / "config.yaml").write_text(yaml.safe_dump(config))
+            reseal(folder)
     code, text = tables(copied, capsys)
     assert (code, "linear averaging, λ=0.2-0.8" in text) == (0, True)
 

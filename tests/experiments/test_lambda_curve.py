@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from command_line import forked, small
+from result_folders import reseal
 from swept_runs import LEVEL, RESAMPLES, SEED, answers, one_run, strengths
 
 from experiments import lambda_curve
@@ -155,6 +156,7 @@ def test_missing_parents_folders_and_rows_are_refused(study, tmp_path, capsys):
     assert "no score of the base model on the test split: run it with parents=true" in ask(alone, capsys)[2]
     other = study / "mortality_linear_p_b_lambda=0.7_float32" / "predictions.parquet"
     pq.write_table(pq.read_table(other).slice(0, 100), other)
+    reseal(other.parent)
     assert "did not answer the same test rows; run both again" in ask(study, capsys)[2]
     (study / "mortality_slerp_p_b_lambda=0.4_float32" / "metrics.json").unlink()
     assert "no longer holds mortality_slerp_p_b_lambda=0.4_float32 of its last sweep" in ask(study, capsys)[2]

@@ -53,8 +53,8 @@ def one_run(study, job, merge, tuned):
         },
     }  # fmt: skip
     folder = study / f"run {job}"
-    reseal(folder, {"rows": rows})
     write_json(told, folder / "privacy.json")
+    reseal(folder, {"rows": rows})
     write_sealed_json({"folder": folder.name}, study / "sweep" / f"{job}.json")
     return folder
 
@@ -86,17 +86,20 @@ def test_a_merge_that_shows_as_much_is_not_the_papers_direction(study, capsys):
         told = json.loads(file.read_text())
         told["models"]["merged"] = entry("base", 0.5, 0.9)
         write_json(told, file)
+        reseal(file.parent)
     leakage.main(["--output", str(study.parent)])
     assert "fewer signs with merging): not shown." in capsys.readouterr().out
 
 
 def test_a_study_without_leakage_is_refused(study, capsys):
     (study / "run 1" / "privacy.json").unlink()
+    reseal(study / "run 1")
     assert leakage.main(["--output", str(study.parent)]) == 2
     assert "has no privacy.json: run the study with privacy=all" in capsys.readouterr().err
     told = json.loads((study / "run 0" / "privacy.json").read_text())
     del told["models"]["merged"]["mia"]
     write_json(told, study / "run 0" / "privacy.json")
+    reseal(study / "run 0")
     assert leakage.main(["--output", str(study.parent)]) == 2
     assert "lacks mia: run the study with privacy=all" in capsys.readouterr().err
 

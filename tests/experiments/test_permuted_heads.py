@@ -78,8 +78,8 @@ def test_hierarchical_merging_undoes_the_order_and_averaging_does_not_survive_it
     assert changed("halfway", "the same without alignment") > 0.01
     told = json.loads(json.dumps([line.facts for line in lines.values()]))
     shown = permuted_heads.table(told)
-    assert shown.row_count == len(lines) == 9
-    cells = {column.header: list(column.cells) for column in shown.columns}
+    assert len(shown.rows) == len(lines) == 9
+    cells = {column.heading: [row[number].text for row in shown.rows] for number, column in enumerate(shown.columns)}
     assert cells["weights\nthat\ndiffer"][list(lines).index(("base", "hierarchical, published"))] == "none"
     assert cells["layers\nundone"][list(lines).index(("", "the second parent"))] == "–"
     second = lines["", "the second parent"].plain

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import yaml
+from result_folders import reseal
 
 from patientdx.core.tables import write_csv
 from patientdx.evaluation.store import fingerprint, write_json, write_parquet, write_sealed_json, write_text
@@ -107,6 +108,7 @@ def write_made_run(
                {"step": "adults", "stays": 300, "patients": 280, "events": 75}], folder / "cohort.csv")  # fmt: skip
     if clinical:
         write_json(evaluate(scored, groups=groups, min_events=20, min_rows=10, **BOOTSTRAP), folder / "clinical.json")
+    reseal(folder)
     return folder
 
 
@@ -116,9 +118,7 @@ def write_result(folder: Path, config: Mapping, rows: list, predictions: pa.Tabl
     write_text(yaml.safe_dump(config, sort_keys=False), folder / "config.yaml")
     write_parquet(predictions, folder / "predictions.parquet")
     write_json(provenance, folder / "provenance.json")
-    write_json(
-        {"schema": 2, "fingerprint": fingerprint({"folder": folder.name}), "rows": rows}, folder / "metrics.json"
-    )
+    reseal(folder, {"fingerprint": fingerprint({"folder": folder.name}), "rows": rows})
 
 
 def write_sweep(study: Path, folders: Sequence[Path], overrides: Sequence[Sequence[str]] = ()) -> None:

@@ -3,6 +3,7 @@ import io
 import pyarrow.parquet as pq
 import pytest
 from made_studies import rows_in, write_made_run
+from result_folders import reseal
 from rich.console import Console
 
 from patientdx.metrics.bootstrap import bootstrap_p, replicates
@@ -74,6 +75,7 @@ def test_two_names_of_one_model_are_one_model_and_both_are_bold(folders, tmp_pat
     twin = write_made_run(tmp_path / "twin", "linear", 0.9, 1.6)
     predictions = pq.read_table(folders[1] / "predictions.parquet")
     pq.write_table(predictions, twin / "predictions.parquet")
+    reseal(twin)
     own, other = (row for row in rows_in(folders[1]) if row["role"] == "merged"), rows_in(twin)
     same = {row["split"]: {key: row[key] for key in row if key.startswith("au")} for row in own}
     rows = rows_in(folders[1]) + [row | same[row["split"]] for row in other if row["role"] == "merged"]
@@ -84,6 +86,7 @@ def test_two_names_of_one_model_are_one_model_and_both_are_bold(folders, tmp_pat
 def test_without_predictions_or_with_other_stays_nothing_is_bold_and_that_is_said(folders, tmp_path):
     bare = write_made_run(tmp_path / "bare", "slerp", 0.7, 1.6)
     (bare / "predictions.parquet").unlink()
+    reseal(bare)
     said = "not all models could be compared: other stays, or no predictions.parquet"
     assert best(rows_in(bare), [bare]) == best(rows_in(bare), [])
     assert best(rows_in(bare), [bare]).notes == (said,)
@@ -91,6 +94,7 @@ def test_without_predictions_or_with_other_stays_nothing_is_bold_and_that_is_sai
     predictions = pq.read_table(other / "predictions.parquet")
     renamed = ["z" + name for name in predictions["id"].to_pylist()]
     pq.write_table(predictions.set_column(0, "id", [renamed]), other / "predictions.parquet")
+    reseal(other)
     rows = rows_of_all([folders[0], other])
     assert best(rows, [folders[0], other]).bold == frozenset()
     assert said in best(rows, [folders[0], other]).notes

@@ -227,6 +227,7 @@ def test_search_wordings_and_leakage_are_shown_where_a_run_has_them(tmp_path):
         "wordings": {"survival": {"reverses": True, "auroc": value, "difference": value,
                                   "not_reversed": {"value": 0.25}}},
     }))  # fmt: skip
+    reseal(folder)
     text = write_report(folder).read_text(encoding="utf-8")
     found = Page(text)
     assert [cell for cell, _ in found.tables["search"][2]] == ["0.6", "–", "30", "cannot win"]

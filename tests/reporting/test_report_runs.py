@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from made_studies import rows_in, write_made_run, write_sweep
+from result_folders import reseal
 
 from patientdx.core.errors import UserError
 from patientdx.core.tables import model_name
@@ -73,6 +74,7 @@ def test_models_of_one_name_in_several_folders_are_told_apart_without_a_path(tmp
         folder = write_made_run(tmp_path / f"r{i}", "slerp", 0.2, 1)
         config = yaml.safe_load((folder / "config.yaml").read_text())
         (folder / "config.yaml").write_text(yaml.safe_dump(config | {"base_model": {"source": place}}))
+        reseal(folder)
     titles = [group.title.rpartition(", ")[2] for group in groups(read(tmp_path))]
     assert titles == [f"base_model.source={said}" for said in ("instruct (1)", "instruct (2)", "medical")]
 
@@ -135,6 +137,7 @@ def test_the_command_of_a_single_run_is_read_from_its_folder_and_never_made_up(t
     folder = write_made_run(tmp_path / "r", "slerp", 0.2, 1)
     assert command(read(folder)) == []
     (folder / "command.json").write_text(json.dumps({"overrides": ["merge=slerp", "lambda=0.2"]}))
+    reseal(folder)
     assert command(read(folder)) == ["python run.py merge=slerp lambda=0.2"]
 
 

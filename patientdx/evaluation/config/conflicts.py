@@ -50,6 +50,9 @@ def _of_finetune(plain: Mapping[str, Any]) -> Iterator[str]:
     method, model = group_name(plain, "finetune"), group_name(plain, "model")
     if method in ("none", None):
         return
+    batch, micro = (plain["finetune"].get(name) for name in ("batch", "micro_batch_size"))
+    if type(batch) is type(micro) is int and batch > 0 and micro > 0 and batch % micro:
+        yield f"finetune.micro_batch_size={micro}: a batch of {batch} cannot be split so. Give a divisor of it."
     if model != MERGED:
         yield (
             f"finetune={method}: model={model} is scored alone, and is no language model. Leave finetune out, or use "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator
 
 from patientdx.core.validation import ConfigErrors, at_least
 from patientdx.evaluation.config.section import Section, group_name, model_key
@@ -50,12 +50,3 @@ class FinetuneConfig(Section):
     def is_absent(cls, plain: Mapping[str, Any]) -> bool:
         """Whether this configuration has no such section."""
         return group_name(plain, "finetune") == "none"
-
-    @model_validator(mode="after")
-    def _check_batch(self) -> FinetuneConfig:
-        batch, micro = self.hyperparameters.batch, self.hyperparameters.micro_batch_size
-        if batch % micro:
-            raise ConfigErrors([
-                f"finetune.micro_batch_size={micro}: a batch of {batch} cannot be split so. Give a divisor of it."
-            ])  # fmt: skip
-        return self
