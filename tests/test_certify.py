@@ -138,7 +138,7 @@ def test_a_certificate_names_no_place_of_this_machine(folder, study, tmp_path, t
 
 def test_one_model_scored_on_pilot_is_no_choice(folder, study, capsys):
     found = certified(capsys, folder, "--study", study)
-    assert found["choice"] == {"how": "given", "candidates": 1, "log2_candidates": 0.0}
+    assert found["choice"] == {"how": "given", "splits": ["pilot", "test"], "candidates": 1, "log2_candidates": 0.0}
     assert found["study"]["result"]["metric"] == "auroc"
     assert found["leakage"] == {"absent": "the study was run without privacy=dlt"}
     assert found["membership"] == {"absent": "the study was run without privacy=mia"}
@@ -152,7 +152,9 @@ def test_every_model_of_the_study_that_saw_the_pilot_counts(folder, study, capsy
             row["fingerprint"] += f" {min(number, 2)}"  # the last two are one model
         reseal(other, metrics)
     found = certified(capsys, folder, "--study", study)
-    assert found["choice"] == {"how": "sweep", "candidates": 3, "log2_candidates": math.log2(3)}
+    assert found["choice"] == {
+        "how": "sweep", "splits": ["pilot", "test"], "candidates": 3, "log2_candidates": math.log2(3),
+    }  # fmt: skip
     assert "λ was chosen from 3 models" in words_of((folder / PAGE).read_text())
 
 

@@ -50,7 +50,7 @@ def state(
         role = ("base", "pivot")[number] if number < 2 else f"parent {number + 1}"
         if number == len(recipe.parents):
             role = "ancestor"
-        described = {key: getattr(sources[number], key) for key in SOURCE_FIELDS} if sources else {"name": role}
+        described = _described(sources[number]) if sources else {"name": role}
         models.append({"role": role, **described, "sha256": _UNKNOWN})
     return {
         "format": _FORMAT,
@@ -69,6 +69,16 @@ def state(
         },
         "code": _code(recipe.method.__module__),
     }
+
+
+def _described(model: ModelSource) -> dict[str, Any]:
+    """What locates a model. A folder is recorded by its absolute path: `org/name` is then always an id of the hub."""
+    described = {key: getattr(model, key) for key in SOURCE_FIELDS}
+    for key in ("source", "adapter"):
+        path = Path(str(described[key] or "")).expanduser()
+        if described[key] and not path.is_absolute() and path.exists():
+            described[key] = str(path.absolute())
+    return described
 
 
 def with_hashes(stated: Mapping[str, Any], hashes: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 MARK = "HOLDS_PATIENTS.txt"
-_WORDS = """\
+WORDS = """\
 The weights in this folder were trained on patients' records that are not open, or come from weights that were.
 A model can remember what it was trained on: treat this folder as you treat the records themselves.
 patientdx keeps it in its cache, and writes no merge of it unless told to by save_patients=true; the merge then has
@@ -15,7 +15,7 @@ this mark too. Do not delete the mark: whoever opens the folder next has nothing
 
 def mark(folder: Path) -> None:
     """Leave the mark in a folder."""
-    (folder / MARK).write_text(_WORDS, encoding="utf-8")
+    (folder / MARK).write_text(WORDS, encoding="utf-8")
 
 
 def marked(folder: Path) -> bool:

@@ -26,7 +26,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # as transformers finds weights
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # as transformers finds weights
 _LONGEST_HEADER = 100_000_000  # the format's own limit: a longer one is a damaged length field
 
 
@@ -183,7 +183,7 @@ def _refuse_adapter_beside(folder: Path) -> None:
 
 def _listed_shards(folder: Path) -> dict[str, Path]:
     """Tensor name to shard, from the index; empty when the folder has a single file and no index."""
-    index = folder / _INDEX
+    index = folder / INDEX
     if not index.is_file():
         return {}
     try:
@@ -208,7 +208,7 @@ def _listed_shards(folder: Path) -> dict[str, Path]:
     others = sorted(path.name for path in folder.glob("model*.safetensors") if path.name not in files)
     if others:
         raise UserError(
-            f"{folder} has {_INDEX} and beside its shards {', '.join(others[:3])}: it is not clear which are the "
+            f"{folder} has {INDEX} and beside its shards {', '.join(others[:3])}: it is not clear which are the "
             "weights. Delete those that are not."
         )
     return {name: folder / file for name, file in shards.items()}
@@ -217,24 +217,24 @@ def _listed_shards(folder: Path) -> dict[str, Path]:
 def _unlisted_files(folder: Path) -> list[Path]:
     """The one file of a folder without an index."""
     files = sorted(folder.glob("*.safetensors"))
-    single = folder / _SINGLE
+    single = folder / SINGLE
     if single in files:
         others = [path.name for path in files if path != single and path.name.startswith("model")]
         if others:
             raise UserError(
-                f"{folder} has {_SINGLE} and beside it {', '.join(others[:3])}, but no {_INDEX}: it is not clear which "
+                f"{folder} has {SINGLE} and beside it {', '.join(others[:3])}, but no {INDEX}: it is not clear which "
                 "are the weights. Delete those that are not."
             )
         return [single]
     if len(files) > 1:
         raise UserError(
-            f"{folder} has {len(files)} safetensors files and no {_INDEX} to say which tensor is in which: download "
+            f"{folder} has {len(files)} safetensors files and no {INDEX} to say which tensor is in which: download "
             "the folder again."
         )
     if files:
         raise UserError(
             f"{folder} has its weights in {files[0].name}, a name under which transformers does not find them: rename "
-            f"the file to {_SINGLE}."
+            f"the file to {SINGLE}."
         )
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     convert = (

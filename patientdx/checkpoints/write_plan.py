@@ -27,9 +27,10 @@ from patientdx.checkpoints.manifest import (
     with_hashes,
 )
 from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.patient_mark import MARK, WORDS
 from patientdx.checkpoints.reader import TensorHeader
 from patientdx.checkpoints.sidecar_files import sidecar_files
-from patientdx.checkpoints.source import ModelSource
+from patientdx.checkpoints.source import ModelSource, holds_patients
 from patientdx.core.errors import UserError
 from patientdx.merge.method import method_spec
 
@@ -41,7 +42,8 @@ DTYPES = ("bfloat16", "float16", "float32")
 class WritePlan:
     """What will be written: a `recipe`, into the folder `target`, as `shards`.
 
-    stated: see `provenance.state`. cache: where content hashes are remembered. threads: of one process.
+    stated: see `manifest.state`. holds_patients: a parent was trained on patients, which the folder is
+    marked with. cache: where content hashes are remembered. threads: of one process.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class WritePlan:
     threads: int
     device: str
     remote_code: bool
+    holds_patients: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -63,7 +66,8 @@ class WritePlan:
         """The files beside the weights, name to content (see `folder.companions`)."""
         recipe = self.recipe
         config = None if recipe.config_from is None else recipe.parents[recipe.config_from].config
-        return sidecar_files(recipe.parents[0], self.stated["dtype"], remote_code=self.remote_code, config=config)
+        files = sidecar_files(recipe.parents[0], self.stated["dtype"], remote_code=self.remote_code, config=config)
+        return files | ({MARK: WORDS.encode()} if self.holds_patients else {})
 
     @property
     def tensors(self) -> dict[str, TensorHeader]:
@@ -128,7 +132,8 @@ def plan_write(
     stated = state(recipe, sources, dtype=dtype, tokenizer=tokenizer)
     shards = lay_out(tensors_to_write(recipe, dtype), shard_bytes, metadata(stated))
     threads = threads or max(1, len(os.sched_getaffinity(0)) // processes)
-    return WritePlan(recipe, Path(folder).absolute(), stated, shards, cache, threads, device, remote_code)
+    held = any(map(holds_patients, sources))
+    return WritePlan(recipe, Path(folder).absolute(), stated, shards, cache, threads, device, remote_code, held)
 
 
 def tensors_to_write(recipe: Recipe, dtype: str | None) -> list[TensorHeader]:

@@ -17,9 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from patientdx.checkpoints.identity import derivation
 from patientdx.checkpoints.manifest import read_record, summary
-from patientdx.checkpoints.source import REPOSITORY
-from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, verify
+from patientdx.checkpoints.patient_mark import marked
+from patientdx.checkpoints.source import REPOSITORY, open_checkpoint
+from patientdx.cli.verify import CANNOT_TELL, CERTIFICATE, DIFFERS, IDENTICAL, source_of, verify
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
@@ -27,7 +29,7 @@ from patientdx.reporting import certificate as certify_page
 from patientdx.reporting.certificate_study import findings
 
 FORMAT = "patientdx certificate 1"
-FILE, PAGE = "certificate.json", "certificate.html"
+FILE, PAGE = CERTIFICATE
 STATUS = {IDENTICAL: "identical", DIFFERS: "differs", CANNOT_TELL: "cannot tell"}
 SIGNATURE = "sha256"
 _SOURCES = ("source", "adapter")  # of a model in the record; either may be a path
@@ -53,9 +55,10 @@ def certificate(
             "title": summary(record),
             "files": files(folder),
             "tensors": len(record["tensors"]),
+            "holds_patients": marked(folder),
         },
         "proof": {"status": STATUS[status], "words": words},
-        "parents": [_parent(model) for model in record["models"]],
+        "parents": [_parent(model, parents, cache, status == IDENTICAL) for model in record["models"]],
         "recipe": {key: record[key] for key in ("method", "arguments", "lambda", "seed", "dtype", "tokenizer", "code")},
         "versions": record["versions"],
         **vars(sections),
@@ -96,8 +99,13 @@ def check(file: Path, folder: Path) -> tuple[int, str]:
         if listed.get(name) != here.get(name):
             how = "is absent" if name not in here else "was changed" if name in listed else "is not in the certificate"
             return DIFFERS, f"{file} is not the certificate of {folder}: {name} {how}."
+    page = file.with_name(PAGE)
+    if page.is_file() and page.read_text(encoding="utf-8") != certify_page.page(content):
+        return DIFFERS, f"{page} is not the page of {file.name}: it was changed, or another version made it."
     proof = content["proof"]["status"]
     words = f"{file} is unchanged, and {folder} is the folder it was made for: {len(listed)} files, SHA-256 {actual}"
+    if content["model"].get("holds_patients"):
+        return DIFFERS, f"{words}. But a parent was trained on patients' records: do not release it."
     if proof != STATUS[IDENTICAL]:
         return DIFFERS, f"{words}. But the weights were not shown to be what their record says: {proof}."
     return IDENTICAL, words
@@ -131,10 +139,20 @@ def _proof(folder: Path, parents: Mapping[str, Path], cache: Path, threads: int 
     return status, words[:1].upper() + words[1:]
 
 
-def _parent(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A parent without paths of this machine; its content hash identifies the model."""
+def _parent(model: Mapping[str, Any], parents: Mapping[str, Path], cache: Path, is_proved: bool) -> dict[str, Any]:
+    """A parent without paths of this machine; its content hash identifies the model.
+
+    files: SHA-256 of each of its weight files, as a hub shows them, where the proof has read them. located: whether it
+    was located by its recorded source, or whoever certifies named a folder.
+    """
     shown = {key: model.get(key) for key in ("role", "name", "sha256", "licence", "revision", "source", "adapter")}
-    return {key: certify_page.LOCAL_FOLDER if _is_path(value) else value for key, value in shown.items()}
+    shown = {key: certify_page.LOCAL_FOLDER if _is_path(value) else value for key, value in shown.items()}
+    weights: dict[str, str] = {}
+    if is_proved:
+        _, paths = derivation(open_checkpoint(source_of(model, parents), cache))
+        weights = {path.name: sha256(path) for path in paths}
+    named = model["name"] in parents or model["role"] in parents
+    return shown | {"files": weights, "located": "by whoever certifies" if named else "by its source"}
 
 
 def _is_path(source: str | Path | None) -> bool:
@@ -164,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             folders = {name: Path(folder).expanduser() for name, folder in pairs.items()}
             content = certificate(args.folder, args.study, folders, cache, args.threads)
             status = next(key for key, word in STATUS.items() if word == content["proof"]["status"])
+            status = DIFFERS if content["model"]["holds_patients"] else status
             written = write(content, args.output or args.folder)
             message = "\n".join([content["proof"]["words"], *(f"written: {file}" for file in written)])
     except UserError as error:

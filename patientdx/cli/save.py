@@ -7,7 +7,6 @@ from rich.console import Console
 
 from patientdx.checkpoints.architecture import check_architecture
 from patientdx.checkpoints.estimate import estimate
-from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save as write
 from patientdx.checkpoints.source import holds_patients
 from patientdx.checkpoints.write_plan import plan_write
@@ -45,6 +44,4 @@ def save(session: Session, config: RunConfig, process: tuple[int, int] = (0, 1))
         return
     folder = write(merge, target, device=device, process=process, **options)
     if folder is not None:
-        if held:
-            mark(folder)
         console.print(f"merged model: {folder}")

@@ -23,11 +23,12 @@ import torch
 from tqdm import tqdm
 
 from patientdx.checkpoints.identity import content_hash, tensor_hash
-from patientdx.checkpoints.manifest import SOURCE_FIELDS, metadata, read_record, sources_of, state, summary
+from patientdx.checkpoints.manifest import FILE, SOURCE_FIELDS, metadata, read_record, sources_of, state, summary
 from patientdx.checkpoints.merge_plan import Recipe
-from patientdx.checkpoints.reader import Checkpoint, TensorHeader
-from patientdx.checkpoints.sidecar_files import sidecar_files
-from patientdx.checkpoints.source import ModelSource
+from patientdx.checkpoints.patient_mark import MARK, marked
+from patientdx.checkpoints.reader import INDEX, Checkpoint, TensorHeader, read_header
+from patientdx.checkpoints.sidecar_files import CARD, sidecar_files
+from patientdx.checkpoints.source import ModelSource, holds_patients
 from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import tensors_to_write
 from patientdx.core.errors import UserError
@@ -37,6 +38,7 @@ from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
 
 IDENTICAL, DIFFERS, CANNOT_TELL = 0, 1, 2
+CERTIFICATE = ("certificate.json", "certificate.html")  # written into the folder by certify
 
 
 def verify(folder: Path, folders: Mapping[str, Path], cache: Path, threads: int | None = None) -> tuple[int, str]:
@@ -48,6 +50,9 @@ def verify(folder: Path, folders: Mapping[str, Path], cache: Path, threads: int 
     """
     record = read_record(folder)
     recipe = recipe_of(record, folders, cache)
+    fault = _strange_files(folder, record) or _unmarked(folder, record, folders)
+    if fault:
+        return DIFFERS, f"{folder} differs from {summary(record)}: {fault}"
     stored = Checkpoint(folder)
     fault = _outside(record, recipe, stored) or _inside(record, recipe, stored, threads)
     if fault:
@@ -65,7 +70,7 @@ def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path], cache: Pat
         raise UserError(f"--parent {min(unknown)}=...: the record names no such model; it names {names}.")
     if not record["method"].startswith("patientdx.merge."):
         raise UserError(f"The record's method {record['method']} is no merge method; nothing else is called.")
-    sources = [_source(model, folders) for model in models]
+    sources = [source_of(model, folders) for model in models]
     ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None
     merge = Call(record["method"], json.dumps(record["arguments"]))
     merge_spec = MergeSpec(
@@ -89,7 +94,7 @@ def _config_from(record: Mapping[str, Any]) -> str | None:
     return None if number is None else ("base", "pivot")[number]
 
 
-def _source(model: Mapping[str, Any], folders: Mapping[str, Path]) -> ModelSource:
+def source_of(model: Mapping[str, Any], folders: Mapping[str, Path]) -> ModelSource:
     """Where a model is: in one of `folders`, or at the recorded source."""
     folder = folders.get(model["name"], folders.get(model["role"]))
     if folder is not None:
@@ -97,6 +102,37 @@ def _source(model: Mapping[str, Any], folders: Mapping[str, Path]) -> ModelSourc
     if not model.get("source"):
         raise UserError(f"The record does not say where {model['name']} is: --parent {model['name']}=<folder>.")
     return ModelSource(**{key: model[key] for key in SOURCE_FIELDS})
+
+
+def _strange_files(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """A file that a merge does not write, or a link: by it transformers could load other weights than the derived."""
+    allowed = {*record["shards"], *record["files"], FILE, CARD, MARK, *CERTIFICATE}
+    folders = {str(Path(name).parent) for name in allowed}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            return f"{name} is a link, and a merge holds plain files only."
+        if name not in (folders if path.is_dir() else allowed):
+            return f"{name} is no file of this merge. Delete it, or move it elsewhere."
+    return None
+
+
+def _unmarked(folder: Path, record: Mapping[str, Any], folders: Mapping[str, Path]) -> str | None:
+    """A merge without the mark that one of its parents has."""
+    held = [model["name"] for model in record["models"] if holds_patients(source_of(model, folders))]
+    if not held or marked(folder):
+        return None
+    return f"{held[0]} was trained on patients' records, and the folder has no {MARK}."
+
+
+def _index_fault(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """What is wrong with the index of the shards; a folder of one shard has none."""
+    where = {header.name: name for name in record["shards"] for header in read_header(folder / name)}
+    file = folder / INDEX
+    if len(record["shards"]) == 1:
+        return f"{INDEX} is there, and one shard needs none." if file.is_file() else None
+    listed = json.loads(file.read_text(encoding="utf-8"))["weight_map"] if file.is_file() else {}
+    return None if listed == where else f"{INDEX} does not list what the shards hold."
 
 
 def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> str | None:
@@ -108,6 +144,9 @@ def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> s
         file = stored.folder / name
         if not file.is_file() or file.read_bytes() != content:
             return f"{name} is not what follows from the base's."
+    fault = _index_fault(stored.folder, record)
+    if fault:
+        return fault
     stated = metadata({key: record.get(key) for key in state(recipe, ())})
     for file in sorted({header.file for header in stored.tensors.values()}):
         if _metadata_of(file) != stated:

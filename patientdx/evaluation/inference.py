@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.save import save
-from patientdx.checkpoints.source import ModelSource, holds_patients
+from patientdx.checkpoints.source import ModelSource
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
@@ -140,8 +139,6 @@ def save_marked(recipe: Any, spec: MergeSpec, target: Path, cache: Path, *, dtyp
     """A merge written to disk, marked as one that holds patients where a parent does; returns its folder."""
     sources: tuple[ModelSource, ...] = (*spec.models, *(() if spec.ancestor is None else (spec.ancestor,)))
     folder = save(recipe, target, cache=cache, sources=sources, tokenizer=spec.tokenizer, dtype=dtype)
-    if any(holds_patients(model) for model in spec.models):
-        mark(target)
     return folder or target
 
 

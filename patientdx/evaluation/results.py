@@ -156,6 +156,7 @@ def _merge_provenance(run: Run, search: Mapping[str, Any] | None) -> dict[str, A
         "finetune": None,
         "merge": {"method": config.merge_config.name, "lambda": config.weight, "seed": config.seed,
                   "ancestor": None if spec.ancestor is None else spec.ancestor.name,
+                  "ancestor_sha256": run.plan.context.opened.ancestor_hash,
                   "tokenizer": spec.tokenizer, "config_from": spec.config_from,
                   "config_differences": run.plan.context.opened.differences, "arguments": spec.call.arguments,
                   "summary": cosines(tensors), "tensors": tensors},

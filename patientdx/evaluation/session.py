@@ -86,6 +86,11 @@ class Parents:
         return MergeSpec(spec.models[:2], _LINE, tokenizer=spec.tokenizer, config_from=config_from)
 
     @cached_property
+    def ancestor_hash(self) -> str | None:
+        """Content hash of the ancestor, None without one."""
+        return None if self.ancestor is None else content_hash(self.ancestor, self.cache)
+
+    @cached_property
     def hashes(self) -> tuple[str, ...]:
         """Content hash of each parent; computed once and remembered in the cache."""
         return tuple(content_hash(checkpoint, self.cache) for checkpoint in self.checkpoints)

@@ -17,7 +17,10 @@ VERDICTS = {
     "differs": ("bad", "Not what its record states: do not release"),
     "cannot tell": ("open", "Not proved: the weights could not be recomputed"),
 }
+PATIENTS = ("bad", "A parent was trained on patients' records: do not release")
 LIMITS = (
+    "Names, sources, licences and versions are what whoever made the merge recorded. A parent is identified by its "
+    "SHA-256 alone, and what the study measured is what its folder states: its seal shows changes, but no forgery.",
     "The parents were trained by others on their own data. What they memorised of it is unknown here, and a merge can "
     "pass it on.",
     "For the patients of this institution only the choice of λ is bounded above. Methods, prompts and models that a "
@@ -32,7 +35,7 @@ LIMITS = (
 
 def page(content: Mapping[str, Any]) -> str:
     """A certificate as one HTML file that loads nothing from elsewhere, light and dark, A4 when printed."""
-    kind, verdict = VERDICTS[content["proof"]["status"]]
+    kind, verdict = PATIENTS if content["model"].get("holds_patients") else VERDICTS[content["proof"]["status"]]
     fields = {
         "title": escape(content["model"]["title"]),
         "kind": kind,
@@ -62,12 +65,13 @@ def choice(result: Mapping[str, Any]) -> list[str]:
         return [
             "λ was given, not searched for: "
             + result["absent"]
-            + ", so this study put no information on patients in it."
+            + ". By the choice of λ this study put no information on patients in it."
         ]
     count, bits = result["candidates"], result["log2_candidates"]
+    patients = f"{' and '.join(result.get('splits') or ['pilot'])} patients"
     models = f"{count} models" if count > 1 else "1 model"
     sentences = [
-        f"λ was chosen from {models} on the pilot patients ({_how(result)}). That choice is all that the weights can "
+        f"λ was chosen from {models} on the {patients} ({_how(result)}). That choice is all that the weights can "
         f"contain of those patients: at most log2({count}) = {bits:.2f} bits, for all of them together."
     ]
     private = result.get("private")
@@ -84,6 +88,7 @@ def choice(result: Mapping[str, Any]) -> list[str]:
 def _origin(parents: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is not known of the parents: a local folder may hold any model."""
     local = [parent["name"] for parent in parents if parent.get("source") in (None, LOCAL_FOLDER)]
+    named = [parent["name"] for parent in parents if parent.get("located") == "by whoever certifies"]
     unlicensed = [parent["name"] for parent in parents if not parent["licence"]]
     sentences = []
     if local:
@@ -91,6 +96,8 @@ def _origin(parents: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{', '.join(local)}: read from a folder, not from a public source. Whether it is public, and whether "
             "it was trained on patients, is not known here: compare its SHA-256 with that of its publisher."
         )
+    if named:
+        sentences.append(f"{', '.join(named)}: located by whoever made this certificate, not by the recorded source.")
     if unlicensed:
         sentences.append(f"{', '.join(unlicensed)}: no licence is recorded. Clarify it before the model is passed on.")
     return sentences

@@ -45,10 +45,10 @@ def findings(study: Path | None, record: Mapping[str, Any]) -> Findings:
     metrics = read_sealed(study)
     _same_model(study, provenance, record)
     rows = [row for row in metrics["rows"] if row["role"] == MERGED]
-    privacy = read_json(study / PRIVACY)
+    privacy = _sealed(study, PRIVACY, metrics)
     return Findings(
         study=_setting(rows),
-        choice=_choice(study, rows),
+        choice=_choice(study, metrics, record),
         leakage=_measured(privacy, "dlt", "privacy=dlt"),
         membership=_measured(privacy, "mia", "privacy=mia"),
     )
@@ -68,6 +68,7 @@ def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str,
         "λ": (_weight(record["lambda"]), _weight(merge["lambda"])),
         "arguments": (record["arguments"], json.loads(arguments) if isinstance(arguments, str) else arguments),
         "tokenizer": (record["tokenizer"], merge["tokenizer"]),
+        "ancestor": (_ancestor(record), merge.get("ancestor_sha256")),
         "seed": (record["seed"], merge["seed"]),
     }
     other = [name for name, (mine, theirs) in pairs.items() if mine != theirs]
@@ -76,6 +77,11 @@ def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str,
             f"--study {study} is about another model than the folder: {', '.join(other)} differ. Give the result "
             "folder of the run that scored this merge, or leave --study out."
         )
+
+
+def _ancestor(record: Mapping[str, Any]) -> str | None:
+    """The content hash of the ancestor; None without one."""
+    return next((model["sha256"] for model in record["models"] if model["role"] == "ancestor"), None)
 
 
 def _weight(value: Any) -> Schedule | None:
@@ -100,17 +106,31 @@ def _setting(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return shown | {"result": value}
 
 
-def _choice(study: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _sealed(study: Path, name: str, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A file that the run left in its folder; None where it left none, whatever lies there now."""
+    return read_json(study / name) if name in metrics["files"] else None
+
+
+def _choice(study: Path, metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """How λ was chosen, from how many models: those of the search, and those that other runs of the study scored.
 
     Each model that was scored on the pilot beside a search could have been chosen instead.
     """
-    scored = len(_scored_on_pilot(study.parent))
-    record = read_json(study / SEARCH)
-    if record is None and not scored:
-        return {"how": "given", "absent": "no model of this study was scored on a pilot split"}
+    by_split = _scored(study.parent)
+    scored = len(by_split.get("pilot", ()))
+    count, splits = max(map(len, by_split.values())), sorted(by_split, key=lambda split: split != "pilot")
+    record = _sealed(study, SEARCH, metrics)
+    if record is None and count == 1 and not scored:
+        return {"how": "given", "absent": "it is the only merged model that was scored, and not on a pilot split"}
     if record is None:
-        return {"how": "given" if scored == 1 else "sweep", "candidates": scored, "log2_candidates": math.log2(scored)}
+        how = "given" if count == 1 else "sweep"
+        return {"how": how, "splits": splits, "candidates": count, "log2_candidates": math.log2(count)}
+    chosen = (record.get("chosen") or {}).get("lambda")
+    if chosen is not None and _weight(chosen) != _weight(manifest["lambda"]):
+        raise UserError(
+            f"--study {study}: the search chose λ={chosen}, and the folder holds λ={manifest['lambda']}. Give the "
+            "result folder of the run that scored this merge."
+        )
     private = {key: record["facts"][key] for key in STATED if key in record["facts"]}
     return {
         "how": "search", "strategy": record["strategy"], "split": record["split"], "candidates": record["outcomes"],
@@ -119,11 +139,16 @@ def _choice(study: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _scored_on_pilot(folder: Path) -> set[str]:
-    """Fingerprints of the merged models that any run of a study scored on its pilot."""
-    runs = (read_json(path) or {} for path in folder.glob("*/metrics.json"))
-    rows = (row for run in runs for row in run.get("rows", ()))
-    return {row["fingerprint"] for row in rows if row["role"] == MERGED and row["split"] == "pilot"}
+def _scored(folder: Path) -> dict[str, set[str]]:
+    """By split the fingerprints of the merged models that any run of a study scored on it.
+
+    Each could have been chosen by that number, whatever the split is called.
+    """
+    runs = [read_json(path) or {} for path in folder.glob("*/metrics.json")]
+    scored: dict[str, set[str]] = {}
+    for row in (row for run in runs for row in run.get("rows", ()) if row["role"] == MERGED):
+        scored.setdefault(row["split"], set()).add(row["fingerprint"])
+    return scored
 
 
 def _measured(privacy: Mapping[str, Any] | None, measure: str, how: str) -> dict[str, Any]:
