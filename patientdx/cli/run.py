@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import traceback
 
 import torch
 from hydra.conf import HydraConf
@@ -14,11 +13,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from patientdx.cli import sweep, sweep_state
-from patientdx.cli.compose import with_recipe
-from patientdx.cli.messages import is_first_process, print_error
-from patientdx.core import distributed, redaction
+from patientdx.cli.compose import user_error, with_recipe
+from patientdx.cli.ending import report_error
+from patientdx.cli.messages import is_first_process
+from patientdx.core import distributed
 from patientdx.core.atomic_io import write_atomically
-from patientdx.core.errors import UserError
 from patientdx.evaluation import store
 from patientdx.evaluation.config.run_config import RunConfig, parse
 from patientdx.evaluation.session import Session
@@ -62,19 +61,15 @@ def _report_error(error: Exception, cfg: DictConfig, job: HydraConf) -> int:
     task = cfg.get("task", {})
     files = task.get("path") or ("path" in task and cfg.get("data"))
     open_data = task.get("mimic_root", "somewhere") is None and not files  # a synthetic hospital
-    is_user_error = isinstance(error, UserError)
-    if not is_user_error and os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exception(error)
-    elif not is_user_error:
-        print_error("\n".join(redaction.trace(error)))
-    print_error(redaction.describe(error, open_data=open_data))
+    error = user_error(error) or error
+    code = report_error(error, open_data=open_data)
     if job.mode == RunMode.MULTIRUN:
         folder = sweep.folder_of(cfg, job.runtime.output_dir)
         sweep.record_error(folder, job.job.num, error, job.overrides.task, open_data=open_data)
-    elif PROCESSES > 1 and is_user_error:
+    elif PROCESSES > 1 and code == 2:
         # All processes have the same error. The first one to end would have the others ended before it has printed.
         SESSION.accelerator(str(cfg.device)).wait_for_everyone()
-    return 2 if is_user_error else 1
+    return code
 
 
 def _record_job(cfg: DictConfig, job: HydraConf, content: dict) -> None:

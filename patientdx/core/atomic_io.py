@@ -7,6 +7,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from patientdx.core.disk import WITHOUT_SYNC
+from patientdx.core.paths import short_name
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary file beside `path`; once its content is on disk it is renamed to `path`.
@@ -14,7 +17,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Missing folders are made. A reader sees the old content or the new content; an interruption leaves no partial file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{short_name(path.name)}.")
     aside = Path(name)
     try:
         os.close(handle)
@@ -30,6 +33,15 @@ def sync(path: Path) -> None:
     """Return once a file's bytes, or a folder's names, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        sync_handle(handle)
     finally:
         os.close(handle)
+
+
+def sync_handle(handle: int) -> None:
+    """Return once the bytes of an open file are on disk, or at once where its file system knows no such operation."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in WITHOUT_SYNC:
+            raise

@@ -11,6 +11,7 @@ import duckdb
 
 from patientdx.core.checksums import file_hash, sha256
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.records import tables
 from patientdx.records.convert import CONVERT_FROM, converted
 from patientdx.records.meds.folder import meds_folder
@@ -74,7 +75,7 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
     UserError on anything wrong with parameters, files or memory. DuckDB's errors inside the block become UserError
     without DuckDB's message, which may quote a patient's row.
     """
-    cache = Path(config.cache).expanduser()
+    cache = expanded(config.cache)
     check_choice("source", config.source, SOURCES)
     roots = _roots(config.mimic_root)
     limits = {"memory_limit": config.memory_limit, "threads": config.threads}
@@ -106,7 +107,7 @@ def _roots(root: Sequence[str] | str | None) -> list[Path]:
     roots = [root] if isinstance(root, str | Path) else list(root)
     if not roots:
         raise UserError("task.mimic_root=[]: name at least one folder, or null for the synthetic hospital.")
-    return [Path(folder).expanduser() for folder in roots]
+    return [expanded(folder) for folder in roots]
 
 
 def _synthetic(cache: Path, config: Mapping[str, Any]) -> Path:

@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.records.connection import connected
 from patientdx.records.synthetic.hospital import MANIFEST
 
@@ -58,7 +59,7 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
     `needed` maps a table to its columns and their DuckDB types. Raises UserError listing every missing root,
     table and column at once, or the first file that cannot be read.
     """
-    folders = [Path(root).expanduser() for root in roots]
+    folders = [expanded(root) for root in roots]
     errors = [f"no folder {folder}" for folder in folders if not folder.is_dir()]
     located: dict[str, Table] = {}
     for name, columns in needed.items():
