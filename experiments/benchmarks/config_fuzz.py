@@ -78,7 +78,8 @@ def begins(words: Sequence[str], session: Session) -> str | None:
             cfg = compose("config", list(words))
         study_of(cfg)
         config = parse(with_recipe(cfg), overrides=words)
-        if config.task is not None and config.cache == harness.CACHE:  # nothing is written elsewhere
+        # Nothing is written elsewhere than in the cache.
+        if config.task is not None and not any(word.lstrip("+~").startswith("cache") for word in words):
             runner.check(session, config.model_copy(update={"output": config.cache / "fuzz"}))
     except Exception as error:
         mended = user_error(error, words)

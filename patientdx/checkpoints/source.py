@@ -13,7 +13,7 @@ from patientdx.checkpoints.lora import ADAPTER_FILES, AdaptedCheckpoint, apply_a
 from patientdx.checkpoints.patient_mark import marked
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.cache import build_folder
-from patientdx.core.checksums import file_hash
+from patientdx.core.checksums import file_hash, recall_checksum
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded, short_name
 
@@ -79,9 +79,48 @@ def locate(model: ModelSource, cache: Path) -> Path:
             raise UserError(f"{model.name}: there is no file {model.gguf} in {path.parent}.")
     if path.suffix != ".gguf":
         return Checkpoint(path).folder
-    final = cache / "models" / f"{short_name(model.name)}-{_short(f'gguf {CONVERSION} {file_hash(path, cache)}')}"
+    final = _converted(model.name, file_hash(path, cache), cache)
     # The usual four bits and more a weight become sixteen.
     return build_folder(final, lambda into: convert_gguf(path, into), need_bytes=4 * path.stat().st_size)
+
+
+def to_be_made(model: ModelSource, cache: Path) -> str | None:
+    """What ``locate`` would write before the model can be opened, in words; None where it is there. Writes nothing.
+
+    An adapter's copy does not count: ``open_checkpoint`` makes none. Raises UserError as ``locate`` does.
+    """
+    if model.source is None:
+        return None
+    if (
+        not model.source.startswith("wheel:")
+        and not expanded(model.source).exists()
+        and _HUB_ID.fullmatch(model.source)
+    ):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            path = Path(snapshot_download(model.source, revision=model.revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return f"{model.name}: {model.source} is downloaded first, once."
+    else:
+        path = _local_path(model, model.source)
+    path = path / model.gguf if model.gguf is not None and path.is_dir() else path
+    if path.suffix != ".gguf" or not path.is_file():
+        return None
+    digest = recall_checksum("file", [path], cache)
+    name = model.name if model.adapter is None else model.ancestor or model.name
+    if digest is not None and _converted(name, digest, cache).is_dir():
+        return None
+    size = path.stat().st_size / 1e9
+    return (
+        f"{model.name}: {path.name} ({size:.2f} GB) is converted first, once, to at most {4 * size:.2f} GB in {cache}."
+    )
+
+
+def _converted(name: str, digest: str, cache: Path) -> Path:
+    """The folder of a converted GGUF file."""
+    return cache / "models" / f"{short_name(name)}-{_short(f'gguf {CONVERSION} {digest}')}"
 
 
 def holds_patients(model: ModelSource) -> bool:

@@ -73,6 +73,10 @@ class SweepSummary(Callback):
         """Exit with code 2 where results cannot be written, before anything is read."""
         with _exit_on_error():
             study = study_of(config)
+            if config.dry_run is True:  # nothing is written, so no log either
+                _set(config, "hydra.run.dir", Path.cwd())
+                _set(config, "hydra.job_logging.root.handlers", ["console"])
+                return
             _set(config, "hydra.run.dir", study)
             make_writable(study)
 
@@ -124,10 +128,10 @@ def study_of(config: DictConfig) -> Path:
     return parts[0] / parts[1]
 
 
-def _set(config: DictConfig, key: str, folder: Path) -> None:
+def _set(config: DictConfig, key: str, value: Path | list[str]) -> None:
     """Hydra makes its folder where the results go, not where the command's words would have it, as in output='~'."""
     with read_write(config.hydra), open_dict(config.hydra):
-        OmegaConf.update(config, key, str(folder))
+        OmegaConf.update(config, key, str(value) if isinstance(value, Path) else value)
 
 
 def _arrange(config: DictConfig) -> None:

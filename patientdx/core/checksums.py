@@ -37,7 +37,7 @@ def recall_checksum(kind: str, files: Sequence[Path], cache: Path) -> str | None
     try:
         stored = json.loads(path.read_text())
         return stored["hash"] if stored["key"] == key else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

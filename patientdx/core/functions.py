@@ -131,9 +131,7 @@ def _in_words(hint: Any) -> str:
             words.append("a mapping")
         else:
             parts = [part for part in typing.get_args(option) if part is not Ellipsis]
-            words.append(
-                f"a list, each {_in_words(parts[0])}" if parts else "a list" if origin is not Path else "a path"
-            )
+            words.append("a path" if origin is Path else f"a list, each {_in_words(parts[0])}" if parts else "a list")
     return " or ".join(words)
 
 

@@ -48,9 +48,9 @@ class Store:
             return None
         try:
             table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid):
+            scores = np.stack([column.to_numpy() for column in table.columns], axis=1).astype(np.float64, copy=False)
+        except (OSError, pa.ArrowException, ValueError):  # numpy's where there is no column, or no number
             return None
-        scores = np.stack([column.to_numpy() for column in table.columns], axis=1)
         checksum = (table.schema.metadata or {}).get(_CHECKSUM)
         if len(scores) != rows or (checksum is not None and checksum != _checksum(key, scores)):
             return None
@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """What a JSON file holds; None where there is none, or no mapping in it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

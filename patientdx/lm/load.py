@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,26 +13,44 @@ from patientdx.core.errors import UserError
 
 
 def load_tokenizer(folder: Path):
-    """The tokenizer in `folder`."""
+    """The tokenizer in `folder`. UserError where there is none that can be read."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    with _named(folder, "no tokenizer that can be read", "It needs tokenizer.json or tokenizer.model"):
+        return AutoTokenizer.from_pretrained(folder)
+
+
+@contextmanager
+def _named(folder: Path, lacks: str, needs: str) -> Iterator[None]:
+    """A UserError with the folder and the cause instead of an error of transformers, unless it is memory's."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise
+        cause = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"{folder} has {lacks} ({type(error).__name__}: {cause}). {needs}: download the folder again."
+        ) from error
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device, device_map: str | None = None):
     """The causal language model in `folder`, in evaluation mode, on `device` (or spread by accelerate's device_map).
 
     A folder that holds a configuration alone (of a vocabulary that no parent has) gives a model
-    without weights, to be filled.
+    without weights, to be filled. UserError where the two do not make a model.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar for a load of a second or two hides the bar of scoring
-    if any(folder.glob("*.safetensors")):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device_map)
-    else:
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
+    with _named(folder, "no model that can be built", "It is built as config.json describes it"):
+        if any(folder.glob("*.safetensors")):
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device_map)
+        else:
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
     if device_map is None:
         model.to(device)  # pyright: ignore[reportArgumentType]
     return model.eval().requires_grad_(False)

@@ -16,6 +16,7 @@ from torch import Tensor
 from patientdx.core.errors import UserError
 from patientdx.core.threads import workers
 from patientdx.lm.batching import Prefix, hidden_states, plan_prompts, prefix_of_row, run_batches
+from patientdx.lm.chat_template import rendered
 from patientdx.lm.logprobs import log_probabilities
 from patientdx.lm.prompts import Prompts, check_template, shorten
 
@@ -61,10 +62,7 @@ def tokenise_options(
     texts = ["".join(part) for part in parts]
     if chat:
         conversations = ([{"role": "user", "content": text}] for text in texts)
-        texts = [
-            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            for messages in conversations
-        ]
+        texts = [rendered(tokenizer, messages, tokenize=False) for messages in conversations]
     delimiter = "" if chat else " "
     answered = [
         text + delimiter + option

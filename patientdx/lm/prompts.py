@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import chain
 
 from patientdx.core.errors import UserError
+from patientdx.lm.chat_template import check_rendering, rendered
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,14 @@ def check_template(tokenizer, chat: bool) -> None:
             "template. "
             "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
         )
+    if chat:
+        check_rendering(tokenizer)
 
 
 def _render(tokenizer, text: str, chat: bool) -> list[int]:
     if not chat:
         return tokenizer(text)["input_ids"]
-    messages = [{"role": "user", "content": text}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)[
-        "input_ids"
-    ]
+    return rendered(tokenizer, [{"role": "user", "content": text}])
 
 
 def shorten(tokenizer, prefix: str, context: str, suffix: str, chat: bool, limit: int, answer: int = 0) -> list[int]:

@@ -1,5 +1,6 @@
 """Where a task's tables come from: MIMIC-IV's own files, a MEDS folder, or the synthetic hospital."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from patientdx.records.meds.folder import meds_folder
 from patientdx.records.meds.tables import meds_tables
 from patientdx.records.parameters import check_choice
 from patientdx.records.synthetic.hospital import hospital
+
+_log = logging.getLogger(__name__)
 
 SOURCES = ("mimic", "meds")
 SYNTHETIC = MappingProxyType({"stays": 240, "seed": 0})
@@ -97,6 +100,8 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
         if "meds" in files and "label" in needed.get("icu/d_items", ()) and "icu/d_items" not in files:
             unnamed = con.execute("SELECT count(*) FROM d_items WHERE label IS NULL").fetchall()[0][0]
             files["meds"]["items_without_label"] = unnamed
+        if "meds" in files:
+            _say_unplaced(con, needed)
         data_sources = sorted({file["origin"] for file in files.values()})
         yield Source(con, files, data_sources, tables.is_open(files))
 
@@ -135,6 +140,15 @@ def _from_meds(
     files |= tables.provenance(located)
     rest = {name: columns for name, columns in needed.items() if name not in located}
     return located | meds_tables(folder, files["meds"]["sha256"], rest, cache=cache, **limits), files
+
+
+def _say_unplaced(con: duckdb.DuckDBPyConnection, needed: tables.Needed) -> None:
+    """Log how many readings of a MEDS folder belong to no ICU stay, and so to no example."""
+    for name in (name for name, columns in needed.items() if "stay_id" in columns and name != "icu/icustays"):
+        table = Path(name).name
+        rows, placed = con.execute(f"SELECT count(*), count(stay_id) FROM {table}").fetchall()[0]
+        if rows > placed:
+            _log.info("%d of %d rows of %s are in no ICU stay and are left out", rows - placed, rows, table)
 
 
 def _check_keys(con: duckdb.DuckDBPyConnection, needed: tables.Needed) -> None:

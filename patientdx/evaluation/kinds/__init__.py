@@ -5,7 +5,6 @@ No other code tests which kind a task has: what differs between kinds is a metho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
+from patientdx.core.json_files import read_object
 from patientdx.evaluation.config.finetune import FinetuneConfig
 from patientdx.evaluation.inference import Array, Request
 from patientdx.evaluation.registry import KINDS, member
@@ -217,7 +217,7 @@ def generation_of(data: TaskData) -> Generation:
 
 def context_of(folder: Path) -> int | None:
     """How many tokens the model in `folder` takes; None where its configuration does not say."""
-    return json.loads((folder / "config.json").read_text()).get("max_position_embeddings")
+    return read_object(folder / "config.json").get("max_position_embeddings")
 
 
 def require_units(name: str, splits_of_units: Sequence[str], splits: Sequence[str]) -> None:
