@@ -180,10 +180,11 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        again = repeated(pq.read_schema(path).names)
+        table = None if again else pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise UserError(f"{name} is no parquet file: {error}.") from None
-    if again := repeated(table.column_names):
+    if table is None:
         raise UserError(f"{name} has the column {again[0]} more than once: leave one.")
     yield from ((f"{name} row {number}", row) for number, row in enumerate(table.to_pylist(), 1))
 
