@@ -146,6 +146,16 @@ def test_an_interrupted_sweep_says_what_is_done_and_goes_on(tmp_path, tiny_base,
     assert not any(frame in errors for frame in FRAMES)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is always full")
+def test_a_disk_that_is_full_when_hydra_writes(tmp_path, tiny_base, tiny_pivot):
+    (tmp_path / "outputs/default").mkdir(parents=True)
+    (tmp_path / "outputs/default/multirun.yaml").symlink_to("/dev/full")
+    (run,) = forked(tmp_path, [["-m", *small(tiny_base, tiny_pivot), "lambda=0.4,0.5"]], models_may_load=False)
+    assert run.returncode == 2
+    assert "cannot be written: No space left on device." in run.stderr
+    assert not any(frame in run.stderr for frame in FRAMES)
+
+
 def test_an_error_of_the_disk_is_its_cause():
     error = OSError(28, "No space left on device", "/data/multirun.yaml")
     assert str(user_error(error)).startswith("/data/multirun.yaml cannot be written: No space left on device.")

@@ -101,7 +101,7 @@ def search(
 
     @seed(number)
     @settings(max_examples=examples, deadline=None, database=None, verbosity=Verbosity.quiet,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+              suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
     @given(overrides())
     def attempt(words: list[str]) -> None:
         seen(begins([*fixed, *words], session))

@@ -62,7 +62,7 @@ def _unnamed_choices(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         group, _, value = word.lstrip("+").partition("=")
         folder = REPOSITORY / "conf" / group.partition("@")[0]
-        if folder.is_dir() and not re.match(r"[^\W\d]\w*(,|$)", value, re.ASCII):
+        if folder.is_dir() and not re.match(r"(?!(true|false|null|nan|inf)\b)[^\W\d]", value, re.ASCII | re.IGNORECASE):
             names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
             yield f"{word}: {group} is chosen by a name: {', '.join(names)}."
 

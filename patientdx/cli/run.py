@@ -10,6 +10,7 @@ import torch
 from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from patientdx.cli import sweep, sweep_state
@@ -18,6 +19,7 @@ from patientdx.cli.ending import report_error
 from patientdx.cli.messages import is_first_process
 from patientdx.core import distributed
 from patientdx.core.atomic_io import write_atomically
+from patientdx.core.errors import UserError
 from patientdx.evaluation import store
 from patientdx.evaluation.config.run_config import RunConfig, parse
 from patientdx.evaluation.session import Session
@@ -58,18 +60,27 @@ def _attempt(cfg: DictConfig, job: HydraConf) -> int:
 
 def _report_error(error: Exception, cfg: DictConfig, job: HydraConf) -> int:
     """Print the error and record it for the sweep; returns the exit code."""
-    task = cfg.get("task", {})
-    files = task.get("path") or ("path" in task and cfg.get("data"))
-    open_data = task.get("mimic_root", "somewhere") is None and not files  # a synthetic hospital
+    open_data = _is_open(cfg)
+    in_all_processes = isinstance(error, UserError)
     error = user_error(error) or error
     code = report_error(error, open_data=open_data)
     if job.mode == RunMode.MULTIRUN:
         folder = sweep.folder_of(cfg, job.runtime.output_dir)
         sweep.record_error(folder, job.job.num, error, job.overrides.task, open_data=open_data)
-    elif PROCESSES > 1 and code == 2:
+    elif PROCESSES > 1 and in_all_processes:
         # All processes have the same error. The first one to end would have the others ended before it has printed.
         SESSION.accelerator(str(cfg.device)).wait_for_everyone()
     return code
+
+
+def _is_open(cfg: DictConfig) -> bool:
+    """Whether the task reads a synthetic hospital and no files, as far as the config can be read."""
+    try:
+        task = cfg.task
+        files = task.get("path") or ("path" in task and cfg.get("data"))
+        return task.get("mimic_root", "somewhere") is None and not files
+    except (OmegaConfBaseException, AttributeError, TypeError):
+        return False
 
 
 def _record_job(cfg: DictConfig, job: HydraConf, content: dict) -> None:

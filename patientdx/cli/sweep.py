@@ -102,9 +102,10 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Summarise all jobs of this sweep, and exit with its code."""
-        code = close()
-        if code:
-            sys.exit(code)
+        with _exit_on_error():
+            code = close()
+            if code:
+                sys.exit(code)
 
 
 @contextlib.contextmanager
