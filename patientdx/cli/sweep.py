@@ -96,7 +96,7 @@ class SweepSummary(Callback):
             # Every job is composed from these again, so it knows the folder in whatever process it is.
             quoted = QuotedString(str(study), Quote.single).with_quotes()
             subdir = folder.relative_to(study).as_posix()
-            config.hydra.overrides.hydra += [f"hydra.sweep.subdir={subdir}", f"hydra.sweep.dir={quoted}"]
+            config.hydra.overrides.hydra += [f"hydra.sweep.dir={quoted}", f"hydra.sweep.subdir={subdir}"]
             _running[:] = [Running(study, folder, jobs)]
             _unwritten.clear()
 
