@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+
+from patientdx.cli import ending
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -22,19 +21,8 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    if int(os.environ.get("RANK", "0")) > 0:  # of the processes of `accelerate launch` only the first prints
-        logging.disable()
-        warnings.simplefilter("ignore")
     try:
-        main()  # pyright: ignore[reportCallIssue]: Hydra gives the config
-    except SystemExit as end:
-        if "patientdx.cli.sweep" not in sys.modules:
-            raise
-        # A launcher that lost a worker exits without `on_multirun_end`; what the others finished is shown all the same.
-        from patientdx.cli import sweep
-
-        code = sweep.close()
-        sys.exit(end.code or code)
+        code = ending.ended(main)
     finally:
         if "torch" in sys.modules:
             # A process group left to the interpreter's end can abort it: its threads are still running.
@@ -42,3 +30,4 @@ if __name__ == "__main__":
 
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
+    sys.exit(code)

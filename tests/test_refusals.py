@@ -183,7 +183,7 @@ def test_words_of_hydra(ended, name):
     done = ended[name]
     for words in HYDRA_SAID[name][1]:
         assert words in done.stderr
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 

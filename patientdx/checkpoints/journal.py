@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from patientdx.core.atomic_io import sync
+from patientdx.core.atomic_io import sync, sync_handle
 
 # At most so many bytes and seconds of work can be lost. Each time all files are synchronised.
 SYNC_BYTES = 1 << 29
@@ -85,4 +85,4 @@ class Journal:
         data = memoryview("".join(f"{line}\n" for line in lines).encode())
         while len(data):
             data = data[os.write(self._handle, data) :]
-        os.fsync(self._handle)
+        sync_handle(self._handle)

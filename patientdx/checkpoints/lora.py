@@ -1,6 +1,5 @@
 """A LoRA adapter in peft's format, applied to a checkpoint tensor by tensor."""
 
-import json
 import math
 import shutil
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from patientdx.checkpoints.patient_mark import mark, marked
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader, read_header
 from patientdx.checkpoints.writer import write_safetensors
 from patientdx.core.errors import UserError
+from patientdx.core.json_files import read_object
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _PREFIX = "base_model.model."
@@ -182,9 +182,9 @@ def _adapter_config(folder: Path) -> dict:
                 f"The adapter folder {folder} has no {name}: give a folder that peft's save_pretrained made."
             )
     try:
-        config = json.loads((folder / ADAPTER_FILES[0]).read_text())
+        config = read_object(folder / ADAPTER_FILES[0])
         kind, rank, alpha = config["peft_type"], config["r"], config["lora_alpha"]
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
         raise UserError(f"{folder / ADAPTER_FILES[0]} is not a LoRA configuration ({error!r}).") from error
     if kind != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
         raise UserError(f"The adapter {folder} is {kind} with r={rank}, lora_alpha={alpha}; only LoRA can be applied.")

@@ -1,6 +1,8 @@
 """A checkpoint folder opened by its headers alone; tensors are mapped from the file when asked for."""
 
+import errno
 import json
+import os
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +12,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from patientdx.checkpoints.config_numbers import check_config
 from patientdx.core.errors import UserError
+from patientdx.core.json_files import read_object
 
 DTYPES = {
     "F64": torch.float64,
@@ -71,6 +75,7 @@ class Checkpoint:
                 f"The index of {self.folder} names {len(absent)} tensors that its shards do not hold "
                 f"({', '.join(absent[:3])}): download the folder again."
             )
+        check_config(self.config, [header.shape for header in self.tensors.values()], self.folder / "config.json")
         self._storages: dict[Path, torch.UntypedStorage] = {}
 
     @cached_property
@@ -115,6 +120,8 @@ def read_header(file: Path) -> list[TensorHeader]:
     if not file.is_file():
         raise UserError(f"{file} is absent, though the checkpoint needs it: download the folder again.")
     size = file.stat().st_size
+    if not os.access(file, os.R_OK):
+        raise UserError(f"{file} cannot be read ({os.strerror(errno.EACCES)}): give yourself the permission.")
     with file.open("rb") as handle:
         prefix = handle.read(8)
         if len(prefix) < 8:
@@ -127,7 +134,7 @@ def read_header(file: Path) -> list[TensorHeader]:
         entries = json.loads(text)
         entries.pop("__metadata__", None)
         headers = [_header_of(file, name, entry, 8 + length) for name, entry in entries.items()]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise _damaged(file, f"its header of {length} bytes is not the JSON of a safetensors file") from error
@@ -142,9 +149,10 @@ def _header_of(file: Path, name: str, entry: dict, data_start: int) -> TensorHea
     if entry["dtype"] not in DTYPES:
         raise UserError(f"{file} stores {name} as {entry['dtype']}; readable are {', '.join(DTYPES)}.")
     dtype = DTYPES[entry["dtype"]]
-    shape, (first, last) = tuple(entry["shape"]), entry["data_offsets"]
-    if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
-        raise _damaged(file, f"shape or offsets of {name} are no whole numbers")
+    shape = tuple(entry["shape"])
+    first, last = entry["data_offsets"]
+    if any(type(number) is not int for number in (first, last, *shape)) or min(shape, default=0) < 0:
+        raise ValueError("an offset or a length is no whole number")
     count = 1
     for length in shape:
         count *= length
@@ -163,13 +171,7 @@ def _config_of(folder: Path) -> dict:
                 f"and adapter={folder}."
             )
         raise UserError(f"{folder} has no config.json: give a Hugging Face model folder.")
-    try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON ({error}): download the folder again.") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{file} holds no JSON object: download the folder again.")
-    return config
+    return read_object(file)
 
 
 def _refuse_adapter_beside(folder: Path) -> None:
@@ -187,9 +189,9 @@ def _listed_shards(folder: Path) -> dict[str, Path]:
     if not index.is_file():
         return {}
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = read_object(index)["weight_map"]
         shards = {str(name): str(file) for name, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is not a safetensors index: download the folder again.") from error
     files = set(shards.values())
     outside = sorted(file for file in files if Path(file).name != file or not file.endswith(".safetensors"))

@@ -14,11 +14,12 @@ from patientdx.checkpoints.lora import ADAPTER_FILES, AdaptedCheckpoint, apply_a
 from patientdx.checkpoints.patient_mark import marked
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.cache import build_folder
-from patientdx.core.checksums import file_hash
+from patientdx.core.checksums import file_hash, recall_checksum
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded, short_name
 
 REPOSITORY = Path(patientdx.__file__).resolve().parent.parent
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # All that a merge and a tokenizer need; pickles, other frameworks' weights and code stay on the hub.
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
 _HUB_DUPLICATES = ["consolidated*", "original/*"]  # the same weights once more, in their makers' own layout
@@ -81,14 +82,53 @@ def locate(model: ModelSource, cache: Path) -> Path:
             raise UserError(f"{model.name}: there is no file {model.gguf} in {path.parent}.")
     if path.suffix != ".gguf":
         return Checkpoint(path).folder
-    final = cache / "models" / f"{model.name}-{_short(f'gguf {CONVERSION} {file_hash(path, cache)}')}"
+    final = _converted(model.name, file_hash(path, cache), cache)
     # The usual four bits and more a weight become sixteen.
     return build_folder(final, lambda into: convert_gguf(path, into), need_bytes=4 * path.stat().st_size)
 
 
+def to_be_made(model: ModelSource, cache: Path) -> str | None:
+    """What ``locate`` would write before the model can be opened, in words; None where it is there. Writes nothing.
+
+    An adapter's copy does not count: ``open_checkpoint`` makes none. Raises UserError as ``locate`` does.
+    """
+    if model.source is None:
+        return None
+    if (
+        not model.source.startswith("wheel:")
+        and not expanded(model.source).exists()
+        and _HUB_ID.fullmatch(model.source)
+    ):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            path = Path(snapshot_download(model.source, revision=model.revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return f"{model.name}: {model.source} is downloaded first, once."
+    else:
+        path = _local_path(model, model.source)
+    path = path / model.gguf if model.gguf is not None and path.is_dir() else path
+    if path.suffix != ".gguf" or not path.is_file():
+        return None
+    digest = recall_checksum("file", [path], cache)
+    name = model.name if model.adapter is None else model.ancestor or model.name
+    if digest is not None and _converted(name, digest, cache).is_dir():
+        return None
+    size = path.stat().st_size / 1e9
+    return (
+        f"{model.name}: {path.name} ({size:.2f} GB) is converted first, once, to at most {4 * size:.2f} GB in {cache}."
+    )
+
+
+def _converted(name: str, digest: str, cache: Path) -> Path:
+    """The folder of a converted GGUF file."""
+    return cache / "models" / f"{short_name(name)}-{_short(f'gguf {CONVERSION} {digest}')}"
+
+
 def holds_patients(model: ModelSource) -> bool:
     """Whether the model's folder, or its adapter's, is marked as one that was trained on patients' records."""
-    places = [Path(path).expanduser() for path in (model.source, model.adapter) if path is not None]
+    places = [expanded(path) for path in (model.source, model.adapter) if path is not None]
     return any(marked(path if path.is_dir() else path.parent) for path in places) or (
         model.adapter is not None and marked(REPOSITORY / model.adapter)
     )
@@ -107,14 +147,14 @@ def open_checkpoint(model: ModelSource, cache: Path) -> Checkpoint | AdaptedChec
 def _with_adapter(model: ModelSource, cache: Path) -> Path:
     base, adapter = _parts(model, cache)
     key = f"{content_hash(base, cache)} {folder_hash(adapter, ADAPTER_FILES)}"
-    final = cache / "models" / f"{model.name}-{_short(key)}"
+    final = cache / "models" / f"{short_name(model.name)}-{_short(key)}"
     need = sum(header.nbytes for header in base.tensors.values()) + 50_000_000
     return build_folder(final, lambda into: apply_adapter(base, adapter, into), need_bytes=need)
 
 
 def _parts(model: ModelSource, cache: Path) -> tuple[Checkpoint, Path]:
     """The model without its adapter, and the adapter's folder."""
-    adapter = Path(model.adapter or "").expanduser()
+    adapter = expanded(model.adapter or ".")
     adapter = adapter if adapter.is_absolute() else REPOSITORY / adapter
     absent = [name for name in ADAPTER_FILES if not (adapter / name).is_file()]
     if absent and model.made_by is not None:
@@ -133,7 +173,7 @@ def _local_path(model: ModelSource, source: str) -> Path:
     """The folder or the GGUF file that ``source``, the model's, names."""
     if source.startswith("wheel:"):
         return _file_in_wheel(model, source.removeprefix("wheel:"))
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.exists():
         return path
     if model.made_by is not None:
@@ -172,6 +212,7 @@ def _hub_snapshot(model: ModelSource, repository: str) -> Path:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
     )
@@ -187,6 +228,8 @@ def _hub_snapshot(model: ModelSource, repository: str) -> Path:
             f"{model.name}: {model.source} asks for consent to its licence ({model.licence}): "
             "accept it on the model's page, log in with `hf auth login`, and run again."
         ) from error
+    except HFValidationError as error:
+        raise UserError(f"{model.name}: {repository} is no hub id: {error}") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         revision = f" --revision {model.revision}" if model.revision else ""
         raise UserError(

@@ -184,7 +184,7 @@ class _Pass:
             if header.dtype == torch.float16 and not torch.isfinite(out).all():
                 raise UserError(
                     f"{header.name} has values beyond float16's largest, 65504, or parents that are not numbers: "
-                    "choose dtype=bfloat16 or dtype=float32."
+                    "choose save_dtype=bfloat16 or save_dtype=float32."
                 )
             block = here[: stop - start]
             if here is not there:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
+from patientdx.core.json_files import read_object
 
 # How text is cut, written and put together again: all of it must agree before two vocabularies can share one file.
 _RULES = ("normalizer", "pre_tokenizer", "decoder")
@@ -42,8 +43,8 @@ def read_tokens(folder: Path) -> Tokens:
     file = folder / "tokenizer.json"
     if file.is_file():
         try:
-            return _tokens(folder, json.loads(file.read_text()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _tokens(folder, read_object(file))
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise UserError(f"{file} is not a tokenizer of the tokenizers library: download it again.") from error
     if (folder / "tokenizer.model").is_file():
         from transformers import AutoTokenizer

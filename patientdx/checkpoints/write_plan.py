@@ -123,7 +123,7 @@ def plan_write(
     Raises UserError for a λ or a dtype that cannot be, and for parents whose weights are no plain numbers.
     """
     if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"dtype={dtype} cannot be written: choose {', '.join(DTYPES)}, or none for the base's own.")
+        raise UserError(f"save_dtype={dtype} cannot be written: give {', '.join(DTYPES)}, or none for the base's own.")
     if shard_bytes < 1:
         raise UserError(f"shard_bytes={shard_bytes} holds no tensor: give the bytes of one file, as 5000000000.")
     _check_weights(recipe)

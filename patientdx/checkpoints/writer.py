@@ -14,6 +14,7 @@ from torch import Tensor
 
 from patientdx.checkpoints.layout import Shard, header_bytes
 from patientdx.checkpoints.reader import TensorHeader
+from patientdx.core.atomic_io import sync_handle
 
 _HASHED = 1 << 26  # bytes of a file that are mapped at a time
 FORMAT = {"format": "pt"}  # transformers refuses files without a format
@@ -89,7 +90,7 @@ class ShardFiles:
     def sync(self) -> None:
         """Return once everything that was written is on disk."""
         for handle in self._open.values():
-            os.fdatasync(handle) if hasattr(os, "fdatasync") else os.fsync(handle)
+            sync_handle(handle)
 
     def close(self) -> None:
         """Let go of the files."""

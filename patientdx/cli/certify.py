@@ -25,6 +25,7 @@ from patientdx.cli.verify import CANNOT_TELL, CERTIFICATE, DIFFERS, IDENTICAL, s
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.reporting import certificate as certify_page
 from patientdx.reporting.certificate_study import findings
 
@@ -171,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parent", action="append", default=[], metavar="NAME=FOLDER", help="where a model is")
     parser.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
     args = parser.parse_args(argv)
-    cache = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
+    cache = expanded(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx"))
     try:
         if args.check is not None:
             status, message = check(args.check, args.folder)
@@ -179,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pairs = dict(pair.partition("=")[::2] for pair in args.parent)
             if not all(pairs.values()):
                 raise UserError(f"--parent {' '.join(args.parent)}: write it as name=folder.")
-            folders = {name: Path(folder).expanduser() for name, folder in pairs.items()}
+            folders = {name: expanded(folder) for name, folder in pairs.items()}
             content = certificate(args.folder, args.study, folders, cache, args.threads)
             status = next(key for key, word in STATUS.items() if word == content["proof"]["status"])
             status = DIFFERS if content["model"]["holds_patients"] else status

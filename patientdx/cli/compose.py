@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from patientdx.checkpoints.source import REPOSITORY
+from patientdx.core.disk import disk_error
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.evaluation.config.run_config import RunConfig, parse
 
 log = logging.getLogger(__name__)
@@ -23,9 +29,42 @@ def configuration(overrides: Sequence[str]) -> RunConfig:
     try:
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             cfg = compose("config", list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(str(error).splitlines()[0]) from error
+    except Exception as error:
+        mended = user_error(error, overrides)
+        if mended is None:
+            raise
+        raise mended from error
     return parse(with_recipe(cfg), overrides=overrides)
+
+
+def user_error(error: Exception, words: Sequence[str] | None = None) -> UserError | None:
+    """What the user can mend of an error: a UserError itself, an override that cannot be, or a disk; None for another.
+
+    words: the overrides; None: those of this program's command line.
+    """
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        text = str(error).partition("\nConfig search path:")[0].strip()
+        cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        word = getattr(error, "override", None)
+        text = f"{word}: {text}" if word and word not in text else text
+        return UserError(text + cause.partition("\n    full_key")[0])
+    frames = traceback.extract_tb(error.__traceback__)
+    in_hydra = bool(frames) and Path(frames[-1].filename).is_relative_to(Path(hydra.__file__).parent)
+    if in_hydra and isinstance(error, ValueError):
+        return UserError("\n".join(_unnamed_choices(sys.argv[1:] if words is None else words)) or str(error))
+    return disk_error(error) if isinstance(error, OSError) else None
+
+
+def _unnamed_choices(words: Sequence[str]) -> Iterator[str]:
+    """The overrides that choose of a group by what is no name, as in task=3."""
+    for word in words:
+        group, _, value = word.lstrip("+").partition("=")
+        folder = REPOSITORY / "conf" / group.partition("@")[0]
+        if folder.is_dir() and not re.match(r"(?!(true|false|null|nan|inf)\b)[^\W\d]", value, re.ASCII | re.IGNORECASE):
+            names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
+            yield f"{word}: {group} is chosen by a name: {', '.join(names)}."
 
 
 def with_recipe(cfg: DictConfig) -> DictConfig:
@@ -38,7 +77,7 @@ def with_recipe(cfg: DictConfig) -> DictConfig:
         return cfg
     from patientdx.cli.mergekit.recipe import read_recipe
 
-    recipe = read_recipe(Path(str(file)).expanduser())
+    recipe = read_recipe(expanded(str(file)))
     for note in recipe.notes:
         log.info("%s: %s", file, note)
     cfg = cfg.copy()

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from patientdx.cli.compose import configuration
+from patientdx.cli.ending import ended
 from patientdx.core.errors import UserError
 from patientdx.tasks.meds_labels import write
 
@@ -51,4 +52,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(ended(lambda: main(sys.argv[1:])))

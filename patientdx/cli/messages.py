@@ -1,6 +1,8 @@
 """Messages on stderr, once for all processes of a launch."""
 
 import os
+import sys
+from io import TextIOWrapper
 
 from rich.console import Console
 
@@ -14,3 +16,16 @@ def print_error(text: str) -> None:
     """One line on stderr, once for all processes."""
     if is_first_process():
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def accept_all_characters() -> None:
+    """Let stdout and stderr print "?" for what their encoding lacks, and say so once: λ is in every table."""
+    lacking = []
+    for stream in (stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, TextIOWrapper)):
+        try:
+            "λ…█┏".encode(stream.encoding)
+        except UnicodeEncodeError:
+            lacking.append(stream.encoding)
+        stream.reconfigure(errors="replace")
+    if lacking:
+        print_error(f"the encoding {lacking[0]} lacks some characters, shown as ?: PYTHONUTF8=1 shows them.")

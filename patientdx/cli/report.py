@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from patientdx.cli.ending import ended
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.reporting import export
@@ -61,4 +62,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import traceback
 
 import torch
 from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from patientdx.cli import sweep, sweep_state
-from patientdx.cli.compose import with_recipe
-from patientdx.cli.messages import is_first_process, print_error
-from patientdx.core import distributed, redaction
+from patientdx.cli.compose import user_error, with_recipe
+from patientdx.cli.ending import report_error
+from patientdx.cli.messages import is_first_process
+from patientdx.core import distributed
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
 from patientdx.evaluation import store
@@ -59,22 +60,27 @@ def _attempt(cfg: DictConfig, job: HydraConf) -> int:
 
 def _report_error(error: Exception, cfg: DictConfig, job: HydraConf) -> int:
     """Print the error and record it for the sweep; returns the exit code."""
-    task = cfg.get("task", {})
-    files = task.get("path") or ("path" in task and cfg.get("data"))
-    open_data = task.get("mimic_root", "somewhere") is None and not files  # a synthetic hospital
-    is_user_error = isinstance(error, UserError)
-    if not is_user_error and os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exception(error)
-    elif not is_user_error:
-        print_error("\n".join(redaction.trace(error)))
-    print_error(redaction.describe(error, open_data=open_data))
+    open_data = _is_open(cfg)
+    in_all_processes = isinstance(error, UserError)
+    error = user_error(error) or error
+    code = report_error(error, open_data=open_data)
     if job.mode == RunMode.MULTIRUN:
         folder = sweep.folder_of(cfg, job.runtime.output_dir)
         sweep.record_error(folder, job.job.num, error, job.overrides.task, open_data=open_data)
-    elif PROCESSES > 1 and is_user_error:
+    elif PROCESSES > 1 and in_all_processes:
         # All processes have the same error. The first one to end would have the others ended before it has printed.
         SESSION.accelerator(str(cfg.device)).wait_for_everyone()
-    return 2 if is_user_error else 1
+    return code
+
+
+def _is_open(cfg: DictConfig) -> bool:
+    """Whether the task reads a synthetic hospital and no files, as far as the config can be read."""
+    try:
+        task = cfg.task
+        files = task.get("path") or ("path" in task and cfg.get("data"))
+        return task.get("mimic_root", "somewhere") is None and not files
+    except (OmegaConfBaseException, AttributeError, TypeError):
+        return False
 
 
 def _record_job(cfg: DictConfig, job: HydraConf, content: dict) -> None:

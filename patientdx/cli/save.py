@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import torch
 from rich.console import Console
 
 from patientdx.checkpoints.architecture import check_architecture
 from patientdx.checkpoints.estimate import estimate
 from patientdx.checkpoints.save import save as write
-from patientdx.checkpoints.source import holds_patients
+from patientdx.checkpoints.source import ModelSource, holds_patients, to_be_made
 from patientdx.checkpoints.write_plan import plan_write
+from patientdx.cli.messages import is_first_process
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.session import Session
@@ -23,8 +28,31 @@ def save(session: Session, config: RunConfig, process: tuple[int, int] = (0, 1))
     if config.merge is None:
         raise UserError("save needs a merge, and this run has none: leave save out, or add a language model.")
     spec = config.merge.spec
-    merge = session.recipe(spec, config.weight, config.cache, adapt=config.task is None)
     sources = (*spec.models, *(() if spec.ancestor is None else (spec.ancestor,)))
+    if not config.save.dry_run:
+        _write(session, config, sources, process)
+        return
+    # Nothing is written: a parent that is yet to be made is only named, and what is remembered goes with this folder.
+    if notes := list(filter(None, (to_be_made(model, config.cache) for model in dict.fromkeys(sources)))):
+        _print("\n".join([*notes, "What the merge takes is known after that: dry_run=true writes nothing."]))
+        return
+    with tempfile.TemporaryDirectory() as away:
+        cache, models, hashes = Path(away), config.cache / "models", config.cache / "hashes"
+        if models.is_dir():
+            (cache / "models").symlink_to(models.absolute())
+        if hashes.is_dir():
+            shutil.copytree(hashes, cache / "hashes")
+        _write(session, config.model_copy(update={"cache": cache}), sources, process)
+
+
+def _print(text: str) -> None:
+    if is_first_process():
+        Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def _write(session: Session, config: RunConfig, sources: tuple[ModelSource, ...], process: tuple[int, int]) -> None:
+    spec = config.merge_config.spec
+    merge = session.recipe(spec, config.weight, config.cache, adapt=config.task is None or config.save.dry_run)
     held = [model.name for model in sources if holds_patients(model)]
     if held and not config.save.patients:
         raise UserError(
@@ -37,11 +65,10 @@ def save(session: Session, config: RunConfig, process: tuple[int, int] = (0, 1))
     device = "cpu"
     if config.inference.device == "auto" and torch.cuda.is_available():
         device = f"cuda:{process[0] % torch.cuda.device_count()}"
-    console = Console(soft_wrap=True, highlight=False, markup=False)
     if config.save.dry_run:
         if process[0] == 0:
-            console.print(str(estimate(plan_write(merge, target, processes=process[1], device=device, **options))))
+            _print(str(estimate(plan_write(merge, target, processes=process[1], device=device, **options))))
         return
     folder = write(merge, target, device=device, process=process, **options)
     if folder is not None:
-        console.print(f"merged model: {folder}")
+        _print(f"merged model: {folder}")

@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from patientdx.cli import sweep_order, sweep_state
-from patientdx.cli.messages import is_first_process, print_error
+from patientdx.cli.ending import report_error
+from patientdx.cli.messages import is_first_process
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
+from patientdx.core.paths import folder_path, study_name
+from patientdx.core.validation import in_yaml
 from patientdx.evaluation.store import make_writable
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +46,7 @@ _unwritten: dict[int, dict[str, Any]] = {}  # states of jobs of this process tha
 
 def folder_of(config: DictConfig, output_dir: str) -> Path:
     """The folder of this sweep's state; `output_dir` is the job's folder, as Hydra has it."""
-    return sweep_state.running_folder(_study(config)) / Path(output_dir).name
+    return sweep_state.running_folder(study_of(config)) / Path(output_dir).name
 
 
 def record_error(folder: Path, job: int, error: Exception, overrides: Sequence[str], *, open_data: bool) -> None:
@@ -67,14 +71,21 @@ class SweepSummary(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with code 2 where results cannot be written, before anything is read."""
-        with _exit_on_user_error():
-            make_writable(_study(config))
+        with _exit_on_error():
+            study = study_of(config)
+            if config.dry_run is True:  # nothing is written, so no log either
+                _set(config, "hydra.run.dir", Path.cwd())
+                _set(config, "hydra.job_logging.root.handlers", ["console"])
+                return
+            _set(config, "hydra.run.dir", study)
+            make_writable(study)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The same; then set the order of the jobs, and begin the folder of their state."""
-        with _exit_on_user_error():
+        with _exit_on_error():
             _arrange(config)
-            study = _study(config)
+            study = study_of(config)
+            _set(config, "hydra.sweep.dir", study)
             make_writable(study)
             # Processes that a launcher starts in another folder find this package.
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
@@ -83,29 +94,45 @@ class SweepSummary(Callback):
             jobs = sweep_order.count(config.hydra.overrides.task)
             folder = sweep_state.begin(study, jobs)
             # Every job is composed from these again, so it knows the folder in whatever process it is.
-            config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={folder.relative_to(study).as_posix()}")
+            quoted = QuotedString(str(study), Quote.single).with_quotes()
+            subdir = folder.relative_to(study).as_posix()
+            config.hydra.overrides.hydra += [f"hydra.sweep.dir={quoted}", f"hydra.sweep.subdir={subdir}"]
             _running[:] = [Running(study, folder, jobs)]
             _unwritten.clear()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Summarise all jobs of this sweep, and exit with its code."""
-        code = close()
-        if code:
-            sys.exit(code)
+        with _exit_on_error():
+            code = close()
+            if code:
+                sys.exit(code)
 
 
 @contextlib.contextmanager
-def _exit_on_user_error() -> Iterator[None]:
-    """A UserError ends the program: code 2, and one message."""
+def _exit_on_error() -> Iterator[None]:
+    """An error ends the program with its code: 2 for a UserError, and one message. Hydra would go on with a warning."""
     try:
         yield
-    except UserError as error:
-        print_error(str(error))
-        sys.exit(2)
+    except Exception as error:
+        sys.exit(report_error(error))
 
 
-def _study(config: DictConfig) -> Path:
-    return Path(str(config.output)).expanduser() / str(config.name)
+def study_of(config: DictConfig) -> Path:
+    """The study's folder, `<output>/<name>`. Raises UserError where it cannot be one."""
+    parts = []
+    for key, check in (("output", folder_path), ("name", study_name)):
+        value = config[key]
+        try:
+            parts.append(check(value))
+        except UserError as error:
+            raise UserError(f"{key}={in_yaml(value)}: {error}") from None
+    return parts[0] / parts[1]
+
+
+def _set(config: DictConfig, key: str, value: Path | list[str]) -> None:
+    """Hydra makes its folder where the results go, not where the command's words would have it, as in output='~'."""
+    with read_write(config.hydra), open_dict(config.hydra):
+        OmegaConf.update(config, key, str(value) if isinstance(value, Path) else value)
 
 
 def _arrange(config: DictConfig) -> None:
@@ -125,10 +152,10 @@ def _arrange(config: DictConfig) -> None:
     sweeper.params = None
 
 
-def close() -> int:
+def close(reason: str | None = None) -> int:
     """End the sweep that this process runs, if there is one: show and write its summary; returns the exit code.
 
-    2 where a job was refused, else 1 where one failed or wrote no state, else 0.
+    2 where a job was refused, else 1 where one failed or wrote no state, else 0. reason: why jobs wrote none.
     """
     if not _running:
         return 0
@@ -140,7 +167,7 @@ def close() -> int:
         return 1
     for number in range(running.jobs):
         if number not in jobs:
-            jobs[number] = {"failed": _NO_RECORD}
+            jobs[number] = {"failed": reason or _NO_RECORD}
             with contextlib.suppress(UserError):
                 sweep_state.write_job(running.folder, number, jobs[number])
     from patientdx.cli import sweep_summary  # tables and charts: not needed while jobs run
@@ -152,7 +179,7 @@ def close() -> int:
             if sweep_summary.summarise(running.study, jobs):
                 sweep_summary.write_page(running.study)
     except (UserError, OSError) as error:
-        print_error(redaction.describe(error))
+        report_error(error)
         return 2
     states = jobs.values()
     return 2 if any("refused" in state for state in states) else int(any("failed" in state for state in states))

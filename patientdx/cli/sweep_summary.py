@@ -14,6 +14,7 @@ from patientdx import reporting
 from patientdx.cli.messages import print_error
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
+from patientdx.core.paths import short_name
 from patientdx.core.tables import metric_title
 from patientdx.evaluation.store import write_json
 from patientdx.reporting.tables import models
@@ -161,7 +162,7 @@ def draw(rows: list[Row], folder: Path, better: Mapping[str, bool | None] = _DEF
         suffix = "" if len(groups) == 1 else "_" + "_".join((task, base, pivot, *number))
         lines = [_titled(row) for row in these]
         for metric in reporting.metric_names(these)[:_PICTURES]:
-            path = folder / f"lambda_curve_{metric}{suffix}.png"
+            path = folder / f"{short_name(f'lambda_curve_{metric}{suffix}')}.png"
             best = chosen(these, metric, better.get(metric, True))
             reporting.lambda_curve(lines, path, metric=metric, chosen=None if best is None else best["lambda"])
             written.append(path)

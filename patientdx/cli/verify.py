@@ -33,6 +33,7 @@ from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import tensors_to_write
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
+from patientdx.core.paths import expanded
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
@@ -247,11 +248,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
     args = parser.parse_args(arguments)
     folders = dict(pair.partition("=")[::2] for pair in args.parent)
-    cache = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
+    cache = expanded(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx"))
     try:
         if not all(folders.values()):
             raise UserError(f"--parent {' '.join(args.parent)}: write it as name=folder.")
-        folders = {name: Path(folder).expanduser() for name, folder in folders.items()}
+        folders = {name: expanded(folder) for name, folder in folders.items()}
         status, message = verify(args.folder, folders, cache, args.threads)
     except UserError as fault:
         status, message = CANNOT_TELL, f"cannot tell: {fault}"

@@ -7,10 +7,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from patientdx.core.atomic_io import sync, write_atomically
+from patientdx.core.disk import disk_error
 from patientdx.core.errors import UserError
+from patientdx.core.locks import exclusive_lock
+
+_ELSEWHERE = (
+    "Nothing half-written is left. Free some space, or set PATIENTDX_CACHE to a folder on a larger disk that you can "
+    "write to."
+)
 
 
 def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0) -> Path:
@@ -31,11 +36,12 @@ def build_folder(final: Path, build: Callable[[Path], None], need_bytes: int = 0
         return final
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(final.parent / f".{final.name}.lock"):
+        with exclusive_lock(final):
             if not final.is_dir():
                 _build_locked(final, build, need_bytes)
     except OSError as error:
-        _raise_user_error(final, error)
+        if (mended := disk_error(error, final, _ELSEWHERE)) is not None:
+            raise mended from error
         raise
     return final
 
@@ -61,7 +67,7 @@ def _build_locked(final: Path, build: Callable[[Path], None], need_bytes: int) -
     except Exception as error:
         # safetensors reports a full disk in an exception of its own, without an errno.
         if not isinstance(error, OSError) and "No space left on device" in str(error):
-            _raise_user_error(final, OSError(errno.ENOSPC, str(error)))
+            raise OSError(errno.ENOSPC, str(error)) from error
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -70,23 +76,11 @@ def _build_locked(final: Path, build: Callable[[Path], None], need_bytes: int) -
 def write_json(path: Path, content: dict) -> None:
     """Write a small JSON file atomically. UserError where the disk is full or the folder cannot be written."""
     try:
-        write_atomically(path, lambda aside: aside.write_text(json.dumps(content, indent=1)))
+        write_atomically(path, lambda aside: aside.write_text(json.dumps(content, indent=1), encoding="utf-8"))
     except OSError as error:
-        _raise_user_error(path, error)
+        if (mended := disk_error(error, path, _ELSEWHERE)) is not None:
+            raise mended from error
         raise
-
-
-def _raise_user_error(path: Path, error: OSError) -> None:
-    """Raise a UserError for what a user can mend; return for any other error."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise UserError(
-            f"The disk filled up while writing {path}; nothing half-written is left. "
-            "Free some space, or set PATIENTDX_CACHE to a folder on a larger disk."
-        ) from error
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): set PATIENTDX_CACHE to a folder that you can write to."
-        ) from error
 
 
 def _gb(count: int) -> str:

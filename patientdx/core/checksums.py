@@ -40,7 +40,7 @@ def recall_checksum(kind: str, files: Sequence[Path], cache: Path) -> str | None
     path, key = _entry(kind, files, cache)
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(stored, dict) or stored.get("key") != key or stored.get("seal") != _seal(key, stored.get("hash")):
         return None

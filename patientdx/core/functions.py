@@ -7,8 +7,9 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
@@ -43,11 +44,15 @@ def dotted(target: str) -> Any:
     if not module.startswith("patientdx."):
         raise UserError(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
     try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("patientdx"):
-            raise  # the function's own file lacks a package: not the yaml's fault
-        raise UserError(f"{target} does not exist; name a function as patientdx.<module>.<function>.") from None
+        function = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise UserError(f"{module} needs the package {error.name}, which is not installed.") from error
+        function = None
+    except ImportError as error:
+        raise UserError(f"{module} cannot be imported: {error}.") from error
+    if function is None:
+        raise UserError(f"{target} does not exist; name a function as patientdx.<module>.<function>.")
     if not callable(function):
         raise UserError(f"{target} is no function; name a function as patientdx.<module>.<function>.")
     return function
@@ -91,19 +96,43 @@ def argument_errors(
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from a yaml is one of the plain types that a parameter's annotation names."""
+    """Whether a value from a yaml is of the type that a parameter's annotation names; true for other annotations."""
     options = _alternatives(hint)
-    plain = [option for option in options if option in _WORDS]
-    if len(plain) < len(options):
-        return True  # paths, sequences and mappings are checked by the function itself
-    if isinstance(value, bool):
-        return bool in plain
-    return isinstance(value, tuple(plain)) or (float in plain and isinstance(value, int))
+    if len(options) > 1:
+        return any(_fits(value, option) for option in options)
+    origin, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if hint in _WORDS:
+        number = hint is float and isinstance(value, int)
+        return isinstance(value, bool) == (hint is bool) and (number or isinstance(value, hint))
+    if origin is typing.Literal:
+        return value in parts
+    if isinstance(origin, type) and issubclass(origin, Path):
+        return isinstance(value, str | Path)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(_fits(item, parts[1]) for item in value.values() if parts)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        listed = isinstance(value, list | tuple)
+        if origin is not tuple or parts[1:] in ((), (Ellipsis,)):
+            return listed and all(_fits(item, parts[0]) for item in value if parts)
+        return listed and len(value) == len(parts) and all(map(_fits, value, parts))
+    return True
 
 
 def _in_words(hint: Any) -> str:
     """The types of an annotation: a whole number, true or false, ..."""
-    return " or ".join(_WORDS.get(option, str(option)) for option in _alternatives(hint))
+    words = []
+    for option in _alternatives(hint):
+        origin = typing.get_origin(option) or option
+        if origin is typing.Literal:
+            words += map(str, typing.get_args(option))
+        elif option in _WORDS or not isinstance(origin, type):
+            words.append(_WORDS.get(option, str(option)))
+        elif issubclass(origin, Mapping):
+            words.append("a mapping")
+        else:
+            parts = [part for part in typing.get_args(option) if part is not Ellipsis]
+            words.append("a path" if origin is Path else f"a list, each {_in_words(parts[0])}" if parts else "a list")
+    return " or ".join(words)
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -73,6 +73,11 @@ class Table:
     keys: int = 1
 
 
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that occur more than once, each once; empty ones do not count."""
+    return [name for name in dict.fromkeys(names) if name and list(names).count(name) > 1]
+
+
 def make_table(
     name: str,
     title: str,

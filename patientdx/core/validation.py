@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
 
+from patientdx.core.paths import folder_path, plain_name
+
 _EXPECTED = {"string": "give a word", "bool": "it is true or false", "int": "give a whole number",
              "float": "give a number", "tuple": "give a list", "dict": "give a mapping",
              "dataclass": "give a mapping"}  # fmt: skip
@@ -54,12 +56,6 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _folder(value: Any) -> Path:
-    if not isinstance(value, str | Path):
-        raise ValueError("give a folder.")
-    return Path(value).expanduser()
-
-
 def _words(value: Any) -> tuple[str, ...]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
@@ -74,22 +70,29 @@ def _layer_names(value: Any) -> tuple[str, ...]:
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Folder = Annotated[Path, BeforeValidator(_folder)]
+Folder = Annotated[Path, BeforeValidator(folder_path)]
+Name = Annotated[str, BeforeValidator(plain_name)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 LayerNames = Annotated[tuple[str, ...], BeforeValidator(_layer_names)]
 Positive = Annotated[float, number("give a number above 0.", lambda value: value > 0)]
 Fraction = Annotated[float, number("give a number of at least 0 and below 1.", lambda value: 0 <= value < 1)]
 
 
+def in_yaml(value: Any) -> Any:
+    """A value as a message shows it, and a yaml has it: null, true, false."""
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else value
+
+
 def messages(error: ValidationError, key_of: Callable[[Sequence[str | int]], str]) -> Iterator[str]:
     """Each finding of pydantic as a message that begins with the key, which `key_of` makes of pydantic's location."""
     for finding in error.errors(include_url=False):
-        key, value, kind = key_of(finding["loc"]), finding["input"], finding["type"]
+        key, kind = key_of(finding["loc"]), finding["type"]
+        value = in_yaml(finding["input"])
         group = key.removesuffix(".name")  # a group is chosen by its name: finetune=lora
         cause = finding.get("ctx", {}).get("error")
         if isinstance(cause, ConfigErrors):
             yield from (f"{key}{text}" if text[:1] in "=.[" else text for text in cause.messages)
-        elif kind == "missing" or (value is None and kind == "string_type"):
+        elif kind == "missing" or (finding["input"] is None and kind == "string_type"):
             yield f"{key} is missing."
         elif kind == "literal_error":
             choices = finding.get("ctx", {})["expected"].replace("'", "").replace("None", "null")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
+from patientdx.core.paths import short_name
 from patientdx.evaluation import contamination, results
 from patientdx.evaluation.analyses import Analysis, applicable
 from patientdx.evaluation.config.run_config import RunConfig
@@ -133,7 +134,8 @@ def task_context(session: Session, config: RunConfig) -> TaskContext:
 def folder_of(config: RunConfig, key: str) -> Path:
     """The result folder of the run with fingerprint `key`."""
     weight = "" if config.weight is None else f"_lambda={label(config.weight)}"
-    return config.output / config.name / f"{config.task_config.name}_{config.method}{weight}_{key[:8]}"
+    name = short_name(f"{config.task_config.name}_{config.method}{weight}")
+    return config.output / config.name / f"{name}_{key[:8]}"
 
 
 def _prepare(session: Session, config: RunConfig, timer: Timer) -> Plan:

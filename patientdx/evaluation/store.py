@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
+from patientdx.core.locks import locked
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """What a JSON file holds; None where there is none, or no mapping in it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -138,12 +138,11 @@ def make_writable(folder: Path) -> None:
 
 def _secret(cache: Path) -> bytes:
     path = cache / "id_secret"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / "id_secret.lock"):
+    with locked(cache / "id_secret.lock"):
         if not path.exists():
             write_text(secrets.token_hex(32), path)
             path.chmod(0o600)
-        return bytes.fromhex(path.read_text())
+        return bytes.fromhex(path.read_text(encoding="utf-8"))
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

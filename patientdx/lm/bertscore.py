@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 
 TEXTS = 16  # run together
 
@@ -34,7 +34,7 @@ def load_encoder(folder: str, device: torch.device) -> Encoder:
     """The encoder in a folder, in evaluation mode. UserError where transformers cannot load it."""
     from transformers import AutoModel, AutoTokenizer
 
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         model = AutoModel.from_pretrained(path, dtype=torch.float32, local_files_only=True, trust_remote_code=False)

@@ -6,19 +6,20 @@ pinned, and a template behind whose prompt no answer can begin is refused.
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
-
-from jinja2 import TemplateError
 
 from patientdx.core.errors import UserError
 
 # Templates that write today's date get this one, which those of Llama 3 have by default: the same command has the same
 # prompts on every day.
 DATE = datetime(2024, 7, 26)
-_ANSWER = "Qx7"  # stands for an answer
+_QUESTION, _ANSWER = "Yes or no?", "Qx7"  # of a trial
+SECONDS = 10.0  # of one message; templates take a thousandth of one
 _ARGUMENTS = "chat_template_arguments"  # attribute of a tokenizer
 
 
@@ -66,7 +67,7 @@ def check_template(tokenizer: Any, chat: bool) -> None:
             "template. "
             "Set base_model.chat_template=false, or give a folder whose tokenizer has one."
         )
-    question = {"role": "user", "content": "Yes or no?"}
+    question = {"role": "user", "content": _QUESTION}
     prompt = _rendered(tokenizer, [question], add_generation_prompt=True)
     if prompt.rfind("<think>") > prompt.rfind("</think>"):
         raise _no_answer(tokenizer, "it opens <think>, so that the model would reason before it answers")
@@ -87,19 +88,42 @@ def _text_before_answer(tokenizer: Any, prompt: str, question: dict[str, str], r
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
     arguments = getattr(tokenizer, _ARGUMENTS, {})
+    where = f"the chat template in {tokenizer.name_or_path}"
+    remedy = "Set base_model.template_args to what the template asks for, or base_model.chat_template=false."
+    options = {"add_generation_prompt": add_generation_prompt, "tokenize": False}
     try:
-        with _pinned_date():
-            return tokenizer.apply_chat_template(
-                messages, add_generation_prompt=add_generation_prompt, tokenize=False, **arguments
-            )
-    except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
+        with _pinned_date(), _time_limit(UserError(f"{where} does not end within {SECONDS:g} s. {remedy}")):
+            return tokenizer.apply_chat_template(messages, **options, **arguments)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a template is a program of others, which may raise anything
+        # Its message may quote the message that it renders: it is shown where that holds no record.
+        trial = all(message["content"] in (_QUESTION, _ANSWER) for message in messages)
+        cause = type(error).__name__ + (f": {str(error).partition(chr(10))[0]}" if trial else "")
         names = tokenizer.chat_template if isinstance(tokenizer.chat_template, Mapping) else {}
         named = f" It has the templates {', '.join(names)}: base_model.template_args={{chat_template: …}} takes one."
         raise UserError(
-            f"the chat template in {tokenizer.name_or_path} cannot render a question without a system message "
-            f"({type(error).__name__}: {str(error).partition(chr(10))[0]}).{named if names else ''} Set "
-            "base_model.template_args to what the template asks for, or base_model.chat_template=false."
-        ) from error
+            f"{where} cannot render a question without a system message ({cause}).{named if names else ''} {remedy}"
+        ) from None
+
+
+@contextmanager
+def _time_limit(error: Exception) -> Iterator[None]:
+    """Raise `error` in the block after SECONDS. Only the main thread can be interrupted so; others run on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise error
+
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
 
 
 class _PinnedClock(datetime):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,29 @@ from patientdx.lm.chat import with_arguments
 
 
 def load_tokenizer(folder: Path, template_args: Mapping[str, Any] | None = None):
-    """The tokenizer in `folder`; template_args: see `chat.with_arguments`. UserError where it cannot be read."""
+    """The tokenizer in `folder`; template_args: see `chat.with_arguments`. UserError where there is none to be read."""
     from transformers import AutoTokenizer
 
-    try:
+    with _named(folder, "no tokenizer that can be read", "It needs tokenizer.json or tokenizer.model"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises Exception itself for a damaged file
-        raise UserError(
-            f"the tokenizer in {folder} cannot be read ({type(error).__name__}: {str(error).partition(chr(10))[0]}): "
-            "download its files again. Code that comes with a model is never run."
-        ) from error
     return with_arguments(tokenizer, template_args or {})
+
+
+@contextmanager
+def _named(folder: Path, lacks: str, needs: str) -> Iterator[None]:
+    """A UserError with the folder and the cause instead of an error of transformers, unless it is memory's."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise
+        cause = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"{folder} has {lacks} ({type(error).__name__}: {cause}). {needs}: download the folder again. Code that "
+            "comes with a model is never run."
+        ) from error
 
 
 def load_model(
@@ -40,21 +53,22 @@ def load_model(
     config: a configuration (as a mapping) to compute with in place of the folder's own.
 
     A folder that holds a configuration alone (of a vocabulary that no parent has) gives a model
-    without weights, to be filled.
+    without weights, to be filled. UserError where the two do not make a model.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar for a load of a second or two hides the bar of scoring
-    if config is None:
-        computed = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    else:
-        computed = AutoConfig.for_model(**config)
     options = {"dtype": dtype, "trust_remote_code": False}
-    if any(folder.glob("*.safetensors")):
-        model = AutoModelForCausalLM.from_pretrained(folder, config=computed, device_map=device_map, **options)
-    else:
-        model = AutoModelForCausalLM.from_config(computed, **options)
+    with _named(folder, "no model that can be built", "It is built as config.json describes it"):
+        if config is None:
+            computed = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        else:
+            computed = AutoConfig.for_model(**config)
+        if any(folder.glob("*.safetensors")):
+            model = AutoModelForCausalLM.from_pretrained(folder, config=computed, device_map=device_map, **options)
+        else:
+            model = AutoModelForCausalLM.from_config(computed, **options)
     if device_map is None:
         model.to(device)  # pyright: ignore[reportArgumentType]
     return model.eval().requires_grad_(False)

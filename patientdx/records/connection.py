@@ -1,5 +1,7 @@
 """A DuckDB connection within a memory limit, and the folder that takes what does not fit."""
 
+import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -10,6 +12,7 @@ from pathlib import Path
 import duckdb
 from filelock import FileLock, Timeout
 
+from patientdx.core.disk import WITHOUT_LOCKS
 from patientdx.core.errors import UserError
 
 
@@ -38,8 +41,8 @@ def connected(*, memory_limit: str, threads: int | None, spill: Path) -> Iterato
             yield con
         except duckdb.OutOfMemoryException:
             raise UserError(f"task.memory_limit={memory_limit} is too little for these tables; raise it.") from None
-        except duckdb.IOException:
-            raise UserError(_no_spill(spill)) from None
+        except duckdb.IOException as error:
+            raise UserError(_no_spill(spill, _cause(error))) from None
         finally:
             con.close()
 
@@ -52,10 +55,15 @@ def _spill_folder(spill: Path) -> Iterator[Path]:
     try:
         spill.mkdir(parents=True, exist_ok=True)
         _sweep(spill)
-        lock.acquire()
+        with contextlib.suppress(NotImplementedError):
+            try:
+                lock.acquire()
+            except OSError as error:
+                if error.errno not in WITHOUT_LOCKS:
+                    raise
         folder.mkdir(mode=0o700)
     except OSError as error:
-        raise UserError(_no_spill(spill)) from error
+        raise UserError(_no_spill(spill, error.strerror)) from error
     try:
         yield folder
     finally:
@@ -75,8 +83,13 @@ def _sweep(spill: Path) -> None:
             continue
 
 
-def _no_spill(spill: Path) -> str:
+def _cause(error: duckdb.Error) -> str | None:
+    """What the operating system said, of an error whose message may quote a row."""
+    return next((os.strerror(number) for number in errno.errorcode if os.strerror(number) in str(error)), None)
+
+
+def _no_spill(spill: Path, cause: str | None) -> str:
     return (
-        f"DuckDB cannot write what exceeds task.memory_limit to {spill}. "
+        f"DuckDB cannot write what exceeds task.memory_limit to {spill}{f': {cause}' if cause else ''}. "
         "Free some space there, or set cache=… (or PATIENTDX_CACHE) to a folder on another disk."
     )

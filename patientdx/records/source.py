@@ -1,5 +1,6 @@
 """Where a task's tables come from: MIMIC-IV's own files, a MEDS folder, or the synthetic hospital."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,12 +12,15 @@ import duckdb
 
 from patientdx.core.checksums import file_hash, sha256
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.records import tables
 from patientdx.records.convert import CONVERT_FROM, converted
 from patientdx.records.meds.folder import meds_folder
 from patientdx.records.meds.tables import meds_tables
 from patientdx.records.parameters import check_choice
 from patientdx.records.synthetic.hospital import hospital
+
+_log = logging.getLogger(__name__)
 
 SOURCES = ("mimic", "meds")
 SYNTHETIC = MappingProxyType({"stays": 240, "seed": 0})
@@ -74,7 +78,7 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
     UserError on anything wrong with parameters, files or memory. DuckDB's errors inside the block become UserError
     without DuckDB's message, which may quote a patient's row.
     """
-    cache = Path(config.cache).expanduser()
+    cache = expanded(config.cache)
     check_choice("source", config.source, SOURCES)
     roots = _roots(config.mimic_root)
     limits = {"memory_limit": config.memory_limit, "threads": config.threads}
@@ -96,6 +100,8 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
         if "meds" in files and "label" in needed.get("icu/d_items", ()) and "icu/d_items" not in files:
             unnamed = con.execute("SELECT count(*) FROM d_items WHERE label IS NULL").fetchall()[0][0]
             files["meds"]["items_without_label"] = unnamed
+        if "meds" in files:
+            _say_unplaced(con, needed)
         data_sources = sorted({file["origin"] for file in files.values()})
         yield Source(con, files, data_sources, tables.is_open(files))
 
@@ -106,7 +112,7 @@ def _roots(root: Sequence[str] | str | None) -> list[Path]:
     roots = [root] if isinstance(root, str | Path) else list(root)
     if not roots:
         raise UserError("task.mimic_root=[]: name at least one folder, or null for the synthetic hospital.")
-    return [Path(folder).expanduser() for folder in roots]
+    return [expanded(folder) for folder in roots]
 
 
 def _synthetic(cache: Path, config: Mapping[str, Any]) -> Path:
@@ -134,6 +140,15 @@ def _from_meds(
     files |= tables.provenance(located)
     rest = {name: columns for name, columns in needed.items() if name not in located}
     return located | meds_tables(folder, files["meds"]["sha256"], rest, cache=cache, **limits), files
+
+
+def _say_unplaced(con: duckdb.DuckDBPyConnection, needed: tables.Needed) -> None:
+    """Log how many readings of a MEDS folder belong to no ICU stay, and so to no example."""
+    for name in (name for name, columns in needed.items() if "stay_id" in columns and name != "icu/icustays"):
+        table = Path(name).name
+        rows, placed = con.execute(f"SELECT count(*), count(stay_id) FROM {table}").fetchall()[0]
+        if rows > placed:
+            _log.info("%d of %d rows of %s are in no ICU stay and are left out", rows - placed, rows, table)
 
 
 def _check_keys(con: duckdb.DuckDBPyConnection, needed: tables.Needed) -> None:

@@ -18,6 +18,8 @@ import pyarrow.parquet
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
+from patientdx.core.tables import repeated
 from patientdx.records.connection import connected
 from patientdx.records.synthetic.hospital import MANIFEST
 
@@ -58,7 +60,7 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
     `needed` maps a table to its columns and their DuckDB types. Raises UserError listing every missing root,
     table and column at once, or the first file that cannot be read.
     """
-    folders = [Path(root).expanduser() for root in roots]
+    folders = [expanded(root) for root in roots]
     errors = [f"no folder {folder}" for folder in folders if not folder.is_dir()]
     located: dict[str, Table] = {}
     for name, columns in needed.items():
@@ -104,12 +106,20 @@ def _columns(table: Table) -> list[str]:
                 if stream.read() not in (b"", b"\n"):
                     raise EOFError
         if table.form == "parquet":
-            return pyarrow.parquet.read_schema(table.path).names
-        opened = gzip.open if table.form == "csv.gz" else open
-        with opened(table.path, "rt", encoding="utf-8-sig", newline="") as stream:
-            return next(csv.reader(stream), [])
+            names = pyarrow.parquet.read_schema(table.path).names
+        else:
+            opened = gzip.open if table.form == "csv.gz" else open
+            with opened(table.path, "rt", encoding="utf-8-sig", newline="") as stream:
+                names = next(csv.reader(stream), [])
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pa.ArrowInvalid) as error:
         raise _unreadable(table, error) from error
+    if again := repeated([name.casefold() for name in names]):  # DuckDB does not tell their case apart
+        line = "" if table.form == "parquet" else " in its line 1"
+        raise UserError(
+            f"Table {table.name} in {table.path} names the column {again[0]} more than once{line}: which of them holds "
+            "the values is unknown. Leave one."
+        )
+    return names
 
 
 def _unreadable(table: Table, error: Exception) -> UserError:

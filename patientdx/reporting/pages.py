@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from patientdx.core.atomic_io import write_atomically
+from patientdx.core.paths import expanded
 from patientdx.core.tables import Table, metric_cell, metric_title
 from patientdx.reporting import provenance
 from patientdx.reporting.analyses import group_tables
@@ -68,7 +69,7 @@ def write_report(folder: Path) -> Path:
     It is made of what `runs.read` returns, and the same files give the same bytes. Raises UserError where no run is
     finished, and OSError where the page cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     text = page(read(folder))
     path = folder / "report.html"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

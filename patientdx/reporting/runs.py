@@ -15,6 +15,7 @@ import yaml
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
+from patientdx.core.paths import expanded
 from patientdx.core.tables import Row
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def read(folder: Path) -> Study:
 
     Raises UserError where no finished run is found.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     if (folder / "metrics.json").exists():
         return Study(folder, (Run(folder),))
     finished = sorted(path.parent for path in folder.glob("*/metrics.json"))

@@ -59,17 +59,18 @@ import math
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from patientdx.core.cache import write_json
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
+from patientdx.core.locks import locked
 from patientdx.metrics.ranking import auroc
 from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, candidates, point_errors
 
@@ -167,9 +168,9 @@ def _check_rows(pilot: Pilot) -> None:
         )
 
 
-def _locked(file: Path) -> FileLock:
+def _locked(file: Path) -> AbstractContextManager[None]:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return FileLock(file.with_name("lock"))
+    return locked(file.with_name("lock"), required=True)
 
 
 def _hospital(pilot: Pilot) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.tasks import hub_files
 from patientdx.tasks.item_files import SPLIT_WORDS, SUFFIXES
 
@@ -24,7 +25,7 @@ def located(name: str, path: str | None, source: str, key: str = "task.path") ->
         )
     if path.startswith(hub_files.PREFIX):
         return hub_files.fetched(path, key)
-    root = Path(path).expanduser()
+    root = expanded(path)
     if not root.exists():
         raise UserError(
             f"{path} does not exist. Give a local file or folder, or {hub_files.FORM}: nothing else is downloaded. "

@@ -16,6 +16,7 @@ from string import ascii_uppercase
 from typing import Any, TextIO, TypeVar
 
 from patientdx.core.errors import UserError
+from patientdx.core.tables import repeated
 from patientdx.tasks.item_columns import ANSWER, KNOWN, QUESTION
 
 PLAIN = (".jsonl", ".json", ".csv", ".tsv")  # text, which may be compressed
@@ -152,6 +153,8 @@ def _table(path: Path, name: str, *, header: bool) -> Iterator[tuple[str, Any]]:
                     continue
                 _check_bare(cells, location)
                 names = ["question", *ascii_uppercase[: len(cells) - 2], "answer"]
+            if again := repeated(names):
+                raise UserError(f"{name} names the column {again[0]} more than once in its first line: leave one.")
             if len(cells) != len(names):
                 raise UserError(f"{location} has {len(cells)} columns, but the first line has {len(names)}.")
             yield location, dict(zip(names, cells, strict=True))
@@ -177,9 +180,12 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        again = repeated(pq.read_schema(path).names)
+        table = None if again else pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise UserError(f"{name} is no parquet file: {error}.") from None
+    if table is None:
+        raise UserError(f"{name} has the column {again[0]} more than once: leave one.")
     yield from ((f"{name} row {number}", row) for number, row in enumerate(table.to_pylist(), 1))
 
 
@@ -195,6 +201,8 @@ def _spreadsheet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         raise UserError(f"{name} cannot be read as an xlsx file: {reason}.") from None
     names = lines[0] if lines else ()
     used = [i for i, cell in enumerate(names) if cell is not None]
+    if again := repeated([str(names[i]).strip().lower() for i in used]):
+        raise UserError(f"{name} names the column {again[0]} more than once in its first row: leave one.")
     for number, cells in enumerate(lines[1:], 2):
         if any(cell is not None for cell in cells):
             yield f"{name} row {number}", {str(names[i]): cells[i] for i in used if i < len(cells)}

@@ -13,6 +13,7 @@ from meds import LabelSchema, SubjectSplitSchema, held_out_split, subject_splits
 
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.tasks.example import TaskData
 
 SPLITS = {"train": train_split, "pilot": tuning_split, "test": held_out_split}
@@ -59,7 +60,7 @@ def write(data: TaskData, folder: Path) -> list[Path]:
 
     Raises UserError where credentialed ids would be inside this repository, or the folder cannot be written.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = expanded(folder).resolve()
     if not data.open_data and folder.is_relative_to(REPOSITORY):
         raise UserError(
             f"{folder} is inside this repository, and the labels hold ids of credentialed data. "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.records import concepts
 from patientdx.records.parameters import check_numbers
 from patientdx.records.splits import SPLITS, checked_fractions, position
@@ -65,7 +66,7 @@ class RecordSearchTask(StaysConfig):
         if self.unit not in UNITS:
             raise UserError(f"task.unit={self.unit!r}: what is searched for is a {' or a '.join(UNITS)}.")
         if self.path is not None:
-            return self._from_files(Path(self.path).expanduser(), search)
+            return self._from_files(expanded(self.path), search)
         fractions = FRACTIONS if self.fractions is None else self.fractions
         stays = read_stays(self, fractions, block_hours=self.block_hours if self.unit == "passage" else None)
         pools, queries = (self._of_records if self.unit == "record" else self._of_passages)(stays.stays)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.records.parameters import check_choice, check_numbers
 from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.corpora import CORPORA, Corpus
@@ -184,7 +185,7 @@ class TextPairsTask:
 
 def encoder_digest(folder: str) -> str:
     """sha256 over the files of an encoder: config, weights, tokenizer. UserError where the folder holds no encoder."""
-    root = Path(folder).expanduser()
+    root = expanded(folder)
     weights = [file for pattern in _WEIGHTS for file in sorted(root.glob(pattern))]
     if not (root / "config.json").is_file() or not weights:
         raise UserError(

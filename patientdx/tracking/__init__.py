@@ -60,7 +60,7 @@ def track(
         name=phrase(name, 128),
         group=phrase(group, 128),
         job_type=phrase(job_type, 64),
-        tags=tuple(dict.fromkeys(phrase(tag, 64) for tag in (*tracking.tags, *tags) if tag)),
+        tags=tuple(dict.fromkeys(filter(None, (phrase(tag, 64).strip() for tag in (*tracking.tags, *tags))))),
         config=scrubbed(config),
         summary={key: scrubbed(value) for key, value in summary.items()},
         curves=curves,

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
-from filelock import FileLock
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError
+from patientdx.core.locks import locked
 from patientdx.training.hyperparameters import Hyperparameters
 from patientdx.training.job import Job
 from patientdx.training.texts import order
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] = sys.argv[1:], read: Callable[[], str] = sys.
     job = Job.from_json(read())
     torch.set_num_threads(job.threads)
     # An earlier process, whose starter was killed, may still be at its last step.
-    with FileLock(work / ".lock"):
+    with locked(work / ".lock"):
         try:
             result = train(job, start, into, work)
         except UserError as error:

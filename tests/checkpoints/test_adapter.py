@@ -234,7 +234,7 @@ def test_other_methods_of_peft(tiny_base, adapter):
 
 def test_configuration_that_is_none(tiny_base, adapter):
     (adapter / "adapter_config.json").write_text("[]")
-    assert refusal(tiny_base, adapter).startswith(f"{adapter}/adapter_config.json is not a LoRA configuration")
+    assert refusal(tiny_base, adapter).startswith(f"{adapter}/adapter_config.json holds no JSON object")
 
 
 def test_tensors_that_are_no_pair(tiny_base, adapter):

@@ -167,8 +167,8 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         collected(recipe, dtype="float16")
     assert str(caught.value) == (
-        "w has values beyond float16's largest, 65504, or parents that are not numbers: choose dtype=bfloat16 or "
-        "dtype=float32."
+        "w has values beyond float16's largest, 65504, or parents that are not numbers: choose save_dtype=bfloat16 or "
+        "save_dtype=float32."
     )
 
 

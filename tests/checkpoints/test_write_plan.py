@@ -37,7 +37,7 @@ def pair(tiny_base, tiny_pivot):
 def test_dtypes_and_shards_that_cannot_be(pair, tmp_path):
     recipe = recipe_of(*pair)
     assert refusal(recipe, tmp_path, dtype="int8") == (
-        "dtype=int8 cannot be written: choose bfloat16, float16, float32, or none for the base's own."
+        "save_dtype=int8 cannot be written: give bfloat16, float16, float32, or none for the base's own."
     )
     assert refusal(recipe, tmp_path, shard_bytes=0) == (
         "shard_bytes=0 holds no tensor: give the bytes of one file, as 5000000000."

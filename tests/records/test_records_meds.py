@@ -107,6 +107,29 @@ def test_events_without_ids_fall_into_the_stay_of_their_time(bare, ward, store):
         assert loaded[0] == loaded[1]
 
 
+def test_a_shard_without_ids_beside_one_with_them_loses_no_reading(meds, bare, tmp_path, caplog):
+    """Patients of the one shard are read by id, those of the other by time; what is in no stay is counted."""
+    folder = shutil.copytree(meds, tmp_path / "mixed")
+    shutil.copy(bare / "data/train/1.parquet", folder / "data/train/1.parquet")
+    pyarrow.parquet.write_table(
+        pa.table({"subject_id": [1], "split": ["train"]}), folder / "metadata/subject_splits.parquet"
+    )
+    placed = {}
+    for root in (meds, bare, folder):
+        caplog.clear()
+        with (
+            caplog.at_level("INFO"),
+            opened_source(SourceConfig(cache=tmp_path, mimic_root=root, source="meds"), SERVED) as opened,
+        ):
+            query = "SELECT count(*), count(stay_id) FROM chartevents"
+            rows, placed[root] = opened.con.execute(query).fetchall()[0]
+        left_out = f"{rows - placed[root]} of {rows} rows of chartevents are in no ICU stay and are left out"
+        assert (left_out in caplog.messages) == (rows > placed[root])
+    assert placed[folder] > placed[meds] - 20
+    assert min(placed[meds], placed[bare]) <= placed[folder] <= max(placed[meds], placed[bare])
+    assert any("subject_splits.parquet is not used" in message for message in caplog.messages)
+
+
 def test_stays_and_admissions_without_ids_are_numbered_by_patient_and_time(bare, store):
     loaded = read(store, source="meds", root=bare)
     for name, location in (("icu/icustays", 2), ("hosp/admissions", 1)):

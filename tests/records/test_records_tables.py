@@ -34,6 +34,15 @@ def test_all_missing_tables_and_columns_are_named_at_once(spoil, store):
     )
 
 
+@pytest.mark.parametrize("name", [b"intime", b"INTIME"])
+def test_a_column_twice_is_refused_with_its_line(spoil, store, name):
+    root = spoil("icu/icustays", lambda text: text.replace(b'"outtime"', b'"outtime","' + name + b'"', 1))
+    assert report(root, store) == (
+        f"Table icu/icustays in {root}/icu/icustays.csv.gz names the column intime more than once in its line 1: which "
+        "of them holds the values is unknown. Leave one."
+    )
+
+
 def test_a_csv_gz_that_was_cut_is_named(spoil, store):
     root = spoil("icu/chartevents", lambda text: text)
     path = root / "icu/chartevents.csv.gz"

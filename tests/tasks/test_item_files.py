@@ -1,8 +1,12 @@
 """Files of questions in their makers' own forms: lines in a .json, options as mappings, and lines that will not do."""
 
 import json
+import re
 from pathlib import Path
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tasks_by_yaml import load
 
@@ -67,3 +71,20 @@ def test_a_csv_of_other_columns_is_refused_by_them_and_one_without_a_header_is_r
     for last, right in (("b", 1), ("0", 0), ("ONE", 0)):
         path.write_text(f"\nWhich?,one,two,{last}\n")
         assert [example.gold for example in load("multiple_choice", path=str(path)).examples] == [right]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.parquet", "a.xlsx"])
+def test_a_column_twice_is_refused(tmp_path, name):
+    cells = [["question", "A", "B", "A", "answer"], ["Which?", "x", "y", "z", "A"]]
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_arrays([[cell] for cell in cells[1]], names=cells[0]), tmp_path / name)
+    elif name.endswith("xlsx"):
+        book = openpyxl.Workbook()
+        for line in cells:
+            book.worksheets[0].append(line)
+        book.save(tmp_path / name)
+    else:
+        blank = "," if name.endswith("csv") else "\t"
+        (tmp_path / name).write_text("".join(f"{blank.join(line)}\n" for line in cells))
+    with pytest.raises(UserError, match=rf"{re.escape(name)} (names|has) the column [aA] more than once"):
+        list(rows(tmp_path / name, name))

@@ -16,6 +16,7 @@ from patientdx.cli.mergekit.methods import METHODS, Method
 from patientdx.cli.mergekit.numbers import Numbers, Slice, Weight
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
+from patientdx.core.paths import expanded, short_name
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import schedule, values
 
@@ -213,14 +214,14 @@ def _sources(references: Iterable[str], errors: list[str]) -> dict[str, ModelSou
         model_part, _, adapter = reference.partition("+")
         path, _, revision = model_part.partition("@")
         parts = [Path(part.partition("@")[0]).name for part in (model_part, adapter) if part]
-        name = plain = re.sub(r"[^\w.-]", "_", "_".join(parts))
+        name = plain = short_name(re.sub(r"[^\w.-]", "_", "_".join(parts)).lstrip(".") or "model", 100)
         count = 1
         while name in {model.name for model in sources.values()}:
             count += 1
             name = f"{plain}_{count}"
         folder = None
         if adapter:
-            folder = Path(adapter).expanduser().absolute()
+            folder = expanded(adapter).absolute()
             if not folder.is_dir():
                 repository, _, revision_part = adapter.partition("@")
                 fetch = f"hf download {repository}" + (f" --revision {revision_part}" if revision_part else "")

@@ -6,7 +6,6 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
@@ -16,7 +15,8 @@ from patientdx.checkpoints.merge_plan import SUPPLIED
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, argument_errors, dotted
-from patientdx.core.validation import ConfigErrors, Flag, Folder, at_least
+from patientdx.core.paths import expanded, plain_name
+from patientdx.core.validation import ConfigErrors, Flag, Folder, Name, at_least
 from patientdx.evaluation.config.section import MERGED, Loop, Section, as_call, group_name, key, model_key
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, schedule, values
@@ -30,7 +30,15 @@ def _model(node: Any) -> ModelSource:
         return node
     if not isinstance(node, dict):
         raise ValueError("give what a yaml of conf/models holds.")
-    if errors := list(argument_errors(ModelSource, node, "")):
+    errors = list(argument_errors(ModelSource, node, ""))
+    for name in ("source", "adapter", "revision", "gguf"):
+        if isinstance(value := node.get(name), str) and (not value.strip() or "\0" in value):
+            errors.append(f".{name}={value}: give a name that is not empty, or null.")
+    try:
+        plain_name(node.get("name"))
+    except UserError as error:
+        errors.append(f".name={node.get('name')}: {error}")
+    if errors:
         raise ConfigErrors(errors)
     return ModelSource(**node)
 
@@ -38,7 +46,9 @@ def _model(node: Any) -> ModelSource:
 def _further(nodes: Any) -> Any:
     if not isinstance(nodes, list | tuple):
         raise ValueError("give a list of folders or hub ids, as in extra_models=[/models/third].")
-    return [{"name": Path(node).name, "source": node} if isinstance(node, str) else node for node in nodes]
+    return [
+        {"name": expanded(node).resolve().name, "source": node} if isinstance(node, str) else node for node in nodes
+    ]
 
 
 Model = Annotated[ModelSource, BeforeValidator(_model)]
@@ -69,7 +79,7 @@ class MergeConfig(Section):
     have read.
     """
 
-    name: str = model_key("merge", "name", loop=Loop.CURVE)
+    name: Name = model_key("merge", "name", loop=Loop.CURVE)
     call: Annotated[Call, as_call("name", supplied=SUPPLIED)] = model_key("merge", loop=Loop.CURVE)
     base: Model = model_key("base_model", loop=Loop.LOAD)
     pivot: Model = model_key("pivot_model", loop=Loop.LOAD)

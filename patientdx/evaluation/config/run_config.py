@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from patientdx.core.errors import UserError
+from patientdx.core.paths import study_name
 from patientdx.core.validation import Folder, at_least, messages
 from patientdx.evaluation.config.analyses import AnalysesConfig
 from patientdx.evaluation.config.conflicts import conflicts
@@ -33,7 +34,7 @@ class RunConfig(Section):
     `composed` is the resolved Hydra config, and `overrides` the words of the command, for the record.
     """
 
-    name: str = key("name")
+    name: Annotated[str, BeforeValidator(study_name)] = key("name")
     seed: Annotated[int, at_least(0)] = key("seed")
     output: Folder = key("output")
     cache: Folder = key("cache")

@@ -9,7 +9,7 @@ from pydantic import ValidationInfo, field_validator
 
 from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.functions import Call
-from patientdx.core.validation import ConfigErrors, Flag
+from patientdx.core.validation import ConfigErrors, Flag, Name
 from patientdx.evaluation.config.section import MERGED, Loop, Section, group_name, key, model_key, to_call
 
 BASELINES = ("tabular_gbm", "tabular_logistic")  # beside a merged model where the config names none
@@ -25,7 +25,7 @@ class SystemsConfig(Section):
     parents: score the base and the pivot too.
     """
 
-    model: str = key("model", "name")
+    model: Name = key("model", "name")
     tabular: Call | None = key("model")
     baselines: tuple[tuple[str, Call], ...] = key("baselines", loop=Loop.SCORES)
     needs_features: bool = key("baselines", loop=Loop.SCORES)

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
-from patientdx.core.validation import ConfigErrors, Folder
+from patientdx.core.paths import plain_name
+from patientdx.core.validation import ConfigErrors, Folder, Name
 from patientdx.evaluation.config.section import Loop, Section, group_name, key, to_call
 from patientdx.evaluation.registry import kind_names
 from patientdx.tasks.item_files import SUFFIXES
@@ -27,9 +28,12 @@ def _kind(value: Any) -> str:
 
 
 def _metrics(nodes: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(nodes, Mapping | None):
+        raise ValueError("give a mapping of names to functions, as {auroc: patientdx.metrics.ranking.auroc}.")
     errors = []
-    for label, target in dict(nodes or {}).items():
+    for label, target in (nodes or {}).items():
         try:
+            plain_name(label)
             dotted(target)
         except UserError as error:
             errors.append(f".{label}: {error}")
@@ -46,7 +50,7 @@ class TaskConfig(Section):
 
     loop: ClassVar[Loop] = Loop.TASK
 
-    name: str = key("task", "name")
+    name: Name = key("task", "name")
     kind: Annotated[str, BeforeValidator(_kind)] = key("task", "kind")
     metrics: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_metrics)] = key("task", "metrics", default=())
     data: Folder | None = key("data")

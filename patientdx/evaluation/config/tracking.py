@@ -22,7 +22,10 @@ def _project(value: Any) -> str:
 
 
 def _tags(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(map(str, value or ()))
+    tags = [value] if isinstance(value, str | int | float) else value or ()
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str | int | float) for tag in tags):
+        raise ValueError("give a list of words, as in tracking.tags=[first,second].")
+    return tuple(tag for tag in map(str, tags) if tag.strip())
 
 
 class TrackingConfig(Section):

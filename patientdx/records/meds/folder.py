@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ import pyarrow.parquet
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.tables import repeated
 from patientdx.records.tables import CREDENTIALED, REBUILT, open_demo
+
+_log = logging.getLogger(__name__)
 
 READ = "0.4"
 _REPACK_BYTES = 8_000_000  # no known file is larger, so larger ones need not be hashed to know
@@ -78,6 +82,8 @@ def meds_folder(root: Path) -> MedsFolder:
     names: set[str] = set()
     for path in files:
         names |= _columns(root, path)
+    if (root / "metadata/subject_splits.parquet").is_file():
+        _log.info("metadata/subject_splits.parquet is not used: splits are drawn by patient, as of every source.")
     return MedsFolder(root, files, frozenset(names), codes=_codes(root / "metadata/codes.parquet"))
 
 
@@ -129,8 +135,9 @@ def _columns(root: Path, path: Path) -> set[str]:
     name = path.relative_to(root).as_posix()
     schema = _schema(path)
     errors = [f"no column {column}" for column in _KINDS if column not in schema.names]
+    errors += [f"the column {column} more than once" for column in repeated(schema.names)]
     for column, (kind, fits) in _KINDS.items():
-        if column in schema.names and not fits(schema.field(column).type):
+        if schema.names.count(column) == 1 and not fits(schema.field(column).type):
             errors.append(f"{column} is {schema.field(column).type}, not {kind}")
     if errors:
         raise UserError(f"{root} is not MEDS {READ}: {name} has {', '.join(errors)}.")

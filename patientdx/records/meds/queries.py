@@ -5,8 +5,6 @@ order_id, race, insurance, unit; NULL where a folder has no such column) and `co
 `bundled`, the dictionary of items that comes with this package.
 """
 
-import duckdb
-
 
 def spans(table: str, opens: str, closes: str, id_column: str) -> str:
     """Starts, each with the end that follows it, unless another start comes first.
@@ -29,6 +27,8 @@ def spans(table: str, opens: str, closes: str, id_column: str) -> str:
     FROM followed WHERE NOT closes"""
 
 
+WITH_IDS = """CREATE TEMP TABLE with_ids AS
+    SELECT DISTINCT subject_id FROM events WHERE stay_id IS NOT NULL AND NOT starts_with(code, 'ICU_')"""
 STAYS = """CREATE TEMP TABLE stays AS
     SELECT p.* EXCLUDE (hadm_id), coalesce(p.hadm_id, a.hadm_id) AS hadm_id
     FROM placed p ASOF LEFT JOIN admissions a
@@ -122,44 +122,43 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def query(con: duckdb.DuckDBPyConnection, name: str) -> str:
-    """A SELECT with all of COLUMNS[name], to be run on `con`."""
+def query(name: str) -> str:
+    """A SELECT with all of COLUMNS[name], to be run where the views and tables of this module are."""
     if name in _WHOLE:
         return _WHOLE[name]
-    known = "SELECT 1 FROM events WHERE stay_id IS NOT NULL AND NOT starts_with(code, 'ICU_') LIMIT 1"
-    has_ids = bool(con.execute(known).fetchall())
     unit = "nullif(split_part(code, '//', 3), 'UNK') AS valueuom"
     columns = "subject_id, hadm_id, stay_id, time AS charttime, itemid"
     if name == "icu/chartevents":
-        rows = _placed(f"starts_with(e.code, 'LAB//') AND {_ITEM} >= 220000", has_ids)
+        rows = _placed(f"starts_with(e.code, 'LAB//') AND {_ITEM} >= 220000")
         return f"SELECT {columns}, number AS valuenum, text_value AS value, {unit} FROM ({rows})"
     if name == "icu/outputevents":
-        rows = _placed("starts_with(e.code, 'SUBJECT_FLUID_OUTPUT//')", has_ids)
+        rows = _placed("starts_with(e.code, 'SUBJECT_FLUID_OUTPUT//')")
         return f"SELECT {columns}, number AS value, {unit} FROM ({rows})"
     if name == "icu/inputevents":
-        return _paired("INFUSION_START//", "INFUSION_END//", has_ids)
-    return _paired("PROCEDURE//START//", "PROCEDURE//END//", has_ids)
+        return _paired("INFUSION_START//", "INFUSION_END//")
+    return _paired("PROCEDURE//START//", "PROCEDURE//END//")
 
 
-def _placed(condition: str, has_ids: bool) -> str:
-    """The events e that meet a condition, with itemid, stay_id and hadm_id: their `own`, or by time."""
-    if has_ids:
-        return f"SELECT *, {_ITEM} AS itemid FROM events e WHERE {condition}"
-    return f"""SELECT e.* EXCLUDE (stay_id, hadm_id), {_ITEM} AS itemid, s.stay_id,
-            coalesce(e.hadm_id, s.hadm_id) AS hadm_id
-        FROM events e LEFT JOIN stays s
+def _placed(condition: str) -> str:
+    """The events e that meet a condition, with itemid, stay_id and hadm_id: their `own`, or by time.
+
+    By time are those of patients of whose events none has a stay_id: one shard of a folder may carry them, another not.
+    """
+    return f"""SELECT e.* EXCLUDE (stay_id, hadm_id), {_ITEM} AS itemid, e.stay_id AS event_stay,
+            coalesce(e.stay_id, s.stay_id) AS stay_id, coalesce(e.hadm_id, s.hadm_id) AS hadm_id
+        FROM events e LEFT JOIN (FROM stays ANTI JOIN with_ids USING (subject_id)) s
             ON s.subject_id = e.subject_id AND e.time >= s.time AND e.time < coalesce(s.end_time, s.time)
         WHERE {condition}"""
 
 
-def _paired(begins: str, ends: str, has_ids: bool) -> str:
+def _paired(begins: str, ends: str) -> str:
     """Starts with their ends: those of the same rank among the starts and ends of a patient, item, order and stay."""
-    group = "subject_id, itemid, order_id" + (", stay_id" if has_ids else "")
+    group = "subject_id, itemid, order_id, event_stay"
     rank = f"row_number() OVER (PARTITION BY {group} ORDER BY time, number) AS place"
     same = " AND ".join(f"s.{name} IS NOT DISTINCT FROM e.{name}" for name in group.split(", "))
-    ended = f"SELECT *, {_ITEM} AS itemid FROM events WHERE starts_with(code, '{ends}')"
+    ended = f"SELECT *, stay_id AS event_stay, {_ITEM} AS itemid FROM events WHERE starts_with(code, '{ends}')"
     return f"""
-        WITH starts AS (SELECT *, {rank} FROM ({_placed(f"starts_with(e.code, '{begins}')", has_ids)})),
+        WITH starts AS (SELECT *, {rank} FROM ({_placed(f"starts_with(e.code, '{begins}')")})),
         ends AS (SELECT *, {rank} FROM ({ended}))
         SELECT s.subject_id, s.hadm_id, s.stay_id, s.time AS starttime, e.time AS endtime, s.itemid,
             e.number AS amount, e.unit AS amountuom, s.number AS rate, s.unit AS rateuom

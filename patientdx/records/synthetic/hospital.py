@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from filelock import FileLock
 from tqdm import tqdm
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.locks import locked
 from patientdx.records.synthetic import physiology, population
 
 VERSION = 2  # raise it when a change makes other patients
@@ -77,7 +77,7 @@ def hospital(
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with locked(folder.with_suffix(".lock")):
             if not (folder / MANIFEST).is_file():
                 _write(folder, parameters)
     except OSError as error:
@@ -98,6 +98,8 @@ def _write(folder: Path, parameters: dict) -> None:
             f"in {folder.parent}, and {free / 1e6:.0f} MB are free. "
             "Free some space, or set cache=… (or PATIENTDX_CACHE) to a folder on another disk."
         )
+    for orphan in folder.parent.glob(f"{folder.name}.*/"):  # of a process that was killed: the caller holds the lock
+        shutil.rmtree(orphan, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         hashes = _tables(temporary, parameters)
