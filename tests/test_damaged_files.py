@@ -97,7 +97,8 @@ LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% end
 
 @pytest.mark.parametrize(
     ("template", "words"),
-    [("{% for %}", "without a system message (TemplateSyntaxError"), ("{{ messages[7].content.x }}", "without a system message ("),
+    [("{% for %}", "without a system message (TemplateSyntaxError"),
+     ("{{ messages[7].content.x }}", "without a system message ("),
      ("{{ raise_exception('no system') }}", "no system"), (LOOP, "does not end within 0.3 s")],
 )  # fmt: skip
 def test_a_chat_template_that_cannot_be_rendered(folder, monkeypatch, template, words):

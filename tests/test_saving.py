@@ -1,14 +1,17 @@
 """save=, dry_run= and mergekit_config= on the command line: merges to disk without and beside a task."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from command_line import ROOT, environment, forked, launch, small, the_one
 from merged_folders import recipe_of, tree
+from safetensors.torch import load_file, save_file
 
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
@@ -146,9 +149,65 @@ def test_a_mergekit_recipe_is_run(others, merged, place):
 
 
 def test_a_merge_to_disk_starts_without_a_model_library(place, merge_only):
+    forked(place, [[*merge_only, "save=first"]])  # the architecture is checked once
     done = launch(place, *merge_only, "save=light", program=(sys.executable, "-X", "importtime"))
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert {"torch", "hydra", "patientdx.cli.save"} <= imported
     heavy = {"transformers", "accelerate", "scipy", "sklearn", "wandb", "duckdb", "pandas", "matplotlib"}
     assert imported & heavy == set()
+
+
+def _rename_all(tensors):
+    return {f"_orig_mod.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _as_integers(tensors):
+    return tensors | {"model.norm.weight": (tensors["model.norm.weight"].float() * 10).to(torch.int8)}
+
+
+def _as_float8(tensors):
+    return tensors | {"model.norm.weight": tensors["model.norm.weight"].to(torch.float8_e4m3fn)}
+
+
+def _not_finite(tensors):
+    return tensors | {"model.norm.weight": tensors["model.norm.weight"] * float("nan")}
+
+
+@pytest.mark.parametrize(
+    ("change", "both", "words"),
+    [
+        (_rename_all, True, "as those of torch.compile"),
+        (_rename_all, False, "only in"),
+        (_as_integers, False, "as int8"),
+        (_as_float8, True, "as float8_e4m3fn"),
+        (_not_finite, False, "NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("way", [["task=none", "save=merged"], []])
+def test_weights_that_are_no_model_are_refused_alike_on_disk_and_in_memory(
+    tiny_base, tiny_pivot, tmp_path, change, both, words, way
+):
+    folders = [shutil.copytree(source, tmp_path / name) for source, name in ((tiny_base, "a"), (tiny_pivot, "b"))]
+    for folder in folders if both else folders[1:]:
+        file = folder / "model.safetensors"
+        save_file(change(load_file(file)), file, {"format": "pt"})
+    words_of_run = small(*folders)
+    if way:
+        words_of_run = [word for word in words_of_run if not word.startswith(("task.", "baselines=", "clinical="))]
+    (ended,) = forked(tmp_path, [[*words_of_run, *way]])
+    assert ended.returncode == 2
+    said = ended.stderr + ended.stdout
+    assert words in said or (words.startswith("as those") and "unknown to the model" in said)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_head_that_config_promises_and_no_file_holds(tiny_base, tiny_pivot, tmp_path):
+    folders = [shutil.copytree(source, tmp_path / name) for source, name in ((tiny_base, "a"), (tiny_pivot, "b"))]
+    for folder in folders:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    plain = [word for word in small(*folders) if not word.startswith(("task.", "baselines=", "clinical="))]
+    (ended,) = forked(tmp_path, [[*plain, "task=none", "save=merged"]])
+    assert (ended.returncode, "random numbers (lm_head.weight)" in ended.stderr) == (2, True)
+    assert not (tmp_path / "merged").exists()

@@ -13,6 +13,7 @@ from merged_folders import recipe_of, sources
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from patientdx.checkpoints.patient_mark import MARK, mark, marked
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.source import REPOSITORY, ModelSource
@@ -278,3 +279,81 @@ def test_a_described_model_is_enough(original):
     for model in json.loads((original / "provenance.json").read_text())["models"]:
         given = {key: value for key, value in model.items() if key not in ("role", "sha256")}
         assert ModelSource(**given).name == model["name"]
+
+
+def _add_adapter(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    save_file({"a": torch.zeros(1)}, folder / "adapter_model.safetensors")
+
+
+def _add_single_file(folder):
+    save_file(load_file(next(folder.glob("*.safetensors"))), folder / "model.safetensors")
+
+
+def _point_index_elsewhere(folder):
+    other = folder / "model-00009-of-00009.safetensors"
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    name, shard = next(iter(content["weight_map"].items()))
+    shutil.copy(folder / shard, other)
+    index.write_text(json.dumps(content | {"weight_map": content["weight_map"] | {name: other.name}}))
+
+
+def _swap_two_in_the_index(folder):
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    first, *_, last = content["weight_map"]
+    shards = content["weight_map"][first], content["weight_map"][last]
+    index.write_text(json.dumps(content | {"weight_map": content["weight_map"] | {first: shards[1], last: shards[0]}}))
+
+
+def _link_a_shard(folder):
+    shard = next(folder.glob("*.safetensors"))
+    shard.rename(folder.parent / "elsewhere")
+    shard.symlink_to(folder.parent / "elsewhere")
+
+
+FORGED = {
+    "an adapter beside the weights": _add_adapter,
+    "a file that transformers takes first": _add_single_file,
+    "an index that points to another file": _point_index_elsewhere,
+    "an index that mixes up shards": _swap_two_in_the_index,
+    "a link": _link_a_shard,
+    "settings of generation": lambda folder: (folder / "generation_config.json").write_text('{"max_length": 3}'),
+    "code": lambda folder: (folder / "modeling_x.py").write_text("print('run')"),
+    "a folder": lambda folder: (folder / "more").mkdir(),
+}
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_what_makes_transformers_load_something_else_is_noticed(folder, capsys, how):
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    FORGED[how](folder)
+    status, _, words = said(capsys, folder)
+    assert (status, "differs from" in words) == (DIFFERS, True), words
+
+
+def test_a_parent_replaced_behind_the_cache_s_back_is_hashed_again(tiny_base, tiny_pivot, tmp_path, capsys):
+    """Other weights of the same size and time of modification."""
+    pivot = shutil.copytree(tiny_pivot, tmp_path / "pivot")
+    described = sources(instruct=tiny_base, numeric=pivot)
+    merged = save(recipe_of(tiny_base, pivot), tmp_path / "merged", cache=tmp_path / "cache", sources=described)
+    file = pivot / "model.safetensors"
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    status, _, words = said(capsys, merged)
+    assert (status, "is not the model that was merged" in words) == (CANNOT_TELL, True)
+
+
+def test_a_parent_trained_on_patients_asks_for_a_mark(tiny_base, tiny_pivot, tmp_path, capsys):
+    pivot = shutil.copytree(tiny_pivot, tmp_path / "pivot")
+    mark(pivot)
+    described = sources(instruct=tiny_base, numeric=pivot)
+    merged = save(recipe_of(tiny_base, pivot), tmp_path / "merged", cache=tmp_path / "cache", sources=described)
+    assert marked(merged)
+    assert said(capsys, merged)[0] == IDENTICAL
+    (merged / MARK).unlink()
+    status, _, words = said(capsys, merged)
+    assert (status, f"the folder has no {MARK}" in words) == (DIFFERS, True)

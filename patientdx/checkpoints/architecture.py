@@ -5,8 +5,12 @@ No weights are read, and no code that comes with a model is run.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from patientdx.checkpoints.identity import Source
@@ -62,8 +66,18 @@ def config_differences(parents: Sequence[Source], names: Sequence[str]) -> list[
     return differences
 
 
-def check_architecture(source: Source, name: str) -> None:
-    """UserError where transformers would not load exactly the tensors of the checkpoint; see `architecture_errors`."""
+def check_architecture(source: Source, name: str, cache: Path | None) -> None:
+    """UserError where transformers would not load exactly the tensors of the checkpoint; see `architecture_errors`.
+
+    cache: where names and shapes that passed are remembered, so that the next merge of this architecture starts without
+    transformers; None: nowhere.
+    """
+    shapes = sorted((tensor, list(header.shape)) for tensor, header in source.tensors.items())
+    checked = json.dumps([version("transformers"), source.config, source.tied, shapes], sort_keys=True)
+    digest = hashlib.sha256(checked.encode()).hexdigest()
+    file = None if cache is None else cache / "architectures" / digest
+    if file is not None and file.is_file():
+        return
     errors = architecture_errors(source, name)
     if errors:
         raise UserError(
@@ -71,6 +85,9 @@ def check_architecture(source: Source, name: str) -> None:
             + "\n- ".join(errors)
             + "\nOnly checkpoints in the model's own Hugging Face layout can be merged."
         )
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
 
 
 def architecture_errors(source: Source, name: str) -> list[str]:

@@ -59,7 +59,8 @@ def _write(session: Session, config: RunConfig, sources: tuple[ModelSource, ...]
             f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
             "or set save_patients=true: the folder is then marked as one that holds patients."
         )
-    check_architecture(merge.parents[merge.config_from or 0], spec.models[merge.config_from or 0].name)
+    number, checked = merge.config_from or 0, None if config.save.dry_run else config.cache
+    check_architecture(merge.parents[number], spec.models[number].name, checked)
     options = {"cache": config.cache, "sources": sources, "tokenizer": spec.tokenizer, "dtype": config.save.dtype}
     target = config.save.folder or config.output / config.name / "merged"
     device = "cpu"

@@ -51,7 +51,7 @@ def verify(folder: Path, folders: Mapping[str, Path], cache: Path, threads: int 
     """
     record = read_record(folder)
     recipe = recipe_of(record, folders, cache)
-    fault = _strange_files(folder, record) or _unmarked(folder, record, folders)
+    fault = _strange_files(folder, record) or _unmarked(folder, record, folders) or _index_fault(folder, record)
     if fault:
         return DIFFERS, f"{folder} differs from {summary(record)}: {fault}"
     stored = Checkpoint(folder)
@@ -145,9 +145,6 @@ def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> s
         file = stored.folder / name
         if not file.is_file() or file.read_bytes() != content:
             return f"{name} is not what follows from the base's."
-    fault = _index_fault(stored.folder, record)
-    if fault:
-        return fault
     stated = metadata({key: record.get(key) for key in state(recipe, ())})
     for file in sorted({header.file for header in stored.tensors.values()}):
         if _metadata_of(file) != stated:

@@ -13,6 +13,7 @@ from patientdx.checkpoints import identity
 from patientdx.checkpoints.identity import content_hash, folder_hash, weights_hash
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.checksums import file_hash
+from patientdx.core.errors import UserError
 
 
 @pytest.fixture
@@ -116,3 +117,13 @@ def test_a_folder_is_hashed_by_its_named_files(tmp_path):
     assert folder_hash(tmp_path, ["a"]) == first
     (tmp_path / "a").write_text("other")
     assert folder_hash(tmp_path, ["a"]) != first
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_numbers_that_are_not_finite_are_refused_by_name(copy, tmp_path, value, dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(copy / "model.safetensors").items()}
+    tensors["model.norm.weight"][3] = value
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"{copy}: model\.norm\.weight holds numbers that are NaN or infinite"):
+        content_hash(Checkpoint(copy), tmp_path)

@@ -248,3 +248,42 @@ def test_shards_without_an_index(sharded, tmp_path):
     copy = shutil.copytree(sharded, tmp_path / "model")
     (copy / "model.safetensors.index.json").unlink()
     assert "safetensors files and no model.safetensors.index.json to say which tensor is in which" in refusal(copy)
+
+
+def _single_beside_index(folder):
+    shutil.copy(next(folder.glob("*.safetensors")), folder / "model.safetensors")
+
+
+def _unlisted_shard(folder):
+    shutil.copy(next(folder.glob("*.safetensors")), folder / "model-00099-of-00099.safetensors")
+
+
+def _outside(folder):
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    where = {name: f"../{folder.name}/{shard}" for name, shard in content["weight_map"].items()}
+    index.write_text(json.dumps(content | {"weight_map": where}))
+
+
+def _adapter_beside(folder):
+    (folder / "adapter_config.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_single_beside_index, "model.safetensors: it is not clear which are the weights"),
+        (_unlisted_shard, "model-00099-of-00099.safetensors: it is not clear which are the weights"),
+        (_outside, "which is no safetensors file of the same folder"),
+        (_adapter_beside, "holds a model and an adapter"),
+    ],
+)
+def test_weights_that_transformers_would_take_elsewhere_are_refused(make_tiny, tmp_path, change, words):
+    folder = shutil.copytree(make_tiny(shard_size="20KB"), tmp_path / "model")
+    change(folder)
+    assert words in refusal(folder)
+
+
+def test_a_name_that_transformers_does_not_look_for_is_refused(copy):
+    (copy / "model.safetensors").rename(copy / "weights.safetensors")
+    assert "rename the file to model.safetensors" in refusal(copy)
