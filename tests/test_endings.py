@@ -131,7 +131,10 @@ def test_a_terminal_without_the_letters_gets_the_table(tmp_path, tiny_base, tiny
 
 def test_an_interrupted_sweep_says_what_is_done_and_goes_on(tmp_path, tiny_base, tiny_pivot):
     command = [sys.executable, str(ROOT / "run.py"), "-m", *small(tiny_base, tiny_pivot), "lambda=range(0.02,0.9,0.02)"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=-1, stderr=-1, text=True) as process:
+    # A shell that starts this test in the background has SIGINT ignored, and children inherit that.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options = {"cwd": tmp_path, "env": environment(), "text": True, "preexec_fn": heard}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         try:
             while not list(tmp_path.glob("outputs/default/.sweeps/*/0.json")) and process.poll() is None:
                 time.sleep(0.02)

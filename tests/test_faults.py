@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command_line import forked, killed, rows_of, small
 
+from patientdx.evaluation.store import read_sealed_json
+
 SWEEP = ("merge=slerp", "lambda=0.2,0.4")
 ROUNDS = 8
 
@@ -142,6 +144,6 @@ def test_a_run_that_the_tracker_missed_is_recorded_by_the_same_command(errors):
         assert "written: " in ended[name].stdout
     assert "already finished, nothing was computed again: " in ended["recorded, again"].stdout
     (result,) = (folder / "tracked/default").glob("mortality_*")
-    assert json.loads((result / "tracked.json").read_text()) == {"mode": "offline", "id": "a run"}
+    assert read_sealed_json(result / "tracked.json") == {"mode": "offline", "id": "a run"}
     (alike,) = (folder / "undisturbed/default").glob("mortality_slerp_lambda=0.2_*")
     assert rows_of(result) == rows_of(alike)

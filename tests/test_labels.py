@@ -30,7 +30,7 @@ def test_the_command_takes_what_run_takes(session_cache, tmp_path):
 def test_what_is_no_task_is_refused(tmp_path, overrides, expected):
     with pytest.raises(UserError) as refused:
         labels(tmp_path / "out", [f"cache={tmp_path}", *overrides])
-    assert str(refused.value) == expected
+    assert str(refused.value).startswith(expected)
     assert not (tmp_path / "out").exists()
 
 
