@@ -126,6 +126,17 @@ def _converted(name: str, digest: str, cache: Path) -> Path:
     return cache / "models" / f"{short_name(name)}-{_short(f'gguf {CONVERSION} {digest}')}"
 
 
+def licence_of(folder: Path) -> str:
+    """The licence that a model folder's own README.md states in its first lines, as the hub reads it; "" without."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    front = text.split("---")[1] if text.startswith("---") and text.count("---") > 1 else ""
+    stated = dict(re.findall(r"^(license(?:_name)?):[ \t]*[\"']?([\w.+-]+)", front, re.MULTILINE))
+    return stated.get("license_name") or stated.get("license") or ""
+
+
 def holds_patients(model: ModelSource) -> bool:
     """Whether the model's folder, or its adapter's, is marked as one that was trained on patients' records."""
     places = [expanded(path) for path in (model.source, model.adapter) if path is not None]

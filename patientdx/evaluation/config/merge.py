@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from patientdx.checkpoints.merge_plan import SUPPLIED
-from patientdx.checkpoints.source import REPOSITORY, ModelSource
+from patientdx.checkpoints.source import REPOSITORY, ModelSource, licence_of
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, argument_errors, dotted
 from patientdx.core.paths import expanded, plain_name
@@ -40,7 +40,12 @@ def _model(node: Any) -> ModelSource:
         errors.append(f".name={node.get('name')}: {error}")
     if errors:
         raise ConfigErrors(errors)
-    return ModelSource(**node)
+    model = ModelSource(**node)
+    card = MODELS / f"{model.name}.yaml"
+    if card.is_file() and OmegaConf.load(card).get("source") not in (None, model.source):
+        # The card describes other weights: these have the licence that their own folder states, or none that is known.
+        return replace(model, licence=licence_of(expanded(str(model.source))))
+    return model
 
 
 def _further(nodes: Any) -> Any:
