@@ -138,11 +138,12 @@ def _pinned_date() -> Iterator[None]:
     """transformers gives templates a function of today and lets no caller replace it: so its clock stands still."""
     from transformers.utils import chat_template_utils
 
-    clock, chat_template_utils.datetime = chat_template_utils.datetime, _PinnedClock
+    names = vars(chat_template_utils)
+    clock, names["datetime"] = names["datetime"], _PinnedClock
     try:
         yield
     finally:
-        chat_template_utils.datetime = clock
+        names["datetime"] = clock
 
 
 def _no_answer(tokenizer: Any, reason: str) -> UserError:

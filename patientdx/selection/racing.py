@@ -236,6 +236,6 @@ def _wilcoxon(pilot: Pilot, scored: Scored, leader: Candidate, scene: Scene) -> 
         ahead = pilot.better(pseudo[leader] - pseudo[candidate])
         ahead = ahead[~np.isnan(ahead)]
         if candidate != leader:
-            _, p_value = wilcoxon(ahead, alternative="greater") if ahead.any() else (None, 1.0)
-            p_values[candidate] = float(p_value)
+            test = wilcoxon(ahead, alternative="greater") if ahead.any() else (np.nan, 1.0)
+            p_values[candidate] = float(np.asarray(test)[1])
     return p_values

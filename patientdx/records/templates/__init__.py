@@ -107,10 +107,12 @@ SPECIMEN = _specimen()
 SECTIONS = ("person", "diagnoses", "readings", "drugs", "procedures", "outputs")
 
 
-def _template(module: ModuleType, order: Sequence[str] = SECTIONS, **options: bool) -> Template:
+def _template(
+    module: ModuleType, order: Sequence[str] = SECTIONS, *, every_item: bool = False, courses: bool = False
+) -> Template:
     """The template whose sections are functions of those names in a module."""
     parts = {name: getattr(module, name) for name in order}
-    return Template(module.__name__.rpartition(".")[2], 1, parts, module.join, **options)
+    return Template(module.__name__.rpartition(".")[2], 1, parts, module.join, every_item, courses)
 
 
 TEMPLATES = (
