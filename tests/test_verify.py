@@ -281,15 +281,6 @@ def test_a_described_model_is_enough(original):
         assert ModelSource(**given).name == model["name"]
 
 
-def _add_adapter(folder):
-    (folder / "adapter_config.json").write_text("{}")
-    save_file({"a": torch.zeros(1)}, folder / "adapter_model.safetensors")
-
-
-def _add_single_file(folder):
-    save_file(load_file(next(folder.glob("*.safetensors"))), folder / "model.safetensors")
-
-
 def _point_index_elsewhere(folder):
     other = folder / "model-00009-of-00009.safetensors"
     index = folder / "model.safetensors.index.json"
@@ -314,8 +305,10 @@ def _link_a_shard(folder):
 
 
 FORGED = {
-    "an adapter beside the weights": _add_adapter,
-    "a file that transformers takes first": _add_single_file,
+    "an adapter beside the weights": lambda folder: (folder / "adapter_config.json").write_text("{}"),
+    "a file that transformers takes first": lambda folder: shutil.copy(
+        next(folder.glob("*.safetensors")), folder / "model.safetensors"
+    ),
     "an index that points to another file": _point_index_elsewhere,
     "an index that mixes up shards": _swap_two_in_the_index,
     "a link": _link_a_shard,
