@@ -86,7 +86,8 @@ def test_quantised_parents_are_refused(tmp_path):
 def test_weights_of_eight_bits_are_refused(tmp_path):
     eight = folder_with(tmp_path / "a", {"w": torch.ones(2).to(torch.float8_e4m3fn)})
     assert refusal(Recipe((eight, eight), ("w",), linear, weight=0.5), tmp_path) == (
-        f"{tmp_path}/a stores w as float8_e4m3fn, which is no plain floating-point number: give a copy in bfloat16, float16 or float32."
+        f"{tmp_path}/a stores w as float8_e4m3fn, which is no plain floating-point number: give a copy in "
+        "bfloat16, float16 or float32."
     )
 
 
