@@ -7,7 +7,7 @@
 With --shuffled in both steps the answers are random: a control that is trained on the same questions and learns nothing
 about numbers from them (see conf/models/smollm2_135m_shuffled.yaml). --steps bounds a step's training.
 
-No patient and no clinical outcome is involved: see `numeric_questions`.
+No patient and no clinical outcome is involved: see `patientdx.tasks.numeric_generator`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a run leaves on disk: rows of metrics, predictions under hashed ids, provenance, one file for each analysis.
 
-docs/ describes the files; `patientdx.evaluation.seal.SCHEMA` is their version.
+README.md, "What a run leaves", describes the files; `patientdx.evaluation.seal.SCHEMA` is their version.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _COUNTED = re.compile(r"[^\W\d_]+|\S")  # a word, or one sign of any other kind
 
 @dataclass(frozen=True)
 class Section:
-    """`opening`, then `items` with `separator` between them, then `closing`. Nothing at all without items.
+    """`before`, then `items` with `separator` between them, then `after`. Nothing at all without items.
 
     `most` is how many items the template prints where no budget is given; None: all.
     """
