@@ -1,5 +1,6 @@
 """Clinical tasks: from a cohort to yes/no questions about the first hours of an ICU stay."""
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ PRESETS: dict[str | None, dict[str, str]] = {
         "template": "paper",
     },
 }  # fmt: skip
+log = logging.getLogger(__name__)
+
 OUTLIERS = ("range", "train", "cohort")
 
 
@@ -86,8 +89,9 @@ class ClinicalTask(SourceConfig):
                 group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit
             )
             splits.check_splits([(split, label) for _, _, label, split in rows])
-            texts, cut, table = _read(source.con, rows, template, switches, self.window_hours)
+            texts, cut, table, unread = _read(source.con, rows, template, switches, self.window_hours)
             people = _people(source.con, rows)
+        _check_readings(unread, rows, self.window_hours)
         examples = tuple(
             Example(
                 uid=str(stay), subject=str(subject), split=split, prefix="", context=texts[stay],
@@ -100,7 +104,12 @@ class ClinicalTask(SourceConfig):
             "sections": dict(template.sections), "seed": self.seed, **hours, "fractions": fractions,
             "limit": self.limit, "question": question, **parameters,
         }  # fmt: skip
-        provenance = {"source": source.data_sources, "tables": source.files, "sections_cut": cut}
+        provenance = {
+            "source": source.data_sources,
+            "tables": source.files,
+            "sections_cut": cut,
+            "stays_without_readings": len(unread),
+        }
         return TaskData(
             name=self.outcome,
             kind="binary",
@@ -155,8 +164,11 @@ def _read(
     template: templates.Template,
     switches: Mapping[str, str],
     hours: int,
-) -> tuple[dict[int, str], dict[str, dict[str, int]], features.Features | None]:
-    """Text of each stay, what its budgets cut, and the stays' features. Narrows the table `cohort` to these stays."""
+) -> tuple[dict[int, str], dict[str, dict[str, int]], features.Features | None, set[int]]:
+    """Text of each stay, what its budgets cut, the stays' features, and the stays without a reading in the window.
+
+    Narrows the table `cohort` to these stays.
+    """
     train = [stay for stay, _, _, split in rows if split == "train"]
     ceilings: dict[bool, Any] = {False: None, True: None}  # by every_item
     if switches["outliers"] == "train" and not train:
@@ -168,10 +180,13 @@ def _read(
     con.execute("DELETE FROM cohort WHERE stay_id NOT IN (SELECT unnest(?))", [[stay for stay, *_ in rows]])
     diagnoses = switches["diagnoses"]
     texts: dict[int, templates.Written] = {}
+    unread: set[int] = set()
 
     def writing(records: Iterable[tuple[int, window.Record]]) -> Iterator[tuple[int, window.Record]]:
         for stay, record in records:
             texts[stay] = template.written(record, hours)
+            if not record.readings:
+                unread.add(stay)
             yield stay, record
 
     plain = window.stream(con, diagnoses=diagnoses, courses=True, limits=ceilings[False])
@@ -188,7 +203,20 @@ def _read(
         )
         records = writing(everything)
     deque(records, maxlen=0)  # runs through the records that nothing has consumed yet
-    return {stay: written.text for stay, written in texts.items()}, templates.left_out(texts.values()), table
+    cut = templates.left_out(texts.values())
+    return {stay: written.text for stay, written in texts.items()}, cut, table, unread
+
+
+def _check_readings(unread: set[int], rows: Sequence[splits.Row], hours: int) -> None:
+    """Say how many stays have no reading in the window; UserError where none has one."""
+    if len(unread) == len(rows):
+        raise UserError(
+            f"none of the {len(rows)} stays has a reading in its first {hours} h: chart events hold nothing of "
+            "them, have other item ids than MIMIC-IV, or all values lie outside the plausible ranges of "
+            "records/concepts. Check icu/chartevents, or set task.outliers=cohort, which judges by this hospital alone."
+        )
+    if unread:
+        log.warning("%d of %d stays have no reading in the window of %d h", len(unread), len(rows), hours)
 
 
 def _people(con: duckdb.DuckDBPyConnection, rows: Sequence[splits.Row]) -> list[tuple]:

@@ -219,6 +219,36 @@ def test_a_synthetic_hospital_that_was_changed_is_refused(ward, tmp_path):
     )
 
 
+def _only_header(text: bytes) -> bytes:
+    return text[: text.index(b"\n") + 1]
+
+
+def _implausible(text: bytes) -> bytes:
+    header, *lines = text.decode().splitlines()
+    rows = [line.split(",") for line in lines]
+    number = header.split(",").index('"valuenum"')
+    changed = [",".join([*row[:number], "-99999", *row[number + 1 :]]) for row in rows]
+    return "\n".join([header, *changed, ""]).encode()
+
+
+def _first_half(text: bytes) -> bytes:
+    lines = text.splitlines(keepends=True)
+    return b"".join(lines[: len(lines) // 2])
+
+
+@pytest.mark.parametrize("change", [_only_header, _implausible])
+def test_records_without_a_usable_reading_are_refused(spoil, tmp_path, change):
+    with pytest.raises(UserError, match=r"none of the \d+ stays has a reading in its first 48 h"):
+        load("mortality", cache=tmp_path, mimic_root=[str(spoil("icu/chartevents", change))])
+
+
+def test_stays_without_a_reading_are_counted(spoil, tmp_path, caplog):
+    data = load("mortality", cache=tmp_path, mimic_root=[str(spoil("icu/chartevents", _first_half))])
+    count = data.provenance["stays_without_readings"]
+    assert 0 < count < len(data.examples)
+    assert f"{count} of {len(data.examples)} stays have no reading in the window of 48 h" in caplog.text
+
+
 def test_the_split_follows_the_seed_and_nothing_else_does(default, store):
     assert 240 <= len(default.examples) <= 242
     again, other = load("mortality", cache=store), load("mortality", cache=store, seed=1)
