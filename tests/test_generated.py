@@ -85,7 +85,7 @@ def test_texts_of_credentialed_data_stay_nowhere(make, monkeypatch):
     given = make("name=closed", "task.new_tokens=10")
     found = run(given)
     assert not (found.folder / TEXTS).exists()
-    assert not list((given.output / "scores").glob("*.texts.json"))
+    assert not list((given.output / "scores").glob(f"{found.rows[0]['fingerprint']}.texts.json"))
     assert {row["data"] for row in found.rows} == {"credentialed"}
 
 

@@ -70,7 +70,7 @@ def test_nothing_is_left_in_the_spill_folder_and_what_a_killed_process_left_is_r
 def test_a_spill_folder_that_cannot_be_made_is_refused(ward, tmp_path):
     (tmp_path / "spill").write_text("a file in the way")
     assert refused(tmp_path, root=ward) == (
-        f"DuckDB cannot write what exceeds task.memory_limit to {tmp_path}/spill. "
+        f"DuckDB cannot write what exceeds task.memory_limit to {tmp_path}/spill: File exists. "
         "Free some space there, or set cache=… (or PATIENTDX_CACHE) to a folder on another disk."
     )
 
