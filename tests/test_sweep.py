@@ -225,7 +225,7 @@ def test_what_cannot_be_left_on_a_full_disk_is_told_all_the_same(start, study, m
     def full(*given):
         raise UserError("cannot be written")
 
-    monkeypatch.setattr(sweep_state, "write_json", full)
+    monkeypatch.setattr(sweep_state, "write_sealed_json", full)
     record_error(folder, 1, FAILED, [], open_data=True)
     assert close() == 1
     assert "run 1 failed: KeyError in an unknown location: 'heart rate'\n" in capsys.readouterr().out

@@ -92,7 +92,7 @@ def messages(error: ValidationError, key_of: Callable[[Sequence[str | int]], str
         cause = finding.get("ctx", {}).get("error")
         if isinstance(cause, ConfigErrors):
             yield from (f"{key}{text}" if text[:1] in "=.[" else text for text in cause.messages)
-        elif kind == "missing" or (finding["input"] is None and kind == "string_type"):
+        elif kind == "missing" or (finding["input"] is None and (kind == "string_type" or key.endswith(".name"))):
             yield f"{key} is missing."
         elif kind == "literal_error":
             choices = finding.get("ctx", {})["expected"].replace("'", "").replace("None", "null")

@@ -104,7 +104,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_sealed_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON mapping with a checksum over it, completely or not at all."""
-    write_json({**content, "sha256": fingerprint(content)}, path)
+    plain = {key: value for key, value in content.items() if key != "sha256"}
+    write_json(plain | {"sha256": fingerprint(plain)}, path)
 
 
 def read_sealed_json(path: Path) -> dict[str, Any] | None:

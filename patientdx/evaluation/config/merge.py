@@ -35,7 +35,7 @@ def _model(node: Any) -> ModelSource:
         if isinstance(value := node.get(name), str) and (not value.strip() or "\0" in value):
             errors.append(f".{name}={value}: give a name that is not empty, or null.")
     try:
-        plain_name(node.get("name"))
+        plain_name(node.get("name") or "missing")  # a name that is missing has its error already
     except UserError as error:
         errors.append(f".name={node.get('name')}: {error}")
     if errors:
