@@ -5,7 +5,7 @@ Axes: B rows of a batch, L positions, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
@@ -166,6 +166,25 @@ def check_head(model) -> None:
         )
 
 
+def check_rotary(config, length: int) -> None:
+    """UserError for a text beyond the length at which a model changes the frequencies of all its positions.
+
+    What was computed for a shared prefix, or in a batch with a longer text, would then be that of another model.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type") if isinstance(rope, Mapping) else None
+    if kind not in ("dynamic", "longrope"):
+        return
+    limit = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    limit = limit or config.max_position_embeddings
+    if length > limit:
+        raise UserError(
+            f"{config.model_type} has other rotary frequencies for texts of more than {limit} tokens ({kind}), "
+            f"so that texts cannot share what they begin with, and one has {length}. Set scoring.max_tokens={limit} or "
+            "less, leaving room for the answer."
+        )
+
+
 @torch.inference_mode()
 def run_prefix(model, ids: Sequence[int]) -> Prefix:
     """Keys and values of the tokens `ids`."""
@@ -198,6 +217,7 @@ def hidden_states(model, rows: Sequence[Sequence[int]], prefix: Prefix, cache: D
         cache = prefix.expand_prefix_cache(len(rows))
     # Padding stands right of every real token and attention is causal, so no real position attends to it.
     ids_BL = padded(rows)
+    check_rotary(model.config, prefix.length + ids_BL.shape[1])
     return model.get_decoder()(
         input_ids=ids_BL.to(model.device),
         position_ids=torch.arange(prefix.length, prefix.length + ids_BL.shape[1], device=model.device)[None],
