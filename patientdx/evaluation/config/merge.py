@@ -42,7 +42,9 @@ def _model(node: Any) -> ModelSource:
         raise ConfigErrors(errors)
     model = ModelSource(**node)
     card = MODELS / f"{model.name}.yaml"
-    if card.is_file() and OmegaConf.load(card).get("source") not in (None, model.source):
+    described = OmegaConf.to_container(OmegaConf.load(card)) if card.is_file() else {}
+    source = described.get("source") if isinstance(described, dict) else None
+    if source is not None and source != model.source and "${" not in source:  # not one that the config fills in
         # The card describes other weights: these have the licence that their own folder states, or none that is known.
         return replace(model, licence=licence_of(expanded(str(model.source))))
     return model
