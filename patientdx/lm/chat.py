@@ -138,12 +138,13 @@ def _pinned_date() -> Iterator[None]:
     """transformers gives templates a function of today and lets no caller replace it: so its clock stands still."""
     from transformers.utils import chat_template_utils
 
-    names = vars(chat_template_utils)
-    clock, names["datetime"] = names["datetime"], _PinnedClock
+    name = "datetime"
+    clock = getattr(chat_template_utils, name)
+    setattr(chat_template_utils, name, _PinnedClock)
     try:
         yield
     finally:
-        names["datetime"] = clock
+        setattr(chat_template_utils, name, clock)
 
 
 def _no_answer(tokenizer: Any, reason: str) -> UserError:
