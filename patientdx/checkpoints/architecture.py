@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from patientdx.checkpoints.compatibility import follows_from_others
 from patientdx.checkpoints.identity import Source
 from patientdx.core.errors import UserError
 
@@ -172,10 +173,7 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 def _follows(tensor: str, tied: bool, ignored: Iterable[str]) -> bool:
     """Whether a stored tensor follows from others, or the architecture ignores it on purpose."""
-
-    if tensor.endswith("rotary_emb.inv_freq") or (tied and tensor == "lm_head.weight"):
-        return True
-    return any(re.search(pattern, tensor) for pattern in ignored)
+    return follows_from_others(tensor, tied) or any(re.search(pattern, tensor) for pattern in ignored)
 
 
 def _first(names: Sequence[str]) -> str:

@@ -87,11 +87,12 @@ def check_numbers(parent: Source, name: str, tensors: Iterable[str] | None = Non
 
 def _merged_names(parent: Source) -> dict[str, None]:
     """The parent's tensors, in order, without those that follow from others."""
-    return {
-        name: None
-        for name in parent.tensors
-        if not name.endswith("rotary_emb.inv_freq") and not (parent.tied and name == "lm_head.weight")
-    }
+    return {name: None for name in parent.tensors if not follows_from_others(name, parent.tied)}
+
+
+def follows_from_others(name: str, tied: bool) -> bool:
+    """Whether a stored tensor repeats the configuration or, where the head is tied, the embedding."""
+    return name.endswith("rotary_emb.inv_freq") or (tied and name == "lm_head.weight")
 
 
 def _head_faults(parent: Source, name: str) -> list[str]:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from patientdx.checkpoints.identity import Source
 from patientdx.checkpoints.source import ModelSource
 from patientdx.cli.compose import configuration
+from patientdx.cli.messages import print_error
 from patientdx.core.errors import UserError
 from patientdx.core.tables import ABSENT, Cell, Table, count, make_table, word, write_csv
 from patientdx.evaluation.session import open_parents
@@ -252,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         rows, folder, signs = compare(arguments)
     except UserError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(error))
+        print_error(str(error))
         return 2
     show(*tables(rows, folder.name, signs))
     Console(soft_wrap=True, highlight=False, markup=False).print(f"written: {folder}")

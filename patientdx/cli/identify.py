@@ -36,6 +36,7 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource, open_checkpoin
 from patientdx.cli.identify_bits import with_bits
 from patientdx.cli.identify_search import RUN, Sampling, common_names, measure_all, rank, sample_names
 from patientdx.cli.identify_tables import Findings, table, verdict, write
+from patientdx.cli.messages import print_error
 from patientdx.core.errors import UserError
 from patientdx.evaluation.store import make_writable
 from patientdx.reporting import show
@@ -214,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if opts.output is not None:
             write(findings, opts.output)
     except UserError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(error))
+        print_error(str(error))
         return 2
     show(table(findings))
     lines = [*verdict(findings), *([f"written: {opts.output}"] if opts.output else [])]

@@ -115,7 +115,7 @@ class Finetuned(WeightsSystem):
 def language_model(system: object) -> WeightsSystem:
     """The system as one whose weights can be loaded; TypeError for another."""
     if not isinstance(system, WeightsSystem):
-        raise TypeError(f"{system} is no language model")
+        raise TypeError(f"{type(system).__name__} is no language model")
     return system
 
 
