@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from patientdx.cli.ending import ended
+from patientdx.cli.messages import print_error
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.reporting import export
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             output = FORMATS[args.format](named_tables(read(args.folder), args.table))
     except (UserError, OSError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(error))
+        print_error(str(error))
         return 2
     sys.stdout.write(output)
     return 0
