@@ -44,7 +44,7 @@ _REFUSED = {
     "Checkpoints that fit": "merge: names and shapes",
     "cannot be merged": "merge: names and shapes",
     "config.json": "merge: numbers of config.json against the tensors",
-    "": "merge: header of the file",
+    "": "header that cannot be read",
 }
 
 
