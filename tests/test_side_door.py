@@ -90,11 +90,8 @@ def roots(session_cache, tmp_path_factory) -> tuple[Path, Path]:
 def own_notes(roots, ids) -> list[str]:
     """The words of a run on texts of a hospital's own, with marks and the ids of the marked hospital."""
     people, rows = sorted(ids), notes(patients=60)
-    marks = {"text": f"{MARK}97", "ward": f"{MARK}98"}
-    rows = [
-        row | {"text": f"{row['text']} {marks['text']}", "ward": marks["ward"], "patient_id": people[i // 2]}
-        for i, row in enumerate(rows)
-    ]
+    for i, row in enumerate(rows):
+        row |= {"text": f"{row['text']} {MARK}97", "ward": f"{MARK}98", "patient_id": people[i // 2]}
     path = write(roots[0].parent / "notes.csv", rows)
     return ["task=yes_no", f"task.path={path}", "task.question='Does the patient die? Answer with yes or no.'"]
 
@@ -143,7 +140,14 @@ ATTACKED = (
 )
 
 
-WHOLE = ("everything", "sweep", "search", "fine-tuning with attacks", "notes", "a sweep over notes")  # the runs that come to their end
+WHOLE = (
+    "everything",
+    "sweep",
+    "search",
+    "fine-tuning with attacks",
+    "notes",
+    "a sweep over notes",
+)  # the runs that come to their end
 
 
 @pytest.fixture(scope="module")

@@ -131,11 +131,11 @@ BAD = {  # change of the rows, keys, message
     "an empty text": (changed(text=" "), {}, "notes.csv line 4: column text is empty"),
     "no patient": (changed(patient_id=""), {}, "notes.csv line 4: column patient_id is empty"),
     "no label": (changed(label=""), {}, "notes.csv line 4: column label is empty. A label is 0 or 1"),
-    "a word for a label": (changed(label="Yes"), {}, "notes.csv line 4: the label in column label is yes, neither 0 nor "
-                           "1. Say what the words mean: 'task.labels={yes: 1, no: 0}'"),
-    "a number for a label": (changed(label=2), {}, "notes.csv line 4: the label in column label is neither 0 nor 1"),
-    "an unmapped label": (changed(), {"labels": {"died": 1, "survived": 0}}, "line 2: the label in column label is none"),
-    "a bad mapping": (changed(), {"labels": {"died": 1}}, "task.labels maps every value of the label's column to 0 or 1"),
+    "a word for a label": (changed(label="Yes"), {}, "line 4: the label in column label is yes, neither 0 nor 1. "
+                           "Say what the words mean: 'task.labels={yes: 1, no: 0}'"),
+    "a number for a label": (changed(label=2), {}, "line 4: the label in column label is neither 0 nor 1"),
+    "an unmapped label": (changed(), {"labels": {"died": 1, "survived": 0}}, "line 2: the label in column label is non"),
+    "a bad mapping": (changed(), {"labels": {"died": 1}}, "task.labels maps every value of the label's column"),
     "one class": (lambda rows: [row | {"label": 0} for row in rows], {}, "notes.csv: every label in column label is 0."),
     "an id twice": (lambda rows: [row | {"n": max(i, 1)} for i, row in enumerate(rows)], {"id_column": "n"},
                     "notes.csv line 3: column n has the id of notes.csv line 2 again"),
