@@ -114,8 +114,3 @@ def test_a_sweep_without_a_task_or_with_two_merges_is_refused(study, capsys):
         (folder / "sweep" / "9.json").unlink()
     assert code == 2
     assert "has 2 merges for mortality, and a case study shows one" in printed.err
-
-
-def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
-    assert case_study.main(["--output", str(tmp_path)]) == 2
-    assert "python run.py experiment=case_study" in capsys.readouterr().err

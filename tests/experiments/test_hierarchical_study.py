@@ -55,12 +55,6 @@ def output(sets, make_tiny, tiny_base, tiny_pivot, tmp_path_factory):
     return place
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    """A terminal in which no line of a table breaks."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 @pytest.fixture
 def copied(output, tmp_path):
     """The same to be spoilt."""
@@ -212,8 +206,3 @@ def test_lambda_by_depth_has_a_title(copied, capsys):
             reseal(folder)
     code, text = tables(copied, capsys)
     assert (code, "linear averaging, λ=0.2-0.8" in text) == (0, True)
-
-
-def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
-    code, text = tables(tmp_path, capsys)
-    assert (code, "python run.py experiment=hierarchical size=small" in text) == (2, True)

@@ -104,11 +104,6 @@ def test_a_study_without_leakage_is_refused(study, capsys):
     assert "lacks mia: run the study with privacy=all" in capsys.readouterr().err
 
 
-def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
-    assert leakage.main(["--output", str(tmp_path)]) == 2
-    assert "python run.py experiment=leakage" in capsys.readouterr().err
-
-
 def test_the_study_is_every_merge_beside_every_fine_tune():
     with initialize_config_dir(f"{REPOSITORY}/conf", version_base="1.3"):
         cfg = compose("config", ["experiment=leakage"], return_hydra_config=True)
