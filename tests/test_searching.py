@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from command_line import ROOT, forked, rows_of, settings, small, the_one
-from hydra import compose, initialize_config_dir
+from command_line import composed, forked, rows_of, settings, small, the_one
 from in_process import run, session
 
 from patientdx.core.errors import UserError
@@ -189,8 +188,8 @@ REFUSED = [
 
 @pytest.mark.parametrize(("words", "said"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
 def test_a_search_that_cannot_be_is_refused_before_anything_is_read(words, said):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(UserError) as refused:
-        parse(compose("config", words), overrides=words)
+    with pytest.raises(UserError) as refused:
+        parse(composed(*words), overrides=words)
     assert said in str(refused.value)
 
 
@@ -206,8 +205,8 @@ def test_a_recipe_that_gives_the_weight_is_refused(tmp_path):
     }
     path.write_text(yaml.safe_dump(recipe))
     words = ["search=grid", f"mergekit_config={path}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(UserError) as refused:
-        parse(compose("config", words), overrides=words)
+    with pytest.raises(UserError) as refused:
+        parse(composed(*words), overrides=words)
     assert "search=grid finds λ, and a mergekit recipe gives it" in str(refused.value)
 
 

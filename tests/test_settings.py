@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from command_line import composed
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import open_dict
 
@@ -16,11 +16,6 @@ CONF = Path(__file__).parents[1] / "conf"
 RANGE = "0 is the base model and 1 the pivot model."
 NUMBER = "is not a number. Give one from 0 (base) to 1 (pivot)."
 MISSING = object()
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("config", overrides=list(overrides))
 
 
 def changed(key: str, value):

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from benchmark_files import questions, settings
+from benchmark_files import questions
+from command_line import tiny_settings as settings
 from in_process import run
 from result_folders import reseal
 

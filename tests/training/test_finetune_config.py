@@ -1,16 +1,9 @@
 """conf/finetune as a run takes it: typed, and refused in one message where it cannot be."""
 
 import pytest
-from command_line import ROOT
-from hydra import compose, initialize_config_dir
+from command_line import parsed as given
 
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.run_config import parse
-
-
-def given(*overrides: str):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(compose("config", list(overrides)))
 
 
 def test_nothing_is_trained_unless_asked_for():
