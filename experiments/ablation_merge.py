@@ -13,9 +13,9 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 
-from experiments.comparison import TEST, Pair, Section, best_merge, comparison, parent, straight_lines_note
+from experiments.comparison import Pair, Section, best_merge, comparison, parent
 from experiments.published import Block
-from experiments.study import Study
+from experiments.study import TEST, Study
 from patientdx.core.errors import UserError
 
 AGAINST = "slerp"
@@ -36,7 +36,7 @@ def section(study: Study, task: str) -> Section:
         for method, system in merges.items()
         if method != AGAINST
     ]
-    notes = (f"Ours: {study.described(TEST)}", *straight_lines_note(study))
+    notes = (f"Ours: {study.described(TEST)}", *study.straight_lines())
     return Section((*parents, *merges.values(), *pairs), task, notes, "Relative to SLERP")
 
 

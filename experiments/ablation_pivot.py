@@ -15,9 +15,9 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 
-from experiments.comparison import TEST, Pair, Section, best_merge, comparison, parent
+from experiments.comparison import Pair, Section, best_merge, comparison, parent
 from experiments.published import Block
-from experiments.study import Study
+from experiments.study import TEST, Study
 from patientdx.core.errors import UserError
 
 

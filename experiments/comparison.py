@@ -12,13 +12,12 @@ from typing import Any
 
 from experiments.published import ABSENT, MARKS, Block, Cell, published
 from experiments.reading import Content, command, folder, script
-from experiments.study import Row, Run, Study, difference, last_sweep
+from experiments.study import TEST, Row, Run, Study, difference, last_sweep
 from patientdx.core import tables
 from patientdx.core.tables import Column, Table, make_table, word
 from patientdx.metrics.bootstrap import Interval
 from patientdx.metrics.ranking import auprc, auroc
 
-PILOT, TEST = "pilot", "test"
 METRICS = {"auroc": auroc, "auprc": auprc}
 _COLUMNS = (
     Column("", "left"), Column("ours"), Column("published"), Column("mark", "left"), Column("direction", "left"),
@@ -71,6 +70,9 @@ class Line:
         return "opposite" if high < 0 else "unclear"
 
 
+Entry = System | Pair | Line
+
+
 @dataclass(frozen=True)
 class Section:
     """One table of a study and the notes under it.
@@ -79,7 +81,7 @@ class Section:
     relative: how the note of the differences in percent begins; None: no such note.
     """
 
-    entries: Sequence[System | Pair | Line]
+    entries: Sequence[Entry]
     title: str = ""
     notes: Sequence[str] = ()
     relative: str | None = "Relative to the second"
@@ -90,7 +92,7 @@ class Section:
         """A line for each entry."""
         return [self._line(entry, block) for entry in self.entries]
 
-    def _line(self, entry: System | Pair | Line, block: Block) -> Line:
+    def _line(self, entry: Entry, block: Block) -> Line:
         if isinstance(entry, Line):
             return entry
         if isinstance(entry, System):
@@ -165,16 +167,7 @@ def relative_note(lines: Sequence[Line], start: str) -> str:
     return f"{start}: {', '.join(f'{line.name} {_relative(line)}' for line in lines if line.difference is not None)}."
 
 
-def straight_lines_note(study: Study) -> Iterator[str]:
-    """How many tensors SLERP joined by the linear merge, where a run of the study measured angles."""
-    counts = next((run.straight_lines for run in study.runs if run.straight_lines), None)
-    if counts:
-        yield f"SLERP took a straight line, which is the linear merge, for {counts[0]} of {counts[1]} tensors."
-
-
-BETTER_PARENT_NOTE = (
-    "* the parent that is better on {split}: the harder comparison. A best λ of 0 or 1 is a parent itself."
-)
+BETTER_PARENT = "* the parent that is better on {split}: the harder comparison. A best λ of 0 or 1 is a parent itself."
 DIRECTION_NOTE = "Direction: whether our interval is on the side that was published; unclear where it holds 0."
 
 

@@ -12,23 +12,10 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 
-from experiments.comparison import (
-    BETTER_PARENT_NOTE,
-    PILOT,
-    TEST,
-    Line,
-    Pair,
-    Section,
-    System,
-    best_merge,
-    comparison,
-    parent,
-    score_text,
-    straight_lines_note,
-)
+from experiments.comparison import BETTER_PARENT, Entry, Line, Pair, Section, best_merge, comparison, parent, score_text
 from experiments.published import Block
 from experiments.reading import option
-from experiments.study import Study, refuse_shared_patients
+from experiments.study import PILOT, TEST, Study, refuse_shared_patients
 from patientdx.core.errors import UserError
 from patientdx.evaluation.pilot_choice import choose
 
@@ -55,7 +42,7 @@ def sections(study: Study, block: Block, args: Namespace) -> Iterator[Section]:
     merges = {method: best_merge(study, method, f"{method}_auroc", METHODS[method], **splits) for method in methods}
     parents = [parent(study, role, role, split=args.reported_on) for role in ("base", "pivot")]
     better = max(parents, key=lambda system: system.row["auroc"])
-    entries: list[System | Pair | Line] = [*parents]
+    entries: list[Entry] = [*parents]
     for method, title in METHODS.items():
         names = f"{title} λ ({args.chosen_on})", f"{title} AUROC", f"{title} − {better.short}*"
         cells = [block.cells[f"{method}_{key}"] for key in ("lambda", "auroc", "gain")]
@@ -73,8 +60,8 @@ def sections(study: Study, block: Block, args: Namespace) -> Iterator[Section]:
     else:
         entries.append(Pair(merges["slerp"], merges["linear"], "slerp_over_linear"))
     entries.append(Line("prevalence", f"{parents[0].row['prevalence']:.3f}", block.cells["prevalence"]))
-    notes = (CAVEAT, f"Ours: {study.described(args.reported_on)}", *straight_lines_note(study))
-    better_note = BETTER_PARENT_NOTE.format(split=args.reported_on)
+    notes = (CAVEAT, f"Ours: {study.described(args.reported_on)}", *study.straight_lines())
+    better_note = BETTER_PARENT.format(split=args.reported_on)
     yield Section(entries, notes=(*notes, better_note), split=args.reported_on)
 
 

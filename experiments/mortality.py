@@ -16,9 +16,9 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.comparison import (
-    BETTER_PARENT_NOTE,
+    BETTER_PARENT,
     METRICS,
-    TEST,
+    Entry,
     Line,
     Pair,
     Section,
@@ -30,7 +30,7 @@ from experiments.comparison import (
 )
 from experiments.published import Block
 from experiments.reading import folder
-from experiments.study import Row, Run, Study, last_sweep
+from experiments.study import TEST, Row, Run, Study, last_sweep
 from patientdx.core.errors import UserError
 
 MERGES = {"linear": "Model Soup", "slerp": "SLERP"}
@@ -66,7 +66,7 @@ def others(study: Study, alone: Study | None) -> Iterator[tuple[str, str, Row | 
             yield title, model, scored.get(model)
 
 
-def entries(study: Study, alone: Study | None, block: Block, metric: str) -> list[System | Pair | Line]:
+def entries(study: Study, alone: Study | None, block: Block, metric: str) -> list[Entry]:
     """The entries of the table of one metric.
 
     Raises UserError where a merge's λ cannot be chosen on pilot, or a parent was not scored.
@@ -137,7 +137,7 @@ def sections(study: Study, block: Block, args: Namespace) -> Iterator[Section]:
         yield Section(entries(study, alone, block, metric), metric.upper(), (), None, metric)
 
 
-main = comparison("mortality", __doc__, sections, notes=(BETTER_PARENT_NOTE.format(split=TEST),))
+main = comparison("mortality", __doc__, sections, notes=(BETTER_PARENT.format(split=TEST),))
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -147,10 +147,6 @@ def silent(share: int):
 
 def test_what_cannot_be_taught_is_refused(make, give):
     with pytest.raises(
-        UserError, match=r"finetune\.monitor=auroc: it needs yes/no questions, but task=record_qa_short is"
-    ):
-        make(*RECORDS, "finetune.monitor=auroc")
-    with pytest.raises(
         UserError, match=r"too small for the question, .* has \d+ tokens .* the longest answer has \d+\)"
     ):
         plan(make(*RECORDS, "finetune.max_tokens=20"))
@@ -179,10 +175,3 @@ def test_a_question_that_does_not_fit_the_model_at_all_is_refused(make, give):
         finetuned.job(
             session(), asked, replace(context, data=wordy), start, rows=finetuned.rows(asked.finetune, context)
         )
-
-
-def test_candidates_to_rank_are_no_answers(make):
-    with pytest.raises(
-        UserError, match=r"finetune=lora: it needs yes/no questions, but task=record_search is of kind ranking"
-    ):
-        make("task=record_search")

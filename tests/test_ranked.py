@@ -155,10 +155,6 @@ def test_a_split_without_queries_is_refused(config_of):
 
 
 def test_what_needs_one_question_a_row_is_refused(config_of):
-    with pytest.raises(
-        UserError, match="privacy=dlt: it needs yes/no questions, but task=record_search is of kind ranking"
-    ):
-        config_of("privacy=dlt")
     with pytest.raises(UserError, match="tabular_gbm: a tabular model is fitted on numbers"):
         plan(config_of("baselines=[tabular_gbm]"))
 
