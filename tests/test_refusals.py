@@ -10,7 +10,6 @@ from command_line import forked, small
 
 from patientdx.records.synthetic.hospital import hospital
 
-RANGE = "0 is the base model and 1 the pivot model."
 NEITHER = "Use more stays, another seed, other task.fractions, or a larger task.limit."
 TABLES = (
     "MIMIC-IV tables are incomplete: {fault}. Looked for <table>.{{parquet,csv.gz,csv}} in {folder}. "
@@ -18,27 +17,9 @@ TABLES = (
 )
 # What is typed, and all that is said, beside the paths of this test.
 SAID = {
-    "lambda too large": (
-        ["lambda=1.5"],
-        f"1 problem in this configuration\n  lambda=1.5 is outside [0, 1]: {RANGE}",
-    ),
-    "lambda no number": (
-        ["lambda=abc"],
-        "1 problem in this configuration\n  lambda=abc is not a number. Give one from 0 (base) to 1 (pivot).",
-    ),
-    "lambda a list of words": (
-        ["lambda=[0.1,high]"],
-        "1 problem in this configuration\n  lambda=[0.1, 'high'] is not a number. Give one from 0 (base) to 1 (pivot). "
-        "To sweep, add -m and write lambda=0.1,0.2,0.4.",
-    ),
-    "method without lambda": (
-        ["merge=none", "lambda=0.3"],
-        "1 problem in this configuration\n  lambda=0.3: merge=none has no λ. Leave lambda out, or use a method that "
-        "has one (merge=slerp, linear).",
-    ),
     "several at once": (
         ["lambda=2", "dtype=int4", "bootstrap.resamples=3"],
-        f"3 problems in this configuration\n  lambda=2 is outside [0, 1]: {RANGE}\n"
+        "3 problems in this configuration\n  lambda=2 is outside [0, 1]: 0 is the base model and 1 the pivot model.\n"
         "  dtype=int4: it is bfloat16, float16 or float32.\n"
         "  bootstrap.resamples=3: give a whole number of at least 100.",
     ),

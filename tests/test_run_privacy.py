@@ -36,11 +36,6 @@ def records(root, session_cache) -> TaskData:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("private")
-
-
-@pytest.fixture(scope="module")
 def result(root, place, tiny_base, tiny_pivot) -> Path:
     """The result folder of a run that does and logs all that it can, tracked offline; beside it what it said."""
     every = ("baselines=null", "clinical=true", "prompt_variants=true", f"task.mimic_root={root}")
