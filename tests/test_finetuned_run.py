@@ -175,7 +175,7 @@ def test_a_model_of_closed_records_is_marked_and_does_not_get_out(tiny_base, tin
     out = ("task=none", f"save={tmp_path}/out", cache)
     small_save = [one for one in small(tiny_base, tiny_pivot) if not one.startswith("task.")]
     for parent in (adapter, f"base_model.source={copies[0]}"):
-        with pytest.raises(UserError, match=r"135m_instruct was trained on patients' records.*save_patients=true"):
+        with pytest.raises(UserError, match=r"was trained on patients' records.*save_patients=true"):
             save.save(session(), parsed(*small_save, *out, parent))
         assert not (tmp_path / "out").exists()
     save.save(session(), parsed(*small_save, *out, adapter, "save_patients=true"))

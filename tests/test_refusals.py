@@ -42,7 +42,7 @@ SAID = {
     ),
     "no such folder": (
         ["base_model.source={folder}/nowhere"],
-        "smollm2_135m_instruct: there is nothing at {folder}/nowhere. A source is a folder, a .gguf file, a hub id "
+        "unknown_base: there is nothing at {folder}/nowhere. A source is a folder, a .gguf file, a hub id "
         "(org/name), or wheel:<distribution>/<file inside>.",
     ),
     "table": (["task.mimic_root={folder}/no_table"], TABLES),
@@ -116,7 +116,7 @@ def test_words_on_tables(ended, folder, name, fault):
 
 
 PARENTS = (
-    "smollm2_135m_instruct and smollm2_135m_numeric cannot be merged tensor by tensor:\n- {}\n"
+    "unknown_base and unknown_pivot cannot be merged tensor by tensor:\n- {}\n"
     "Choose parents of one family and size, with the same tokenizer and best a common ancestor.{}\n"
 )
 VOCABULARIES = " Different vocabularies are brought to one by tokenizer=base, pivot or union."
@@ -127,19 +127,19 @@ VOCABULARIES = " Different vocabularies are brought to one by tokenizer=base, pi
     [
         (
             "shapes",
-            "6 tensors of other shape in smollm2_135m_instruct and smollm2_135m_numeric: "
+            "6 tensors of other shape in unknown_base and unknown_pivot: "
             "model.layers.0.mlp.down_proj.weight [32, 64] and [32, 96], "
             "model.layers.0.mlp.gate_proj.weight [64, 32] and [96, 32], "
             "model.layers.0.mlp.up_proj.weight [64, 32] and [96, 32] and 3 more",
         ),
         (
             "vocabularies",
-            "417 token ids differ in smollm2_135m_instruct and smollm2_135m_numeric: 3 is '!' and '<|patient|>', "
+            "417 token ids differ in unknown_base and unknown_pivot: 3 is '!' and '<|patient|>', "
             "4 is '\"' and '!', 5 is '#' and '\"' and 414 more",
         ),
         (
             "tensors",
-            "9 tensors only in smollm2_135m_numeric: model.layers.2.input_layernorm.weight, "
+            "9 tensors only in unknown_pivot: model.layers.2.input_layernorm.weight, "
             "model.layers.2.mlp.down_proj.weight, model.layers.2.mlp.gate_proj.weight and 6 more",
         ),
     ],
