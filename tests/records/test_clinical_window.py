@@ -275,6 +275,6 @@ def test_values_dropped_and_stays_without_are_counted(tmp_path):
     counts = Counts()
     read(write_ward(tmp_path / "ward", chartevents=chartevents), counts=counts)
     rows = {row["reading"]: row for row in counts.rows()}
-    assert rows["Heart rate"] == {"reading": "Heart rate", "values": 2, "dropped": 1, "stays_without": 0}
+    assert rows["Heart rate"] == {"reading": "Heart rate", "values": 2, "dropped": 1, "stays_without": 0, "stays": 1}
     assert rows["Inspired oxygen"]["dropped"] == 1
-    assert rows["Lactate"] == {"reading": "Lactate", "values": 0, "dropped": 0, "stays_without": 1}
+    assert rows["Lactate"] == {"reading": "Lactate", "values": 0, "dropped": 0, "stays_without": 1, "stays": 1}
