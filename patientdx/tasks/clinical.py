@@ -148,6 +148,8 @@ class ClinicalTask(SourceConfig):
         check_choice("split_by", switches["split_by"], splits.UNITS)
         check_choice("outliers", switches["outliers"], OUTLIERS)
         check_choice("clock", switches["clock"], CLOCKS)
+        check_choice("stays", switches["stays"], cohort.STAYS)
+        check_choice("stepdown", switches["stepdown"], cohort.STEPDOWN)
         return switches
 
     def _predict_at(self) -> str:
