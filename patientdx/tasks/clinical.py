@@ -113,12 +113,8 @@ class ClinicalTask(SourceConfig):
             "sections": dict(template.sections), "seed": self.seed, **hours, "limit": self.limit, "question": question,
             "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
-        provenance = {
-            "source": source.data_sources,
-            "tables": source.files,
-            "sections_cut": cut,
-            "stays_without_readings": len(unread),
-        }
+        provenance = {"source": source.data_sources, "tables": source.files, "sections_cut": cut}
+        provenance |= {"stays_without_readings": len(unread)}
         return TaskData(
             name=self.outcome,
             kind="binary",
