@@ -133,7 +133,7 @@ class ClinicalTask(SourceConfig):
     def switches(self) -> dict[str, str]:
         """The value of every switch: the user's, or where that is None the preset's.
 
-        Raises UserError on an unknown `preset`, `split_by` or `outliers`; the others are checked where they are used.
+        Raises UserError on unknown values; `death`, `age`, `diagnoses` and `template` are checked where they are used.
         """
         if self.preset not in PRESETS:
             raise UserError(
