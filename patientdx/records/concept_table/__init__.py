@@ -1,15 +1,15 @@
-"""Clinical concepts as data: what is read of a stay, from which items, in which unit, what is possible, and what matters.
+"""Clinical concepts as data: what is read of a stay, from which items, in which unit, what is possible, what matters.
 
-The csv files of this folder are the only place where a concept is defined; each row names its source (mimic-code, ricu,
-MIMIC-IV's d_items, or a table of a textbook).
+The csv files of this folder are the only place where a concept is defined; each row names its source (mimic-code,
+ricu, MIMIC-IV's d_items, or a textbook's table).
 
 * concepts.csv: the readings. `low`-`high` is the adult reference interval (`female_*` where women have another one),
-  `minimum`-`maximum` what can be a reading at all, `worse` the direction that harms, `weight` the clinical weight from 0
-  to 100: what a budget cuts last. The rows' order is the order of printing.
-* sources.csv: the items of a reading; harmonised value = value * scale + offset. An item may have several scales (inspired
-  oxygen in percent and as a fraction): a value takes the scale that makes it possible.
-* texts.csv: what is charted in words. interventions.csv: drugs and procedures by item or by whole category of d_items, "-"
-  leaves one out; `unit` is that of its rate, `maximum` the highest rate that is possible. rates.csv: other units of a rate.
+  `minimum`-`maximum` what can be a reading at all, `worse` the direction that harms, `weight` the clinical weight from
+  0 to 100: what a budget cuts last. The rows' order is the order of printing.
+* sources.csv: the items of a reading; harmonised value = value * scale + offset. An item may have several scales
+  (inspired oxygen in percent and as a fraction): a value takes the scale that makes it possible.
+* texts.csv: what is charted in words. interventions.csv: drugs and procedures by item or by category of d_items ("-"
+  leaves one out); `unit` is that of its rate, `maximum` the highest possible rate. rates.csv: other units of a rate.
 * fluids.csv: what counts as fluid in, fluid out and urine, and the largest volume (mL) of one row.
 * comorbidities.csv: diagnosis codes of the Charlson index. stepdown_units.csv: care units that are no intensive care.
 """
