@@ -13,7 +13,7 @@ from patientdx.core.errors import UserError
 from patientdx.records.labelled.concept_file import ConceptFile
 from patientdx.records.labelled.events import Events, plain_errors
 from patientdx.records.labelled.units import Spread, objection
-from patientdx.records.window import Course
+from patientdx.records.record import Course
 
 log = logging.getLogger(__name__)
 
