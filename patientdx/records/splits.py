@@ -2,12 +2,14 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from patientdx.core.errors import UserError
 
 SPLITS = ("train", "pilot", "test")
 SCORED = ("pilot", "test")
+EXTERNAL = "external"  # the patients of another hospital, or of later years: nothing is fitted or chosen on them
+EVERY = (*SPLITS, EXTERNAL)
 UNITS = ("patient", "stay")
 Row = tuple[int, int, int, str]  # stay_id, subject_id, label, split
 
@@ -40,16 +42,23 @@ def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
 
 
 def divided(
-    stays: Iterable[tuple[int, int, int]], *, by: str, seed: int, fractions: Mapping[str, float], limit: int | None
+    stays: Iterable[tuple[int, int, int]],
+    *,
+    by: str,
+    seed: int,
+    fractions: Mapping[str, float],
+    limit: int | None,
+    later: Collection[int] = (),
 ) -> list[Row]:
     """Stays, given as (stay_id, subject_id, label), split after split; within a split in an order by stay and seed.
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
-    each split.
+    each split. The stays of the subjects in `later` are in the split external.
     """
-    parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
+    parts: dict[str, list[Row]] = {name: [] for name in EVERY}
     for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0])):
         part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
+        part = EXTERNAL if subject in later else part
         parts[part].append((stay, subject, label, part))
     return [row for rows in parts.values() for row in rows[:limit]]
 

@@ -51,8 +51,11 @@ class StayLabels:
     seed: int
     subject_splits: Mapping[str, str] = field(default_factory=dict)
 
-    def read(self, files: Sequence[tuple[Path, str]], statics: Mapping[str, Mapping[str, Any]]) -> list[LabelledStay]:
+    def read(
+        self, files: Sequence[tuple[Path, str]], statics: Mapping[str, Mapping[str, Any]], split: str | None = None
+    ) -> list[LabelledStay]:
         """The labels of all files. statics: columns of a second file (YAIB's sta.parquet), by the id of the records.
+        split: that of all rows, whatever the files state.
 
         Raises UserError for a file or a row that is not valid.
         """
@@ -60,7 +63,7 @@ class StayLabels:
         reader = LabelledRows(columns, self.labels, self.fractions, self.seed)
         stays: list[LabelledStay] = []
         locations: dict[tuple[str, float], str] = {}
-        for row in reader.read([(path, name, None) for path, name in files]):
+        for row in reader.read([(path, name, None) for path, name in files], split):
             stay = self._stay(row)
             first = locations.setdefault((stay.key, stay.stop), row.location)
             if first != row.location:
