@@ -64,7 +64,7 @@ def entry(site, tiny_base, tiny_pivot):
 def test_the_commands_of_the_entry_write_the_schema(entry, site):
     table = pq.read_table(entry / "predictions.parquet")
     assert table.schema.equals(SCHEMA)
-    _, house, labels, *_ = site
+    labels = site[2]
     known = {(row["subject_id"], row["prediction_time"]): row["boolean_value"]
              for row in pq.read_table(labels / "0.parquet").to_pylist() if row["subject_id"] % 3 == 2}  # fmt: skip
     rows = table.to_pylist()

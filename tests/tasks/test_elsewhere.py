@@ -1,14 +1,9 @@
 """A second hospital beside the first, and later years beside earlier ones: the split external."""
 
-import shutil
-from pathlib import Path
-
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 from own_files import QUESTION, notes, write
-from own_hospitals import concepts, hospital, long, wide
+from own_hospitals import concepts, hospital, later, long, wide
 from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
@@ -72,17 +67,6 @@ def test_a_second_hospital_of_mimics_layout_has_the_columns_of_the_first(store):
         np.testing.assert_array_equal([ours[name] for name in common], [theirs[name] for name in common])
         assert all(ours[name] in (0, 1) for name in drugs)  # 0, not missing, where nobody there had it
     assert both.open_data
-
-
-def later(ward: Path, folder: Path) -> Path:
-    """A copy of a hospital of which every fourth patient came in later years."""
-    shutil.copytree(ward, folder)
-    path = folder / "hosp/patients.parquet"
-    table = pyarrow.parquet.read_table(path)
-    years = ["2017 - 2019" if subject % 4 == 0 else "2011 - 2013" for subject in table["subject_id"].to_pylist()]
-    number = table.column_names.index("anchor_year_group")
-    pyarrow.parquet.write_table(table.set_column(number, "anchor_year_group", pa.array(years)), path)
-    return folder
 
 
 def test_patients_of_later_years_are_external(ward, tmp_path, store):

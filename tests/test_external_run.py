@@ -8,8 +8,7 @@ from benchmark_files import settings
 from command_line import forked, rows_of
 from in_process import new_session, run
 from own_files import QUESTION, notes, write
-from own_hospitals import hospital, yaib
-from tasks.test_elsewhere import later
+from own_hospitals import hospital, later, yaib
 from test_own_data import commands, with_small_models
 
 from patientdx.core.errors import UserError
