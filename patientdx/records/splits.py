@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from patientdx.core.errors import UserError
 
@@ -11,6 +12,8 @@ SCORED = ("pilot", "test")
 EXTERNAL = "external"  # the patients of another hospital, or of later years: nothing is fitted or chosen on them
 EVERY = (*SPLITS, EXTERNAL)
 UNITS = ("patient", "stay")
+FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
+OF_SOURCE = "as the source has its patients split"
 Row = tuple[int, int, int, str]  # stay_id, subject_id, label, split
 
 
@@ -20,9 +23,9 @@ def position(*key: object) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    """The fractions in the order train, pilot, test. Raises UserError unless they add up to 1."""
-    values = dict(fractions)
+def checked_fractions(fractions: Mapping[str, float] | None) -> dict[str, float]:
+    """The fractions, None: FRACTIONS, in the order train, pilot, test. Raises UserError unless they add up to 1."""
+    values = dict(FRACTIONS if fractions is None else fractions)
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in values.values())
     if not set(values) <= set(SPLITS) or not numbers or not math.isclose(sum(values.values()), 1, abs_tol=1e-9):
         raise UserError(
@@ -48,17 +51,23 @@ def divided(
     seed: int,
     fractions: Mapping[str, float],
     limit: int | None,
+    of_patients: Mapping[int, str] | None = None,
     later: Collection[int] = (),
 ) -> list[Row]:
     """Stays, given as (stay_id, subject_id, label), split after split; within a split in an order by stay and seed.
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
-    each split. The stays of the subjects in `later` are in the split external.
+    each split. of_patients: the split of each patient, where the source has splits; nothing is drawn then. The stays of
+    the subjects in `later` are in the split external, whatever else is said.
     """
     parts: dict[str, list[Row]] = {name: [] for name in EVERY}
     for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0])):
-        part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
-        part = EXTERNAL if subject in later else part
+        if subject in later:
+            part = EXTERNAL
+        elif of_patients is None:
+            part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
+        else:
+            part = of_patients[subject]
         parts[part].append((stay, subject, label, part))
     return [row for rows in parts.values() for row in rows[:limit]]
 

@@ -19,8 +19,8 @@ from patientdx.records.labelled.concept_file import YAIB, ConceptFile, concept_f
 from patientdx.records.labelled.events import LAYOUTS, Events, Names, open_events, yaib_file
 from patientdx.records.labelled.readings import Readings, read
 from patientdx.records.parameters import check_choice, check_numbers
-from patientdx.records.splits import EVERY, EXTERNAL, checked_fractions, position
-from patientdx.tasks.clinical import FRACTIONS, OPTIONS, checked_variants
+from patientdx.records.splits import EVERY, EXTERNAL, FRACTIONS, checked_fractions, position
+from patientdx.tasks.clinical import OPTIONS, checked_variants
 from patientdx.tasks.data_files import located
 from patientdx.tasks.elsewhere import elsewhere, with_elsewhere
 from patientdx.tasks.example import Example, TaskData, fingerprint
