@@ -27,7 +27,7 @@ from patientdx.tasks.example import Example, TaskData, fingerprint
 from patientdx.tasks.item_files import limited
 from patientdx.tasks.labelled_rows import asked_question, check_columns
 from patientdx.tasks.leaks import check_leaks
-from patientdx.tasks.stay_labels import LabelledStay, Named, StayLabels, cells_by, label_files, meds_splits
+from patientdx.tasks.stay_labels import LabelledStay, Named, StayLabels, cells_by, label_files
 
 VERSION = 1  # raise it when the same files give other prompts or other splits
 NAME = "labelled_stays"
@@ -158,7 +158,7 @@ class LabelledStaysTask:
             self.label_column, self.patient_column, self.time_column, self.discharge_column, self.split_column,
             () if self.layout == "yaib" else self._static(),
         )  # fmt: skip
-        splits = meds_splits(records) if self.layout == "meds" and split is None else {}
+        splits = events.splits if split is None else {}
         reader = StayLabels(named, events, self.window_hours, self.labels, self.fractions, self.seed, splits)
         statics = {}
         if self.layout == "yaib":

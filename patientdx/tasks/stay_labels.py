@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meds import subject_splits_filepath
-
 from patientdx.core.errors import UserError
 from patientdx.records.labelled.events import Events, hours_of
 from patientdx.records.labelled.readings import Stay
 from patientdx.tasks.item_files import SUFFIXES, rows
-from patientdx.tasks.labelled_rows import SPLIT_VALUES, Columns, LabelledRow, LabelledRows, identifier
+from patientdx.tasks.labelled_rows import Columns, LabelledRow, LabelledRows, identifier
 
 # The usual names of each column, in the order in which they are looked for; MEDS' label schema has the first ones.
 LABELS, PATIENTS, TIMES = ("boolean_value", "label"), ("subject_id", "patient_id"), ("prediction_time", "time")
@@ -157,17 +155,3 @@ def cells_by(path: Path, key: str, columns: Sequence[str]) -> Iterator[tuple[str
             raise UserError(f"{location}: its {key} occurs before; each stay has one row.")
         ids.add(value)
         yield value, {column.lower(): cells[column.lower()] for column in columns}
-
-
-def meds_splits(folder: Path) -> dict[str, str]:
-    """The split of each patient by metadata/subject_splits.parquet of a MEDS folder; {} without that file."""
-    path = folder / subject_splits_filepath
-    if not path.is_file():
-        return {}
-    splits = {}
-    for location, cells in rows(path, subject_splits_filepath, header=True):
-        split = SPLIT_VALUES.get(str(cells.get("split")))
-        if split is None:
-            raise UserError(f"{location}: column split holds none of train, tuning, held_out.")
-        splits[identifier(cells.get("subject_id"))] = split
-    return splits

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,14 @@ class Names:
 class Events:
     """The table `events` (key, time in hours, code, value) of a connection; value is NULL where it is no number.
 
-    id: the column that `key` was. dated: whether times are hours since 1970. files: name to path, for hashes.
+    id: the column that `key` was. dated: whether times are hours since 1970. files: name to path, for hashes. splits:
+    that of each patient by its id, where a MEDS folder says it.
     """
 
     id: str
     dated: bool
     files: Mapping[str, Path]
+    splits: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -113,7 +115,9 @@ def _meds(con: duckdb.DuckDBPyConnection, path: Path) -> Events:
             f"epoch_us(time) / {_HOURS} AS time, code, CAST({folder.value} AS DOUBLE) AS value "
             f"FROM read_parquet([{files}], union_by_name=true) WHERE time IS NOT NULL"
         )
-    return Events(MEDS_ID, True, {file.relative_to(folder.root).as_posix(): file for file in folder.files})
+    files_by_name = {file.relative_to(folder.root).as_posix(): file for file in folder.files}
+    splits = {str(subject): split for subject, split in (folder.splits or {}).items()}
+    return Events(MEDS_ID, True, files_by_name, splits)
 
 
 def _normalised(
