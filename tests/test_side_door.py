@@ -20,8 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
-from benchmark_files import overrides
-from command_line import forked, small, the_one
+from command_line import forked, small, the_one, tiny
 from own_files import notes, write
 from own_hospitals import Hospital, concepts, long
 from own_hospitals import hospital as hospital_of_its_own
@@ -170,6 +169,7 @@ WHOLE = (
     "fine-tuning with attacks",
     "notes",
     "a sweep over notes",
+    "stays",
 )  # the runs that come to their end
 
 
@@ -182,7 +182,7 @@ def left(house, roots, own_notes, own_stays, talkative, tiny_base, tiny_pivot) -
     scored = [one for one in of_whole if not one.startswith(("baselines", "clinical"))]
     bad_base = [f"base_model.source={talkative}", f"pivot_model.source={talkative}"]
     merged = house.work / "merged"
-    of_notes = [*overrides(tiny_base, tiny_pivot), *own_notes, "splits=[pilot,test]"]
+    of_notes = [*tiny(tiny_base, tiny_pivot), *own_notes, "splits=[pilot,test]"]
     of_notes = [word for word in of_notes if not word.startswith(("tracking", "splits=[test]"))]
     runs = {
         "everything": [

@@ -11,7 +11,7 @@ from patientdx.core.errors import UserError
 from patientdx.records import cohort, groups, splits, templates, window
 from patientdx.records.clinical_window import CLOCKS
 from patientdx.records.parameters import check_choice, check_numbers
-from patientdx.records.source import SourceConfig, opened_source
+from patientdx.records.source import Source, SourceConfig, opened_source
 from patientdx.tasks.clinical_records import read_records
 from patientdx.tasks.elsewhere import elsewhere, with_elsewhere
 from patientdx.tasks.example import Example, PromptVariant, TaskData, fingerprint
@@ -93,13 +93,9 @@ class ClinicalTask(SourceConfig):
         fractions = splits.checked_fractions(self.fractions)
         years = {} if self.external_years is None else {"hosp/patients": {"anchor_year_group": "VARCHAR"}}
         needed = window.needed(
-            switches["diagnoses"],
-            cohort.NEEDED,
-            outcome.needed,
-            years,
-            revision=template.revision,
+            switches["diagnoses"], cohort.NEEDED, outcome.needed, years, revision=template.revision,
             clock=switches["clock"],
-        )
+        )  # fmt: skip
         check_numbers(
             window_hours=(self.window_hours, 1), gap_hours=(self.gap_hours, 0), limit=(self.limit, 1),
             seed=(self.seed, 0),
@@ -110,16 +106,7 @@ class ClinicalTask(SourceConfig):
             group = cohort.select(
                 source.con, outcome, **hours, **{name: switches[name] for name in ("death", "age", "stays", "stepdown")}
             )
-            own = self.fractions is None and switches["split_by"] == "patient" and not is_elsewhere
-            of_patients = source.splits if own else None
-            group = group.of_patients(of_patients)
-            later = {subject for _, subject, _ in group.stays} if is_elsewhere else self._later(source.con)
-            rows = splits.divided(
-                group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit,
-                of_patients=of_patients, later=later,
-            )  # fmt: skip
-            scored = (*(() if is_elsewhere else splits.SCORED), *((splits.EXTERNAL,) if later else ()))
-            splits.check_splits([(split, label) for _, _, label, split in rows], scored)
+            group, rows, is_drawn = self._divided(source, group, switches["split_by"], is_elsewhere=is_elsewhere)
             read = read_records(
                 source.con, rows, template, switches, self.window_hours, comorbidities=not outcome.asks_codes
             )
@@ -129,7 +116,7 @@ class ClinicalTask(SourceConfig):
         settings: dict[str, Any] = {
             "task": self.outcome, **switches, "template": template.id, "template_sha256": template.sha256,
             "sections": dict(template.sections), "seed": self.seed, **hours, "limit": self.limit, "question": question,
-            "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
+            "fractions": fractions if is_drawn else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
         settings |= {} if self.external_years is None else {"external_years": list(self.external_years)}
         provenance = {
@@ -173,6 +160,24 @@ class ClinicalTask(SourceConfig):
         check_choice("outliers", switches["outliers"], OUTLIERS)
         check_choice("clock", switches["clock"], CLOCKS)
         return switches
+
+    def _divided(
+        self, source: Source, group: cohort.Cohort, unit: str, *, is_elsewhere: bool
+    ) -> tuple[cohort.Cohort, list[splits.Row], bool]:
+        """The cohort and its stays with their splits, and whether these are drawn; UserError for splits that lack an
+        outcome.
+        """
+        is_drawn = self.fractions is not None or unit != "patient" or is_elsewhere or source.splits is None
+        of_patients = None if is_drawn else source.splits
+        group = group.of_patients(of_patients)
+        later = {subject for _, subject, _ in group.stays} if is_elsewhere else self._later(source.con)
+        rows = splits.divided(
+            group.stays, by=unit, seed=self.seed, fractions=splits.checked_fractions(self.fractions),
+            limit=self.limit, of_patients=of_patients, later=later,
+        )  # fmt: skip
+        scored = (*(() if is_elsewhere else splits.SCORED), *((splits.EXTERNAL,) if later else ()))
+        splits.check_splits([(split, label) for _, _, label, split in rows], scored)
+        return group, rows, is_drawn
 
     def _later(self, con: duckdb.DuckDBPyConnection) -> set[int]:
         """The patients of `external_years`. UserError where there are none, or no others."""

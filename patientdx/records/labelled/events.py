@@ -132,8 +132,8 @@ def _normalised(
     time, kind = types[names.time.lower()]
     hours, dated = _hours(con, time, kind)
     written, id_kind = types[key]
-    whole = f"CAST({_name(written)} AS BIGINT)" if id_kind in ("DOUBLE", "FLOAT") else _name(written)
-    start = f"CAST({whole} AS VARCHAR) AS key, {hours} AS time"
+    integral = f"CAST({_name(written)} AS BIGINT)" if id_kind in ("DOUBLE", "FLOAT") else _name(written)
+    start = f"CAST({integral} AS VARCHAR) AS key, {hours} AS time"
     if layout == "long":
         code, value = (_name(types[column.lower()][0]) for column in (names.code, names.value))
         query = f"SELECT {start}, trim(CAST({code} AS VARCHAR)) AS code, {value} AS written FROM raw"
