@@ -119,13 +119,8 @@ class ClinicalTask(SourceConfig):
             "fractions": fractions if is_drawn else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
         settings |= {} if self.external_years is None else {"external_years": list(self.external_years)}
-        provenance = {
-            "source": source.data_sources,
-            "tables": source.files,
-            "absent": source.absent,
-            "sections_cut": read.cut,
-            "stays_without_readings": len(read.unread),
-        }
+        provenance = {"source": source.data_sources, "tables": source.files, "absent": source.absent}
+        provenance |= {"sections_cut": read.cut, "stays_without_readings": len(read.unread)}
         return TaskData(
             name=self.outcome,
             kind="binary",
@@ -159,6 +154,8 @@ class ClinicalTask(SourceConfig):
         check_choice("split_by", switches["split_by"], splits.UNITS)
         check_choice("outliers", switches["outliers"], OUTLIERS)
         check_choice("clock", switches["clock"], CLOCKS)
+        check_choice("stays", switches["stays"], cohort.STAYS)
+        check_choice("stepdown", switches["stepdown"], cohort.STEPDOWN)
         return switches
 
     def _divided(
