@@ -25,10 +25,14 @@ def ended(tiny_base, tiny_pivot, ward, tmp_path_factory):
     yaib(folder / "export", hospital(stays=120))
     yaib(folder / "export_b", hospital(stays=120, seed=9, severity=1.0))
     later(ward, folder / "mimic")
+    yaib(folder / "site_a", hospital(stays=240))
+    yaib(folder / "site_b", hospital(stays=240, seed=1, severity=1.0))
     words = commands("Another hospital, or later years")
     runs = [with_small_models(tiny_base, tiny_pivot, command, f"run{i}") for i, command in enumerate(words)]
-    return folder, words, forked(folder, [[*words, "baselines=[tabular_logistic]"] if "task=yes_no" not in words else
-                                          words for words in runs], page=False)  # fmt: skip
+    for command in runs:
+        if not any(word.startswith(("baselines=", "task=yes_no")) for word in command):
+            command.append("baselines=[tabular_logistic]")
+    return folder, words, forked(folder, runs, page=False)
 
 
 def result(folder: Path, name: str) -> Path:
@@ -38,7 +42,7 @@ def result(folder: Path, name: str) -> Path:
 
 def test_the_commands_score_pilot_test_and_external_and_show_both_sides(ended):
     folder, words, ends = ended
-    assert len(words) == 3
+    assert len(words) == 4
     for number, (command, end) in enumerate(zip(words, ends, strict=True)):
         assert end.returncode == 0, (command, end.stderr)
         rows = rows_of(result(folder, f"run{number}"))
