@@ -36,7 +36,12 @@ def give(monkeypatch):
 
     def give(**fields) -> None:
         def changed(data):
-            usual = {"features": features(data), "groups": groups(data), "prompt_variants": probes(data)}
+            usual = {
+                "features": features(data),
+                "severity": None,
+                "groups": groups(data),
+                "prompt_variants": probes(data),
+            }
             return replace(data, **(usual | {k: v(data) if callable(v) else v for k, v in fields.items()}))
 
         change_task(monkeypatch, changed)

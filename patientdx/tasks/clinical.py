@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from patientdx.core.errors import UserError
-from patientdx.records import cohort, features, groups, outliers, splits, templates, window
+from patientdx.records import cohort, features, groups, outliers, severity, splits, templates, window
 from patientdx.records.parameters import check_choice, check_numbers
 from patientdx.records.source import SourceConfig, opened_source
 from patientdx.tasks.example import Example, PromptVariant, TaskData, fingerprint
@@ -89,7 +89,7 @@ class ClinicalTask(SourceConfig):
                 group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit
             )
             splits.check_splits([(split, label) for _, _, label, split in rows])
-            texts, cut, table, unread = _read(source.con, rows, template, switches, self.window_hours)
+            texts, cut, table, scores, unread = _read(source.con, rows, template, switches, self.window_hours)
             people = _people(source.con, rows)
         _check_readings(unread, rows, self.window_hours)
         examples = tuple(
@@ -120,6 +120,7 @@ class ClinicalTask(SourceConfig):
             cohort=group.attrition,
             prompt_variants=variants,
             features=table,
+            severity=scores,
             groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )
@@ -164,8 +165,8 @@ def _read(
     template: templates.Template,
     switches: Mapping[str, str],
     hours: int,
-) -> tuple[dict[int, str], dict[str, dict[str, int]], features.Features | None, set[int]]:
-    """Text of each stay, what its budgets cut, the stays' features, and the stays without a reading in the window.
+) -> tuple[dict[int, str], dict[str, dict[str, int]], features.Features | None, features.Features | None, set[int]]:
+    """Text of each stay, what its budgets cut, the stays' features and severity scores, and those without a reading.
 
     Narrows the table `cohort` to these stays.
     """
@@ -189,14 +190,16 @@ def _read(
                 unread.add(stay)
             yield stay, record
 
-    plain = window.stream(con, diagnoses=diagnoses, courses=True, limits=ceilings[False])
+    scoring = severity.Scores(severity.admissions(con), hours)
+    plain = scoring.watch(window.stream(con, diagnoses=diagnoses, courses=True, limits=ceilings[False]))
     records = plain if template.every_item else writing(plain)
-    table = None
+    table = scores = None
     # Which drugs and codes are common is counted on train: without it there is nothing to fit a tabular model on.
     if train:
         order, unsorted = features.table(records, fit_on=train)
         row_of = {stay: row for row, stay in enumerate(order)}
         table = features.Features(unsorted.names, unsorted.values[[row_of[stay] for stay, *_ in rows]])
+        scores = scoring.table([stay for stay, *_ in rows])
     if template.every_item:
         everything = window.stream(
             con, diagnoses=diagnoses, courses=template.courses, every_item=True, limits=ceilings[True]
@@ -204,7 +207,7 @@ def _read(
         records = writing(everything)
     deque(records, maxlen=0)  # runs through the records that nothing has consumed yet
     cut = templates.left_out(texts.values())
-    return {stay: written.text for stay, written in texts.items()}, cut, table, unread
+    return {stay: written.text for stay, written in texts.items()}, cut, table, scores, unread
 
 
 def _check_readings(unread: set[int], rows: Sequence[splits.Row], hours: int) -> None:

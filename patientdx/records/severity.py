@@ -1,0 +1,135 @@
+"""Severity scores of a stay, from what was known in its window: SOFA, OASIS and NEWS2.
+
+severity.csv holds the published points. Of the rows of a component the first counts whose variable lies in the interval
+`values` and whose `condition` is true; none: 0 points. A component none of whose variables is known counts 0 points, as
+normal, as the scores are published, and is counted as missing. Sources: SOFA, Vincent et al., Intensive Care Med. 1996,
+and OASIS, Johnson et al., Crit. Care Med. 2013, both with the limits of mimic-code (mimic-iv/concepts/score); NEWS2,
+Royal College of Physicians 2017, scale 1 of oxygen saturation.
+
+SOFA and OASIS take the worst value of the window, NEWS2 the last one. Where the window is not 24 h long, urine is
+scaled to 24 h. Differences from mimic-code: ventilation counts where it ran at any time in the window; surgery is
+elective where the admission type says so, as the table of services is not read. NEWS2 takes a coma scale below 15 as
+"not alert".
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+
+from patientdx.records.features import Features
+from patientdx.records.window import Record
+
+SCORES = ("sofa", "oasis", "news2")
+VENTILATION = "invasive ventilation"
+DOSES = ("Dopamine", "Epinephrine", "Norepinephrine", "Dobutamine")
+STATISTICS = ("first", "last", "minimum", "maximum")
+_ELECTIVE = ("ELECTIVE", "SURGICAL SAME DAY ADMISSION")
+_DECIMALS = 6  # a temperature charted in °F must meet a limit in °C exactly
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of severity.csv: `points` of a component where its variable lies between `low` and `high`."""
+
+    points: int
+    variable: str
+    low: float
+    high: float
+    includes_low: bool
+    includes_high: bool
+    condition: str
+
+    def holds(self, variables: Mapping[str, float]) -> bool:
+        """Whether the variable is known and in the interval, and the condition is true."""
+        value = variables.get(self.variable)
+        if value is None or (self.condition and not variables.get(self.condition)):
+            return False
+        above = value > self.low or (self.includes_low and value == self.low)
+        return above and (value < self.high or (self.includes_high and value == self.high))
+
+
+class Admission(NamedTuple):
+    """What a score needs of the admission: minutes in hospital before intensive care, and its type."""
+
+    minutes_before: float | None
+    type: str | None
+
+
+@cache
+def rules() -> dict[str, dict[str, tuple[Rule, ...]]]:
+    """The rows of severity.csv by score and component, in order."""
+    text = (resources.files("patientdx.records") / "severity.csv").read_text(encoding="utf-8")
+    table: dict[str, dict[str, tuple[Rule, ...]]] = {score: {} for score in SCORES}
+    for row in csv.DictReader(io.StringIO(text)):
+        opening, *numbers, closing = row["values"][0], *row["values"][1:-1].split(","), row["values"][-1]
+        low, high = map(float, numbers)
+        bounds = (low, high, opening == "[", closing == "]")
+        rule = Rule(int(row["points"]), row["variable"], *bounds, row["condition"])
+        before = table[row["score"]].get(row["component"], ())
+        table[row["score"]][row["component"]] = (*before, rule)
+    return table
+
+
+def points(score: str, variables: Mapping[str, float]) -> dict[str, int | None]:
+    """The points of each component; None where none of its variables is known."""
+    scored: dict[str, int | None] = {}
+    for component, of_component in rules()[score].items():
+        known = any(rule.variable in variables for rule in of_component)
+        scored[component] = next((r.points for r in of_component if r.holds(variables)), 0) if known else None
+    return scored
+
+
+def variables(record: Record, admission: Admission, hours: int) -> dict[str, float]:
+    """What the rules take of a stay, by name, each only where it is known; `hours` is the length of the window."""
+    known: dict[str, float | None] = {
+        "age": record.age,
+        VENTILATION: float("Invasive ventilation" in record.procedures),
+        "urine in 24 h": None if record.urine is None else record.urine * 24 / hours,
+        "minutes before intensive care": admission.minutes_before,
+        "elective surgery": None if admission.type is None else float(admission.type.strip().upper() in _ELECTIVE),
+    }
+    for (name, _), course in zip(record.readings, record.courses, strict=True):
+        for statistic in STATISTICS:
+            known[f"{name} {statistic}"] = getattr(course, statistic)
+    return {name: round(value, _DECIMALS) for name, value in known.items() if value is not None}
+
+
+def admissions(con: duckdb.DuckDBPyConnection) -> dict[int, Admission]:
+    """Of each stay of the table `cohort`."""
+    query = """
+        SELECT c.stay_id, (epoch_us(c.intime) - epoch_us(c.admittime)) / 6e7, a.admission_type
+        FROM cohort c LEFT JOIN admissions a USING (hadm_id)"""
+    return {stay: Admission(minutes, kind) for stay, minutes, kind in con.execute(query).fetchall()}
+
+
+class Scores:
+    """Collects the scores of stays as their records pass by."""
+
+    def __init__(self, of_stay: Mapping[int, Admission], hours: int) -> None:
+        self._of_stay, self._hours = of_stay, hours
+        self._rows: dict[int, list[float]] = {}
+
+    def watch(self, records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
+        """The same records, which have courses; each is scored."""
+        for stay, record in records:
+            known = variables(record, self._of_stay[stay], self._hours)
+            scored = [points(score, known).values() for score in SCORES]
+            self._rows[stay] = [
+                float(number) for parts in scored
+                for number in (sum(filter(None, parts)), sum(part is None for part in parts))
+            ]  # fmt: skip
+            yield stay, record
+
+    def table(self, stays: Sequence[int]) -> Features:
+        """Each score and how many of its components were missing, float64 (n, 2 scores), in the order of `stays`."""
+        names = tuple(name for score in SCORES for name in (score, f"{score} missing"))
+        return Features(names, np.array([self._rows[stay] for stay in stays], dtype=np.float64))
