@@ -12,6 +12,7 @@ from patientdx.core.errors import UserError
 from patientdx.metrics import bootstrap, calibration, clinical, decision, paired, ranking
 from patientdx.metrics.clinical import Scored, VariantScores, evaluate
 from patientdx.metrics.decision import decision_curve
+from patientdx.metrics.thresholds import Rule
 
 ROLES = ("merged", "base", "pivot", "tabular_gbm")
 
@@ -154,7 +155,7 @@ def test_a_pilot_split_without_events_fits_nothing(scored):
 
 
 def test_a_target_sensitivity_chooses_the_threshold(scored):
-    model = evaluate(scored, resamples=50, target_sensitivity=0.9)["models"]["merged"]
+    model = evaluate(scored, resamples=50, rule=Rule(target_sensitivity=0.9))["models"]["merged"]
     pilot = scored["merged", "pilot"]
     cut = decision.threshold_for_sensitivity(pilot.probability, pilot.label, 0.9)
     assert (model["threshold"]["value"], model["threshold"]["rule"]) == (cut, "sensitivity 0.9")

@@ -16,6 +16,10 @@ CONF = Path(__file__).parents[1] / "conf"
 RANGE = "0 is the base model and 1 the pivot model."
 NUMBER = "is not a number. Give one from 0 (base) to 1 (pivot)."
 MISSING = object()
+SYSTEMS = (
+    "news2, oasis, sofa, tabular_gbm, tabular_gbm_tuned, tabular_gbm_tuned_train_pilot, tabular_logistic, "
+    "tabular_logistic_tuned, tabular_logistic_tuned_train_pilot, all"
+)
 
 
 def composed(*overrides: str):
@@ -139,9 +143,9 @@ def test_no_merge_has_no_lambda():
         (["parents=perhaps"], "parents=perhaps: it is true or false."),
         (["prompt_variants=perhaps"], "prompt_variants=perhaps: it is true or false."),
         (["clinical=perhaps"], "clinical=perhaps: it is true or false."),
-        (["baselines=[gbm]"], "baselines=['gbm']: give a list of tabular_gbm, tabular_logistic, or [] for none."),
-        (["baselines=3"], "baselines=3: give a list of tabular_gbm, tabular_logistic, or [] for none."),
-        (["baselines=[merged]"], "baselines=['merged']: give a list of tabular_gbm, tabular_logistic, or [] for none."),
+        (["baselines=[gbm]"], f"baselines=['gbm']: give a list of {SYSTEMS}, or [] for none."),
+        (["baselines=3"], f"baselines=3: give a list of {SYSTEMS}, or [] for none."),
+        (["baselines=[merged]"], f"baselines=['merged']: give a list of {SYSTEMS}, or [] for none."),
         (["+model.depth=3"], "model.depth: model=merged takes no keys; those of the merge are merge's."),
         (
             ["model=tabular_gbm", "model.max_iter=many"],

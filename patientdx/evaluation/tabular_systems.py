@@ -129,13 +129,12 @@ def _check_named(config: RunConfig, data: TaskData) -> None:
             f"{', '.join(without)}: a tabular model is fitted on numbers, and task={task} gives none. Leave "
             "model and baselines out, or use a task that has features."
         )
-    for name, call in baselines:
-        if not _scored(call, config):
-            splits = " and ".join(fitted_on(call))
-            raise UserError(
-                f"{name}: this model is fitted on {splits}, so its scores there say nothing about it. Give another "
-                "split, as in splits=[test]."
-            )
+    unscored = [(name, " and ".join(fitted_on(call))) for name, call in baselines if not _scored(call, config)]
+    if unscored:
+        raise UserError(
+            f"{', '.join(name for name, _ in unscored)}: a tabular model is fitted on {unscored[0][1]}, so its scores "
+            "there say nothing about it. Give another split, as in splits=[test]."
+        )
 
 
 def _checked_rows(models: Sequence[tuple[str, Call]], data: TaskData, splits: Sequence[str]) -> list[int]:

@@ -1,0 +1,99 @@
+"""Severity scores: the published points at their limits, what is missing, and the window that they are read from."""
+
+import pytest
+
+from patientdx.records import severity
+from patientdx.records.severity import Admission, points, rules, variables
+from patientdx.records.window import Course, Record
+from patientdx.tasks.clinical import ClinicalTask
+
+HIGHEST = {"sofa": 24, "oasis": 75, "news2": 20}  # as published; OASIS: the highest points of its ten components
+
+
+@pytest.mark.parametrize("score", severity.SCORES)
+def test_the_worst_of_every_component_adds_to_the_published_maximum(score):
+    highest = [max(rule.points for rule in of_component) for of_component in rules()[score].values()]
+    assert sum(highest) == HIGHEST[score]
+    assert len(highest) == {"sofa": 6, "oasis": 10, "news2": 7}[score]
+
+
+LIMITS = [
+    ("sofa", "coagulation", "Platelets minimum", {19.9: 4, 20: 3, 49.9: 3, 50: 2, 99: 2, 100: 1, 149: 1, 150: 0}),
+    ("sofa", "liver", "Bilirubin maximum", {1.1: 0, 1.2: 1, 1.9: 1, 2: 2, 5.9: 2, 6: 3, 11.9: 3, 12: 4}),
+    ("sofa", "consciousness", "Glasgow coma scale minimum", {15: 0, 14: 1, 13: 1, 12: 2, 10: 2, 9: 3, 6: 3, 5: 4}),
+    ("sofa", "kidneys", "Creatinine maximum", {1.1: 0, 1.2: 1, 1.9: 1, 2: 2, 3.4: 2, 3.5: 3, 4.9: 3, 5: 4}),
+    ("sofa", "kidneys", "urine in 24 h", {199: 4, 200: 3, 499: 3, 500: 0}),
+    ("sofa", "cardiovascular", "Mean arterial pressure minimum", {69: 1, 70: 0}),
+    ("sofa", "cardiovascular", "Norepinephrine dose maximum", {0.05: 3, 0.1: 3, 0.11: 4}),
+    ("sofa", "cardiovascular", "Dopamine dose maximum", {5: 2, 5.1: 3, 15: 3, 15.1: 4}),
+    ("sofa", "cardiovascular", "Dobutamine dose maximum", {0.5: 2, 30: 2}),
+    ("sofa", "respiration", "PaO2/FiO2 ratio minimum", {400: 0, 399: 1, 299: 2, 199: 2, 99: 2}),
+    ("oasis", "age", "age", {18: 0, 23: 0, 24: 3, 53: 3, 54: 6, 77: 6, 78: 9, 89: 9, 90: 7}),
+    ("oasis", "time before intensive care", "minutes before intensive care",
+     {-5: 5, 10.1: 5, 10.2: 3, 296: 3, 297: 0, 1439: 0, 1440: 2, 18707: 2, 18708: 1}),
+    ("oasis", "consciousness", "Glasgow coma scale minimum", {7: 10, 8: 4, 13: 4, 14: 3, 15: 0}),
+    ("oasis", "heart rate", "Heart rate maximum", {88: 0, 89: 1, 106: 1, 107: 3, 125: 3, 126: 6}),
+    ("oasis", "mean arterial pressure", "Mean arterial pressure minimum", {20: 4, 21: 3, 50.9: 3, 51: 2, 61.4: 0}),
+    ("oasis", "respiratory rate", "Respiratory rate maximum", {22: 0, 23: 1, 30: 1, 31: 6, 44: 6, 45: 9}),
+    ("oasis", "temperature", "Temperature maximum", {39.9: 6, 39.88: 2, 36.89: 2, 36.5: 0, 35.93: 4, 33.22: 4}),
+    ("oasis", "urine", "urine in 24 h", {671: 10, 671.09: 5, 1426.99: 5, 1427: 1, 2544.14: 1, 2545: 0, 6897: 8}),
+    ("oasis", "ventilation", "invasive ventilation", {0: 0, 1: 9}),
+    ("oasis", "elective surgery", "elective surgery", {1: 0, 0: 6}),
+    ("news2", "respiratory rate", "Respiratory rate last", {8: 3, 9: 1, 11: 1, 12: 0, 20: 0, 21: 2, 24: 2, 25: 3}),
+    ("news2", "oxygen saturation", "Oxygen saturation last", {91: 3, 92: 2, 93: 2, 94: 1, 95: 1, 96: 0}),
+    ("news2", "oxygen", "supplemental oxygen", {0: 0, 1: 2}),
+    ("news2", "systolic pressure", "Systolic pressure last",
+     {90: 3, 91: 2, 100: 2, 101: 1, 110: 1, 111: 0, 219: 0, 220: 3}),
+    ("news2", "pulse", "Heart rate last", {40: 3, 41: 1, 50: 1, 51: 0, 90: 0, 91: 1, 110: 1, 111: 2, 130: 2, 131: 3}),
+    ("news2", "consciousness", "Glasgow coma scale last", {15: 0, 14: 3, 3: 3}),
+    ("news2", "temperature", "Temperature last", {35: 3, 35.1: 1, 36: 1, 36.1: 0, 38: 0, 38.1: 1, 39: 1, 39.1: 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("score", "component", "variable", "expected"), LIMITS)
+def test_points_change_where_the_publication_says(score, component, variable, expected):
+    assert {value: points(score, {variable: value})[component] for value in expected} == expected
+
+
+def test_ventilation_is_what_makes_three_and_four_points_of_respiration():
+    ventilated = {"invasive ventilation": 1.0}
+    ratio = {
+        value: points("sofa", ventilated | {"PaO2/FiO2 ratio minimum": value})["respiration"]
+        for value in (99, 199, 299)
+    }
+    assert ratio == {99: 4, 199: 3, 299: 2}
+
+
+def test_what_is_missing_counts_as_normal_and_is_told_apart():
+    nothing = {score: points(score, {}) for score in severity.SCORES}
+    assert all(part is None for parts in nothing.values() for part in parts.values())
+    assert points("sofa", {"Creatinine maximum": 1.0})["kidneys"] == 0
+
+
+def record(**fields) -> Record:
+    readings = {"Temperature": Course(36.0, 38.0000000031, 35.0, 40.0, 3, 0.5, 20.0)}
+    usual = {"readings": tuple((name, 37.0) for name in readings), "courses": tuple(readings.values()), "urine": 900.0}
+    return Record(**({"age": 60, "gender": "F"} | usual | fields))
+
+
+def test_variables_are_scaled_to_a_day_and_free_of_rounding():
+    known = variables(record(), Admission(125.0, "ELECTIVE"), 48)
+    assert known["urine in 24 h"] == 450
+    assert known["Temperature last"] == 38.0  # 100.4 °F, which is no fever of 38.1 °C
+    assert (known["elective surgery"], known["minutes before intensive care"]) == (1, 125)
+    unknown = variables(record(urine=None), Admission(None, None), 24)
+    assert not {"urine in 24 h", "elective surgery", "minutes before intensive care"} & unknown.keys()
+
+
+def test_a_task_has_the_scores_of_each_stay_and_counts_what_is_missing(store, ward):
+    data = ClinicalTask(
+        cache=store, mimic_root=str(ward), outcome="mortality", window_hours=48, gap_hours=6, threads=1
+    ).load()
+    table = data.severity
+    assert table.names == ("sofa", "sofa missing", "oasis", "oasis missing", "news2", "news2 missing")
+    assert table.values.shape == (len(data.examples), 6)
+    for score in severity.SCORES:
+        column = table.column(score).values
+        assert column.min() >= 0
+        assert 0 < column.max() <= HIGHEST[score]
+        assert table.column(f"{score} missing").values.max() < len(rules()[score])
