@@ -161,6 +161,28 @@ def test_a_target_sensitivity_chooses_the_threshold(scored):
     assert (model["threshold"]["value"], model["threshold"]["rule"]) == (cut, "sensitivity 0.9")
 
 
+def test_a_budget_of_alerts_chooses_the_threshold_on_pilot(scored):
+    rule = Rule(alerts_per_day=3, stays_per_day=30)
+    model = evaluate(scored, resamples=50, rule=rule)["models"]["merged"]["threshold"]
+    pilot = scored["merged", "pilot"].probability
+    assert (model["rule"], model["value"]) == ("3 alerts a day of 30 stays", sorted(pilot)[-(len(pilot) // 10)])
+    assert model["alerts_per_day"]["value"] == pytest.approx(0.3 * model["alerts_per_100"]["value"])
+    told = evaluate(scored, resamples=50, rule=Rule(stays_per_day=10))["models"]["merged"]["threshold"]
+    assert (told["rule"], told["alerts_per_day"]["high"]) == ("youden", told["alerts_per_100"]["high"] / 10)
+
+
+def test_net_benefit_and_smooth_calibration_have_intervals(scored):
+    found = evaluate(scored, resamples=100)["models"]["merged"]
+    for kind in ("raw", "logistic", "temperature"):
+        curve, benefit = found["decision_curve"][kind], found["net_benefit"][kind]
+        assert list(benefit) == ["0.05", "0.10", "0.20", "0.30", "0.50"]
+        assert benefit["0.10"]["value"] == pytest.approx(curve["model"][9])
+        assert all(one["low"] <= one["value"] <= one["high"] for one in benefit.values())
+        smooth = [found["calibration"][kind][name] for name in clinical.SMOOTH]
+        assert all(0 <= one["low"] <= one["high"] <= 1 for one in smooth)
+        assert smooth[1]["value"] <= smooth[2]["value"]
+
+
 def test_a_constant_score_and_certainties_stay_honest():
     made = both(n=100, roles=("base",))
     flat = {key: replace(one, probability=np.full(len(one.label), 0.5)) for key, one in made.items()}

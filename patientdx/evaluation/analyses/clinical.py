@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from patientdx.evaluation.analyses import Analysis, Curves
+from patientdx.evaluation.analyses.cohort_description import describe
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.kinds.binary import mass, probability
@@ -22,7 +23,7 @@ _ENDS = {"": "value", "_ci_low": "low", "_ci_high": "high"}
 
 
 class Clinical(Analysis):
-    """Discrimination, calibration, net benefit, thresholds, subgroups and paired differences."""
+    """Who was studied, discrimination, calibration, net benefit, thresholds, subgroups and paired differences."""
 
     name = "clinical"
 
@@ -66,7 +67,10 @@ class Clinical(Analysis):
             **config.analyses.subgroups.model_dump(),
             **config.bootstrap.keywords,
         )
-        return result | {"baselines": {part["name"]: {k: part[k] for k in _OF_FIT if k in part} for part in fitted}}
+        return result | {
+            "baselines": {part["name"]: {k: part[k] for k in _OF_FIT if k in part} for part in fitted},
+            "description": describe(config, plan.data, result["models"]),
+        }
 
     def summary(self, result: dict[str, Any], task: str) -> dict[str, float]:
         """Raw calibration, with the ends of intervals."""

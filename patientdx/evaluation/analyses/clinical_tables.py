@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from patientdx.core.tables import Cell, Table, count, estimate, make_table, plain, word
+from patientdx.evaluation.analyses import cohort_tables
 from patientdx.evaluation.analyses.entries import Entry, missing_values, split_size
 
 _FIT = {"brier": "Brier", "scaled_brier": "scaled Brier", "log_loss": "log loss"}
@@ -25,7 +26,10 @@ def roles(result: Mapping[str, Any]) -> Iterable[str]:
 
 
 def tables(entries: Sequence[Entry]) -> list[Table]:
-    """Cohorts, discrimination, fit, calibration, threshold, net benefit, subgroups and answers; [] without entries."""
+    """Cohorts, characteristics, fits, discrimination, calibration, threshold, net benefit, subgroups and answers.
+
+    [] without entries.
+    """
     builders = (
         _splits,
         _fitted,
@@ -40,6 +44,7 @@ def tables(entries: Sequence[Entry]) -> list[Table]:
         _abstention,
     )
     made = [builder(entries) for builder in builders] if entries else []
+    made[1:1] = cohort_tables.tables(entries[0].result) if entries else []
     return [table for table in made if table is not None and (table.rows or table.notes)]
 
 
@@ -99,8 +104,8 @@ def _splits(entries: Sequence[Entry]) -> Table:
 def _fitted(entries: Sequence[Entry]) -> Table:
     """What tabular models and severity scores were fitted on, and what was chosen or missing."""
     rows, notes = [], []
-    for name, _, result in _models(entries):
-        part = result.get("baselines", {}).get(name)
+    for name, role, result in entries:
+        part = result.get("baselines", {}).get(role)
         if part is None:
             continue
         chosen = dict(part.get("chosen", {}))
