@@ -62,12 +62,14 @@ class Source:
             folder is one entry, "meds").
         data_sources: the origins that occur, sorted.
         open_data: every file is generated or of the open demo.
+        absent: optional tables and columns that the source lacks (see `tables.absent`).
     """
 
     con: duckdb.DuckDBPyConnection
     files: dict[str, dict[str, Any]]
     data_sources: list[str]
     open_data: bool
+    absent: list[str]
 
 
 @contextmanager
@@ -95,6 +97,9 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
                 f"The synthetic hospital in {folders[0]} was changed since it was made. Delete that folder."
             )
         located = converted(located, needed, files, cache=cache, **limits)
+    absent = tables.absent(located, needed)
+    if absent:
+        _log.info("the source has no %s: what is read of them is missing from every record", ", ".join(absent))
     with tables.opened(located, needed, spill=cache / "spill", **limits) as con:
         _check_keys(con, needed)
         if "meds" in files and "label" in needed.get("icu/d_items", ()) and "icu/d_items" not in files:
@@ -103,7 +108,7 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
         if "meds" in files:
             _say_unplaced(con, needed)
         data_sources = sorted({file["origin"] for file in files.values()})
-        yield Source(con, files, data_sources, tables.is_open(files))
+        yield Source(con, files, data_sources, tables.is_open(files), absent)
 
 
 def _roots(root: Sequence[str] | str | None) -> list[Path]:

@@ -85,19 +85,19 @@ def read_stays(config: StaysConfig, fractions: Mapping[str, float], *, block_hou
 _NUMBERS = """
     SELECT c.stay_id, count(*) FROM cohort c JOIN icustays i USING (subject_id)
     WHERE i.intime < c.intime OR (i.intime = c.intime AND i.stay_id <= c.stay_id) GROUP BY c.stay_id"""
-_BLOCK = "(epoch_us({}) - epoch_us(s.intime)) // {}"
+_BLOCK = "(epoch_us({}) - epoch_us(s.window_start)) // {}"
 # The same values as window.py reads, except sums of parts, which have no single time.
 _VALUES = """
     SELECT s.stay_id, {block} AS block, r.name,
         list(c.valuenum * r.scale + r.shift ORDER BY c.charttime, r.place, c.valuenum)
     FROM chartevents c JOIN cohort s USING (stay_id) JOIN read_items r USING (itemid)
-    WHERE c.charttime >= s.intime AND c.charttime < s.prediction_time AND r.parts = 1
+    WHERE c.charttime >= s.window_start AND c.charttime < s.window_end AND r.parts = 1
         AND c.valuenum * r.scale + r.shift BETWEEN r.minimum AND r.maximum
     GROUP BY s.stay_id, block, r.name ORDER BY s.stay_id, block, min(r.line)"""
 _STARTED = """
     SELECT DISTINCT s.stay_id, {block} AS block, n.kind, n.name
     FROM {table} e JOIN cohort s USING (stay_id) JOIN named n ON n.itemid = e.itemid AND n.kind = '{kind}'
-    WHERE e.starttime >= s.intime AND e.starttime < s.prediction_time ORDER BY ALL"""
+    WHERE e.starttime >= s.window_start AND e.starttime < s.window_end ORDER BY ALL"""
 
 
 def _blocks(con: duckdb.DuckDBPyConnection, hours: int) -> dict[int, list[Block]]:

@@ -24,12 +24,12 @@ FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
 # The value of every switch that the user leaves null. `paper` is how PatientDx's data was made, with its flaws.
 PRESETS: dict[str | None, dict[str, str]] = {
     None: {
-        "death": "deathtime", "age": "admission", "diagnoses": "none", "split_by": "patient", "outliers": "range",
-        "template": "intervals",
+        "death": "deathtime", "age": "admission", "stays": "all", "stepdown": "exclude", "diagnoses": "none",
+        "split_by": "patient", "outliers": "range", "template": "intervals",
     },
     "paper": {
-        "death": "dod", "age": "anchor", "diagnoses": "discharge", "split_by": "stay", "outliers": "cohort",
-        "template": "paper",
+        "death": "dod", "age": "anchor", "stays": "all", "stepdown": "keep", "diagnoses": "discharge",
+        "split_by": "stay", "outliers": "cohort", "template": "paper",
     },
 }  # fmt: skip
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ OUTLIERS = ("range", "train", "cohort")
 class ClinicalTask(SourceConfig):
     """The keys of every clinical task, as conf/task/_clinical.yaml explains them.
 
-    `days`, `condition`, `readmission` and `planned` belong to single outcomes; None takes the outcome's default.
+    `days` to `predict_at` belong to single outcomes; None takes the outcome's default.
     """
 
     outcome: str
@@ -51,6 +51,8 @@ class ClinicalTask(SourceConfig):
     preset: str | None = None
     death: str | None = None
     age: str | None = None
+    stays: str | None = None
+    stepdown: str | None = None
     diagnoses: str | None = None
     split_by: str | None = None
     outliers: str | None = None
@@ -64,6 +66,10 @@ class ClinicalTask(SourceConfig):
     condition: str | None = None
     readmission: str | None = None
     planned: bool | None = None
+    observation: bool | None = None
+    excluded_discharges: Sequence[str] | None = None
+    competing_death: str | None = None
+    predict_at: str | None = None
 
     def load(self) -> TaskData:
         """One example per stay of the cohort; label 1 where the outcome happened.
@@ -84,7 +90,9 @@ class ClinicalTask(SourceConfig):
         question = filled(entry.question if self.question is None else self.question, words)
         variants = checked_variants(entry.variants if self.prompt_variants is None else self.prompt_variants, words)
         with opened_source(self, needed) as source:
-            group = cohort.select(source.con, outcome, **hours, death=switches["death"], age=switches["age"])
+            group = cohort.select(
+                source.con, outcome, **hours, **{name: switches[name] for name in ("death", "age", "stays", "stepdown")}
+            )
             rows = splits.divided(
                 group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit
             )
