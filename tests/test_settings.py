@@ -138,7 +138,7 @@ def test_no_merge_has_no_lambda():
         (["splits=[test,x]"], "splits=['test', 'x']: give one or more of train, pilot, test."),
         (["splits=[]"], "splits=[]: give one or more of train, pilot, test."),
         (["splits=3"], "splits=3: give one or more of train, pilot, test."),
-        (["dtype=int4"], "dtype=int4: it is bfloat16, float16 or float32."),
+        (["dtype=int4"], "dtype=int4: it is auto, bfloat16, float16 or float32."),
         (["device=tpu"], "device=tpu: it is auto or cpu."),
         (["parents=perhaps"], "parents=perhaps: it is true or false."),
         (["prompt_variants=perhaps"], "prompt_variants=perhaps: it is true or false."),
