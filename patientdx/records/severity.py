@@ -7,9 +7,10 @@ and OASIS, Johnson et al., Crit. Care Med. 2013, both with the limits of mimic-c
 Royal College of Physicians 2017, scale 1 of oxygen saturation.
 
 SOFA and OASIS take the worst value of the window, NEWS2 the last one. Where the window is not 24 h long, urine is
-scaled to 24 h. Differences from mimic-code: ventilation counts where it ran at any time in the window; surgery is
-elective where the admission type says so, as the table of services is not read. NEWS2 takes a coma scale below 15 as
-"not alert".
+scaled to 24 h. Differences from mimic-code: ventilation counts where it ran at any time in the window; an admission of
+type SURGICAL SAME DAY ADMISSION is elective too. A coma scale whose verbal part cannot be tested is missing, and so
+normal, as there. NEWS2 takes a coma scale below 15 as "not alert", and oxygen from the device last charted, else from
+the inspired oxygen and its flow.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
 
-import duckdb
 import numpy as np
 
 from patientdx.records.features import Features
-from patientdx.records.window import Record
+from patientdx.records.record import Record
 
 SCORES = ("sofa", "oasis", "news2")
-VENTILATION = "invasive ventilation"
-DOSES = ("Dopamine", "Epinephrine", "Norepinephrine", "Dobutamine")
+VENTILATION = "Invasive ventilation"
 STATISTICS = ("first", "last", "minimum", "maximum")
+_DOSED, _DOSE = ("Dopamine", "Epinephrine", "Norepinephrine", "Dobutamine"), "mcg/kg/min"
+_UNKNOWN_DOSE = 1e-6  # given, so more than none: the least points of the drug
 _ELECTIVE = ("ELECTIVE", "SURGICAL SAME DAY ADMISSION")
+_DEVICE, _NO_DEVICE, _ROOM_AIR = "Oxygen device", ("none", "room air"), 21
 _DECIMALS = 6  # a temperature charted in °F must meet a limit in °C exactly
 
 
@@ -55,13 +56,6 @@ class Rule:
             return False
         above = value > self.low or (self.includes_low and value == self.low)
         return above and (value < self.high or (self.includes_high and value == self.high))
-
-
-class Admission(NamedTuple):
-    """What a score needs of the admission: minutes in hospital before intensive care, and its type."""
-
-    minutes_before: float | None
-    type: str | None
 
 
 @cache
@@ -88,40 +82,58 @@ def points(score: str, variables: Mapping[str, float]) -> dict[str, int | None]:
     return scored
 
 
-def variables(record: Record, admission: Admission, hours: int) -> dict[str, float]:
+def variables(record: Record, hours: int) -> dict[str, float]:
     """What the rules take of a stay, by name, each only where it is known; `hours` is the length of the window."""
+    before = record.background.hours_before_icu
     known: dict[str, float | None] = {
         "age": record.age,
-        VENTILATION: float("Invasive ventilation" in record.procedures),
+        "invasive ventilation": float(VENTILATION in record.procedures),
         "urine in 24 h": None if record.urine is None else record.urine * 24 / hours,
-        "minutes before intensive care": admission.minutes_before,
-        "elective surgery": None if admission.type is None else float(admission.type.strip().upper() in _ELECTIVE),
+        "minutes before intensive care": None if before is None else before * 60,
+        "elective surgery": _elective(record),
     }
     for (name, _), course in zip(record.readings, record.courses, strict=True):
         for statistic in STATISTICS:
             known[f"{name} {statistic}"] = getattr(course, statistic)
+    doses = {name: how for (name, _), how in zip(record.drugs, record.infusions, strict=False) if how.unit == _DOSE}
+    for name in {name for name, _ in record.drugs}.intersection(_DOSED):
+        highest = doses[name].highest if name in doses else None
+        known[f"{name} dose maximum"] = _UNKNOWN_DOSE if highest is None else highest
+    known["supplemental oxygen"] = _oxygen(record, known)
     return {name: round(value, _DECIMALS) for name, value in known.items() if value is not None}
 
 
-def admissions(con: duckdb.DuckDBPyConnection) -> dict[int, Admission]:
-    """Of each stay of the table `cohort`."""
-    query = """
-        SELECT c.stay_id, (epoch_us(c.intime) - epoch_us(c.admittime)) / 6e7, a.admission_type
-        FROM cohort c LEFT JOIN admissions a USING (hadm_id)"""
-    return {stay: Admission(minutes, kind) for stay, minutes, kind in con.execute(query).fetchall()}
+def _elective(record: Record) -> float | None:
+    """Whether the admission is for planned surgery; None where that is not known."""
+    kind, surgical = record.background.admission_type, record.background.surgical
+    planned = kind is not None and kind.strip().upper() in _ELECTIVE
+    if kind is None or (planned and surgical is None):
+        return None
+    return float(planned and surgical is True)
+
+
+def _oxygen(record: Record, known: Mapping[str, float | None]) -> float | None:
+    """Whether oxygen is given at the end of the window; None where nothing is charted of it."""
+    device = next((word.text for word in record.words if word.name == _DEVICE), None)
+    if device is not None:
+        return float(device.strip().lower() not in _NO_DEVICE)
+    share, flow = known.get("Inspired oxygen last"), known.get("Oxygen flow last")
+    if known["invasive ventilation"] or (share or 0) > _ROOM_AIR or (flow or 0) > 0:
+        return 1.0
+    return None if share is None and flow is None else 0.0
 
 
 class Scores:
     """Collects the scores of stays as their records pass by."""
 
-    def __init__(self, of_stay: Mapping[int, Admission], hours: int) -> None:
-        self._of_stay, self._hours = of_stay, hours
+    def __init__(self, hours: int) -> None:
+        self._hours = hours
         self._rows: dict[int, list[float]] = {}
 
     def watch(self, records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
         """The same records, which have courses; each is scored."""
         for stay, record in records:
-            known = variables(record, self._of_stay[stay], self._hours)
+            known = variables(record, self._hours)
             scored = [points(score, known).values() for score in SCORES]
             self._rows[stay] = [
                 float(number) for parts in scored

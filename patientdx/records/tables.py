@@ -232,8 +232,8 @@ def opened(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with one view per needed table, named like its file (icu/chartevents -> chartevents).
 
-    A view has the needed columns only, cast to the needed types; a table that is not located is empty, a column that its
-    file lacks is NULL. What does not fit in `memory_limit` (such as
+    A view has the needed columns only, cast to the needed types; a table that is not located is empty, a column that
+    its file lacks is NULL. What does not fit in `memory_limit` (such as
     "2GB") goes to a folder inside `spill` that is gone afterwards. Errors of DuckDB inside the block that
     concern a table's file come out as UserError, without DuckDB's own words, which may quote a patient's row.
     """

@@ -109,6 +109,7 @@ class TaskData:
         fingerprint: changes whenever a prompt, a right answer or a split changes.
         provenance: the files and settings that made the examples, without a path of this machine.
         cohort: the attrition table, one row per step (clinical tasks: step, stays, patients, events).
+        readings: of clinical tasks, for each reading: values charted, dropped as impossible, stays without any.
         prompt_variants: the question in other words; () if there are none.
         features: input of tabular models, None if there are none.
         severity: points of each severity score, and how many of its components were missing; None if there are none.
@@ -125,6 +126,7 @@ class TaskData:
     fingerprint: str
     provenance: dict[str, Any]
     cohort: list[dict[str, Any]]
+    readings: list[dict[str, Any]] = field(default_factory=list)
     prompt_variants: tuple[PromptVariant, ...] = ()
     features: Features | None = None
     severity: Features | None = None

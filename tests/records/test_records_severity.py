@@ -3,8 +3,8 @@
 import pytest
 
 from patientdx.records import severity
-from patientdx.records.severity import Admission, points, rules, variables
-from patientdx.records.window import Course, Record
+from patientdx.records.record import Background, Course, Infusion, Record, Word
+from patientdx.records.severity import points, rules, variables
 from patientdx.tasks.clinical import ClinicalTask
 
 HIGHEST = {"sofa": 24, "oasis": 75, "news2": 20}  # as published; OASIS: the highest points of its ten components
@@ -77,12 +77,53 @@ def record(**fields) -> Record:
 
 
 def test_variables_are_scaled_to_a_day_and_free_of_rounding():
-    known = variables(record(), Admission(125.0, "ELECTIVE"), 48)
+    known = variables(record(background=Background("ELECTIVE", hours_before_icu=2.5, surgical=True)), 48)
     assert known["urine in 24 h"] == 450
     assert known["Temperature last"] == 38.0  # 100.4 °F, which is no fever of 38.1 °C
-    assert (known["elective surgery"], known["minutes before intensive care"]) == (1, 125)
-    unknown = variables(record(urine=None), Admission(None, None), 24)
+    assert (known["elective surgery"], known["minutes before intensive care"]) == (1, 150)
+    unknown = variables(record(urine=None), 24)
     assert not {"urine in 24 h", "elective surgery", "minutes before intensive care"} & unknown.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "surgical", "expected"),
+    [
+        ("ELECTIVE", True, 1), ("ELECTIVE", False, 0), ("ELECTIVE", None, None), ("EW EMER.", None, 0),
+        ("URGENT", True, 0), ("SURGICAL SAME DAY ADMISSION", True, 1), (None, True, None),
+    ],
+)  # fmt: skip
+def test_surgery_is_elective_where_admission_and_service_say_so(kind, surgical, expected):
+    known = variables(record(background=Background(kind, surgical=surgical)), 24)
+    assert known.get("elective surgery") == expected
+
+
+def infusion(highest: float | None) -> Infusion:
+    return Infusion("vasopressor", 100, "mcg/kg/min", highest, highest, highest, False, True, 3.0)
+
+
+def test_the_dose_of_a_vasopressor_is_the_highest_and_an_unknown_one_the_least():
+    drugs = (("Norepinephrine", None), ("Dopamine", None), ("Vasopressin", None))
+    given = record(drugs=drugs, infusions=(infusion(0.3), infusion(None), infusion(2.0)))
+    known = variables(given, 24)
+    assert (known["Norepinephrine dose maximum"], known["Dopamine dose maximum"]) == (0.3, 1e-6)
+    assert "Vasopressin dose maximum" not in known
+    assert points("sofa", known)["cardiovascular"] == 4
+    assert points("sofa", variables(record(drugs=drugs[1:2]), 24))["cardiovascular"] == 2  # revision 1 has no doses
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"words": (Word("Oxygen device", "Nasal cannula", 3.0),)}, 1),
+        ({"words": (Word("Oxygen device", "None", 3.0),), "procedures": ("Invasive ventilation",)}, 0),
+        ({"procedures": ("Invasive ventilation",)}, 1),
+        ({}, None),
+    ],
+)
+def test_oxygen_is_that_of_the_device_last_charted(fields, expected):
+    assert variables(record(**fields), 24).get("supplemental oxygen") == expected
+    course = {"readings": (("Inspired oxygen", 30.0),), "courses": (Course(40, 21, 21, 40, 2, 0, 9),)}
+    assert variables(record(**course), 24)["supplemental oxygen"] == 0
 
 
 def test_a_task_has_the_scores_of_each_stay_and_counts_what_is_missing(store, ward):
