@@ -102,8 +102,8 @@ class Tabular:
 
 def tabular_systems(config: RunConfig, data: TaskData) -> list[Tabular]:
     """The tabular models to fit. By default those are left out that there is nothing to fit on, or to score."""
-    named, wanted = config.systems.needs_features, config.systems.baselines
-    usable = [(name, call) for name, call in wanted if has_inputs(data, call) and _scored(call, config)]
+    named, baselines = config.systems.needs_features, config.systems.baselines
+    usable = [(name, call) for name, call in baselines if has_inputs(data, call) and _scored(call, config)]
     if named:
         _check_named(config, data)
     systems = []

@@ -108,10 +108,8 @@ def evaluate(
     equal mass: 10, or fewer so that each has `min_rows` stays), `cohorts` by split, `patients_in_both` splits (None
     without pilot), `models` by role and `comparisons`. A model has `discrimination`, `calibration`, `decision_curve`
     and `net_benefit` (raw and recalibrated; the last at RISKS, with intervals), `threshold`, `distribution`,
-    `subgroups`, `abstention` and `wording`. `ici`, `e50` and `e90` of a calibration: see
-    `patientdx.metrics.smooth_calibration`. Compared is merged with every other role, or without a merged model every
-    pair. Estimates are those of `metrics.estimates`; p-values are two-sided, and `p_holm` is corrected over the
-    comparisons of one metric.
+    `subgroups`, `abstention` and `wording`. Compared is merged with every other role, or without a merged model every
+    pair. Estimates are those of `metrics.estimates`; p-values are two-sided, `p_holm` corrected over one metric.
 
     Raises UserError for splits, roles and lengths that do not fit, a reported split with one class only, and fewer
     than 2 patients; ValueError for scores that are not probabilities.

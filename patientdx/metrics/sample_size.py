@@ -25,9 +25,9 @@ def statement(n: int, events: int, *, level: float = 0.95, auroc: float = AUROC)
     prevalence, for a half width of HALF_WIDTH and a ratio of observed to expected events within RATIO; `enough`: at
     least ENOUGH events and others. Without both outcomes the numbers are None.
     """
-    told: dict[str, Any] = {"n": n, "events": events, "auroc": auroc, "enough": min(events, n - events) >= ENOUGH}
+    allowed: dict[str, Any] = {"n": n, "events": events, "auroc": auroc, "enough": min(events, n - events) >= ENOUGH}
     if events in (0, n):
-        return told | {"half_width": None, "rows_for_auroc": None, "rows_for_ratio": None}
+        return allowed | {"half_width": None, "rows_for_auroc": None, "rows_for_ratio": None}
     quantile, prevalence = float(norm.ppf(0.5 + level / 2)), events / n
     # The width falls with the size: bisection between two rows of the rarer outcome and more than any register has.
     low, high = ceil(2 / min(prevalence, 1 - prevalence)), 10**9
@@ -35,7 +35,7 @@ def statement(n: int, events: int, *, level: float = 0.95, auroc: float = AUROC)
         size = (low + high) // 2
         narrow = quantile * standard_error(auroc, size, prevalence * size) <= HALF_WIDTH
         low, high = (low, size) if narrow else (size + 1, high)
-    return told | {
+    return allowed | {
         "half_width": quantile * standard_error(auroc, n, events),
         "rows_for_auroc": low,
         "rows_for_ratio": ceil((1 - prevalence) / (prevalence * (RATIO / quantile) ** 2)),

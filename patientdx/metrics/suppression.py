@@ -39,8 +39,8 @@ def hidden(
         for line in lines:
             covered = [key for key in line if key in why]
             shown = sorted((key for key in line if key not in why), key=lambda key: (sizes[key], key))
-            together = sum(sizes[key] for key in covered)
-            if shown and covered and (len(covered) < 2 or together < least):
+            rows = sum(sizes[key] for key in covered)
+            if shown and covered and (len(covered) < 2 or rows < least):
                 why[shown[0]] = COMPLEMENTARY
                 changed = True
     return why

@@ -64,9 +64,9 @@ def rules() -> dict[str, dict[str, tuple[Rule, ...]]]:
     text = (resources.files("patientdx.records") / "severity.csv").read_text(encoding="utf-8")
     table: dict[str, dict[str, tuple[Rule, ...]]] = {score: {} for score in SCORES}
     for row in csv.DictReader(io.StringIO(text)):
-        opening, *numbers, closing = row["values"][0], *row["values"][1:-1].split(","), row["values"][-1]
-        low, high = map(float, numbers)
-        bounds = (low, high, opening == "[", closing == "]")
+        values = row["values"]
+        low, high = map(float, values[1:-1].split(","))
+        bounds = (low, high, values[0] == "[", values[-1] == "]")
         rule = Rule(int(row["points"]), row["variable"], *bounds, row["condition"])
         before = table[row["score"]].get(row["component"], ())
         table[row["score"]][row["component"]] = (*before, rule)

@@ -129,8 +129,7 @@ class ClinicalTask(SourceConfig):
             cohort=group.attrition,
             readings=read.readings,
             prompt_variants=variants,
-            features=read.features,
-            severity=read.severity,
+            **read.inputs,
             groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )

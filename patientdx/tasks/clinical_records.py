@@ -30,6 +30,11 @@ class ReadRecords:
     unread: set[int]
     readings: list[dict[str, Any]]
 
+    @property
+    def inputs(self) -> dict[str, features.Features | None]:
+        """Features and severity scores, by their names in TaskData."""
+        return {"features": self.features, "severity": self.severity}
+
 
 def read_records(
     con: duckdb.DuckDBPyConnection,
@@ -79,8 +84,8 @@ def read_records(
         records = writing(everything)
     deque(records, maxlen=0)  # runs through the records that nothing has consumed yet
     return ReadRecords(
-        {stay: written.text for stay, written in texts.items()}, templates.left_out(texts.values()), table, points, unread,
-        counts.rows() if counts.stays else [],
+        {stay: written.text for stay, written in texts.items()}, templates.left_out(texts.values()), table, points,
+        unread, counts.rows() if counts.stays else [],
     )  # fmt: skip
 
 

@@ -32,9 +32,9 @@ class PointsModel:
             return float((np.logaddexp(0, odds) - label * odds).mean()), gradient
 
         start = np.array([np.log(rate / (1 - rate)), 0.1])
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (_LEAST, _MOST)])
-        self.slope = float(found.x[1])
-        self.intercept = float(found.x[0] - self.slope * points.mean())
+        best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (_LEAST, _MOST)])
+        self.slope = float(best.x[1])
+        self.intercept = float(best.x[0] - self.slope * points.mean())
         return self
 
     def decision_function(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
