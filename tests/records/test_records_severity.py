@@ -1,5 +1,7 @@
 """Severity scores: the published points at their limits, what is missing, and the window that they are read from."""
 
+import os
+
 import pytest
 
 from patientdx.records import severity
@@ -138,3 +140,73 @@ def test_a_task_has_the_scores_of_each_stay_and_counts_what_is_missing(store, wa
         assert column.min() >= 0
         assert 0 < column.max() <= HIGHEST[score]
         assert table.column(f"{score} missing").values.max() < len(rules()[score])
+
+
+# Counted by hand from the raw tables of five stays of the open demo, first 24 h: by score the value or extreme that
+# decides each component with its points ("–": nothing is charted of it), then their sum and how many are missing.
+BY_HAND = {
+    # 54 y, emergency, 9389.7 min in hospital before; not ventilated; norepinephrine up to 0.05 mcg/kg/min
+    30057454: {
+        # PaO2/FiO2 72/0.8: 2; platelets 188: 0; bilirubin –; norepinephrine: 3; GCS 15: 0; creatinine 1.8: 1
+        "sofa": (6, 1),
+        # before: 2; age: 6; GCS: 0; pulse 114: 3; MAP 50: 3; RR 25: 1; 37.06 °C: 2; urine 1621: 1; no ventilation: 0;
+        # not elective: 6
+        "oasis": (24, 0),
+        # RR 13: 0; SpO2 92: 2; FiO2 0.8: 2; systolic 79: 3; pulse 105: 1; GCS 15: 0; 36.7 °C: 0
+        "news2": (8, 0),
+    },
+    # 89 y, emergency, 57 min before; not ventilated; norepinephrine up to 0.25
+    32119961: {
+        # gases –; platelets 141: 1; bilirubin 0.4: 0; norepinephrine: 4; GCS 15: 0; urine 30: 4
+        "sofa": (9, 1),
+        # before: 3; age: 9; GCS: 0; pulse 96: 1; MAP 52: 2; RR 24: 1; 36.39 °C: 2; urine 30: 10; no ventilation: 0;
+        # not elective: 6
+        "oasis": (34, 0),
+        # RR 12, SpO2 100, systolic 118, pulse 76, GCS 15, 36.6 °C: all 0; oxygen 3 L/min: 2
+        "news2": (2, 0),
+    },
+    # 83 y, same-day surgery, service NSURG, 1188.7 min before; not ventilated
+    31269608: {
+        # gases –; platelets 212: 0; bilirubin –; MAP 68: 1; GCS 13: 1; creatinine 0.7: 0
+        "sofa": (2, 2),
+        # before: 0; age: 9; GCS 13: 4; pulse 93: 1; MAP 68: 0; RR 26: 1; 36.39 °C: 2; urine 2130: 1; no ventilation: 0;
+        # elective: 0
+        "oasis": (18, 0),
+        # RR 23: 2; SpO2 94: 1; oxygen 2 L/min: 2; systolic 111: 0; pulse 70: 0; GCS 13: 3; 36.8 °C: 0
+        "news2": (8, 0),
+    },
+    # 70 y, emergency, 176 min before; not ventilated; norepinephrine up to 0.03
+    34107647: {
+        # gases –; platelets 234: 0; bilirubin 0.3: 0; norepinephrine: 3; GCS 15: 0; creatinine 2.5: 2
+        "sofa": (5, 1),
+        # before: 3; age: 6; GCS: 0; pulse 124: 3; MAP 60: 2; RR 35: 6; 36.56 to 36.889 °C: 0; urine 4070: 0;
+        # no ventilation: 0; not elective: 6
+        "oasis": (26, 0),
+        # RR 27: 3; SpO2 93: 2; oxygen –; systolic 119: 0; pulse 103: 1; GCS 15: 0; 36.8 °C: 0
+        "news2": (6, 1),
+    },
+    # 71 y, emergency, service NSURG, 20 min before; invasively ventilated
+    32391858: {
+        # PaO2/FiO2 143/0.4: 1; platelets 208: 0; bilirubin –; MAP 62: 1; GCS 5: 4; creatinine 0.6: 0
+        "sofa": (6, 1),
+        # before: 3; age: 6; GCS: 10; pulse 138: 6; MAP 62 to 125: 0; RR 37: 6; 37.67 °C: 2; urine 1470: 1;
+        # ventilated: 9; not elective: 6
+        "oasis": (49, 0),
+        # RR 25: 3; SpO2 97: 0; ventilated: 2; systolic 100: 2; pulse 95: 1; GCS 6: 3; 37.3 °C: 0
+        "news2": (11, 0),
+    },
+}
+
+
+def test_five_stays_of_the_open_demo_have_the_points_that_were_counted_by_hand(store):
+    if "PATIENTDX_SHARED" not in os.environ:
+        pytest.skip("PATIENTDX_SHARED names no folder with data/mimic-iv-demo")
+    root = f"{os.environ['PATIENTDX_SHARED']}/data/mimic-iv-demo"
+    data = ClinicalTask(
+        cache=store, mimic_root=[root, f"{root}/rebuilt"], outcome="mortality", window_hours=24, gap_hours=0, threads=1,
+        template="intervals/2",
+    ).load()  # fmt: skip
+    row_of = {int(example.uid): number for number, example in enumerate(data.examples)}
+    for stay, scores in BY_HAND.items():
+        points = dict(zip(data.severity.names, data.severity.values[row_of[stay]].astype(int).tolist(), strict=True))
+        assert {score: (points[score], points[f"{score} missing"]) for score in scores} == scores, stay
