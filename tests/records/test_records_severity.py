@@ -185,15 +185,15 @@ BY_HAND = {
         # RR 27: 3; SpO2 93: 2; oxygen –; systolic 119: 0; pulse 103: 1; GCS 15: 0; 36.8 °C: 0
         "news2": (6, 1),
     },
-    # 71 y, emergency, service NSURG, 20 min before; invasively ventilated
+    # 71 y, emergency, service NSURG, 20 min before; invasively ventilated, so that the verbal 1 of the coma scale is none
     32391858: {
-        # PaO2/FiO2 143/0.4: 1; platelets 208: 0; bilirubin –; MAP 62: 1; GCS 5: 4; creatinine 0.6: 0
-        "sofa": (6, 1),
-        # before: 3; age: 6; GCS: 10; pulse 138: 6; MAP 62 to 125: 0; RR 37: 6; 37.67 °C: 2; urine 1470: 1;
+        # PaO2/FiO2 143/0.4: 1; platelets 208: 0; bilirubin –; MAP 62: 1; GCS –; creatinine 0.6: 0
+        "sofa": (2, 2),
+        # before: 3; age: 6; GCS –; pulse 138: 6; MAP 62 to 125: 0; RR 37: 6; 37.67 °C: 2; urine 1470: 1;
         # ventilated: 9; not elective: 6
-        "oasis": (49, 0),
-        # RR 25: 3; SpO2 97: 0; ventilated: 2; systolic 100: 2; pulse 95: 1; GCS 6: 3; 37.3 °C: 0
-        "news2": (11, 0),
+        "oasis": (39, 1),
+        # RR 25: 3; SpO2 97: 0; ventilated: 2; systolic 103: 1; pulse 95: 1; GCS –; 37.3 °C: 0
+        "news2": (7, 1),
     },
 }
 
@@ -204,7 +204,7 @@ def test_five_stays_of_the_open_demo_have_the_points_that_were_counted_by_hand(s
     root = f"{os.environ['PATIENTDX_SHARED']}/data/mimic-iv-demo"
     data = ClinicalTask(
         cache=store, mimic_root=[root, f"{root}/rebuilt"], outcome="mortality", window_hours=24, gap_hours=0, threads=1,
-        template="intervals/2",
+        template="intervals/2", stepdown="keep",
     ).load()  # fmt: skip
     row_of = {int(example.uid): number for number, example in enumerate(data.examples)}
     for stay, scores in BY_HAND.items():
