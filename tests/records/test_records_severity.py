@@ -185,7 +185,7 @@ BY_HAND = {
         # RR 27: 3; SpO2 93: 2; oxygen –; systolic 119: 0; pulse 103: 1; GCS 15: 0; 36.8 °C: 0
         "news2": (6, 1),
     },
-    # 71 y, emergency, service NSURG, 20 min before; invasively ventilated, so that the verbal 1 of the coma scale is none
+    # 71 y, emergency, service NSURG, 20 min before; invasively ventilated: verbal response not testable
     32391858: {
         # PaO2/FiO2 143/0.4: 1; platelets 208: 0; bilirubin –; MAP 62: 1; GCS –; creatinine 0.6: 0
         "sofa": (2, 2),
