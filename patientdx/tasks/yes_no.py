@@ -14,8 +14,8 @@ import numpy as np
 from patientdx.core.errors import UserError
 from patientdx.records.features import Features
 from patientdx.records.parameters import check_numbers
-from patientdx.records.splits import SPLITS, checked_fractions, position
-from patientdx.tasks.clinical import FRACTIONS, OPTIONS, checked_variants
+from patientdx.records.splits import FRACTIONS, SPLITS, checked_fractions, position
+from patientdx.tasks.clinical import OPTIONS, checked_variants
 from patientdx.tasks.data_files import digests, located, split_files
 from patientdx.tasks.example import Example, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
