@@ -47,14 +47,17 @@ class Counts:
     measured: dict[str, int] = field(default_factory=lambda: dict.fromkeys(concepts(), 0))
 
     def rows(self) -> list[dict[str, int | str]]:
-        """One row for each reading: reading, values charted, dropped as impossible, stays without any."""
+        """One row for each reading: values charted, dropped as impossible, stays without any, and all stays."""
         return [
             {
-                "reading": name, "values": self.values[name], "dropped": self.values[name] - self.kept[name],
+                "reading": name,
+                "values": self.values[name],
+                "dropped": self.values[name] - self.kept[name],
                 "stays_without": self.stays - self.measured[name],
+                "stays": self.stays,
             }
             for name in self.values
-        ]  # fmt: skip
+        ]
 
 
 def batch(
