@@ -114,12 +114,9 @@ class ClinicalTask(SourceConfig):
             "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
         provenance = {
-            "source": source.data_sources,
-            "tables": source.files,
-            "absent": source.absent,
-            "sections_cut": read.cut,
+            "source": source.data_sources, "tables": source.files, "absent": source.absent, "sections_cut": read.cut,
             "stays_without_readings": len(read.unread),
-        }
+        }  # fmt: skip
         return TaskData(
             name=self.outcome,
             kind="binary",
