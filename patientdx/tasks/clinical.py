@@ -113,10 +113,8 @@ class ClinicalTask(SourceConfig):
             "sections": dict(template.sections), "seed": self.seed, **hours, "limit": self.limit, "question": question,
             "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
-        provenance = {
-            "source": source.data_sources, "tables": source.files, "absent": source.absent, "sections_cut": read.cut,
-            "stays_without_readings": len(read.unread),
-        }  # fmt: skip
+        provenance = {"source": source.data_sources, "tables": source.files, "absent": source.absent}
+        provenance |= {"sections_cut": read.cut, "stays_without_readings": len(read.unread)}
         return TaskData(
             name=self.outcome,
             kind="binary",
@@ -150,6 +148,8 @@ class ClinicalTask(SourceConfig):
         check_choice("split_by", switches["split_by"], splits.UNITS)
         check_choice("outliers", switches["outliers"], OUTLIERS)
         check_choice("clock", switches["clock"], CLOCKS)
+        check_choice("stays", switches["stays"], cohort.STAYS)
+        check_choice("stepdown", switches["stepdown"], cohort.STEPDOWN)
         return switches
 
     def _predict_at(self) -> str:
