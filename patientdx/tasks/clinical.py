@@ -131,7 +131,7 @@ class ClinicalTask(SourceConfig):
             cohort=group.attrition,
             readings=read.readings,
             prompt_variants=variants,
-            features=read.features,
+            **read.inputs,
             groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )
