@@ -72,7 +72,7 @@ class Record:
 
 
 def metric_rows(run: Run) -> list[dict[str, Any]]:
-    """One row a system and split, as `report` takes them: every metric with its interval by bootstrap of clusters."""
+    """One row a system and split, as `report` takes them: every metric with its interval by cluster."""
     config, plan = run.config, run.plan
     systems = {system.role: system for system in plan.systems}
     rows = []
@@ -102,7 +102,7 @@ def _intervals(config: RunConfig, context: TaskContext, measures: Measures) -> d
         intervals |= bootstrap.intervals(metrics, *measures.values[names[0]], clusters, **config.bootstrap.keywords)
     for name in targets:
         interval = intervals[name]
-        row |= {name: interval.value, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
+        row |= {name: interval.value, f"{name}_ci_low": interval.ends[0], f"{name}_ci_high": interval.ends[1]}
     return row
 
 

@@ -140,5 +140,6 @@ def _single(
     return _named(choice.single) | {"reported": _reported(metric, single, split, draws), "difference": difference}
 
 
-def _ends(result: Interval) -> dict[str, float]:
-    return {"value": result.value, "low": result.low, "high": result.high}
+def _ends(result: Interval) -> dict[str, float | None]:
+    low, high = result.ends
+    return {"value": result.value, "low": low, "high": high}
