@@ -211,9 +211,9 @@ def row(setting: Setting, text: str, datasets: int, resamples: int) -> Iterator[
 
 
 def _covered(truth: float, pairs: Array) -> str:
-    """Coverage, and the share of intervals that lie above and below the truth."""
+    """Coverage in per cent, and how many intervals lie above and below the truth."""
     above, below = (truth < pairs[:, 0]).mean(), (truth > pairs[:, 1]).mean()
-    return f"{1 - above - below:.3f} ({above:.3f}, {below:.3f})"
+    return f"{100 * (1 - above - below):.1f} ({100 * above:.1f}, {100 * below:.1f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -228,10 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for text in tqdm(args.settings, desc="settings")
         for line in row(Setting.of(text), text, args.datasets, args.resamples)
     ]
-    columns = ("setting", "measure", "data sets", "truth", *METHODS)
-    note = "coverage (share of intervals above the truth, below it); one standard error of a coverage of 0.95 is " \
-           f"{(0.95 * 0.05 / args.datasets) ** 0.5:.3f}"  # fmt: skip
-    harness.show(harness.table("Coverage of 95 % intervals", columns, lines, 2, note), width=190)
+    columns = ("setting", "measure", "sets", "truth", *METHODS)
+    error = 100 * (0.95 * 0.05 / args.datasets) ** 0.5
+    note = f"per cent covered (intervals above the truth, below it); the standard error of 95.0 is {error:.1f}"
+    harness.show(harness.table("Coverage of 95 % intervals", columns, lines, 2, note), width=230)
 
 
 if __name__ == "__main__":

@@ -153,8 +153,8 @@ class Jackknife:
 def _wilson(share: float, count: float, reach: float) -> tuple[float, float]:
     """Wilson's interval of a share of `count` draws (J. Am. Stat. Assoc. 1927), which has a width at 0 and 1 too."""
     square = reach**2 / count
-    middle, far = (share + square / 2) / (1 + square), math.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
-    return max(0.0, middle - far), min(1.0, middle + far)
+    middle, far = share + square / 2, math.sqrt(square * (share * (1 - share) + square / 4))
+    return max(0.0, (middle - far) / (1 + square)), min(1.0, (middle + far) / (1 + square))
 
 
 def check_patients(count: int) -> None:

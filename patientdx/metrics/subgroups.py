@@ -72,9 +72,7 @@ def subgroups(
     # The gap of two cells comes from all patients, an interval of a cell from its own.
     drawn = spreads(by_cell, score, label, subject, bootstrap)
     gap = partial(_gap, measured=measured, drawn=drawn, patients=np.unique(subject).size, level=bootstrap.level)
-    return {
-        name: {"cells": cells[name], "gaps": {metric: gap(name, metric) for metric in metrics}} for name in groups
-    }
+    return {name: {"cells": cells[name], "gaps": {metric: gap(name, metric) for metric in metrics}} for name in groups}
 
 
 def _cells(values: NDArray[np.str_], label, min_events: int, min_rows: int) -> dict[str, dict[str, Any]]:

@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import t
 from scipy.special import expit
+from scipy.stats import t
 
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.intervals import on_rows
