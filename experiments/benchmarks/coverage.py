@@ -134,8 +134,7 @@ def measures(setting: Setting) -> dict[str, tuple[Metric, Callable[[Array], Arra
 def single(value: float, spread: Jackknife, drawn: Array, metric: Metric) -> Ends:
     """The interval of one value by each method."""
     spec, error = metric_spec(metric), spread.standard_error
-    found = {"used": ends(value, spread, _LEVEL, metric), "percentile": _quantiles(drawn, (0.025, 0.975))}
-    found["BCa"] = _bca(value, spread, drawn)
+    found = {"used": ends(value, spread, _LEVEL, metric), **_resampled(value, spread, drawn)}
     found["normal"] = value - 1.96 * error, value + 1.96 * error
     share = (value - spec.low) / (spec.high - spec.low) if np.isfinite(spec.high - spec.low) else 0.0
     if 0 < share < 1:  # for an area this is the logit interval of DeLong's variance, by patient
@@ -151,9 +150,14 @@ def difference(value: float, spread: Jackknife, drawn: Array, patients: int) -> 
     low, high, _ = difference_ends(value, spread, patients, _LEVEL)
     reach = float(t.ppf(0.975, spread.degrees_of_freedom())) * spread.standard_error
     return {
-        "used": (low, high), "percentile": _quantiles(drawn, (0.025, 0.975)), "BCa": _bca(value, spread, drawn),
-        "t by events": (value - reach, value + reach),
+        "used": (low, high), **_resampled(value, spread, drawn), "t by events": (value - reach, value + reach),
     }  # fmt: skip
+
+
+def _resampled(value: float, spread: Jackknife, drawn: Array) -> Ends:
+    if not drawn.size:
+        return {}
+    return {"percentile": _quantiles(drawn, (0.025, 0.975)), "BCa": _bca(value, spread, drawn)}
 
 
 def _quantiles(drawn: Array, at: Sequence[float]) -> tuple[float, float]:
@@ -184,7 +188,7 @@ def intervals_of(setting: Setting, seed: int, resamples: int) -> Iterator[tuple[
             for score in map(taken, models):
                 values.append(float(metric(score, right)))
                 kinds.append(spreads({"": metric}, score, right, subject, draws)[""])
-                drawn.append(replicates({"": metric}, score, right, subject, resamples=resamples, seed=seed)[""])
+                drawn.append(_drawn(metric, score, right, subject, resamples, seed))
         except ValueError:  # separated classes have no slope
             continue
         if np.isnan([kind.standard_error for kind in kinds]).any():
@@ -193,6 +197,12 @@ def intervals_of(setting: Setting, seed: int, resamples: int) -> Iterator[tuple[
         if len(models) == 2:
             patients, spread = np.unique(subject).size, kinds[0] - kinds[1]
             yield f"difference of {name}", difference(values[0] - values[1], spread, drawn[0] - drawn[1], patients)
+
+
+def _drawn(metric: Metric, score: Array, label: Array, subject: Array, resamples: int, seed: int) -> Array:
+    if not resamples:
+        return np.empty(0)
+    return replicates({"": metric}, score, label, subject, resamples=resamples, seed=seed)[""]
 
 
 def row(setting: Setting, text: str, datasets: int, resamples: int) -> Iterator[tuple[str, ...]]:
@@ -221,17 +231,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--settings", nargs="+", default=[*SETTINGS, *DIFFERENT])
     parser.add_argument("--datasets", type=int, default=400)
-    parser.add_argument("--resamples", type=int, default=400, help="of the percentile and BCa intervals")
+    parser.add_argument("--resamples", type=int, default=400, help="of percentile and BCa intervals; 0 for none")
     args = parser.parse_args(arguments)
-    lines = [
-        line
-        for text in tqdm(args.settings, desc="settings")
-        for line in row(Setting.of(text), text, args.datasets, args.resamples)
-    ]
     columns = ("setting", "measure", "sets", "truth", *METHODS)
     error = 100 * (0.95 * 0.05 / args.datasets) ** 0.5
     note = f"per cent covered (intervals above the truth, below it); the standard error of 95.0 is {error:.1f}"
-    harness.show(harness.table("Coverage of 95 % intervals", columns, lines, 2, note), width=230)
+    for text in tqdm(args.settings, desc="settings"):
+        lines = list(row(Setting.of(text), text, args.datasets, args.resamples))
+        harness.show(harness.table("Coverage of 95 % intervals", columns, lines, 2, note), width=200)
 
 
 if __name__ == "__main__":

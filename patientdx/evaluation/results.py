@@ -19,7 +19,7 @@ import pyarrow as pa
 import yaml
 
 from patientdx.core.functions import dotted
-from patientdx.core.tables import csv_text
+from patientdx.core.tables import csv_text, few_events
 from patientdx.evaluation.analyses import Analysis, read
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Measures, Scored, TaskContext
@@ -224,7 +224,8 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
     """The run for a tracker: numbers by `mortality/auroc`, ROC and PR points by `mortality/test/roc`.
 
     The last split is the one that is reported and goes by the task's own name; others say which they are. The other
-    systems' metrics are beside those of the run's own, by `mortality/base/auroc`.
+    systems' metrics are beside those of the run's own, by `mortality/base/auroc`. A metric of few events has their
+    number beside it, by `mortality/auroc_few_events`, and the run a tag.
     """
     config, plan, task = run.config, run.plan, run.config.task_config.name
     summary: dict[str, float | int | str] = {}
@@ -236,6 +237,9 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
             summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in NAMES and v is not None}
         else:
             summary |= {f"{stem}/{row['role']}/{k}": row[k] for k in metrics if row.get(k) is not None}
+        few = row.get("events") if few_events(row) else None
+        own = "" if row["role"] == plan.main.role else f"{row['role']}/"
+        summary |= {f"{stem}/{own}{name}_few_events": few for name, _ in plan.context.metrics if few is not None}
     for role, split in plan.keys:
         if role == plan.main.role:
             points = plan.context.kind.curves(run.measures(role, split))
@@ -251,7 +255,12 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
         name=f"{task} {config.method}" + ("" if config.weight is None else f" λ={label(config.weight)}"),
         group=config.name,
         job_type=task,
-        tags=[config.method, *names, "open" if plan.data.open_data else "credentialed"],
+        tags=[
+            config.method,
+            *names,
+            "open" if plan.data.open_data else "credentialed",
+            *(["few events"] if any(map(few_events, result.rows)) else []),
+        ],
         config={"method": config.method} | config.composed,
         summary=summary,
         curves=curves,

@@ -41,8 +41,8 @@ def winner(
     Returns `chosen`, `value`, `corrected` with its percentile interval `low`, `high`, `optimism` (value minus
     corrected, in units of the metric), `stability` (fraction of resamples that choose the same), `selected` (that
     fraction for every candidate; of resamples that choose at all), `resamples` used and `dropped` (patients of one
-    class only, drawn or left out: no choice or no judgement). Without a usable resample, or where a candidate was dropped,
-    the estimates are None and `reason` is given. Raises ValueError and UserError as `bootstrap.interval` does.
+    class only, drawn or left out: no choice or no judgement). Without a usable resample, or where a candidate was
+    dropped, the estimates are None and `reason` is given. Raises ValueError and UserError as `bootstrap.interval` does.
     """
     bootstrap = Bootstrap(**options)
     scores, label = np.asarray(scores, dtype=np.float64), np.asarray(label)

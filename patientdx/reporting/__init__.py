@@ -10,7 +10,7 @@ from patientdx.core.tables import metric_names, model_name, write_csv
 from patientdx.evaluation.pilot_choice import choose
 from patientdx.reporting.pages import write_report
 from patientdx.reporting.pictures import lambda_curve
-from patientdx.reporting.run_tables import show_run
+from patientdx.reporting.run_tables import headlines, show_run
 from patientdx.reporting.runs import Run, Study
 from patientdx.reporting.significance import best
 from patientdx.reporting.terminal import show
@@ -20,6 +20,7 @@ __all__ = [
     "Study",
     "best",
     "choose",
+    "headlines",
     "lambda_curve",
     "metric_names",
     "model_name",

@@ -14,6 +14,7 @@ from patientdx.reporting.analyses import group_tables
 from patientdx.reporting.chart_style import dark_style
 from patientdx.reporting.figures import Figure, figures
 from patientdx.reporting.groups import Group, groups
+from patientdx.reporting.headline import headline
 from patientdx.reporting.runs import Study, read
 
 _PAGE = Path(__file__).parent / "page"
@@ -21,7 +22,7 @@ _PAGE = Path(__file__).parent / "page"
 _SECTIONS = {
     "curve": (
         "λ curve",
-        "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient bootstrap.",
+        "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient.",
     ),
     "methods": ("Methods compared", ""),
     "models": ("All models", ""),
@@ -59,6 +60,7 @@ class Part:
     id: str
     title: str
     results: Sequence[dict[str, str]]
+    verdicts: Sequence[str]
     cautions: Sequence[str]
     sections: Sequence[Section]
 
@@ -138,11 +140,12 @@ def _part(group: Group, name: str) -> Part:
         if members or drawings.get(key):
             intro = intro.format(level=group.level)
             sections.append(Section(f"{name}-{key}", title, intro, drawings.get(key, []), members))
-    return Part(name, group.title, results, _cautions(group), sections)
+    sentences = headline(group)
+    return Part(name, group.title, results, sentences.verdicts, [*sentences.warnings, *_cautions(group)], sections)
 
 
 def _cautions(group: Group) -> list[str]:
-    """What a reader must know before the numbers."""
+    """What else a reader must know before the numbers."""
     lines = []
     if group.has_unchosen:
         lines.append("λ was not chosen on a pilot split: the best of these is the best of several noisy values.")
