@@ -46,6 +46,8 @@ def summarise(study: Path, jobs: Jobs, console: Console | None = None) -> list[R
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         reporting.show(models(of_task, title=f"{study.name}: {len(folders)} runs", best=best), console=console)
+    if seeds := reporting.over_seeds(reporting.Study(study, runs)):
+        reporting.show(seeds, console=console)
     lines = [*choices(rows, better), *_headlines(study, runs), *_job_lines(jobs)]
     if rows:
         reporting.write_csv(rows, study / "sweep.csv")

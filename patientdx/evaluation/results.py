@@ -238,8 +238,8 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
         else:
             summary |= {f"{stem}/{row['role']}/{k}": row[k] for k in metrics if row.get(k) is not None}
         few = row.get("events") if few_events(row) else None
-        own = "" if row["role"] == plan.main.role else f"{row['role']}/"
-        summary |= {f"{stem}/{own}{name}_few_events": few for name, _ in plan.context.metrics if few is not None}
+        prefix = "" if row["role"] == plan.main.role else f"{row['role']}/"
+        summary |= {f"{stem}/{prefix}{name}_few_events": few for name, _ in plan.context.metrics if few is not None}
     for role, split in plan.keys:
         if role == plan.main.role:
             points = plan.context.kind.curves(run.measures(role, split))

@@ -23,6 +23,7 @@ from scipy.stats import t
 from patientdx.core.errors import UserError
 from patientdx.metrics.specification import MetricSpec
 
+INTERVALS = 2  # of the method: part of a result's fingerprint; raise it where the same rows get other intervals
 _EFFECTIVE = 9.0  # by simulation, docs/intervals.md; an exact model of an area of 1 has 2
 _AT_THE_END = 2.0  # of an area of 0 or 1, which shows no error at all (Hanley and McNeil 1982, where the area nears 1)
 _BLOCK = 1 << 18  # weights held at once, in numbers

@@ -12,6 +12,7 @@ from patientdx.reporting.pages import write_report
 from patientdx.reporting.pictures import lambda_curve
 from patientdx.reporting.run_tables import headlines, show_run
 from patientdx.reporting.runs import Run, Study
+from patientdx.reporting.seeds import over_seeds
 from patientdx.reporting.significance import best
 from patientdx.reporting.terminal import show
 
@@ -24,6 +25,7 @@ __all__ = [
     "lambda_curve",
     "metric_names",
     "model_name",
+    "over_seeds",
     "show",
     "show_run",
     "write_csv",

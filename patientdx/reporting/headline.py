@@ -58,33 +58,33 @@ class _Comparison:
 
         made: dict[tuple[str, str], dict[str, Any]] = {}
         for model in self.group.models:
-            function, own = model.run.metric_functions.get(self.metric), self.scores(model, "merged")
-            for parent in PARENTS if function is not None and own is not None else ():
+            function, scores = model.run.metric_functions.get(self.metric), self.scores(model, "merged")
+            for parent in PARENTS if function is not None and scores is not None else ():
                 other = self.scores(model, parent)
-                if other is None or not own.is_paired_with(other, self.metric) or self.is_parent(model, parent):
+                if other is None or not scores.is_paired_with(other, self.metric) or self.is_parent(model, parent):
                     continue
-                (a, label), (b, _) = own.of(self.metric), other.of(self.metric)
+                (a, label), (b, _) = scores.of(self.metric), other.of(self.metric)
                 try:
                     made[model.name, parent] = paired_estimate(
-                        function, a, b, label, own.subject, **model.run.bootstrap
+                        function, a, b, label, scores.subject, **model.run.bootstrap
                     )
                 except (UserError, ValueError):  # one patient, or one class
                     continue
-        corrected = holm({key: one["p_value"] for key, one in made.items() if one["p_value"] is not None})
-        return {key: one | {"p_holm": corrected.get(key)} for key, one in made.items()}
+        corrected = holm({key: result["p_value"] for key, result in made.items() if result["p_value"] is not None})
+        return {key: result | {"p_holm": corrected.get(key)} for key, result in made.items()}
 
     def scores(self, model: ReportedModel, role: str) -> Predictions | None:
         """Of a role on the reported split, from the model's own run or another of the group."""
         runs = [model.run] if role == "merged" else [model.run, *self.group.runs]
         known = (run.predictions.get((role, self.group.reported)) for run in runs)
-        return next((one for one in known if one is not None), None)
+        return next((scores for scores in known if scores is not None), None)
 
     def is_parent(self, model: ReportedModel, parent: str) -> bool:
         """Whether the model answers every row as that parent does."""
-        own, other = self.scores(model, "merged"), self.scores(model, parent)
-        if own is None or other is None or not own.is_paired_with(other, self.metric):
+        scores, other = self.scores(model, "merged"), self.scores(model, parent)
+        if scores is None or other is None or not scores.is_paired_with(other, self.metric):
             return False
-        return own.of(self.metric)[0].tolist() == other.of(self.metric)[0].tolist()
+        return scores.of(self.metric)[0].tolist() == other.of(self.metric)[0].tolist()
 
     def sentence(self, model: ReportedModel) -> str:
         """What the model is, and how it stands to each parent."""
@@ -131,8 +131,8 @@ def _warnings(group: Group) -> Iterator[str]:
     few = next((row for row in rows if few_events(row)), None)
     if few is not None:
         yield (
-            f"few events: {few['events']} of {few['n']} on {group.reported}. Intervals are wide, and may cover less than "
-            "they say (docs/intervals.md)"
+            f"few events: {few['events']} of {few['n']} on {group.reported}. Intervals are wide, and may cover less "
+            "than they say (docs/intervals.md)"
         )
     shown: dict[str, Row] = {model.name: model.row for model in group.models}
     shown |= {row["role"]: row for row in rows if row["role"] in PARENTS}

@@ -16,6 +16,7 @@ from patientdx.reporting.figures import Figure, figures
 from patientdx.reporting.groups import Group, groups
 from patientdx.reporting.headline import headline
 from patientdx.reporting.runs import Study, read
+from patientdx.reporting.seeds import over_seeds
 
 _PAGE = Path(__file__).parent / "page"
 # Sections in the order of the page, by the `section` of their tables and figures: title and first sentence.
@@ -100,6 +101,7 @@ def page(study: Study) -> str:
         groups=[_part(group, f"g{index}") for index, group in enumerate(groups(study), start=1)],
         command=lines,
         hidden=any("PATH" in line for line in lines),
+        seeds=over_seeds(study),
         runs=provenance.runs(study),
         style=Markup((_PAGE / "page.css").read_text(encoding="utf-8") + dark_style()),
         script=Markup((_PAGE / "page.js").read_text(encoding="utf-8")),

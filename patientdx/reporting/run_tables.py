@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def show_run(folder: Path, console: Console | None = None) -> None:
-    """Print the tables of a result folder and its headline; write clinical.txt and the pictures of a clinical evaluation into it."""
+    """Print the tables of a result folder and its headline; write clinical.txt and the pictures of a clinical
+    evaluation into it."""
     run = Run(Path(folder))
     terminal.show(*run_tables(run), console=console)
     terminal.say(*headlines(Study(run.folder, (run,))), console=console)
