@@ -42,6 +42,7 @@ _SHIFT, _TILT = -0.3, 0.8  # how the logit of the probabilities is wrong: the tr
 _LEVEL = 0.95
 _GROUPS = 500  # that are left out, of more patients than that
 _SINGLE = ("slope", "intercept")  # what tables do not show differences of
+MEASURES = ("AUROC", "AUPRC", "Brier", "slope", "intercept", "accuracy", "mean")
 METHODS = ("used", "percentile", "BCa", "normal", "logit", "t by events")
 Array = NDArray[Any]
 Ends = dict[str, tuple[float, float]]
@@ -176,12 +177,15 @@ def _bca(value: float, spread: Jackknife, drawn: Array) -> tuple[float, float]:
     return _quantiles(drawn, norm.cdf(bias + steps / (1 - speed * steps)))
 
 
-def intervals_of(setting: Setting, seed: int, resamples: int) -> Iterator[tuple[str, Ends]]:
+def intervals_of(
+    setting: Setting, seed: int, resamples: int, names: Sequence[str] = MEASURES
+) -> Iterator[tuple[str, Ends]]:
     """Every interval of one data set: measures of the first model, and differences of both."""
     random = np.random.default_rng([seed, setting.rows, round(setting.events), setting.stays])
     subject, label, scores = setting.draw(random)
     draws = Bootstrap(resamples=_GROUPS, level=_LEVEL, seed=seed)
-    for name, (metric, taken, has_events) in measures(setting).items():
+    for name in names:
+        metric, taken, has_events = measures(setting)[name]
         right, values, kinds, drawn = label if has_events else np.ones(label.size), [], [], []
         models = scores[:1] if name in _SINGLE else scores
         try:
@@ -205,13 +209,14 @@ def _drawn(metric: Metric, score: Array, label: Array, subject: Array, resamples
     return replicates({"": metric}, score, label, subject, resamples=resamples, seed=seed)[""]
 
 
-def row(setting: Setting, text: str, datasets: int, resamples: int) -> Iterator[tuple[str, ...]]:
+def row(text: str, datasets: int, resamples: int, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """A line a measure: setting, measure, data sets, truth, and of each method its coverage and both sides."""
+    setting = Setting.of(text)
     first, second = (setting.truths(model) for model in range(2))
     truths = first | {f"difference of {name}": value - second[name] for name, value in first.items()}
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for seed in range(datasets):
-        for name, made in intervals_of(setting, seed, resamples):
+        for name, made in intervals_of(setting, seed, resamples, names):
             for method, pair in made.items():
                 found.setdefault(name, {}).setdefault(method, []).append(pair)
     for name, by_method in found.items():
@@ -230,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = harness.parser(__doc__)
     parser.add_argument("--settings", nargs="+", default=[*SETTINGS, *DIFFERENT])
+    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=MEASURES)
     parser.add_argument("--datasets", type=int, default=400)
     parser.add_argument("--resamples", type=int, default=400, help="of percentile and BCa intervals; 0 for none")
     args = parser.parse_args(arguments)
@@ -237,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     error = 100 * (0.95 * 0.05 / args.datasets) ** 0.5
     note = f"per cent covered (intervals above the truth, below it); the standard error of 95.0 is {error:.1f}"
     for text in tqdm(args.settings, desc="settings"):
-        lines = list(row(Setting.of(text), text, args.datasets, args.resamples))
+        lines = list(row(text, args.datasets, args.resamples, args.measures))
         harness.show(harness.table("Coverage of 95 % intervals", columns, lines, 2, note), width=200)
 
 
