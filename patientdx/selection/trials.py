@@ -132,7 +132,7 @@ def _reported(metric: Metric, rows: Scored, split: str, draws: Mapping[str, Any]
 def _single(
     metric: Metric, choice: Choice, reported: Mapping[Candidate, Scored], split: str, draws: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The single λ on the reported split, and the chosen candidate's value minus its, by paired bootstrap."""
+    """The single λ on the reported split, and the chosen candidate's value minus its, paired."""
     if choice.single is None:
         return None
     chosen, single = reported[choice.chosen], reported[choice.single]
