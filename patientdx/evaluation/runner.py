@@ -24,6 +24,7 @@ from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import fingerprint, make_writable
 from patientdx.evaluation.systems import systems_of
 from patientdx.merge.schedule import label
+from patientdx.metrics.jackknife import INTERVALS
 from patientdx.records.splits import EVERY
 
 
@@ -102,6 +103,7 @@ def plan(session: Session, config: RunConfig) -> Plan:
         "metrics": config.task_config.metrics,
         "resamples": config.bootstrap.resamples,
         "level": config.bootstrap.level,
+        "intervals": INTERVALS,
         "analyses": parts,
         "parents": [] if context.parents is None else [model.name for model in config.merge_config.spec.models],
         "search": None if config.search is None else [config.search.call.target, config.search.call.arguments],
