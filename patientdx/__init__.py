@@ -1,3 +1,3 @@
 """PatientDx: merge public language models to predict from patient records, without a gradient on a patient."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

