@@ -182,7 +182,8 @@ def test_no_merge_has_no_lambda():
         ),
         (
             ["merge._target_=os.system"],
-            "merge._target_: os.system is not inside patientdx; only its own functions can be named in a yaml.",
+            "merge._target_: os.system is not inside patientdx; no other function can be named in a yaml. "
+            "docs/plugins.md says how another package declares its own.",
         ),
         (
             ["merge._target_=patientdx.merge.slerp.lerp"],
@@ -196,8 +197,8 @@ def test_no_merge_has_no_lambda():
         ),
         (
             ["task.metrics.auroc=sklearn.metrics.roc_auc_score"],
-            "task.metrics.auroc: sklearn.metrics.roc_auc_score is not inside patientdx; only its own functions can be "
-            "named in a yaml.",
+            "task.metrics.auroc: sklearn.metrics.roc_auc_score is not inside patientdx; no other function can be "
+            "named in a yaml. docs/plugins.md says how another package declares its own.",
         ),
         (["+foo=1"], "foo: there is no such key."),
         (["+bootstrap.x=1"], "bootstrap.x: there is no such key; it takes level, resamples."),

@@ -112,7 +112,7 @@ def tabular_systems(config: RunConfig, data: TaskData) -> list[Tabular]:
     digest = features_digest(data, train)
     systems = []
     for name, call in config.systems.baselines:
-        identity = {"tabular": TABULAR, "model": call.target, "arguments": call.arguments, "train": digest}
+        identity = {"tabular": TABULAR, "model": call.identity, "arguments": call.arguments, "train": digest}
         if "seed" in inspect.signature(call.function).parameters:
             identity["seed"] = config.seed
         systems.append(Tabular(name, call, identity))
