@@ -17,7 +17,7 @@ from patientdx.core.checksums import file_hash, recall_checksum
 from patientdx.core.errors import UserError
 from patientdx.core.paths import REPOSITORY, expanded, short_name
 
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # All that a merge and a tokenizer need; pickles, other frameworks' weights and code stay on the hub.
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
 _HUB_DUPLICATES = ["consolidated*", "original/*"]  # the same weights once more, in their makers' own layout
@@ -92,11 +92,7 @@ def to_be_made(model: ModelSource, cache: Path) -> str | None:
     """
     if model.source is None:
         return None
-    if (
-        not model.source.startswith("wheel:")
-        and not expanded(model.source).exists()
-        and _HUB_ID.fullmatch(model.source)
-    ):
+    if not model.source.startswith("wheel:") and not expanded(model.source).exists() and HUB_ID.fullmatch(model.source):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -187,8 +183,8 @@ def _local_path(model: ModelSource, source: str) -> Path:
         return path
     if model.made_by is not None:
         raise _not_made(model, source)
-    if _HUB_ID.fullmatch(source):
-        return _hub_snapshot(model, source)
+    if HUB_ID.fullmatch(source):
+        return hub_snapshot(model, source)
     raise UserError(
         f"{model.name}: there is nothing at {source}. A source is a folder, a .gguf file, "
         "a hub id (org/name), or wheel:<distribution>/<file inside>."
@@ -215,8 +211,8 @@ def _file_in_wheel(model: ModelSource, path: str) -> Path:
     raise UserError(f"{model.name}: the installed wheel {name} {distribution.version} has no file {inside}: {hint}")
 
 
-def _hub_snapshot(model: ModelSource, repository: str) -> Path:
-    """The snapshot folder of a hub id, from the local hub cache or downloaded into it."""
+def hub_snapshot(model: ModelSource, repository: str, patterns: list[str] | None = None) -> Path:
+    """The snapshot folder of a hub id, in the local hub cache or downloaded into it; patterns: of these files."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -226,7 +222,8 @@ def _hub_snapshot(model: ModelSource, repository: str) -> Path:
         OfflineModeIsEnabled,
     )
 
-    patterns = _HUB_FILES if model.gguf is None else [model.gguf]
+    if patterns is None:
+        patterns = _HUB_FILES if model.gguf is None else [model.gguf]
     try:
         folder = snapshot_download(
             repository, revision=model.revision, allow_patterns=patterns, ignore_patterns=_HUB_DUPLICATES

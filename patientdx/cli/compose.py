@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from patientdx.cli.unlisted_models import register
 from patientdx.core import extras
 from patientdx.core.disk import disk_error
 from patientdx.core.errors import UserError
@@ -24,17 +25,21 @@ from patientdx.evaluation.config.run_config import RunConfig, parse
 log = logging.getLogger(__name__)
 
 
-def configuration(overrides: Sequence[str]) -> RunConfig:
-    """The configuration of a run with these overrides, as `run.py` takes them. Raises UserError."""
+def configuration(overrides: Sequence[str], *, sweep: bool = False) -> RunConfig:
+    """The configuration of a run with these overrides, as `run.py` takes them. Raises UserError.
+
+    sweep: the run is one of several, among which λ is chosen.
+    """
     try:
+        overrides = register(overrides)
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("config", list(overrides))
+            cfg = compose("config", overrides)
     except Exception as error:
         mended = user_error(error, overrides)
         if mended is None:
             raise
         raise mended from error
-    return parse(with_recipe(cfg), overrides=overrides)
+    return parse(with_recipe(cfg), sweep=sweep, overrides=overrides)
 
 
 def user_error(error: Exception, words: Sequence[str] | None = None) -> UserError | None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from patientdx.cli import ending
 from patientdx.cli.messages import print_error
+from patientdx.cli.unlisted_models import register
 from patientdx.core.paths import CONF
 
 
@@ -24,9 +25,15 @@ def job(cfg: DictConfig) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run Hydra with the words of the command line, to the end of the job or the sweep; returns the exit code."""
-    sys.argv[1:] = words  # Hydra, and what describes its errors, read them there
+    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
+
+    def start() -> None:
+        sys.argv[1:] = words  # Hydra, and what describes its errors, read them there
+        sys.argv[1:] = register(words)
+        main()
+
     try:
-        return ending.ended(hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job))
+        return ending.ended(start)
     finally:
         if "torch" in sys.modules:
             # A process group left to the interpreter's end can abort it: its threads are still running.
