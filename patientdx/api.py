@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Weight = float | Sequence[float] | None
+_UNSCORED = ("task=none", "tracking=none")
 _PLAIN = re.compile(r"[\w./:-]+", re.ASCII)
 
 
@@ -57,7 +58,7 @@ class Merge:
     @cached_property
     def config(self) -> RunConfig:
         """Its configuration, without a task."""
-        return configuration([*self.words, "task=none", "tracking=none"])
+        return configuration([*self.words, *_UNSCORED, "dry_run=true"])
 
     @cached_property
     def diagnostics(self) -> dict[str, dict[str, float | str]]:
@@ -66,7 +67,7 @@ class Merge:
 
     def save(self, folder: str | Path, *, overrides: Sequence[str] = ()) -> Path:
         """Write the merged model as a Hugging Face folder, with its record and card; returns the folder."""
-        config = configuration([*self.words, "task=none", "tracking=none", _word("save", folder), *overrides])
+        config = configuration([*self.words, *_UNSCORED, _word("save", folder), *overrides])
         save.save(run.SESSION, config)
         return Path(folder).expanduser()
 
@@ -75,7 +76,7 @@ class Merge:
 
         overrides: such as ``dtype=float32`` and ``device=cpu``.
         """
-        config = configuration([*self.words, "task=none", "tracking=none", *overrides])
+        config = configuration([*self.words, *_UNSCORED, "dry_run=true", *overrides])
         spec, inference = config.merge_config.spec, config.inference
         recipe = run.SESSION.recipe(spec, config.weight, config.cache)
         parents = run.SESSION.parents(spec, config.cache)
@@ -105,7 +106,7 @@ class Result:
 
     @property
     def weight(self) -> float | None:
-        """λ of the merged model, the chosen one after a search; None for a method without, or several λ in one model."""
+        """`lambda`, its `value` on pilot and its `row` on test, by the first metric; None without a choice."""
         return self._run.rows[0]["lambda"]
 
     @property
@@ -150,7 +151,7 @@ class Sweep:
 
     @cached_property
     def chosen(self) -> dict[str, Any] | None:
-        """`lambda`, its `value` on pilot, its `row` on test, by the first metric; None where there is no choice."""
+        """`lambda`, its `value` on pilot, its `row` on test, by the first metric; None without a choice."""
         metric = reporting.metric_names(self.rows)[0]
         better = reporting.Run(self.results[0].folder).higher_is_better(metric)
         return sweep_summary.chosen(self.rows, metric, better)

@@ -1,6 +1,5 @@
 """The Python API: the same numbers and files as the command line, on tiny models."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +63,8 @@ def test_an_evaluation_gives_the_numbers_of_the_command(tiny_base, tiny_pivot, w
     (folder,) = (path.parent for path in (tmp_path / "command" / "default").glob("*/metrics.json"))
     assert result.metrics.to_dict("records") == pd.DataFrame(rows_of(folder)).to_dict("records")
     assert result.predictions.equals(pd.read_parquet(folder / "predictions.parquet"))
-    assert json.loads((result.folder / "metrics.json").read_text()) == json.loads((folder / "metrics.json").read_text())
-    assert result.table() in done.stdout or "slerp λ=0.4" in result.table()
+    assert result.folder.name == folder.name  # it ends in the run's fingerprint
+    assert result.table().strip() in done.stdout
     assert result.report().name == "report.html"
     assert (result.weight, result.reused, result.search) == (0.4, False, None)
     assert patientdx.evaluate(merge, task="mortality", overrides=words).reused
@@ -90,7 +89,7 @@ def test_parameters_and_lists_become_words(tiny_base, tiny_pivot):
     ])  # fmt: skip
     assert merge.config.merge_config.spec.call.keywords["density"] == 0.3
     assert merge.config.weight == (0.1, 0.9)
-    with pytest.raises(UserError, match="ties has no such parameter"):
+    with pytest.raises(UserError, match=r"merge\.densty"):
         patientdx.merge(tiny_base, tiny_pivot, "ties", overrides=[f"base_model@ancestor={tiny_base}"], densty=0.3)
     with pytest.raises(UserError, match=r"lambda=1\.5 is outside \[0, 1\]"):
         patientdx.merge(tiny_base, tiny_pivot, weight=1.5)

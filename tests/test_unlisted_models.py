@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from command_line import launch, rows_of, small
+from command_line import forked, rows_of, small
 
 from patientdx.checkpoints.model_card import describe
 from patientdx.checkpoints.source import ModelSource
@@ -38,13 +38,19 @@ def test_name_licence_ancestor_and_template_come_from_the_folder(models):
 @pytest.mark.parametrize("ending", ["", "/"])
 def test_a_folder_stands_for_a_yaml(models, ending):
     words = [f"base_model={models / 'clinic-base.v1'}{ending}", f"pivot_model={models / 'tuned'}{ending}"]
-    config = configuration([*words, "task=none", "base_model.licence=apache-2.0"]).merge_config
+    config = configuration([*words, "task=none", "dry_run=true", "base_model.licence=apache-2.0"]).merge_config
     assert (config.base.name, config.base.source) == ("clinic-base.v1", str(models / "clinic-base.v1"))
     assert (config.base.licence, config.pivot.licence) == ("apache-2.0", "mit")
 
 
 def test_the_ancestor_can_be_a_folder_too_and_is_asked_for_by_name(models):
-    words = [f"base_model={models / 'clinic-base.v1'}", f"pivot_model={models / 'tuned'}", "merge=ties", "task=none"]
+    words = [
+        f"base_model={models / 'clinic-base.v1'}",
+        f"pivot_model={models / 'tuned'}",
+        "merge=ties",
+        "task=none",
+        "dry_run=true",
+    ]
     with pytest.raises(UserError, match=r"set base_model@ancestor=<its yaml>"):
         configuration([*words, "pivot_model.ancestor=null"])
     config = configuration([*words, f"base_model@ancestor={models / 'clinic-base.v1'}"]).merge_config
@@ -73,14 +79,14 @@ def test_an_adapter_is_applied_to_the_model_that_it_names(models, tmp_path):
 )
 def test_what_is_no_model_is_refused_with_what_can_be_given(source, message):
     with pytest.raises(UserError, match=message):
-        configuration([f"base_model={source}", "task=none"])
+        configuration([f"base_model={source}", "task=none", "dry_run=true"])
 
 
 def test_a_sweep_over_folders_runs(models, tmp_path):
     words = [word for word in small(models, models) if "model." not in word]
     base, pivot = models / "clinic-base.v1", models / "tuned"
     words += [f"base_model={base}", f"pivot_model={pivot},{base}", "lambda=0.4", f"output={tmp_path / 'out'}"]
-    done = launch(tmp_path, "-m", *words)
+    (done,) = forked(tmp_path, [["-m", *words]], page=False)
     assert done.returncode == 0, done.stderr
     pairs = {(row["base"], row["pivot"]) for path in (tmp_path / "out").glob("default/*/metrics.json")
              for row in rows_of(path.parent)}  # fmt: skip
