@@ -106,7 +106,7 @@ class Result:
 
     @property
     def weight(self) -> float | None:
-        """`lambda`, its `value` on pilot and its `row` on test, by the first metric; None without a choice."""
+        """λ of the merged model, the chosen one after a search; None for a method without λ, or with several."""
         return self._run.rows[0]["lambda"]
 
     @property
