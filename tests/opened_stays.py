@@ -30,6 +30,7 @@ def opened_stays(
         con.execute(
             f"""CREATE TEMP TABLE cohort AS
             SELECT i.stay_id, i.subject_id, i.hadm_id, i.intime, i.intime + to_hours({hours}) AS prediction_time,
+                i.intime AS window_start, i.intime + to_hours({hours}) AS window_end,
                 p.anchor_age + year(i.intime) - p.anchor_year AS age, p.gender, a.race, a.insurance
             FROM icustays i JOIN patients p USING (subject_id) JOIN admissions a USING (hadm_id)
             WHERE p.anchor_age >= 18 AND epoch(i.outtime - i.intime) >= 3600 * {hours + 6}"""

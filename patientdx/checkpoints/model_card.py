@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from patientdx.checkpoints.lora import ADAPTER_FILES
-from patientdx.checkpoints.source import HUB_ID, ModelSource, hub_snapshot, licence_of
+from patientdx.checkpoints.source import HUB_ID, ModelSource, hub_snapshot, licence_of, readme_of
 from patientdx.core.errors import UserError
 from patientdx.core.json_files import read_object
 from patientdx.core.paths import CONF, expanded
@@ -77,9 +77,8 @@ def _name(name: str) -> str:
 def _ancestor(folder: Path) -> str | None:
     """The yaml of the model that the README.md of a folder names as its only base model; None without."""
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-        front = yaml.safe_load(text.split("---")[1]) if text.startswith("---") and text.count("---") > 1 else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        front = yaml.safe_load(readme_of(folder)[0])
+    except yaml.YAMLError:
         return None
     named = front.get("base_model") if isinstance(front, Mapping) else None
     names = [named] if isinstance(named, str) else named

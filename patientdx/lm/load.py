@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -23,6 +24,15 @@ def load_tokenizer(folder: Path, template_args: Mapping[str, Any] | None = None)
     return with_arguments(tokenizer, template_args or {})
 
 
+def default_dtype(device: str) -> str:
+    """The dtype that a model computes in where none is set: bfloat16, or float32 on a CPU without bfloat16 arithmetic.
+
+    device: auto or cpu. Such a CPU emulates bfloat16 in software, many times slower than float32.
+    """
+    accelerated = device == "auto" and torch.accelerator.is_available()
+    return "bfloat16" if accelerated or torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
 @contextmanager
 def _named(folder: Path, lacks: str, needs: str) -> Iterator[None]:
     """A UserError with the folder and the cause instead of an error of transformers, unless it is memory's."""
@@ -33,7 +43,7 @@ def _named(folder: Path, lacks: str, needs: str) -> Iterator[None]:
     except Exception as error:
         if "DefaultCPUAllocator" in str(error):
             raise
-        cause = (str(error).strip().splitlines() or [""])[0]
+        cause = shorten((str(error).strip().splitlines() or [""])[0], 250)
         raise UserError(
             f"{folder} has {lacks} ({type(error).__name__}: {cause}). {needs}: download the folder again. Code that "
             "comes with a model is never run."

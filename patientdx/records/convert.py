@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
-from patientdx.records.tables import Needed, Table, opened
+from patientdx.records.tables import Needed, Table, opened, present
 
 VERSION = 1  # raise it when a change makes other files
 CONVERT_FROM = 8_000_000  # bytes: about a million rows of a csv.gz, which take a second to read, at every query
@@ -44,7 +44,7 @@ def converted(
     """
 
     def to_read(name: str, table: Table) -> Table:
-        columns = dict(needed[name])
+        columns = present(table, needed[name])
         if not _pays(table, columns):
             return table
 

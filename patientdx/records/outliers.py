@@ -39,7 +39,7 @@ def limits(
             SELECT c.itemid, c.valuenum AS value, count(*) AS times
             FROM chartevents c JOIN fitted USING (stay_id) JOIN cohort s USING (stay_id)
             JOIN read_items r USING (itemid)
-            WHERE c.charttime >= s.intime AND c.charttime < s.prediction_time
+            WHERE c.charttime >= s.window_start AND c.charttime < s.window_end
                 AND c.valuenum * r.scale + r.shift BETWEEN r.minimum AND r.maximum
             GROUP BY ALL),
         ranked AS (

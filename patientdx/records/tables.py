@@ -33,6 +33,19 @@ SYNTHETIC, DEMO, REBUILT, CREDENTIALED = (
 _DEMO_BYTES = 16_000_000  # no csv.gz of the demo is larger, so larger ones need not be unpacked to know
 _CHUNK = 1 << 20
 Needed = Mapping[str, Mapping[str, str]]
+# What a hospital may lack: such a table is read as empty, such a column as NULL, and the source says so.
+OPTIONAL_TABLES = frozenset(("hosp/labevents", "hosp/services"))
+OPTIONAL_COLUMNS: Needed = {
+    "hosp/admissions": dict.fromkeys(("admission_location", "discharge_location"), "VARCHAR"),
+    "hosp/labevents": {"storetime": "TIMESTAMP", "hadm_id": "BIGINT"},
+    "icu/chartevents": {"value": "VARCHAR"},
+    "icu/icustays": {"first_careunit": "VARCHAR"},
+    "icu/inputevents": {
+        "rate": "DOUBLE", "rateuom": "VARCHAR", "amountuom": "VARCHAR", "patientweight": "DOUBLE",
+    },
+    "icu/outputevents": {"valueuom": "VARCHAR"},
+    "icu/procedureevents": {"endtime": "TIMESTAMP"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,8 @@ class Table:
 def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]:
     """The file of each needed table, from the first root that has it.
 
-    `needed` maps a table to its columns and their DuckDB types. Raises UserError listing every missing root,
+    `needed` maps a table to its columns and their DuckDB types. A table of OPTIONAL_TABLES may be missing, and is then
+    absent from what is returned; so may columns of OPTIONAL_COLUMNS. Raises UserError listing every other missing root,
     table and column at once, or the first file that cannot be read.
     """
     folders = [expanded(root) for root in roots]
@@ -66,10 +80,10 @@ def find(roots: Sequence[str | os.PathLike], needed: Needed) -> dict[str, Table]
     for name, columns in needed.items():
         table = locate(folders, name)
         if table is None:
-            errors.append(f"no table {name}")
+            errors += [] if name in OPTIONAL_TABLES else [f"no table {name}"]
             continue
-        present = set(_columns(table))
-        errors += [f"no column {column} in {name}" for column in columns if column not in present]
+        optional, present = OPTIONAL_COLUMNS.get(name, {}), set(_columns(table))
+        errors += [f"no column {column} in {name}" for column in columns if column not in {*present, *optional}]
         located[name] = table
     if errors:
         raise UserError(
@@ -95,6 +109,21 @@ def locate(folders: Sequence[Path], name: str) -> Table | None:
             if table.path.is_file():
                 return table
     return None
+
+
+def present(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
+    """Those of the needed `columns`, with their types, that the file has."""
+    names = set(_columns(table))
+    return {name: kind for name, kind in columns.items() if name in names}
+
+
+def absent(located: Mapping[str, Table], needed: Needed) -> list[str]:
+    """The optional tables and columns that are needed and missing, as `table` or `table.column`."""
+    missing = [name for name in needed if name not in located]
+    for name, table in located.items():
+        there = present(table, needed[name])
+        missing += [f"{name}.{column}" for column in needed[name] if column not in there]
+    return missing
 
 
 def _columns(table: Table) -> list[str]:
@@ -201,16 +230,17 @@ def is_open(files: Mapping[str, Mapping[str, str]]) -> bool:
 def opened(
     located: Mapping[str, Table], needed: Needed, *, memory_limit: str, threads: int | None, spill: Path
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection with one view per table, named like its file (icu/chartevents -> chartevents).
+    """A DuckDB connection with one view per needed table, named like its file (icu/chartevents -> chartevents).
 
-    A view has the needed columns only, cast to the needed types. What does not fit in `memory_limit` (such as
+    A view has the needed columns only, cast to the needed types; a table that is not located is empty, a column that its
+    file lacks is NULL. What does not fit in `memory_limit` (such as
     "2GB") goes to a folder inside `spill` that is gone afterwards. Errors of DuckDB inside the block that
     concern a table's file come out as UserError, without DuckDB's own words, which may quote a patient's row.
     """
     with connected(memory_limit=memory_limit, threads=threads, spill=spill) as con:
         try:
-            for name, table in located.items():
-                con.execute(_view(table, needed[name]))
+            for name, columns in needed.items():
+                con.execute(_view(located[name], columns) if name in located else _empty(name, columns))
             yield con
         except duckdb.Error as error:
             user_error = _explained(error, con, located, needed)
@@ -240,7 +270,7 @@ def _explained(
 def _damage(con: duckdb.DuckDBPyConnection, located: Mapping[str, Table], needed: Needed) -> UserError | None:
     """Read all that is needed of every table to find the one that is damaged."""
     for name, table in located.items():
-        columns = ", ".join(f'bit_xor(hash("{column}"))' for column in needed[name])
+        columns = ", ".join(f'bit_xor(hash("{column}"))' for column in present(table, needed[name]))
         try:
             con.execute(f"SELECT {columns} FROM {_source(table)}").fetchall()
         except duckdb.Error as error:
@@ -250,7 +280,7 @@ def _damage(con: duckdb.DuckDBPyConnection, located: Mapping[str, Table], needed
 
 def _mistyped(con: duckdb.DuckDBPyConnection, table: Table, columns: Mapping[str, str]) -> str:
     """How many values of each column cannot be cast; counts only, as the values are a patient's."""
-    typed = {column: kind for column, kind in columns.items() if kind != "VARCHAR"}
+    typed = {column: kind for column, kind in present(table, columns).items() if kind != "VARCHAR"}
     counts = ", ".join(f'count("{c}") - count(TRY_CAST("{c}" AS {kind}))' for c, kind in typed.items())
     row = con.execute(f"SELECT {counts} FROM {_source(table)}").fetchall()[0]
     return ", ".join(
@@ -272,5 +302,11 @@ def _source(table: Table) -> str:
 
 
 def _view(table: Table, columns: Mapping[str, str]) -> str:
-    chosen = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in columns.items())
+    there = {name: f'"{name}"' for name in present(table, columns)}
+    chosen = ", ".join(f'CAST({there.get(name, "NULL")} AS {kind}) AS "{name}"' for name, kind in columns.items())
     return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)}"
+
+
+def _empty(name: str, columns: Mapping[str, str]) -> str:
+    chosen = ", ".join(f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in columns.items())
+    return f"CREATE VIEW {Path(name).name} AS SELECT {chosen} LIMIT 0"

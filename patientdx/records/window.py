@@ -129,7 +129,7 @@ def stream(
     began, the latest first, each title once. `"discharge"` adds the codes of the whole admission, which are
     given after discharge and so leak the outcome. Codes without a title in d_icd_diagnoses are left out.
 
-    Reads of `cohort`: stay_id, subject_id, hadm_id, intime, prediction_time, age, gender, race, insurance.
+    Reads of `cohort`: stay_id, subject_id, hadm_id, intime, window_start, window_end, age, gender, race, insurance.
     Leaves temporary tables; the next call on the connection replaces them.
     """
     stays = [row[0] for row in con.execute("SELECT stay_id FROM cohort ORDER BY stay_id").fetchall()]
@@ -221,10 +221,10 @@ def _table(con: duckdb.DuckDBPyConnection, name: str, columns: tuple[str, ...], 
 
 _VALUES = """
     CREATE OR REPLACE TEMP TABLE read_values AS
-    SELECT c.stay_id, r.line, r.part, r.parts, r.place, epoch_us(c.charttime) - epoch_us(s.intime) AS time,
+    SELECT c.stay_id, r.line, r.part, r.parts, r.place, epoch_us(c.charttime) - epoch_us(s.window_start) AS time,
         c.valuenum * r.scale + r.shift AS value
     FROM chartevents c JOIN batch s USING (stay_id) JOIN read_items r USING (itemid)
-    WHERE c.stay_id {bounds} AND c.charttime >= s.intime AND c.charttime < s.prediction_time
+    WHERE c.stay_id {bounds} AND c.charttime >= s.window_start AND c.charttime < s.window_end
         AND c.valuenum <= r.most AND c.valuenum * r.scale + r.shift BETWEEN r.minimum AND r.maximum"""
 # Sums are of decimals, so that neither the order of rows nor the number of threads can change a last digit.
 _EXACT = "CAST({} AS DECIMAL(18, 4))"
@@ -255,13 +255,13 @@ _COURSES_OF_SUMS = f"""
     SELECT stay_id, name, arg_min(value, time), arg_max(value, time),
         min(value), max(value), count(*), min(time) / 3.6e9, max(time) / 3.6e9
     FROM sums JOIN {_NAMES} USING (line) GROUP BY stay_id, name ORDER BY ALL"""
-_AFTER = "(epoch_us({}) - epoch_us(any_value(s.intime))) / 3.6e9"
+_AFTER = "(epoch_us({}) - epoch_us(any_value(s.window_start))) / 3.6e9"
 _TIMES = f"count(*), {_AFTER.format('min(e.starttime)')}, {_AFTER.format('max(e.starttime)')}"
 _NAMED = """
     FROM {table} e JOIN batch s USING (stay_id) JOIN named n ON n.itemid = e.itemid AND n.kind = '{kind}'
-    WHERE e.stay_id {{bounds}} AND e.{time} >= s.intime AND e.{time} < s.prediction_time
+    WHERE e.stay_id {{bounds}} AND e.{time} >= s.window_start AND e.{time} < s.window_end
     GROUP BY e.stay_id, n.name ORDER BY e.stay_id, count(*) DESC, n.name"""
-_ENDED = "e.endtime < s.prediction_time AND abs(e.amount) < 1e9"
+_ENDED = "e.endtime < s.window_end AND abs(e.amount) < 1e9"
 _DRUGS = f"""
     SELECT e.stay_id, n.name,
         sum(TRY_{_EXACT.format("e.amount")}) FILTER ({_ENDED})::DOUBLE
@@ -275,7 +275,7 @@ _OUTPUTS = f"SELECT e.stay_id, n.name {_NAMED.format(table='outputevents', kind=
 _URINE = f"""
     SELECT e.stay_id, sum(TRY_{_EXACT.format("e.value * u.sign")})::DOUBLE
     FROM outputevents e JOIN batch s USING (stay_id) JOIN urine_items u USING (itemid)
-    WHERE e.stay_id {{bounds}} AND e.charttime >= s.intime AND e.charttime < s.prediction_time
+    WHERE e.stay_id {{bounds}} AND e.charttime >= s.window_start AND e.charttime < s.window_end
         AND abs(e.value) < 20000
     GROUP BY e.stay_id ORDER BY e.stay_id"""
 _TITLED = """JOIN d_icd_diagnoses t ON trim(t.icd_code) = trim(d.icd_code) AND t.icd_version = d.icd_version"""

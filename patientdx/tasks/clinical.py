@@ -3,8 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -20,16 +19,15 @@ OPTIONS = (
     ("Yes", "yes", "YES", " Yes", " yes", " YES"),
     ("No", "no", "NO", " No", " no", " NO"),
 )
-FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
 # The value of every switch that the user leaves null. `paper` is how PatientDx's data was made, with its flaws.
 PRESETS: dict[str | None, dict[str, str]] = {
     None: {
-        "death": "deathtime", "age": "admission", "diagnoses": "none", "split_by": "patient", "outliers": "range",
-        "template": "intervals",
+        "death": "deathtime", "age": "admission", "stays": "all", "stepdown": "exclude", "diagnoses": "none",
+        "split_by": "patient", "outliers": "range", "template": "intervals",
     },
     "paper": {
-        "death": "dod", "age": "anchor", "diagnoses": "discharge", "split_by": "stay", "outliers": "cohort",
-        "template": "paper",
+        "death": "dod", "age": "anchor", "stays": "all", "stepdown": "keep", "diagnoses": "discharge",
+        "split_by": "stay", "outliers": "cohort", "template": "paper",
     },
 }  # fmt: skip
 log = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ OUTLIERS = ("range", "train", "cohort")
 class ClinicalTask(SourceConfig):
     """The keys of every clinical task, as conf/task/_clinical.yaml explains them.
 
-    `days`, `condition`, `readmission` and `planned` belong to single outcomes; None takes the outcome's default.
+    `days` to `predict_at` belong to single outcomes; None takes the outcome's default.
     """
 
     outcome: str
@@ -51,12 +49,14 @@ class ClinicalTask(SourceConfig):
     preset: str | None = None
     death: str | None = None
     age: str | None = None
+    stays: str | None = None
+    stepdown: str | None = None
     diagnoses: str | None = None
     split_by: str | None = None
     outliers: str | None = None
     template: str | None = None
     sections: Mapping[str, int | None] | None = None
-    fractions: Mapping[str, float] = field(default_factory=lambda: dict(FRACTIONS))
+    fractions: Mapping[str, float] | None = None
     limit: int | None = None
     question: str | None = None
     prompt_variants: Sequence[Mapping[str, Any]] | None = None
@@ -64,6 +64,10 @@ class ClinicalTask(SourceConfig):
     condition: str | None = None
     readmission: str | None = None
     planned: bool | None = None
+    observation: bool | None = None
+    excluded_discharges: Sequence[str] | None = None
+    competing_death: str | None = None
+    predict_at: str | None = None
 
     def load(self) -> TaskData:
         """One example per stay of the cohort; label 1 where the outcome happened.
@@ -84,10 +88,15 @@ class ClinicalTask(SourceConfig):
         question = filled(entry.question if self.question is None else self.question, words)
         variants = checked_variants(entry.variants if self.prompt_variants is None else self.prompt_variants, words)
         with opened_source(self, needed) as source:
-            group = cohort.select(source.con, outcome, **hours, death=switches["death"], age=switches["age"])
-            rows = splits.divided(
-                group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit
+            group = cohort.select(
+                source.con, outcome, **hours, **{name: switches[name] for name in ("death", "age", "stays", "stepdown")}
             )
+            of_patients = source.splits if self.fractions is None and switches["split_by"] == "patient" else None
+            group = group.of_patients(of_patients)
+            rows = splits.divided(
+                group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit,
+                of_patients=of_patients,
+            )  # fmt: skip
             splits.check_splits([(split, label) for _, _, label, split in rows])
             texts, cut, table, unread = _read(source.con, rows, template, switches, self.window_hours)
             people = _people(source.con, rows)
@@ -101,15 +110,11 @@ class ClinicalTask(SourceConfig):
         )  # fmt: skip
         settings: dict[str, Any] = {
             "task": self.outcome, **switches, "template": template.id, "template_sha256": template.sha256,
-            "sections": dict(template.sections), "seed": self.seed, **hours, "fractions": fractions,
-            "limit": self.limit, "question": question, **parameters,
+            "sections": dict(template.sections), "seed": self.seed, **hours, "limit": self.limit, "question": question,
+            "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
-        provenance = {
-            "source": source.data_sources,
-            "tables": source.files,
-            "sections_cut": cut,
-            "stays_without_readings": len(unread),
-        }
+        provenance = {"source": source.data_sources, "tables": source.files, "sections_cut": cut}
+        provenance |= {"stays_without_readings": len(unread)}
         return TaskData(
             name=self.outcome,
             kind="binary",

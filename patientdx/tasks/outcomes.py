@@ -12,26 +12,30 @@ from importlib import resources
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.records.cohort import Outcome
+from patientdx.records.cohort import PREDICT_AT, Outcome
 from patientdx.records.parameters import check_choice, check_numbers
 
 DAYS_TO_READMISSION = 30
 PLACES = {"hospital": "hospital", "icu": "intensive care unit"}
-# Values of admissions.admission_type for planned admissions. Observation stays are not among them, and count.
+# Values of admissions.admission_type for planned admissions, and for observation, which is no inpatient admission.
 PLANNED = ("ELECTIVE", "SURGICAL SAME DAY ADMISSION")
+OBSERVATION = ("EU OBSERVATION", "OBSERVATION ADMIT", "DIRECT OBSERVATION", "AMBULATORY OBSERVATION")
+# Discharges after which a readmission is not expected, not possible, or not this hospital's (admissions.discharge_location).
+DISCHARGES = {
+    "hospice": ("not discharged to hospice", "HOSPICE"),
+    "against_advice": ("not discharged against advice", "AGAINST ADVICE"),
+    "transfer": ("not transferred to another acute hospital", "ACUTE HOSPITAL"),
+}
+COMPETING = ("exclude", "no_event", "event")
 CODES = {"hosp/diagnoses_icd": {"hadm_id": "BIGINT", "icd_code": "VARCHAR", "icd_version": "INTEGER"}}
 _DISCHARGE_KNOWN = ("discharge time known", "s.dischtime IS NOT NULL")
 # The rule of PatientDx's data: a time of death from intime to outtime.
 _DEATH_IN_ICU = "s.death BETWEEN s.intime AND s.outtime"
-_DEATH_IN_HOSPITAL = {
-    # MIMIC-IV has a deathtime only for deaths in hospital, sometimes later than dischtime: that it exists counts.
-    "deathtime": f"s.deathtime IS NOT NULL OR s.hospital_expire_flag = 1 OR {_DEATH_IN_ICU}",
-    "dod": "s.dod BETWEEN s.intime AND s.dischtime",
-}
+# MIMIC-IV has a deathtime only for deaths in hospital, sometimes later than dischtime: that it exists counts.
+_DEATH_IN_HOSPITAL = {"deathtime": "s.died", "dod": "s.dod BETWEEN s.intime AND s.dischtime"}
 # Only the last ICU stay of an admission is a unit, because all of them would share one answer.
 _LAST_STAY = """NOT EXISTS (SELECT 1 FROM icustays l WHERE l.hadm_id = s.hadm_id
     AND (l.intime > s.intime OR (l.intime = s.intime AND l.stay_id > s.stay_id)))"""
-_ALIVE = "s.deathtime IS NULL AND coalesce(s.hospital_expire_flag, 0) = 0"
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,35 @@ def _length_of_stay(keys: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
 def _readmission(keys: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
     """A later admission of the patient, or an ICU stay in one, that begins within 30 days of discharge.
 
-    A patient who dies at home within 30 days has label 0.
+    `observation`: whether stays for observation count as admissions. `excluded_discharges`: keys of DISCHARGES that are
+    left out. `competing_death`: what a death within 30 days without readmission is: left out, no event, or an event.
     """
-    readmission = keys["readmission"]
+    readmission, competing, planned = keys["readmission"], keys["competing_death"], keys["planned"]
     check_choice("readmission", readmission, PLACES)
+    check_choice("predict_at", keys["predict_at"], PREDICT_AT)
+    check_choice("competing_death", competing, COMPETING)
+    for discharge in keys["excluded_discharges"]:
+        check_choice("excluded_discharges", discharge, DISCHARGES)
+    ignored = (() if planned else PLANNED) + (() if keys["observation"] else OBSERVATION)
+    counted = f"AND coalesce(n.admission_type, '') NOT IN {ignored}" if ignored else ""
     event = "n.admittime" if readmission == "hospital" else "i.intime"
     stay = "" if readmission == "hospital" else "JOIN icustays i ON i.hadm_id = n.hadm_id"
-    unplanned = "" if keys["planned"] else f"AND coalesce(n.admission_type, '') NOT IN {PLANNED}"
-    label = f"""EXISTS (SELECT 1 FROM admissions n {stay}
-        WHERE n.subject_id = s.subject_id AND n.hadm_id <> s.hadm_id AND n.admittime >= s.dischtime {unplanned}
+    back = f"""EXISTS (SELECT 1 FROM admissions n {stay}
+        WHERE n.subject_id = s.subject_id AND n.hadm_id <> s.hadm_id AND n.admittime >= s.dischtime {counted}
         AND {event} <= s.dischtime + INTERVAL {DAYS_TO_READMISSION} DAY)"""
-    steps = (("last ICU stay of its admission", _LAST_STAY), _DISCHARGE_KNOWN, ("discharged alive", _ALIVE))
-    return Outcome(label, steps), {"place": PLACES[readmission], "days": DAYS_TO_READMISSION}
+    dead = f"coalesce(CAST(s.dod AS DATE) <= CAST(s.dischtime + INTERVAL {DAYS_TO_READMISSION} DAY AS DATE), false)"
+    steps = [("last ICU stay of its admission", _LAST_STAY), _DISCHARGE_KNOWN, ("discharged alive", "NOT s.died")]
+    for name, location in (DISCHARGES[discharge] for discharge in keys["excluded_discharges"]):
+        steps.append((name, f"coalesce(s.discharge_location, '') <> '{location}'"))
+    if competing == "exclude":
+        steps.append((f"not dead within {DAYS_TO_READMISSION} days without readmission", f"{back} OR NOT {dead}"))
+    counting = (
+        f"{'any' if planned else 'any unplanned'} admission{'' if keys['observation'] else ' except for observation'}"
+    )
+    steps.append((f"an event is {counting}{' or a death' if competing == 'event' else ''}", "true"))
+    words = {"place": PLACES[readmission] + (" or dead" if competing == "event" else ""), "days": DAYS_TO_READMISSION}
+    label = f"({back} OR {dead})" if competing == "event" else back
+    return Outcome(label, tuple(steps), predict_at=keys["predict_at"]), words
 
 
 @cache
@@ -168,7 +189,14 @@ OUTCOMES = {
             "Did this patient stay out of the {place} for {days} days after discharge? Answer Yes or No.",
         ),
         _readmission,
-        {"readmission": "hospital", "planned": False},
+        {
+            "readmission": "hospital",
+            "planned": False,
+            "observation": False,
+            "competing_death": "exclude",
+            "excluded_discharges": tuple(DISCHARGES),
+            "predict_at": "hospital_discharge",
+        },  # fmt: skip
     ),
     "phenotype": ClinicalOutcome(
         "Does this patient have {condition}? Answer Yes or No.",

@@ -3,7 +3,7 @@ import torch
 
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.errors import UserError
-from patientdx.lm.load import load_model, storage
+from patientdx.lm.load import default_dtype, load_model, storage
 from patientdx.merge.curve import write
 from patientdx.merge.linear import linear
 
@@ -65,3 +65,19 @@ def test_tensors_that_the_checkpoint_does_not_have(folder):
         f"the checkpoint's tensors do not fill LlamaForCausalLM: 0 unknown to the model [], {len(missing)} not in the "
         f"checkpoint {missing}. Only checkpoints saved in the model's own Hugging Face layout can be merged."
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerator", "hardware", "dtype"),
+    [
+        ("auto", True, False, "bfloat16"),
+        ("auto", False, True, "bfloat16"),
+        ("auto", False, False, "float32"),
+        ("cpu", True, False, "float32"),
+        ("cpu", True, True, "bfloat16"),
+    ],
+)
+def test_a_cpu_that_emulates_bfloat16_computes_in_float32(monkeypatch, device, accelerator, hardware, dtype):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: hardware)
+    assert default_dtype(device) == dtype

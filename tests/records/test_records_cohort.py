@@ -18,8 +18,10 @@ STEPS = [
     "intime and outtime known",
     "outtime after intime",
     "aged 18 or over",
+    "intensive care, not a step-down unit",
     "not dead before ICU admission",
-    "at least 54 h (48 h window and 6 h gap)",
+    "at least 48 h in the ICU (window)",
+    "still in the ICU after 54 h (6 h gap)",
     "not dead before the end of the gap",
 ]
 FIRST = 30_000_000  # stay_id of the first stay in the ward
@@ -72,7 +74,9 @@ def test_the_cohort_is_that_of_an_independent_computation(ward, tmp_path, death,
         admissions.drop(columns="subject_id"), on="hadm_id", how="inner"
     )
     dod = pd.to_datetime(full["dod"])
-    time = dod if death == "dod" else full["deathtime"].where(full["deathtime"].notna(), dod)
+    died = full["deathtime"].notna() | (full["hospital_expire_flag"] == 1)
+    by_discharge = full["dischtime"].where(full["dischtime"] < dod + pd.Timedelta(days=1), dod + pd.Timedelta(days=1))
+    time = dod if death == "dod" else full["deathtime"].where(full["deathtime"].notna(), by_discharge.where(died))
     full["label"] = ((time >= full["intime"]) & (time <= full["outtime"])).astype(int)
     length = full["outtime"] - full["intime"]
     long_enough = length.dt.total_seconds() // 3600 >= window_hours + gap_hours
@@ -84,11 +88,12 @@ def test_the_cohort_is_that_of_an_independent_computation(ward, tmp_path, death,
     assert result.stays == tuple(kept[["stay_id", "subject_id", "label"]].itertuples(index=False, name=None))
     first, last = result.attrition[0], result.attrition[-1]
     last["step"] = result.attrition[-1 if death == "dod" else -2]["step"]
+    named = f"still in the ICU after {window_hours + gap_hours} h ({gap_hours} h gap)"
     assert (first["stays"], first["patients"], first["events"]) == (
         len(full), full["subject_id"].nunique(), full["label"].sum(),
     )  # fmt: skip
     assert last == {
-        "step": f"at least {window_hours + gap_hours} h ({window_hours} h window and {gap_hours} h gap)",
+        "step": named if gap_hours else f"at least {window_hours} h in the ICU (window)",
         "stays": len(kept), "patients": kept["subject_id"].nunique(), "events": kept["label"].sum(),
     }  # fmt: skip
 
@@ -101,6 +106,8 @@ def test_the_cohort_is_that_of_an_independent_computation(ward, tmp_path, death,
         ("icu/icustays", altered("outtime", later("intime", seconds=-1)), "outtime after intime"),
         ("icu/icustays", altered("outtime", later("intime", seconds=0)), "outtime after intime"),
         ("icu/icustays", altered("outtime", later("intime", hours=54, seconds=-1)), STEPS[-2]),
+        ("icu/icustays", altered("outtime", later("intime", hours=48, seconds=-1)), STEPS[-3]),
+        ("icu/icustays", altered("first_careunit", "Neuro Stepdown"), "intensive care, not a step-down unit"),
         ("icu/icustays", altered("hadm_id", "1"), "patient and admission known"),
         ("hosp/patients", altered("anchor_age", ""), "aged 18 or over"),
         ("hosp/patients", altered("dod", "2001-01-01"), "not dead before ICU admission"),
@@ -177,9 +184,12 @@ def test_another_way_to_date_a_death_or_tell_an_age_is_refused(ward, tmp_path, r
 @pytest.mark.parametrize(
     ("rule", "all_stays", "left"),
     [
-        ({}, (140, 100, 12), (68, 52, 9)),
-        ({"death": "dod", "age": "anchor"}, (140, 100, 10), (68, 52, 9)),
-        ({"window_hours": 24}, (140, 100, 12), (96, 72, 10)),
+        ({"stepdown": "keep"}, (140, 100, 12), (68, 52, 9)),
+        ({}, (140, 100, 12), (67, 51, 9)),
+        ({"gap_hours": 0}, (140, 100, 12), (73, 55, 9)),
+        ({"death": "dod", "age": "anchor", "stepdown": "keep"}, (140, 100, 10), (68, 52, 9)),
+        ({"window_hours": 24, "stepdown": "keep"}, (140, 100, 12), (96, 72, 10)),
+        ({"stays": "first_of_patient"}, (140, 100, 12), (49, 49, 6)),
     ],
 )
 def test_the_open_demo_gives_the_known_counts(demo, tmp_path, rule, all_stays, left):

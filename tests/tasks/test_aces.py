@@ -17,13 +17,17 @@ from patientdx.records.cohort import Outcome
 from patientdx.tasks import outcomes
 
 DEFINITIONS = Path(outcomes.__file__).parent / "aces"
+# As ACES can define it: from the first hours, observation stays count, nobody is left out by what follows discharge.
+OLD_READMISSION = outcome(
+    "readmission_30d", predict_at="admission", observation=True, competing_death="no_event", excluded_discharges=[]
+)
 # Definition, our outcome, window and gap in hours, the label that means ours; the demo's stays and events.
 TASKS = [
     ("mortality", outcome("mortality"), 48, 6, 1, (68, 9)),
     ("mortality_24h", outcome("mortality"), 24, 6, 1, (96, 10)),
     ("mortality_hospital", outcome("mortality_hospital"), 48, 6, 1, (68, 12)),
     ("length_of_stay", outcome("length_of_stay"), 24, 6, 0, (96, 55)),
-    ("readmission_30d", outcome("readmission_30d"), 24, 0, 1, (96, 17)),
+    ("readmission_30d", OLD_READMISSION, 24, 0, 1, (96, 17)),
     ("phenotype", outcome("phenotype"), 24, 0, 1, (117, 31)),
 ]
 EXTRACT = """
@@ -72,7 +76,7 @@ def ours(root: Path, spill: Path, rule: Outcome, window_hours: int, gap_hours: i
     """(subject_id, intime, prediction_time, label) of every stay."""
     needed = {**cohort.NEEDED, **rule.needed}
     with tables.opened(tables.find([root], needed), needed, memory_limit="1GB", threads=1, spill=spill) as con:
-        chosen = cohort.select(con, rule, window_hours=window_hours, gap_hours=gap_hours)
+        chosen = cohort.select(con, rule, window_hours=window_hours, gap_hours=gap_hours, stepdown="keep")
         rows = con.execute("SELECT subject_id, intime, prediction_time, label FROM cohort").fetchall()
     assert len(rows) == len(chosen.stays)
     return set(rows)

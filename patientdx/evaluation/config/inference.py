@@ -7,20 +7,22 @@ from typing import Annotated, Any, Literal
 from pydantic import ValidationInfo, field_validator
 
 from patientdx.core.validation import ConfigErrors, at_least, number
-from patientdx.evaluation.config.merge import DType
 from patientdx.evaluation.config.search import FIXED
 from patientdx.evaluation.config.section import Loop, Section, group_name, key, model_key
 from patientdx.records.splits import SPLITS
 
 
 class InferenceConfig(Section):
-    """Which splits are scored, and how a language model is run. max_tokens and batch_tokens count tokens."""
+    """Which splits are scored, and how a language model is run. max_tokens and batch_tokens count tokens.
+
+    dtype is that of the live model; after validation it is never `auto`.
+    """
 
     splits: tuple[str, ...] = key("splits", loop=Loop.SCORES)
     device: Literal["auto", "cpu"] = key("device", loop=Loop.LOAD)
     device_map: str | None = model_key("device_map", loop=Loop.LOAD)
     generator: Literal["transformers", "vllm"] = model_key("generator")
-    dtype: DType = model_key("dtype", loop=Loop.LOAD)
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = model_key("dtype", loop=Loop.LOAD)
     max_tokens: Annotated[int, at_least(16)] = model_key("scoring", "max_tokens", loop=Loop.TASK)
     batch_tokens: Annotated[int, at_least(1)] | None = model_key("scoring", "batch_tokens", loop=Loop.TASK)
 
@@ -40,6 +42,13 @@ class InferenceConfig(Section):
         if not isinstance(names, list | tuple) or not names or any(name not in SPLITS for name in names):
             raise ValueError(f"give one or more of {', '.join(SPLITS)}.")
         return tuple(dict.fromkeys(names))
+
+    @field_validator("dtype", mode="after")
+    @classmethod
+    def _resolve_dtype(cls, value: str, info: ValidationInfo) -> str:
+        from patientdx.lm.load import default_dtype
+
+        return default_dtype(info.data.get("device", "auto")) if value == "auto" else value
 
     @field_validator("generator", mode="after")
     @classmethod

@@ -5,8 +5,9 @@ Data that a MEDS folder lacks, and their replacement:
 * stay_id and hadm_id, of patients whose events carry no icustay_id and hadm_id: stays and admissions are numbered by
   patient and time; an event belongs to the stay, and a stay to the admission, in whose time it falls.
 * anchor_year: the year of the first admission; anchor_age is the age in that year, so ages in other years agree.
-* deathtime and dod apart: MEDS_DEATH is the time of death in hospital, or the day of a death elsewhere. It is the
-  deathtime of the admission that it falls into, or that ended with DIED; its date is dod.
+* deathtime and dod apart: MEDS_DEATH is the time of death in hospital, or the day (midnight) of a death whose hour
+  MIMIC-IV does not know. With an hour it is the deathtime of the admission that it falls into, or that ended with
+  DIED; its date is dod. A date alone is a death in hospital only where the admission ended with DIED.
 * rows of inputevents and procedureevents: starts and ends are paired by patient, item, stay and order in time (and by
   order_id where the events carry it).
 * race and insurance, where events carry neither columns nor codes for them: empty.
@@ -30,13 +31,13 @@ from patientdx.records.connection import connected
 from patientdx.records.convert import kept, quoted, write_sorted
 from patientdx.records.meds import queries
 from patientdx.records.meds.folder import MedsFolder
-from patientdx.records.tables import Needed, Table
+from patientdx.records.tables import OPTIONAL_COLUMNS, OPTIONAL_TABLES, Needed, Table
 
 _OURS = (  # errors that do not concern the files
     duckdb.OutOfMemoryException, duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException,
     duckdb.InternalException,
 )  # fmt: skip
-VERSION = 2  # raise it when a change makes other tables
+VERSION = 3  # raise it when a change makes other tables
 
 
 def meds_tables(
@@ -64,13 +65,17 @@ def meds_tables(
 
             return kept(cache, name, ["meds", VERSION, sha256, dict(columns)], build)
 
-        return {name: converted_table(name, columns) for name, columns in needed.items()}
+        return {name: converted_table(name, _present(name, needed[name])) for name in needed if name in queries.COLUMNS}
+
+
+def _present(name: str, columns: Mapping[str, str]) -> dict[str, str]:
+    return {column: kind for column, kind in columns.items() if column in queries.COLUMNS[name]}
 
 
 def _check_needed(folder: MedsFolder, needed: Needed) -> None:
-    errors = [f"table {name}" for name in needed if name not in queries.COLUMNS]
+    errors = [f"table {name}" for name in needed if name not in queries.COLUMNS and name not in OPTIONAL_TABLES]
     for name, columns in needed.items():
-        available = queries.COLUMNS.get(name, columns)
+        available = {*queries.COLUMNS.get(name, columns), *OPTIONAL_COLUMNS.get(name, ())}
         errors += [f"column {column} in {name}" for column in columns if column not in available]
     if errors:
         raise UserError(f"MEDS has no {', no '.join(errors)}. Use task.source=mimic for a task that needs it.")
