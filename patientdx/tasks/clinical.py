@@ -93,8 +93,9 @@ class ClinicalTask(SourceConfig):
         variants = checked_variants(entry.variants if self.prompt_variants is None else self.prompt_variants, words)
         with opened_source(self, needed) as source:
             group = cohort.select(
-                source.con, outcome, **hours, **{name: switches[name] for name in ("death", "age", "stays", "stepdown")}
-            )
+                source.con, outcome, **hours, death=switches["death"], age=switches["age"], stays=switches["stays"],
+                stepdown=switches["stepdown"],
+            )  # fmt: skip
             of_patients = source.splits if self.fractions is None and switches["split_by"] == "patient" else None
             group = group.of_patients(of_patients)
             rows = splits.divided(

@@ -120,9 +120,10 @@ def _record(
     person: list, known: tuple[str, ...], read: list[tuple], drugs: list[tuple], done: list[tuple], rest: dict[str, Any]
 ) -> Record:
     """One stay from the rows of the queries: a person of PEOPLE, readings, drugs and procedures; `rest` as it is."""
-    age, gender, race, insurance, *admission, at_discharge = person
+    age, gender, race, insurance, kind, location, unit, hours, surgical, at_discharge = person
     return Record(
-        age=age, gender=gender, race=race, insurance=insurance, background=Background(*admission, known),
+        age=age, gender=gender, race=race, insurance=insurance, 
+        background=Background(kind, location, unit, hours, surgical, known),
         at_discharge=at_discharge,
         readings=tuple((name, mean) for name, mean, *_ in read),
         courses=tuple(Course(*values) for _, _, *values in read),
