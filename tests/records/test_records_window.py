@@ -212,6 +212,23 @@ def test_drugs_procedures_and_urine_are_those_of_the_window(small, tmp_path):
     assert not {"20 Gauge", "Chest X-Ray"} & procedures
 
 
+@pytest.mark.parametrize("table", ["inputevents", "procedureevents"])
+def test_an_order_that_was_rewritten_was_never_given(small, tmp_path, table):
+    frame = pd.read_parquet(small / f"icu/{table}.parquet")
+    replaced = frame.index % 4 > 0
+    changed = {
+        "marked": frame.assign(statusdescription=np.where(replaced, "Rewritten", "FinishedRunning")),
+        "removed": frame[~replaced],
+    }
+    texts = {}
+    for name, rows in changed.items():
+        root = tmp_path / name
+        (root / "icu").mkdir(parents=True)
+        rows.to_parquet(root / f"icu/{table}.parquet")
+        texts[name] = records([root, small], tmp_path, courses=True)
+    assert texts["marked"] == texts["removed"] != records([small], tmp_path, courses=True)
+
+
 def test_what_cannot_be_a_reading_is_dropped(small, tmp_path):
     chart = pd.read_parquet(small / "icu/chartevents.parquet")
     spoiled = chart.copy()
