@@ -43,7 +43,7 @@ OPTIONAL_COLUMNS: Needed = {
     "icu/inputevents": {
         "rate": "DOUBLE", "rateuom": "VARCHAR", "amountuom": "VARCHAR", "patientweight": "DOUBLE",
     },
-    "icu/outputevents": {"valueuom": "VARCHAR"},
+    "icu/outputevents": {"valueuom": "VARCHAR", "storetime": "TIMESTAMP"},
     "icu/procedureevents": {"endtime": "TIMESTAMP"},
 }  # fmt: skip
 
