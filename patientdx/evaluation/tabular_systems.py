@@ -158,7 +158,7 @@ def _checked_rows(models: Sequence[tuple[str, Call]], data: TaskData, splits: Se
 def _identity(config: RunConfig, data: TaskData, call: Call, rows: Sequence[int]) -> dict[str, Any]:
     """What the responses of a model depend on, beside the rows that it is scored on."""
     digest = _digest(data, call, rows)
-    identity = {"tabular": TABULAR, "model": call.target, "arguments": call.arguments, "train": digest}
+    identity = {"tabular": TABULAR, "model": call.identity, "arguments": call.arguments, "train": digest}
     if "fit_on" in call.keywords:  # tuned: the folds depend on the patients too
         identity["patients"] = hashlib.sha256(repr([data.examples[i].subject for i in rows]).encode()).hexdigest()
     if "seed" in inspect.signature(call.function).parameters:

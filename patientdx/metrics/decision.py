@@ -56,19 +56,19 @@ def threshold_for_alerts(score: ArrayLike, label: ArrayLike, share: float) -> fl
     return float(thresholds[allowed[0]])
 
 
-@metric("sensitivity", greater_is_better=True, takes="scores")
+@metric("sensitivity", greater_is_better=True, takes="scores", low=0, high=1)
 def sensitivity(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Fraction of events with an alert."""
     return _fraction(score, label, weight, lambda alert, event: (alert & event, event), threshold)
 
 
-@metric("specificity", greater_is_better=True, takes="scores")
+@metric("specificity", greater_is_better=True, takes="scores", low=0, high=1)
 def specificity(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Fraction of non-events without an alert."""
     return _fraction(score, label, weight, lambda alert, event: (~alert & ~event, ~event), threshold)
 
 
-@metric("FPR", greater_is_better=False, takes="scores")
+@metric("FPR", greater_is_better=False, takes="scores", low=0, high=1)
 def false_positive_rate(
     score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float
 ) -> Values:
@@ -76,25 +76,25 @@ def false_positive_rate(
     return _fraction(score, label, weight, lambda alert, event: (alert & ~event, ~event), threshold)
 
 
-@metric("PPV", greater_is_better=True, takes="scores")
+@metric("PPV", greater_is_better=True, takes="scores", low=0, high=1)
 def ppv(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Positive predictive value: fraction of alerts that are events. ValueError without an alert."""
     return _fraction(score, label, weight, lambda alert, event: (alert & event, alert), threshold)
 
 
-@metric("NPV", greater_is_better=True, takes="scores")
+@metric("NPV", greater_is_better=True, takes="scores", low=0, high=1)
 def npv(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Negative predictive value: fraction of rows without an alert that are non-events. ValueError without such."""
     return _fraction(score, label, weight, lambda alert, event: (~alert & ~event, ~alert), threshold)
 
 
-@metric("alerts per 100", greater_is_better=False, takes="scores")
+@metric("alerts per 100", greater_is_better=False, takes="scores", low=0, high=100)
 def alerts_per_100(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Alerts per 100 rows."""
     return 100 * _fraction(score, label, weight, lambda alert, event: (alert, alert | ~alert), threshold)
 
 
-@metric("sensitivity at specificity", greater_is_better=True, takes="scores")
+@metric("sensitivity at specificity", greater_is_better=True, takes="scores", is_smooth=False)
 def sensitivity_at_specificity(
     score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, target: float
 ) -> Values:

@@ -47,6 +47,9 @@ OPTIONAL_COLUMNS: Needed = {
     "icu/procedureevents": {"endtime": "TIMESTAMP"},
 }  # fmt: skip
 
+# An order with this value of statusdescription was replaced by another and never given (mimic-code, issue 47).
+REWRITTEN = "Rewritten"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -304,7 +307,8 @@ def _source(table: Table) -> str:
 def _view(table: Table, columns: Mapping[str, str]) -> str:
     there = {name: f'"{name}"' for name in present(table, columns)}
     chosen = ", ".join(f'CAST({there.get(name, "NULL")} AS {kind}) AS "{name}"' for name, kind in columns.items())
-    return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)}"
+    rows = f"WHERE statusdescription IS DISTINCT FROM '{REWRITTEN}'" if "statusdescription" in _columns(table) else ""
+    return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)} {rows}"
 
 
 def _empty(name: str, columns: Mapping[str, str]) -> str:

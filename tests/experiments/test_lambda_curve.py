@@ -76,7 +76,7 @@ def test_lambda_is_chosen_on_pilot_and_stands_beside_what_was_published(study, a
         f"SLERP − linear {last:+.1f} %." in out
     )
     assert "mistral_merged_0_4" in out
-    assert "90% intervals by patient bootstrap" in out
+    assert "90% intervals by patient;" in out
 
 
 @pytest.mark.parametrize(("test_strength", "said"), [(2.5, "same"), (0.6, "unclear"), (-2.0, "opposite")])

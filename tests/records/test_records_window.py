@@ -49,7 +49,7 @@ def everything(roots: list[Path], spill: Path) -> dict:
     loaded = {"limits": limits, "cut": cut, "records": (belonging, raw)}
     for template in templates.TEMPLATES:
         of = raw if template.every_item else revised if template.revision > 1 else belonging
-        for chosen in (None, {"drugs": 20, "person": None, "readings": 100, "diagnoses": 10}):
+        for chosen in (None, {"drugs": 20, "person": None, "readings": 400, "diagnoses": 10}):
             write = templates.template(template.id, chosen).write
             loaded[template.id, chosen is None] = {stay: write(record, 48) for stay, record in of.items()}
     for revision, of in ((1, belonging), (2, revised)):
@@ -210,6 +210,23 @@ def test_drugs_procedures_and_urine_are_those_of_the_window(small, tmp_path):
     procedures = {name for record in loaded.values() for name in record.procedures}
     assert {"Invasive ventilation", "Arterial line"} <= procedures
     assert not {"20 Gauge", "Chest X-Ray"} & procedures
+
+
+@pytest.mark.parametrize("table", ["inputevents", "procedureevents"])
+def test_an_order_that_was_rewritten_was_never_given(small, tmp_path, table):
+    frame = pd.read_parquet(small / f"icu/{table}.parquet")
+    replaced = frame.index % 4 > 0
+    changed = {
+        "marked": frame.assign(statusdescription=np.where(replaced, "Rewritten", "FinishedRunning")),
+        "removed": frame[~replaced],
+    }
+    texts = {}
+    for name, rows in changed.items():
+        root = tmp_path / name
+        (root / "icu").mkdir(parents=True)
+        rows.to_parquet(root / f"icu/{table}.parquet")
+        texts[name] = records([root, small], tmp_path, courses=True)
+    assert texts["marked"] == texts["removed"] != records([small], tmp_path, courses=True)
 
 
 def test_what_cannot_be_a_reading_is_dropped(small, tmp_path):

@@ -88,7 +88,7 @@ def _splits(entries: Sequence[Entry]) -> Table:
         [word(split), *(count(sizes[key]) for key in ("n", "patients", "events")), plain(sizes["prevalence"])]
         for split, sizes in result["cohorts"].items()
     ]
-    notes = [f"reported on {result['reported']}; intervals: {result['level']:.0%} by patient bootstrap, "
+    notes = [f"reported on {result['reported']}; intervals: {result['level']:.0%} by patient, "
              f"{result['resamples']} resamples"]  # fmt: skip
     both = result["patients_in_both"]
     if both is not None:

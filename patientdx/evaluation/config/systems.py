@@ -7,15 +7,15 @@ from typing import Any
 from omegaconf import OmegaConf
 from pydantic import ValidationInfo, field_validator
 
-from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.functions import Call
+from patientdx.core.paths import CONF
 from patientdx.core.validation import ConfigErrors, Flag, Name
 from patientdx.evaluation.config.section import MERGED, Loop, Section, group_name, key, model_key, to_call
 
 # Beside a merged model where the config names none. The tuned ones are fitted some fifty times, so they are named.
 BASELINES = ("tabular_gbm", "tabular_logistic", "sofa", "oasis", "news2")
 ALL = "all"
-_CARDS = REPOSITORY / "conf" / "model"
+_CARDS = CONF / "model"
 _SEEDED = ("seed",)  # what the pipeline gives a tabular model beside its yaml
 
 
