@@ -33,12 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         study = read(args.folder)
-        if len(study.runs) > 1:
+        run, *others = study.runs
+        if others:
             raise UserError(
                 f"{study.name} holds {len(study.runs)} runs, and a checklist is filled from one. Give its result "
-                f"folder, as in {study.name}/{study.runs[0].folder.name}."
+                f"folder, as in {study.name}/{run.folder.name}."
             )
-        shown = FORMATS[args.format](checklist.tables(study.runs[0]))
+        shown = FORMATS[args.format](checklist.tables(run))
     except (UserError, OSError) as error:
         print_error(str(error))
         return 2

@@ -24,10 +24,12 @@ from importlib import resources
 
 import numpy as np
 
+from patientdx.records.concept_table import concepts
 from patientdx.records.features import Features
 from patientdx.records.record import Record
 
 SCORES = ("sofa", "oasis", "news2")
+COLUMNS = tuple(name for score in SCORES for name in (score, f"{score} missing"))
 VENTILATION = "Invasive ventilation"
 STATISTICS = ("first", "last", "minimum", "maximum")
 _DOSED, _DOSE = ("Dopamine", "Epinephrine", "Norepinephrine", "Dobutamine"), "mcg/kg/min"
@@ -133,15 +135,30 @@ class Scores:
     def watch(self, records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
         """The same records, which have courses; each is scored."""
         for stay, record in records:
-            known = variables(record, self._hours)
-            scored = [points(score, known).values() for score in SCORES]
-            self._rows[stay] = [
-                float(number) for parts in scored
-                for number in (sum(filter(None, parts)), sum(part is None for part in parts))
-            ]  # fmt: skip
+            self._rows[stay] = _counted(variables(record, self._hours))
             yield stay, record
 
     def table(self, stays: Sequence[int]) -> Features:
         """Each score and how many of its components were missing, float64 (n, 2 scores), in the order of `stays`."""
-        names = tuple(name for score in SCORES for name in (score, f"{score} missing"))
-        return Features(names, np.array([self._rows[stay] for stay in stays], dtype=np.float64))
+        return Features(COLUMNS, np.array([self._rows[stay] for stay in stays], dtype=np.float64))
+
+
+def of_features(table: Features, units: Mapping[str, str]) -> Features:
+    """The same of features alone, named as in `records.features`, for records of another hospital.
+
+    `units` by reading: one in another unit than ours is missing, and so is all that no feature tells.
+    """
+    same = {name for name, concept in concepts().items() if units.get(name) == concept.unit}
+    readable = {f"{name} {statistic}" for name in same for statistic in STATISTICS} | {"age"}
+    rows = [
+        {name: round(value, _DECIMALS) for name, value in zip(table.names, row, strict=True) if name in readable}
+        for row in table.values.tolist()
+    ]
+    known = [{name: value for name, value in row.items() if value == value} for row in rows]  # NaN differs from itself
+    return Features(COLUMNS, np.array(list(map(_counted, known)), dtype=np.float64).reshape(len(known), len(COLUMNS)))
+
+
+def _counted(known: Mapping[str, float]) -> list[float]:
+    """The points of each score and how many of its components are missing, as COLUMNS has them."""
+    scored = [points(score, known).values() for score in SCORES]
+    return [float(n) for parts in scored for n in (sum(filter(None, parts)), sum(part is None for part in parts))]

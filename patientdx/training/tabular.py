@@ -97,7 +97,7 @@ def tabular_gbm_tuned(
     draws = min(candidates, int(np.prod([len(values) for values in lists.values()])))
     return RandomizedSearchCV(
         tabular_gbm(seed=seed), lists, n_iter=draws, scoring=_CHOSEN_BY, cv=_folds(folds, seed), random_state=seed,
-        error_score="raise",
+        error_score="raise",  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
 
 
@@ -114,8 +114,9 @@ def tabular_logistic_tuned(
     """
     grid = {"logisticregression__C": list(C)}
     return GridSearchCV(
-        tabular_logistic(max_iter=max_iter), grid, scoring=_CHOSEN_BY, cv=_folds(folds, seed), error_score="raise"
-    )
+        tabular_logistic(max_iter=max_iter), grid, scoring=_CHOSEN_BY, cv=_folds(folds, seed),
+        error_score="raise",  # pyright: ignore[reportArgumentType]
+    )  # fmt: skip
 
 
 def _folds(folds: int, seed: int) -> StratifiedGroupKFold:

@@ -2,11 +2,13 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from patientdx.records import severity
+from patientdx.records.features import Features
 from patientdx.records.record import Background, Course, Infusion, Record, Word
-from patientdx.records.severity import points, rules, variables
+from patientdx.records.severity import of_features, points, rules, variables
 from patientdx.tasks.clinical import ClinicalTask
 
 HIGHEST = {"sofa": 24, "oasis": 75, "news2": 20}  # as published; OASIS: the highest points of its ten components
@@ -140,6 +142,18 @@ def test_a_task_has_the_scores_of_each_stay_and_counts_what_is_missing(store, wa
         assert column.min() >= 0
         assert 0 < column.max() <= HIGHEST[score]
         assert table.column(f"{score} missing").values.max() < len(rules()[score])
+
+
+def test_features_of_another_hospital_are_scored_where_their_units_are_ours():
+    names = ("age", "Creatinine maximum", "Platelets minimum", "Heart rate last", "Heart rate mean")
+    table = Features(names, np.array([[90.0, 5.1, 140.0, 131.0, 3.0], [30.0, np.nan, 160.0, np.nan, 500.0]]))
+    ours = {"Creatinine": "mg/dL", "Platelets": "K/uL", "Heart rate": "bpm"}
+    scores = of_features(table, ours)
+    assert [scores.column(name).values[:, 0].tolist() for name in severity.SCORES] == [[5, 0], [7, 3], [3, 0]]
+    assert scores.column("sofa missing").values[:, 0].tolist() == [4, 5]
+    other = of_features(table, ours | {"Creatinine": "umol/L"})
+    assert other.column("sofa").values[:, 0].tolist() == [1, 0]  # platelets alone
+    assert other.column("sofa missing").values[:, 0].tolist() == [5, 5]
 
 
 # Counted by hand from the raw tables of five stays of the open demo, first 24 h: by score the value or extreme that
