@@ -6,6 +6,7 @@ compare   two models, tensor by tensor, before anything is merged
 identify  which candidates, merged how and with which λ, a published model is
 report    the page of a study, or one of its tables for a paper
 labels    the examples of a task as MEDS label files
+predictions  the predictions of a run in the schema of MEDS' evaluation
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from importlib import import_module
 
 from patientdx.cli.ending import ended
 
-COMMANDS = ("verify", "certify", "compare", "identify", "report", "labels")
+COMMANDS = ("verify", "certify", "compare", "identify", "report", "labels", "predictions")
 
 
 def main(argv: Sequence[str]) -> int:

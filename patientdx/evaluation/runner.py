@@ -25,7 +25,7 @@ from patientdx.evaluation.store import fingerprint, make_writable
 from patientdx.evaluation.systems import systems_of
 from patientdx.merge.schedule import label
 from patientdx.metrics.jackknife import INTERVALS
-from patientdx.records.splits import SPLITS
+from patientdx.records.splits import EVERY
 
 
 class Publisher(Protocol):
@@ -109,7 +109,7 @@ def plan(session: Session, config: RunConfig) -> Plan:
         "search": None if config.search is None else [config.search.call.target, config.search.call.arguments],
     }
     # Which split is reported depends on their order; in their usual order it adds nothing.
-    if list(config.inference.splits) != sorted(config.inference.splits, key=SPLITS.index):
+    if list(config.inference.splits) != sorted(config.inference.splits, key=EVERY.index):
         inputs["splits"] = config.inference.splits
     return replace(planned, key=fingerprint(inputs))
 

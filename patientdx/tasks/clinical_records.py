@@ -64,8 +64,11 @@ def read_records(
     records = plain if template.every_item else writing(plain)
     table = None
     # Which drugs and codes are common is counted on train: without it there is nothing to fit a tabular model on.
-    if train:
-        order, unsorted = features.table(records, fit_on=train, revision=template.revision)
+    # Of stays from elsewhere every one is a column: those of the hospital that is fitted on are taken of them.
+    is_elsewhere = all(split == splits.EXTERNAL for *_, split in rows)
+    if train or is_elsewhere:
+        fit = {"common": 0.0} if is_elsewhere else {"fit_on": train}
+        order, unsorted = features.table(records, revision=template.revision, **fit)
         row_of = {stay: row for row, stay in enumerate(order)}
         table = features.Features(unsorted.names, unsorted.values[[row_of[stay] for stay, *_ in rows]])
     if template.every_item:

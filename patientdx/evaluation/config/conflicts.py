@@ -8,6 +8,7 @@ from typing import Any
 from patientdx.evaluation.config.search import CHOSEN_ON, FIXED, PRIVATE
 from patientdx.evaluation.config.section import MERGED, group_name
 from patientdx.evaluation.registry import kind_names, kind_traits
+from patientdx.records.splits import EXTERNAL
 
 
 def conflicts(plain: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
@@ -102,7 +103,7 @@ def _of_search(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
         yield f"{search} finds λ, and the command gives lambda as well. Leave lambda out, or use search=fixed."
     if plain.get("mergekit_config") is not None:
         yield f"{search} finds λ, and a mergekit recipe gives it. Leave mergekit_config out, or use search=fixed."
-    if isinstance(splits, list) and CHOSEN_ON in splits[-1:]:
+    if isinstance(splits, list) and CHOSEN_ON in [split for split in splits if split != EXTERNAL][-1:]:
         yield (
             f"splits={splits}: {search} chooses λ on pilot, and the best of several noisy numbers is too good to "
             "be reported. Put another split last, as in splits=[pilot,test]."
