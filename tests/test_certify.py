@@ -205,6 +205,7 @@ def test_a_model_with_a_privately_drawn_lambda_from_the_command_to_the_certifica
     found = certified(capsys, tmp_path / "merged", "--study", outcome.folder)
     assert found["choice"]["private"]["epsilon"] == 0.7
     assert found["choice"]["private"]["guaranteed"] is True
+    assert found["choice"]["private"]["ledger"]["draws"] >= 1
     assert (found["choice"]["candidates"], found["choice"]["scored_beside"]) == (2, 0)
     assert all(str(one) not in (tmp_path / "merged" / FILE).read_text() for one in secret)
     text = words_of((tmp_path / "merged" / PAGE).read_text())

@@ -204,6 +204,8 @@ def _prompts(session: Session, finetune: FinetuneConfig, context: TaskContext) -
         return prompts_of(session, context.kind, spec)
     limit = context.kind.training_limit(longest, spec.max_tokens)
     try:
-        return prompts_of(session, context.kind, PromptSpec(spec.tokenizer, spec.chat, spec.task, limit))
+        return prompts_of(
+            session, context.kind, PromptSpec(spec.tokenizer, spec.chat, spec.task, limit, without=spec.without)
+        )
     except UserError as error:
         raise too_long(finetune, longest, error) from None
