@@ -13,30 +13,16 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 
-from experiments.comparison import (
-    DIRECTION_NOTE,
-    TEST,
-    Line,
-    Pair,
-    best_merge,
-    comparison_table,
-    difference_line,
-    parent,
-    relative_note,
-    score_line,
-    source_notes,
-    straight_lines_note,
-)  # fmt: skip
-from experiments.published import Block, published
-from experiments.reading import Content, command, folder, script
-from experiments.study import Study, last_sweep
+from experiments.comparison import Pair, Section, best_merge, comparison, parent
+from experiments.published import Block
+from experiments.study import TEST, Study
 from patientdx.core.errors import UserError
 
 AGAINST = "slerp"
 
 
-def lines(study: Study, block: Block) -> list[Line]:
-    """The lines of one task. Raises UserError where SLERP or a rival to it is missing, or a λ cannot be chosen."""
+def section(study: Study, task: str) -> Section:
+    """The table of one task. Raises UserError where SLERP or a rival to it is missing, or a λ cannot be chosen."""
     methods = study.methods
     if AGAINST not in methods or len(methods) < 2:
         raise UserError(
@@ -50,25 +36,16 @@ def lines(study: Study, block: Block) -> list[Line]:
         for method, system in merges.items()
         if method != AGAINST
     ]
-    scores = [score_line(system, block) for system in (*parents, *merges.values())]
-    return [*scores, *(difference_line(pair, block) for pair in pairs)]
+    notes = (f"Ours: {study.described(TEST)}", *study.straight_lines())
+    return Section((*parents, *merges.values(), *pairs), task, notes, "Relative to SLERP")
 
 
-def contents(args: Namespace) -> Iterator[Content]:
-    """A table for each task with its notes, then what holds for all of them."""
-    study, block = last_sweep(folder(args), command(args), by=("task",)), published("ablation_merge")
-    task_lines: list[Line] = []
-    for task, part in study.parts("task").items():
-        task_lines = lines(part, block)
-        yield comparison_table(task_lines, task)
-        yield f"Ours: {part.described(TEST)}"
-        yield relative_note(task_lines, "Relative to SLERP")
-        yield from straight_lines_note(part)
-    yield DIRECTION_NOTE
-    yield from source_notes(block, task_lines)
+def sections(study: Study, block: Block, args: Namespace) -> Iterator[Section]:
+    """A table for each task."""
+    yield from (section(part, task) for task, part in study.parts("task").items())
 
 
-main = script("ablation_merge", __doc__, contents)
+main = comparison("ablation_merge", __doc__, sections, by=("task",))
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -15,27 +15,14 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 
-from experiments.comparison import (
-    DIRECTION_NOTE,
-    TEST,
-    Line,
-    Pair,
-    best_merge,
-    comparison_table,
-    difference_line,
-    parent,
-    relative_note,
-    score_line,
-    source_notes,
-)  # fmt: skip
-from experiments.published import Block, published
-from experiments.reading import Content, command, folder, script
-from experiments.study import Study, last_sweep
+from experiments.comparison import Pair, Section, best_merge, comparison, parent
+from experiments.published import Block
+from experiments.study import TEST, Study
 from patientdx.core.errors import UserError
 
 
-def lines(study: Study, block: Block) -> list[Line]:
-    """The lines of the table.
+def sections(study: Study, block: Block, args: Namespace) -> Iterator[Section]:
+    """The table.
 
     Raises UserError for fewer than two pivots, more than one method, or a λ that cannot be chosen.
     """
@@ -54,24 +41,15 @@ def lines(study: Study, block: Block) -> list[Line]:
     # The base is taken from the run of the merge that it is compared with.
     pairs = [Pair(merge, replace(systems[0], run=merge.run), "over_base") for merge in merges.values()]
     pairs += [Pair(merge, merges[first], "drop") for pivot, merge in merges.items() if pivot != first]
-    return [*(score_line(system, block) for system in systems), *(difference_line(pair, block) for pair in pairs)]
+    described = f"Ours: {study.described(TEST)} λ of each pivot is its best on the pilot split."
+    yield Section((*systems, *pairs), notes=(described,))
 
 
-def contents(args: Namespace) -> Iterator[Content]:
-    """The table and its notes."""
-    study, block = last_sweep(folder(args), command(args), by=("pivot",)), published("ablation_pivot")
-    table_lines = lines(study, block)
-    yield comparison_table(table_lines)
-    yield f"Ours: {study.described(TEST)} λ of each pivot is its best on the pilot split."
-    yield relative_note(table_lines)
-    yield (
-        f"{DIRECTION_NOTE} A pivot of noise has the first pivot's size in every matrix and random directions: where it "
-        "does no worse, what the first one learnt has not shown."
-    )
-    yield from source_notes(block, table_lines)
-
-
-main = script("ablation_pivot", __doc__, contents)
+NOISE_NOTE = (
+    "A pivot of noise has the first pivot's size in every matrix and random directions: where it does no worse, what "
+    "the first one learnt has not shown."
+)
+main = comparison("ablation_pivot", __doc__, sections, by=("pivot",), notes=(NOISE_NOTE,))
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -21,7 +21,7 @@ from experiments.comparison import Line as PublishedLine
 from experiments.comparison import change_text, score_table, score_text, source_notes
 from experiments.published import published
 from experiments.reading import Content, command, folder, option, script
-from experiments.study import Run, Study, difference, last_sweep
+from experiments.study import TEST, Run, Study, difference, last_sweep
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.core.tables import Table, model_name
@@ -29,7 +29,6 @@ from patientdx.evaluation.store import hashed
 from patientdx.metrics.ranking import auroc
 from patientdx.tasks.example import TaskData
 
-TEST = "test"
 ROLES = ("base", "merged", "pivot")
 FIRST_STAGE = "bm25"
 SHOWN = {

@@ -1,22 +1,23 @@
 """Ours beside published: systems of a study, differences between them, and the table and notes of both.
 
-A study says which systems stand in its table and which pairs are compared; everything else is here.
+A study says which systems stand in its table and which pairs are compared (`Section`); everything else is here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.published import ABSENT, MARKS, Block, Cell
-from experiments.study import Row, Run, Study, difference
+from experiments.published import ABSENT, MARKS, Block, Cell, published
+from experiments.reading import Content, command, folder, script
+from experiments.study import TEST, Row, Run, Study, difference, last_sweep
 from patientdx.core import tables
 from patientdx.core.tables import Column, Table, make_table, word
 from patientdx.metrics.bootstrap import Interval
 from patientdx.metrics.ranking import auprc, auroc
 
-PILOT, TEST = "pilot", "test"
 METRICS = {"auroc": auroc, "auprc": auprc}
 _COLUMNS = (
     Column("", "left"), Column("ours"), Column("published"), Column("mark", "left"), Column("direction", "left"),
@@ -69,6 +70,68 @@ class Line:
         return "opposite" if high < 0 else "unclear"
 
 
+Entry = System | Pair | Line
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of a study and the notes under it.
+
+    entries: a system is shown by its score, a pair by its difference, on `split` and by `metric`; a line as it is.
+    relative: how the note of the differences in percent begins; None: no such note.
+    """
+
+    entries: Sequence[Entry]
+    title: str = ""
+    notes: Sequence[str] = ()
+    relative: str | None = "Relative to the second"
+    metric: str = "auroc"
+    split: str = TEST
+
+    def lines(self, block: Block) -> list[Line]:
+        """A line for each entry."""
+        return [self._line(entry, block) for entry in self.entries]
+
+    def _line(self, entry: Entry, block: Block) -> Line:
+        if isinstance(entry, Line):
+            return entry
+        if isinstance(entry, System):
+            return Line(entry.name, score_text(entry.row, self.metric), block.cells[entry.cell])
+        first, second = entry.first, entry.second
+        interval = difference(METRICS[self.metric], (first.run, first.role), (second.run, second.role), self.split)
+        name = f"{first.short} − {second.short}{entry.mark}"
+        return Line(name, change_text(interval), block.cells[entry.cell], interval, second.row[self.metric])
+
+
+def comparison(
+    stem: str,
+    doc: str,
+    sections: Callable[[Study, Block, Namespace], Iterator[Section]],
+    *options: tuple,
+    by: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Callable[[Sequence[str] | None], int]:
+    """The `main` of a study that stands beside published numbers: its sections, then what holds for all of them.
+
+    by: see `last_sweep`. notes: further notes behind the tables. options: see `script`.
+    """
+
+    def contents(args: Namespace) -> Iterator[Content]:
+        study, block = last_sweep(folder(args), command(args), by=by), published(stem)
+        all_lines: list[Line] = []
+        for section in sections(study, block, args):
+            lines = section.lines(block)
+            all_lines += lines
+            yield comparison_table(lines, section.title)
+            yield from section.notes
+            if section.relative is not None:
+                yield relative_note(lines, section.relative)
+        yield from (DIRECTION_NOTE, *notes)
+        yield from source_notes(block, all_lines)
+
+    return script(stem, doc, contents, *options)
+
+
 def parent(study: Study, role: str, cell: str, *, split: str = TEST, named: bool = False) -> System:
     """A parent of the study; `named` adds which model it is. Raises UserError where the study did not score it."""
     row = study.row(role, split)
@@ -87,19 +150,6 @@ def best_merge(study: Study, method: str, cell: str, title: str | None = None, *
     return System(f"{title} λ={row['lambda']:g}", title, row, run, "merged", cell)
 
 
-def score_line(system: System, block: Block, metric: str = "auroc") -> Line:
-    """The line of a system's score."""
-    return Line(system.name, score_text(system.row, metric), block.cells[system.cell])
-
-
-def difference_line(pair: Pair, block: Block, metric: str = "auroc", split: str = TEST) -> Line:
-    """The line of a paired difference."""
-    first, second = pair.first, pair.second
-    interval = difference(METRICS[metric], (first.run, first.role), (second.run, second.role), split)
-    name = f"{first.short} − {second.short}{pair.mark}"
-    return Line(name, change_text(interval), block.cells[pair.cell], interval, second.row[metric])
-
-
 def comparison_table(lines: Sequence[Line], title: str = "") -> Table:
     """Ours beside published, with the mark of each published number."""
     rows = [tuple(map(word, (one.name, one.ours, one.cell.text, one.cell.mark, one.direction))) for one in lines]
@@ -112,18 +162,12 @@ def score_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     return make_table("scores", title, typed, [tuple(map(word, row)) for row in rows])
 
 
-def relative_note(lines: Sequence[Line], start: str = "Relative to the second") -> str:
+def relative_note(lines: Sequence[Line], start: str) -> str:
     """The differences among the lines in percent of what they are from."""
     return f"{start}: {', '.join(f'{line.name} {_relative(line)}' for line in lines if line.difference is not None)}."
 
 
-def straight_lines_note(study: Study) -> Iterator[str]:
-    """How many tensors SLERP joined by the linear merge, where a run of the study measured angles."""
-    counts = next((run.straight_lines for run in study.runs if run.straight_lines), None)
-    if counts:
-        yield f"SLERP took a straight line, which is the linear merge, for {counts[0]} of {counts[1]} tensors."
-
-
+BETTER_PARENT = "* the parent that is better on {split}: the harder comparison. A best λ of 0 or 1 is a parent itself."
 DIRECTION_NOTE = "Direction: whether our interval is on the side that was published; unclear where it holds 0."
 
 

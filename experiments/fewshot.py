@@ -23,13 +23,13 @@ from experiments.comparison import Line, change_text, comparison_table, score_ta
 from experiments.fewshot_picture import draw
 from experiments.published import Block, published
 from experiments.reading import Content, command, folder, option, script
-from experiments.study import Row, Run, Study, difference, last_sweep
+from experiments.study import TEST, Row, Run, Study, difference, last_sweep
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import Interval
 
 ROLES = {"base": "base", "pivot": "domain model", "merged": "merged"}
-TEST, PICTURE = "test", "fewshot.png"
+PICTURE = "fewshot.png"
 EPOCHS, STEPS = "equal epochs", "equal steps"
 SECOND = "_steps"  # what the second run's name ends in
 

@@ -23,12 +23,11 @@ from experiments.comparison import Line, change_text, comparison_table, score_ta
 from experiments.forgetting_picture import draw
 from experiments.published import Block, published
 from experiments.reading import Content, command, folder, option, script
-from experiments.study import Row, Run, Study, difference, drawn, last_sweep, refuse_shared_patients
+from experiments.study import PILOT, TEST, Row, Run, Study, difference, drawn, last_sweep, refuse_shared_patients
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import Interval
 
-PILOT, TEST = "pilot", "test"
 PICTURE = "forgetting.png"
 
 

@@ -16,24 +16,21 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.comparison import (
-    DIRECTION_NOTE,
+    BETTER_PARENT,
     METRICS,
-    TEST,
+    Entry,
     Line,
     Pair,
+    Section,
     System,
     best_merge,
-    comparison_table,
-    difference_line,
+    comparison,
     parent,
-    relative_note,
-    score_line,
     score_text,
-    source_notes,
-)  # fmt: skip
-from experiments.published import Block, published
-from experiments.reading import Content, command, folder, script
-from experiments.study import Row, Run, Study, last_sweep
+)
+from experiments.published import Block
+from experiments.reading import folder
+from experiments.study import TEST, Row, Run, Study, last_sweep
 from patientdx.core.errors import UserError
 
 MERGES = {"linear": "Model Soup", "slerp": "SLERP"}
@@ -69,8 +66,8 @@ def others(study: Study, alone: Study | None) -> Iterator[tuple[str, str, Row | 
             yield title, model, scored.get(model)
 
 
-def lines(study: Study, alone: Study | None, block: Block, metric: str) -> list[Line]:
-    """The table of one metric.
+def entries(study: Study, alone: Study | None, block: Block, metric: str) -> list[Entry]:
+    """The entries of the table of one metric.
 
     Raises UserError where a merge's λ cannot be chosen on pilot, or a parent was not scored.
     """
@@ -97,12 +94,7 @@ def lines(study: Study, alone: Study | None, block: Block, metric: str) -> list[
              block.cells[f"other{end}"] if title == BIOMEDICAL else unknown)
         for title, model, row in others(study, alone)
     ]  # fmt: skip
-    return [
-        *(score_line(system, block, metric) for system in parents),
-        *further,
-        *(score_line(system, block, metric) for system in (*merges, *rivals)),
-        *(difference_line(pair, block, metric) for pair in pairs),
-    ]
+    return [*parents, *further, *merges, *rivals, *pairs]
 
 
 def _rest(study: Study) -> dict[str, Row]:
@@ -114,16 +106,13 @@ def _rest(study: Study) -> dict[str, Row]:
     }  # fmt: skip
 
 
-def notes(study: Study, table_lines: list[Line]) -> Iterator[str]:
+def notes(study: Study) -> Iterator[str]:
     """What the tables need beside them."""
     yield (
         "Base, pivot and data are not the paper's unless you gave them, and what other papers measured is on other "
         "cohorts: directions can be compared, numbers cannot."
     )
     yield f"Ours: {study.described(TEST)}"
-    yield relative_note(table_lines, "Relative, AUROC")
-    yield DIRECTION_NOTE
-    yield "* the parent that is better on test: the harder comparison. A best λ of 0 or 1 is a parent itself."
     tuned = study.runs[0].config["finetune"]
     if tuned["name"] != "none":
         examples = "all" if tuned["examples"] is None else tuned["examples"]
@@ -135,21 +124,20 @@ def notes(study: Study, table_lines: list[Line]) -> Iterator[str]:
         yield "The default pair has no plain and no biomedical sibling; pair=patientdx_7b and the other pairs have."
 
 
-def contents(args: Namespace) -> Iterator[Content]:
-    """A table a metric, and the notes."""
-    study, block = last_sweep(folder(args), command(args)), published("mortality")
+def sections(study: Study, block: Block, args: Namespace) -> Iterator[Section]:
+    """A table for each metric; the notes stand under the first."""
     path = folder(args).with_name(f"{args.name}_alone")
     alone = last_sweep(path, "", by=("base",)) if path.is_dir() else None
     if alone is not None:
         refuse_others(study, alone)
-    by_metric = {metric: lines(study, alone, block, metric) for metric in METRICS}
-    for metric, table_lines in by_metric.items():
-        yield comparison_table(table_lines, metric.upper())
-    yield from notes(study, by_metric["auroc"])
-    yield from source_notes(block, [line for table_lines in by_metric.values() for line in table_lines])
+    first, *others = METRICS
+    relative = f"Relative, {first.upper()}"
+    yield Section(entries(study, alone, block, first), first.upper(), tuple(notes(study)), relative, first)
+    for metric in others:
+        yield Section(entries(study, alone, block, metric), metric.upper(), (), None, metric)
 
 
-main = script("mortality", __doc__, contents)
+main = comparison("mortality", __doc__, sections, notes=(BETTER_PARENT.format(split=TEST),))
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -23,14 +23,13 @@ from experiments.comparison import change_text, score_table, score_text, source_
 from experiments.figures import Panel, Series, save_figure
 from experiments.published import published
 from experiments.reading import Content, command, folder, script
-from experiments.study import Row, Run, Study, difference, last_sweep
+from experiments.study import TEST, Row, Run, Study, difference, last_sweep
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import Interval, replicates
 from patientdx.metrics.ranking import auroc
 from patientdx.reporting.chart_style import COLOURS, GREY
 
-TEST = "test"
 _SAME = 1e-4  # degrees: equal tensors have angles up to about 1e-6 by rounding, those that differ thousandths and more
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from patientdx.metrics.specification import Metric
 from patientdx.reporting import choose
 
 Row = dict[str, Any]
+PILOT, TEST = "pilot", "test"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ class Study:
             f"{split}: {row['n']} rows of {row['patients']} patients, {row['events']} events; {level:.0%} intervals by "
             "patient bootstrap; differences are paired."
         )
+
+    def straight_lines(self) -> Iterator[str]:
+        """How many tensors SLERP joined by the linear merge, in a sentence, where a run measured angles."""
+        counts = next((run.straight_lines for run in self.runs if run.straight_lines), None)
+        if counts:
+            yield f"SLERP took a straight line, which is the linear merge, for {counts[0]} of {counts[1]} tensors."
 
     def parts(self, column: str) -> dict[str, Study]:
         """The study by task, base or pivot, in the order of the sweep: each part is a study of one of them."""

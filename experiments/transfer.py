@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from experiments.comparison import change_text, score_table, score_text, source_notes
 from experiments.published import published
 from experiments.reading import Content, command, folder, option, script
-from experiments.study import Row, Study, difference, last_sweep, refuse_shared_patients
+from experiments.study import PILOT, TEST, Row, Study, difference, last_sweep, refuse_shared_patients
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.metrics.bootstrap import Interval
 from patientdx.metrics.ranking import auroc
-
-PILOT, TEST = "pilot", "test"
 
 
 @dataclass(frozen=True)

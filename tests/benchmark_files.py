@@ -1,12 +1,7 @@
-"""Files of questions that tests write, and runs of tiny models on them."""
+"""Files of questions that tests write."""
 
 import json
 from pathlib import Path
-
-from command_line import ROOT
-from hydra import compose, initialize_config_dir
-
-from patientdx.evaluation.config.run_config import RunConfig, parse
 
 WORDS = ("heart rate", "sodium", "the interval 60 to 100", "lactate of 2.4 mmol/L", "a quick fox", "No")
 
@@ -22,23 +17,3 @@ def questions(folder: Path, **counts: int) -> Path:
             lines.append(json.dumps({"question": asked, "options": options, "answer_idx": "ABCD"[i % 4]}))
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
     return folder
-
-
-def overrides(base: Path, pivot: Path, *more: str) -> list[str]:
-    """The overrides of a run of tiny models on a task of any kind, which takes a second."""
-    return [
-        f"base_model.source={base}",
-        f"pivot_model.source={pivot}",
-        "pivot_model.adapter=null",
-        "dtype=float32",
-        "bootstrap.resamples=100",
-        "tracking=none",
-        "splits=[test]",
-        *more,
-    ]
-
-
-def settings(base: Path, pivot: Path, output: Path, *more: str) -> RunConfig:
-    """The same run for use in this process."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(compose("config", overrides(base, pivot, f"output={output}", *more)))

@@ -11,34 +11,52 @@ from pathlib import Path
 from select import select
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from patientdx.evaluation.config.run_config import RunConfig, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def small(base: Path, pivot: Path, *more: str) -> list[str]:
-    """The overrides of a run that takes a second: language models alone, and no evaluation for the clinic."""
+def tiny(base: Path, pivot: Path, *more: str) -> list[str]:
+    """The overrides of a run of tiny models on a task of any kind, which takes a second."""
     return [
         f"base_model.source={base}",
         f"pivot_model.source={pivot}",
         "pivot_model.adapter=null",
         "dtype=float32",
-        "task.synthetic.stays=60",
-        "task.threads=1",
         "bootstrap.resamples=100",
         "tracking=none",
-        "splits=[pilot,test]",
-        "baselines=[]",
-        "clinical=false",
+        "splits=[test]",
         *more,
     ]
 
 
-def settings(base: Path, pivot: Path, output: Path, *more: str) -> RunConfig:
-    """The same run for use in this process."""
+def small(base: Path, pivot: Path, *more: str) -> list[str]:
+    """The same on the synthetic hospital: language models alone, and no evaluation for the clinic."""
+    stays = ("task.synthetic.stays=60", "task.threads=1", "baselines=[]", "clinical=false")
+    return [*tiny(base, pivot)[:-1], "splits=[pilot,test]", *stays, *more]
+
+
+def composed(*overrides: str, **options: bool) -> DictConfig:
+    """The configuration of a command as Hydra composes it. options: of Hydra's `compose`."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(compose("config", small(base, pivot, f"output={output}", *more)))
+        return compose("config", list(overrides), **options)
+
+
+def parsed(*overrides: str) -> RunConfig:
+    """The configuration of a command, validated."""
+    return parse(composed(*overrides))
+
+
+def settings(base: Path, pivot: Path, output: Path, *more: str) -> RunConfig:
+    """That of the run of `small`."""
+    return parsed(*small(base, pivot, f"output={output}", *more))
+
+
+def tiny_settings(base: Path, pivot: Path, output: Path, *more: str) -> RunConfig:
+    """That of the run of `tiny`."""
+    return parsed(*tiny(base, pivot, f"output={output}", *more))
 
 
 def environment() -> dict[str, str]:

@@ -1,12 +1,13 @@
 """What all tests share: no network, a cache of their own, and language models that are built in a second."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["synthetic_wards"]
+pytest_plugins = ["synthetic_wards", "sweeps_by_hand"]
 
 # Read when huggingface_hub and wandb are imported, which is before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -111,6 +112,62 @@ def tiny_base(make_tiny: Callable[..., Path]) -> Path:
 def tiny_pivot(make_tiny: Callable[..., Path]) -> Path:
     """Folder of the base with noise: matrices beyond SLERP's straight-line threshold, norms within."""
     return make_tiny(noise_seed=1)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the commands of a module run."""
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def arguments(tiny_base: Path, tiny_pivot: Path) -> list[str]:
+    """A run that takes a second, see command_line.small."""
+    from command_line import small
+
+    return small(tiny_base, tiny_pivot)
+
+
+@pytest.fixture
+def make(tiny_base: Path, tiny_pivot: Path, tmp_path: Path) -> Callable:
+    """``make(*words)``: the settings of that run below this test's folder; `base` and `pivot` may be other folders."""
+    from command_line import settings
+
+    def make(*words: str, base: Path = tiny_base, pivot: Path = tiny_pivot):
+        return settings(base, pivot, tmp_path / "outputs", *words)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def config_of(task_words: Sequence[str], tiny_base: Path, tiny_pivot: Path, place: Path) -> Iterator[Callable]:
+    """``config_of(*words)``: the settings of a run on the task of the module's `task_words`, in one session."""
+    from command_line import tiny_settings
+    from in_process import new_session
+
+    with new_session():
+        yield partial(tiny_settings, tiny_base, tiny_pivot, place, *task_words)
+
+
+@pytest.fixture(scope="module")
+def outcome(config_of: Callable):
+    """The run on that task."""
+    from in_process import run
+
+    return run(config_of())
+
+
+@pytest.fixture(scope="session")
+def saved_merge(tiny_base: Path, tiny_pivot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of slerp λ=0.4 of the tiny models, in several shards; copy it to change it."""
+    from merged_folders import recipe_of, sources
+
+    from patientdx.checkpoints.save import save
+
+    folder = tmp_path_factory.mktemp("saved")
+    described = sources(instruct=tiny_base, numeric=tiny_pivot)
+    recipe = recipe_of(tiny_base, tiny_pivot)
+    return save(recipe, folder / "merged", cache=folder / "cache", sources=described, shard_bytes=30_000)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import pytest
 from result_folders import reseal
 from rich.console import Console
 
@@ -33,10 +34,12 @@ def point(weight: float, pilot: float, test: float, **more) -> list[dict]:
     return [row("merged", weight, pilot, split="pilot", **more), row("merged", weight, test, **more)]
 
 
-def without_page(monkeypatch) -> None:
-    """The page has tests of its own, and these results have no predictions to draw."""
+@pytest.fixture
+def study(tmp_path, monkeypatch) -> Path:
+    """The study's folder. The page has tests of its own, and these results have no predictions to draw."""
     monkeypatch.setattr(sweep_summary.reporting, "write_report", lambda study: study / "report.html")
     monkeypatch.setattr(sweep_summary.reporting, "best", lambda rows, folders: None)
+    return tmp_path / "study"
 
 
 def finish(

@@ -3,17 +3,28 @@
 import gzip
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tasks_by_yaml import load
 
 from patientdx.records.synthetic.hospital import hospital
+from patientdx.tasks.example import TaskData
+
+SIXTY_STAYS = {"stays": 60, "seed": 0}
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache folder that the tests of tasks share."""
     return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def load_synthetic(session_cache: Path) -> Callable[..., TaskData]:
+    """``load_synthetic(name, **keys)``: a task on the synthetic hospital of the tests of runs, read in one thread."""
+    return partial(load, cache=session_cache, synthetic=SIXTY_STAYS, threads=1)
 
 
 @pytest.fixture(scope="session")

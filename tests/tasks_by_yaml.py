@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from command_line import composed
 from omegaconf import OmegaConf
 
 from patientdx.core.functions import dotted
@@ -19,8 +19,7 @@ NAMES = sorted(path.stem for path in (CONF / "task").glob("*.yaml") if path.stem
 
 @functools.cache
 def _composed(name: str) -> str:
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = OmegaConf.to_container(compose("config", [f"task={name}"]), resolve=True)
+    config = OmegaConf.to_container(composed(f"task={name}"), resolve=True)
     return json.dumps(config["task"])
 
 

@@ -104,7 +104,7 @@ def test_a_certificate_holds_the_proof_the_parents_and_the_recipe(folder, capsys
     found = certified(capsys, folder)
     record = json.loads((folder / "provenance.json").read_text())
     assert found["proof"]["status"] == "identical"
-    assert found["proof"]["words"].startswith("The folder is slerp λ=0.4 of smollm2_135m_instruct and smollm2_135m_num")
+    assert found["proof"]["words"].startswith("The folder is slerp λ=0.4 of unknown_base and unknown_pivot")
     assert [one["sha256"] for one in found["parents"]] == [model["sha256"] for model in record["models"]]
     assert [one["licence"] for one in found["parents"]] == ["", ""]  # other weights than the cards'
     assert (found["recipe"]["lambda"], found["recipe"]["method"]) == (0.4, "patientdx.merge.slerp.slerp")

@@ -147,7 +147,7 @@ def test_kinds_are_told_by_name(name, kind):
 
 def test_two_checkpoints_give_one_line_a_tensor_and_a_picture(tiny_base, tiny_pivot, tmp_path, capsys):
     said = printed(capsys, overrides(tiny_base, tiny_pivot, tmp_path))
-    folder = tmp_path / "compare" / "smollm2_135m_instruct_smollm2_135m_numeric"
+    folder = tmp_path / "compare" / "unknown_base_unknown_pivot"
     assert sorted(path.name for path in folder.iterdir()) == ["heatmap.png", "tensors.csv"]
     assert said.replace("\n", "").endswith(f"written: {folder}")
     base, pivot = Checkpoint(tiny_base), Checkpoint(tiny_pivot)

@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.measuring import SCRIPTS
 from experiments.published import published
-from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.evaluation.config.run_config import RunConfig, parse
 
@@ -213,15 +212,6 @@ def test_the_function_takes_the_keys(path):
         assert node["_target_"] == f"patientdx.selection.{path.stem}.{path.stem}"
     for label, metric in node.get("metrics", {}).items():
         assert callable(dotted(metric)), label
-
-
-def test_a_key_that_the_function_does_not_take_is_refused():
-    with pytest.raises(UserError, match=r"merge\.density: slerp has no such parameter"):
-        settings("+merge.density=0.5")
-    with pytest.raises(UserError, match=r"os\.remove is not inside patientdx"):
-        settings("merge._target_=os.remove")
-    with pytest.raises(UserError, match=r"patientdx\.merge\.slerp\.slrp does not exist"):
-        settings("merge._target_=patientdx.merge.slerp.slrp")
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path not in STUDIES + CUT + SHARED], ids=name_of)

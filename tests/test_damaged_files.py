@@ -1,5 +1,7 @@
 """Damaged and impossible files of a model end in one message that names the file, before work without end."""
 
+import contextlib
+import io
 import json
 import shutil
 import struct
@@ -12,6 +14,7 @@ import pytest
 import torch
 from command_line import forked, small
 
+from patientdx.checkpoints.architecture import check_architecture
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.tokenizer_files import read_tokens
 from patientdx.core.errors import UserError
@@ -73,6 +76,26 @@ def test_what_makes_no_model_is_named(folder, values):
     change(folder / "config.json", **values)
     with pytest.raises(UserError, match=f"{folder} has no model that can be built"):
         load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
+
+
+def test_code_that_comes_with_a_model_is_never_run_whatever_is_answered(folder, monkeypatch):
+    code = f"open({str(folder / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\nclass Tokenizer: pass\n"
+    (folder / "own.py").write_text(code)
+    own = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model", "AutoTokenizer": ["own.Tokenizer", None]}
+    change(folder / "config.json", model_type="own", auto_map=own)
+    change(folder / "tokenizer_config.json", tokenizer_class="Own", auto_map=own)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    for load in (
+        lambda: load_model(folder, dtype=torch.float32, device=torch.device("cpu")),
+        lambda: check_architecture(Checkpoint(folder), "own", None),
+    ):
+        with pytest.raises(UserError, match="Code that comes with a model is never run") as refused:
+            load()
+        assert len(str(refused.value)) < 700  # transformers lists all that it knows
+    with contextlib.suppress(UserError):  # tokenizer.json alone may do for a tokenizer
+        load_tokenizer(folder)
+    assert not (folder / "ran").exists()
 
 
 @pytest.mark.parametrize("numbers", [{"data_offsets": [0.0, 4.0]}, {"data_offsets": [0, 4.5]}, {"shape": [1.0]},

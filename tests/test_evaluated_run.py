@@ -14,11 +14,6 @@ ROLES = {"merged", "base", "pivot", "tabular_gbm", "tabular_logistic"}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("evaluated")
-
-
-@pytest.fixture(scope="module")
 def arguments(tiny_base, tiny_pivot) -> list[str]:
     return small(tiny_base, tiny_pivot, *ALL)
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from benchmark_files import settings
-from in_process import compared, new_session, plan, run, session
+from command_line import tiny_settings
+from in_process import compared, plan, run, session
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.kinds.generation import TEXTS
@@ -26,24 +26,11 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def make(tiny_base, tiny_pivot, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("generated")
-    prompts = folder / "input_data.jsonl"
+def task_words(tmp_path_factory):
+    prompts = tmp_path_factory.mktemp("prompts") / "input_data.jsonl"
     lines = [{"key": i, "prompt": p, "instruction_id_list": k, "kwargs": a} for i, (p, k, a) in enumerate(PROMPTS)]
     prompts.write_text("\n".join(map(json.dumps, lines)))
-
-    def made(*words: str):
-        return settings(
-            tiny_base, tiny_pivot, folder, "task=ifeval", f"task.path={prompts}", "task.new_tokens=12", *words
-        )
-
-    with new_session():
-        yield made
-
-
-@pytest.fixture(scope="module")
-def outcome(make):
-    return run(make())
+    return "task=ifeval", f"task.path={prompts}", "task.new_tokens=12"
 
 
 def test_metrics_are_those_of_the_answers_that_are_left(outcome):
@@ -66,31 +53,31 @@ def test_metrics_are_those_of_the_answers_that_are_left(outcome):
     assert exact["inst_level_strict_acc"] is None  # a share of each prompt, which is not right or wrong
 
 
-def test_the_same_run_is_found_again_and_another_length_is_another_run(make, outcome):
-    again = run(make())
+def test_the_same_run_is_found_again_and_another_length_is_another_run(config_of, outcome):
+    again = run(config_of())
     assert again.reused
     assert again.rows == outcome.rows
-    assert plan(make("task.new_tokens=11")).key != plan(make()).key
+    assert plan(config_of("task.new_tokens=11")).key != plan(config_of()).key
 
 
-def test_answers_found_in_the_store_are_left_with_a_new_run_too(make, outcome):
-    other = run(make("name=second"))
+def test_answers_found_in_the_store_are_left_with_a_new_run_too(config_of, outcome):
+    other = run(config_of("name=second"))
     assert not other.reused
     assert (other.folder / TEXTS).read_text() == (outcome.folder / TEXTS).read_text()
 
 
-def test_texts_of_credentialed_data_stay_nowhere(make, monkeypatch):
-    data = session().task_data(make("name=closed", "task.new_tokens=10").task_config.call)
+def test_texts_of_credentialed_data_stay_nowhere(config_of, monkeypatch):
+    data = session().task_data(config_of("name=closed", "task.new_tokens=10").task_config.call)
     monkeypatch.setattr(Session, "task_data", lambda self, task, without=None: replace(data, open_data=False))
-    given = make("name=closed", "task.new_tokens=10")
+    given = config_of("name=closed", "task.new_tokens=10")
     found = run(given)
     assert not (found.folder / TEXTS).exists()
     assert not list((given.output / "scores").glob(f"{found.rows[0]['fingerprint']}.texts.json"))
     assert {row["data"] for row in found.rows} == {"credentialed"}
 
 
-def test_a_line_end_inside_an_answer_ends_no_line(make):
-    given = make("name=lines", "task.new_tokens=10")
+def test_a_line_end_inside_an_answer_ends_no_line(config_of):
+    given = config_of("name=lines", "task.new_tokens=10")
     outcome = run(given)
     asked = plan(given)
     for (_, split), key in asked.keys.items():
@@ -102,11 +89,11 @@ def test_a_line_end_inside_an_answer_ends_no_line(make):
     assert len(told) == len(asked.keys) * len(odd)
 
 
-def test_an_answer_that_leaves_no_room_for_a_question_is_refused(make):
+def test_an_answer_that_leaves_no_room_for_a_question_is_refused(config_of):
     with pytest.raises(
         UserError, match=r"task\.new_tokens=2048 leaves no room for a question in the model's context of 2048"
     ):
-        plan(make("task.new_tokens=2048"))
+        plan(config_of("task.new_tokens=2048"))
 
 
 def test_word_problems_stop_at_the_next_question(tiny_base, tiny_pivot, tmp_path):
@@ -121,7 +108,7 @@ def test_word_problems_stop_at_the_next_question(tiny_base, tiny_pivot, tmp_path
         "task.limit=3",
         "parents=false",
     ]
-    found = run(settings(tiny_base, tiny_pivot, tmp_path / "out", *words))
+    found = run(tiny_settings(tiny_base, tiny_pivot, tmp_path / "out", *words))
     (row,) = found.rows
     assert row["n"] == 3
     assert 0 <= row["exact_match_strict"] <= 1

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from benchmark_files import overrides, questions, settings
-from command_line import forked, rows_of, the_one
-from in_process import compared, new_session, plan, run
+from benchmark_files import questions
+from command_line import forked, rows_of, the_one, tiny, tiny_settings
+from in_process import compared, plan, run
 
 from patientdx.core.errors import UserError
 
@@ -18,20 +18,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def make(tiny_base, tiny_pivot, folder, tmp_path_factory):
-    output = tmp_path_factory.mktemp("outputs")
-
-    def made(*words: str):
-        return settings(tiny_base, tiny_pivot, output, "task=medqa", f"task.path={folder}", *words)
-
-    with new_session():
-        yield made
+def task_words(folder):
+    return "task=medqa", f"task.path={folder}"
 
 
 @pytest.fixture(scope="module")
-def outcome(make):
+def outcome(config_of):
     """Options as text, with two worked examples, in a chat."""
-    return run(make("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
+    return run(config_of("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
 
 
 def test_a_row_a_model_and_split_with_intervals(outcome):
@@ -78,63 +72,63 @@ def test_the_run_is_compared_with_both_parents_on_the_same_questions(outcome):
         assert 0 < one["mcnemar"]["p_value"] <= 1
 
 
-def test_the_same_run_is_found_again(make, outcome):
-    again = run(make("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
+def test_the_same_run_is_found_again(config_of, outcome):
+    again = run(config_of("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
     assert again.reused
     assert (again.folder, again.rows, compared(again)) == (outcome.folder, outcome.rows, compared(outcome))
 
 
-def test_what_is_asked_otherwise_has_other_fingerprints(make, outcome):
-    one = plan(make("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
+def test_what_is_asked_otherwise_has_other_fingerprints(config_of, outcome):
+    one = plan(config_of("task.answer=text", "task.shots=2", "splits=[pilot,test]"))
     assert set(one.keys.values()) == {row["fingerprint"] for row in outcome.rows}
     for words in (["task.shots=1"], ["task.shots=2", "task.chat=false"], ["task.shots=2", "seed=1"]):
-        other = plan(make("task.answer=text", *words, "splits=[pilot,test]"))
+        other = plan(config_of("task.answer=text", *words, "splits=[pilot,test]"))
         assert not set(one.keys.values()) & set(other.keys.values())
 
 
-def test_the_worked_examples_run_once_for_all(make):
-    asked = plan(make("task.shots=2", "task.chat=false"))
+def test_the_worked_examples_run_once_for_all(config_of):
+    asked = plan(config_of("task.shots=2", "task.chat=false"))
     assert set(asked.context.prompts.families) == {0}
     assert asked.context.prompts.prefix > 0.5 * np.mean([len(row) for row in asked.context.prompts.ids])
-    assert plan(make("task.shots=2", "task.chat=true")).context.prompts.ids != asked.context.prompts.ids
+    assert plan(config_of("task.shots=2", "task.chat=true")).context.prompts.ids != asked.context.prompts.ids
 
 
-def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(make, outcome):
+def test_no_evaluation_for_the_clinic_and_no_baselines_unless_asked(config_of, outcome):
     assert "clinical" not in outcome.analyses
     assert {row["role"] for row in outcome.rows} == {"merged", "base", "pivot"}
     with pytest.raises(UserError, match="a tabular model is fitted on numbers, and task=medqa gives none"):
-        plan(make("baselines=[tabular_logistic]"))
+        plan(config_of("baselines=[tabular_logistic]"))
     with pytest.raises(
         UserError, match="prompt_variants=true asks the question of task=medqa in other words, and it has none"
     ):
-        plan(make("prompt_variants=true"))
+        plan(config_of("prompt_variants=true"))
 
 
 @pytest.mark.parametrize("name", ["privacy=dlt"])
-def test_what_needs_yes_and_no_is_refused_with_its_name(make, name):
+def test_what_needs_yes_and_no_is_refused_with_its_name(config_of, name):
     with pytest.raises(UserError, match=f"{name}: it needs yes/no questions, but task=medqa"):
-        make(name)
+        config_of(name)
 
 
-def test_a_split_that_is_not_there_is_refused(make, folder, tmp_path):
+def test_a_split_that_is_not_there_is_refused(config_of, folder, tmp_path):
     with pytest.raises(UserError, match=r"fewer than 2 questions in pilot; it has test 14\. Give files of that split"):
-        plan(make(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]"))
+        plan(config_of(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]"))
     drawn = plan(
-        make(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]", "task.fractions={pilot: 0.5, test: 0.5}")
+        config_of(f"task.path={folder / 'test.jsonl'}", "splits=[pilot,test]", "task.fractions={pilot: 0.5, test: 0.5}")
     )
     assert sum(map(len, drawn.context.rows.values())) == 14
 
 
-def test_a_kind_that_the_loader_does_not_make_is_refused(make):
+def test_a_kind_that_the_loader_does_not_make_is_refused(config_of):
     with pytest.raises(
         UserError, match=r"task\.kind=binary, but patientdx\.tasks\.multiple_choice\.MultipleChoiceTask makes a task"
     ):
-        plan(make("task.kind=binary"))
+        plan(config_of("task.kind=binary"))
 
 
-def test_a_metric_by_another_name_is_refused(make):
+def test_a_metric_by_another_name_is_refused(config_of):
     with pytest.raises(UserError, match=r"task\.metrics names f1; task=medqa has acc, acc_norm, acc_bytes, acc_tokens"):
-        run(make("+task.metrics.f1=patientdx.metrics.accuracy.accuracy"))
+        run(config_of("+task.metrics.f1=patientdx.metrics.accuracy.accuracy"))
 
 
 def test_a_chat_without_a_template_is_refused(make_tiny, tiny_pivot, folder, tmp_path):
@@ -145,7 +139,7 @@ def test_a_chat_without_a_template_is_refused(make_tiny, tiny_pivot, folder, tmp
     tokenizer.chat_template = None
     (bare / "chat_template.jinja").unlink(missing_ok=True)
     tokenizer.save_pretrained(bare)
-    given = settings(bare, tiny_pivot, tmp_path, "task=medqa", f"task.path={folder}", "task.chat=true")
+    given = tiny_settings(bare, tiny_pivot, tmp_path, "task=medqa", f"task.path={folder}", "task.chat=true")
     with pytest.raises(
         UserError, match=r"task\.chat=true asks task=medqa as a chat, but the tokenizer in \S+ has no chat"
     ):
@@ -163,12 +157,12 @@ def commands(tiny_base, tiny_pivot, tmp_path_factory):
     for split in ("dev", "test"):
         (given / f"{split}.jsonl").unlink()
     words = ["task=multiple_choice", f"task.path={given}"]
-    same = [*overrides(tiny_base, tiny_pivot)[:-1], "splits=[pilot,test]", *words]
+    same = [*tiny(tiny_base, tiny_pivot)[:-1], "splits=[pilot,test]", *words]
     # The reports' words are marked.
     lines = [f'{100 + i // 2},{i},"FINDINGS: Qqfind{i} heart.\nIMPRESSION: Zzimp{i} rate."' for i in range(6)]
     (place / "reports.csv").write_text("\n".join(["subject_id,study_id,text", *lines]) + "\n")
     closed = ["task=radiology_impression", f"task.path={place / 'reports.csv'}", "task.new_tokens=6", "name=closed"]
-    closed = [*overrides(tiny_base, tiny_pivot), *closed]
+    closed = [*tiny(tiny_base, tiny_pivot), *closed]
     return place, *forked(place, [same, ["-m", *same, "name=swept", "lambda=0.3,0.6"], closed])
 
 

@@ -164,9 +164,3 @@ def test_each_shadow_model_is_taught_its_own_half_of_the_patients(tiny_base, tin
     for job, half in zip(jobs, inside, strict=True):
         assert {text.ids for text in job.texts} == {ids for ids, seen in zip(own, half, strict=True) if seen}
     assert len({job.key for job in jobs}) == 4
-
-
-def test_what_is_asked_wrongly_is_told_with_the_other_faults(tiny_base, tiny_pivot, tmp_path):
-    with pytest.raises(UserError, match=r"privacy\.k=0: Min-K% takes a percentage above 0") as told:
-        settings(tiny_base, tiny_pivot, tmp_path, "privacy=mia", "privacy.k=0", "parents=false")
-    assert "Leave parents=true" in str(told.value)

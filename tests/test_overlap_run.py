@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from benchmark_files import settings
-from in_process import compared, new_session, run
+from in_process import compared, run
 from sacrebleu.metrics import BLEU, CHRF
 
 from patientdx import reporting
@@ -47,22 +46,11 @@ def lines(*tables: Table) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def make(tiny_base, tiny_pivot, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("overlap")
+def task_words(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dialogues")
     rows = [("CC" if i % 2 else "PLAN", text, f"Doctor: {i}, is it?\nPatient: {i}.") for i, text in enumerate(WRITTEN)]
     path = table(folder / "test.csv", ["section_header", "section_text", "dialogue"], rows)
-
-    def made(*words: str):
-        given = ("task=dialogue_to_section", f"task.path={path}", "task.new_tokens=8", *words)
-        return settings(tiny_base, tiny_pivot, folder, *given)
-
-    with new_session():
-        yield made
-
-
-@pytest.fixture(scope="module")
-def outcome(make):
-    return run(make())
+    return "task=dialogue_to_section", f"task.path={path}", "task.new_tokens=8"
 
 
 def test_metrics_are_those_of_the_answers_that_are_left(outcome):
@@ -100,7 +88,7 @@ def test_models_are_compared_in_every_metric_and_by_section(outcome):
     assert set(groups["CC"]["models"]["merged"]) == set(NAMES)
 
 
-def test_the_tables_of_a_run_and_of_a_sweep_show_every_metric_in_80_columns(make, outcome):
+def test_the_tables_of_a_run_and_of_a_sweep_show_every_metric_in_80_columns(config_of, outcome):
     own = lines(*run_tables(Run(outcome.folder)))
     wide = lines(models([*outcome.rows, *(row | {"role": f"finetuned_{i}", "method": "lora(base) 64"}
                                           for i, row in enumerate(outcome.rows))]))  # fmt: skip
@@ -118,7 +106,7 @@ def test_the_tables_of_a_run_and_of_a_sweep_show_every_metric_in_80_columns(make
     assert not any("McNemar" in line for line in own)
 
 
-def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(make, outcome):
+def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(config_of, outcome):
     found = pq.read_table(outcome.folder / "predictions.parquet").to_pandas()
     for row in outcome.rows:
         own = found[found["role"] == row["role"]]
@@ -135,23 +123,23 @@ def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(make, out
     assert all(any(cell.startswith(start) for row in shown for cell in row) for start in chrf.values())
 
 
-def test_an_encoder_adds_its_score(make, outcome, tmp_path):
+def test_an_encoder_adds_its_score(config_of, outcome, tmp_path):
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    tokenizer = AutoTokenizer.from_pretrained(make().merge_config.base.source)
+    tokenizer = AutoTokenizer.from_pretrained(config_of().merge_config.base.source)
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                         intermediate_size=16, max_position_embeddings=64)  # fmt: skip
     BertModel(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    found = run(make(f"task.bertscore={tmp_path}"))
+    found = run(config_of(f"task.bertscore={tmp_path}"))
     for row, other in zip(found.rows, outcome.rows, strict=True):
         assert -1 <= row["bertscore_ci_low"] <= row["bertscore"] <= row["bertscore_ci_high"] <= 1
         assert row["rouge1"] == other["rouge1"]
         assert row["fingerprint"] != other["fingerprint"]
 
 
-def test_a_metric_by_another_name_is_refused(make, outcome):
+def test_a_metric_by_another_name_is_refused(config_of, outcome):
     with pytest.raises(
         UserError, match=r"task\.metrics names meteor; task=dialogue_to_section has rouge1, rouge2, rougeL, "
     ):
-        run(make("+task.metrics.meteor=patientdx.metrics.text_overlap.mean"))
+        run(config_of("+task.metrics.meteor=patientdx.metrics.text_overlap.mean"))

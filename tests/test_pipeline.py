@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import rows_of, settings
+from command_line import rows_of
 from in_process import plan, run, session
 
 from patientdx.core.errors import UserError
@@ -14,16 +14,6 @@ from patientdx.evaluation.language_systems import Merge
 from patientdx.evaluation.seal import read_sealed
 
 pytestmark = pytest.mark.usefixtures("fresh_session")
-
-
-@pytest.fixture
-def make(tiny_base, tiny_pivot, tmp_path):
-    """Settings of a small run below this test's folder; `base` and `pivot` may be other folders."""
-
-    def made(*words: str, base: Path = tiny_base, pivot: Path = tiny_pivot):
-        return settings(base, pivot, tmp_path / "outputs", *words)
-
-    return made
 
 
 def scores(tmp_path: Path) -> dict[str, int]:

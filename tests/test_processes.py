@@ -19,11 +19,6 @@ SWEEP = ("-m", "lambda=0.2,0.4")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("processes")
-
-
-@pytest.fixture(scope="module")
 def alone(place, tiny_base, tiny_pivot) -> subprocess.CompletedProcess:
     """A sweep in one process."""
     (done,) = forked(place, [[SWEEP[0], *small(tiny_base, tiny_pivot), "output=alone", SWEEP[1]]])

@@ -8,11 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from benchmark_files import settings
-from command_line import ROOT
-from hydra import compose, initialize_config_dir
+from command_line import composed
 from hydra.types import RunMode
-from in_process import compared, new_session, plan, run, session
+from in_process import compared, plan, run, session
 
 from patientdx.cli.run import run_job
 from patientdx.core.errors import UserError
@@ -42,19 +40,8 @@ METRICS = ("map", "mrr", "recall_5", "ndcg_3")
 
 
 @pytest.fixture(scope="module")
-def make(tiny_base, tiny_pivot, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranked")
-
-    def made(*words: str):
-        return settings(tiny_base, tiny_pivot, folder, *SMALL, *words)
-
-    with new_session():
-        yield made
-
-
-@pytest.fixture(scope="module")
-def outcome(make):
-    return run(make())
+def task_words():
+    return SMALL
 
 
 def test_every_model_and_the_first_stage_has_a_row_with_intervals(outcome):
@@ -69,9 +56,9 @@ def test_every_model_and_the_first_stage_has_a_row_with_intervals(outcome):
     assert len({row["fingerprint"] for row in outcome.rows}) == 4
 
 
-def test_metrics_are_those_of_the_lists_that_are_left(make, outcome):
+def test_metrics_are_those_of_the_lists_that_are_left(config_of, outcome):
     table = pq.read_table(outcome.folder / "predictions.parquet").to_pandas()
-    asked = plan(make())
+    asked = plan(config_of())
     missed = [
         asked.data.ranking.missed[q]
         for q, _ in groupby(asked.data.ranking.query[i] for i in asked.context.rows["test"])
@@ -91,8 +78,8 @@ def test_metrics_are_those_of_the_lists_that_are_left(make, outcome):
     assert not set(table.columns) & {"text", "query"}
 
 
-def test_a_perfect_reader_is_above_the_first_stage_and_ties_keep_its_order(make):
-    given = make("task.depth=20")
+def test_a_perfect_reader_is_above_the_first_stage_and_ties_keep_its_order(config_of):
+    given = config_of("task.depth=20")
     asked = plan(given)
     rows = asked.context.rows["test"]
     margin = np.array([asked.data.examples[i].label for i in rows], dtype=float)
@@ -126,15 +113,15 @@ def test_groups_of_queries_add_up_to_all_of_them(outcome):
         assert mean == pytest.approx(whole[role]["map"])
 
 
-def test_the_same_run_is_found_again_and_another_first_stage_is_another_run(make, outcome):
-    again = run(make())
+def test_the_same_run_is_found_again_and_another_first_stage_is_another_run(config_of, outcome):
+    again = run(config_of())
     assert again.reused
     assert (again.rows, compared(again)) == (outcome.rows, compared(outcome))
-    assert plan(make("task.k1=1.2")).key != plan(make()).key
+    assert plan(config_of("task.k1=1.2")).key != plan(config_of()).key
 
 
-def test_ids_of_closed_data_are_hashed_with_a_secret(make, outcome, monkeypatch):
-    given = make("name=closed", "parents=false")
+def test_ids_of_closed_data_are_hashed_with_a_secret(config_of, outcome, monkeypatch):
+    given = config_of("name=closed", "parents=false")
     data = session().task_data(given.task_config.call)
     monkeypatch.setattr(Session, "task_data", lambda self, task: replace(data, open_data=False))
     closed = run(given)
@@ -155,29 +142,25 @@ def test_ids_of_closed_data_are_hashed_with_a_secret(make, outcome, monkeypatch)
          r"task\.metrics\.ndcg: a ranking has ndcg_K, map, mrr, recall_K, with a whole number for K"),
     ],
 )  # fmt: skip
-def test_a_metric_that_a_ranking_does_not_have_is_refused_before_a_model_is_asked(make, word, said):
+def test_a_metric_that_a_ranking_does_not_have_is_refused_before_a_model_is_asked(config_of, word, said):
     with pytest.raises(UserError, match=said):
-        plan(make(word))
+        plan(config_of(word))
 
 
-def test_a_split_without_queries_is_refused(make):
+def test_a_split_without_queries_is_refused(config_of):
     with pytest.raises(UserError, match="fewer than 2 questions in pilot"):
-        plan(make("splits=[pilot,test]", "task.fractions={train: 0, pilot: 0, test: 1}"))
+        plan(config_of("splits=[pilot,test]", "task.fractions={train: 0, pilot: 0, test: 1}"))
     with pytest.raises(UserError, match=r"task\.metrics names nothing: a ranking has ndcg_K"):
-        plan(make(*(f"~task.metrics.{name}" for name in METRICS)))
+        plan(config_of(*(f"~task.metrics.{name}" for name in METRICS)))
 
 
-def test_what_needs_one_question_a_row_is_refused(make):
-    with pytest.raises(
-        UserError, match="privacy=dlt: it needs yes/no questions, but task=record_search is of kind ranking"
-    ):
-        make("privacy=dlt")
+def test_what_needs_one_question_a_row_is_refused(config_of):
     with pytest.raises(UserError, match="tabular_gbm: a tabular model is fitted on numbers"):
-        plan(make("baselines=[tabular_gbm]"))
+        plan(config_of("baselines=[tabular_gbm]"))
 
 
 @pytest.mark.parametrize(("words", "told"), [(["task.path=mine"], False), ([], True)])
-def test_an_error_over_ones_own_files_keeps_what_it_says_to_itself(make, monkeypatch, capsys, words, told):
+def test_an_error_over_ones_own_files_keeps_what_it_says_to_itself(config_of, monkeypatch, capsys, words, told):
     """Without a path the hospital is the synthetic one, and the whole message helps; with one it may quote a record."""
 
     quoted = " ".join(("a", "line", "of", "a", "record"))  # not in the source, which a traceback shows
@@ -187,8 +170,7 @@ def test_an_error_over_ones_own_files_keeps_what_it_says_to_itself(make, monkeyp
 
     monkeypatch.setattr(runner, "run", broken)
     job = SimpleNamespace(mode=RunMode.RUN, overrides=SimpleNamespace(task=[]))
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", [*SMALL, *words])
+    cfg = composed(*SMALL, *words)
     with pytest.raises(SystemExit) as end:
         run_job(cfg, job)
     assert end.value.code == 1

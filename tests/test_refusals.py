@@ -10,7 +10,6 @@ from command_line import forked, small
 
 from patientdx.records.synthetic.hospital import hospital
 
-RANGE = "0 is the base model and 1 the pivot model."
 NEITHER = "Use more stays, another seed, other task.fractions, or a larger task.limit."
 TABLES = (
     "MIMIC-IV tables are incomplete: {fault}. Looked for <table>.{{parquet,csv.gz,csv}} in {folder}. "
@@ -18,27 +17,9 @@ TABLES = (
 )
 # What is typed, and all that is said, beside the paths of this test.
 SAID = {
-    "lambda too large": (
-        ["lambda=1.5"],
-        f"1 problem in this configuration\n  lambda=1.5 is outside [0, 1]: {RANGE}",
-    ),
-    "lambda no number": (
-        ["lambda=abc"],
-        "1 problem in this configuration\n  lambda=abc is not a number. Give one from 0 (base) to 1 (pivot).",
-    ),
-    "lambda a list of words": (
-        ["lambda=[0.1,high]"],
-        "1 problem in this configuration\n  lambda=[0.1, 'high'] is not a number. Give one from 0 (base) to 1 (pivot). "
-        "To sweep, add -m and write lambda=0.1,0.2,0.4.",
-    ),
-    "method without lambda": (
-        ["merge=none", "lambda=0.3"],
-        "1 problem in this configuration\n  lambda=0.3: merge=none has no λ. Leave lambda out, or use a method that "
-        "has one (merge=slerp, linear).",
-    ),
     "several at once": (
         ["lambda=2", "dtype=int4", "bootstrap.resamples=3"],
-        f"3 problems in this configuration\n  lambda=2 is outside [0, 1]: {RANGE}\n"
+        "3 problems in this configuration\n  lambda=2 is outside [0, 1]: 0 is the base model and 1 the pivot model.\n"
         "  dtype=int4: it is bfloat16, float16 or float32.\n"
         "  bootstrap.resamples=3: give a whole number of at least 100.",
     ),
@@ -61,7 +42,7 @@ SAID = {
     ),
     "no such folder": (
         ["base_model.source={folder}/nowhere"],
-        "smollm2_135m_instruct: there is nothing at {folder}/nowhere. A source is a folder, a .gguf file, a hub id "
+        "unknown_base: there is nothing at {folder}/nowhere. A source is a folder, a .gguf file, a hub id "
         "(org/name), or wheel:<distribution>/<file inside>.",
     ),
     "table": (["task.mimic_root={folder}/no_table"], TABLES),
@@ -135,7 +116,7 @@ def test_words_on_tables(ended, folder, name, fault):
 
 
 PARENTS = (
-    "smollm2_135m_instruct and smollm2_135m_numeric cannot be merged tensor by tensor:\n- {}\n"
+    "unknown_base and unknown_pivot cannot be merged tensor by tensor:\n- {}\n"
     "Choose parents of one family and size, with the same tokenizer and best a common ancestor.{}\n"
 )
 VOCABULARIES = " Different vocabularies are brought to one by tokenizer=base, pivot or union."
@@ -146,19 +127,19 @@ VOCABULARIES = " Different vocabularies are brought to one by tokenizer=base, pi
     [
         (
             "shapes",
-            "6 tensors of other shape in smollm2_135m_instruct and smollm2_135m_numeric: "
+            "6 tensors of other shape in unknown_base and unknown_pivot: "
             "model.layers.0.mlp.down_proj.weight [32, 64] and [32, 96], "
             "model.layers.0.mlp.gate_proj.weight [64, 32] and [96, 32], "
             "model.layers.0.mlp.up_proj.weight [64, 32] and [96, 32] and 3 more",
         ),
         (
             "vocabularies",
-            "417 token ids differ in smollm2_135m_instruct and smollm2_135m_numeric: 3 is '!' and '<|patient|>', "
+            "417 token ids differ in unknown_base and unknown_pivot: 3 is '!' and '<|patient|>', "
             "4 is '\"' and '!', 5 is '#' and '\"' and 414 more",
         ),
         (
             "tensors",
-            "9 tensors only in smollm2_135m_numeric: model.layers.2.input_layernorm.weight, "
+            "9 tensors only in unknown_pivot: model.layers.2.input_layernorm.weight, "
             "model.layers.2.mlp.down_proj.weight, model.layers.2.mlp.gate_proj.weight and 6 more",
         ),
     ],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import yaml
-from command_line import ROOT, environment, forked, launch, rows_of, small, the_one
+from command_line import ROOT, environment, forked, launch, rows_of, the_one
 
 SWEEP = ("merge=slerp", "lambda=0.1,0.2,0.4")
 FILES = {"cohort.csv", "command.json", "config.yaml", "metrics.json", "predictions.parquet", "provenance.json"}
@@ -33,16 +33,6 @@ def state(folder: Path) -> dict[str, int]:
 def table(folder: Path) -> list[dict[str, str]]:
     with (folder / "sweep.csv").open() as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="module")
-def arguments(tiny_base, tiny_pivot) -> list[str]:
-    return small(tiny_base, tiny_pivot)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("single")
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,6 @@ from patientdx.checkpoints.save import save
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("saving")
-
-
-@pytest.fixture(scope="module")
 def arguments(tiny_base, tiny_pivot) -> list[str]:
     return [*small(tiny_base, tiny_pivot), "lambda=0.3"]
 

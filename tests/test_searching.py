@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from command_line import ROOT, forked, rows_of, settings, small, the_one
-from hydra import compose, initialize_config_dir
+from command_line import composed, forked, rows_of, settings, small, the_one
 from in_process import run, session
 
 from patientdx.core.errors import UserError
@@ -164,36 +163,6 @@ def test_a_race_killed_again_and_again_ends_as_if_it_had_not_been(study):
     assert held == whole
 
 
-REFUSED = [
-    (["search=grid", "lambda=0.3"], "search=grid finds λ, and the command gives lambda as well"),
-    (["search=depth", "lambda=[0.1,0.2]"], "search=depth finds λ, and the command gives lambda as well"),
-    (["search=grid", "~task.metrics"], "search=grid chooses λ by the task's first metric, and task.metrics names"),
-    (["search=grid", "merge=none"], "search=grid: merge=none has no λ to search"),
-    (["search=grid", "splits=[test,pilot]"], "search=grid chooses λ on pilot, and the best of several noisy numbers"),
-    (["search=grid", "splits=pilot"], "Put another split last, as in splits=[pilot,test]"),
-    (["search=grid", "task=none", "save=merged"], "search=grid chooses λ by scores, and task=none has none"),
-    (["search=grid", "save=merged"], "search=grid: save and dry_run are about one λ, which is not known yet"),
-    (["search=grid", "dry_run=true"], "Search first, then give the λ that it chose: search=fixed lambda=<it>"),
-    (["search=grid", "model=tabular_gbm"], "search=grid: model=tabular_gbm has no λ"),
-    (["+search.points=[0,1]"], "search.points: search=fixed takes λ as given, and no numbers"),
-    (["search=grid", "+search.steps=3"], "search.steps: grid has no such parameter"),
-    (["search=grid", "+search.seed=3"], "search.seed: grid has no such parameter"),
-    (["search=bayes", "+search.seed=3"], "search.seed: bayes has no such parameter"),
-    (["search=bayes", "search.budget=0"], "search.budget=0: give the number of candidates to look at"),
-    (["search=bayes", "search.budget=lots"], "search.budget must be a whole number, got 'lots'"),
-    (["search=grid", "search.points=[0,2]"], "λ of this method is a number from 0 to 1; 2 is not"),
-    (["search=racing", "search.test=t"], "search.test=t: it is one of bootstrap, wilcoxon"),
-    (["search=private", "splits=[pilot,test]"], "search=private does not publish the pilot patients' scores"),
-]
-
-
-@pytest.mark.parametrize(("words", "said"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
-def test_a_search_that_cannot_be_is_refused_before_anything_is_read(words, said):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(UserError) as refused:
-        parse(compose("config", words), overrides=words)
-    assert said in str(refused.value)
-
-
 def test_a_recipe_that_gives_the_weight_is_refused(tmp_path):
     path = tmp_path / "recipe.yml"
     models = [{"model": name} for name in ("base", "pivot")]
@@ -206,8 +175,8 @@ def test_a_recipe_that_gives_the_weight_is_refused(tmp_path):
     }
     path.write_text(yaml.safe_dump(recipe))
     words = ["search=grid", f"mergekit_config={path}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(UserError) as refused:
-        parse(compose("config", words), overrides=words)
+    with pytest.raises(UserError) as refused:
+        parse(composed(*words), overrides=words)
     assert "search=grid finds λ, and a mergekit recipe gives it" in str(refused.value)
 
 

@@ -5,7 +5,6 @@ import inspect
 import pytest
 from test_settings import composed, errors
 
-from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import parse
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
@@ -76,15 +75,7 @@ def test_a_baseline_is_what_its_yaml_says(name):
     assert call.keywords == {key: value for key, value in defaults.items() if key != "seed"}
 
 
-def test_a_pair_that_a_study_puts_others_in_place_of_is_refused():
-    config = composed("experiment=fewshot", "pair=patientdx_7b")
-    with pytest.raises(UserError) as refused:
-        parse(config, overrides=["experiment=fewshot", "pair=patientdx_7b"])
-    for group, wanted, there in (
-        ("base_model", "mistral_7b_instruct_v0_1", "smollm2_135m_numeric"),
-        ("pivot_model", "dart_math_mistral_7b_uniform", "smollm2_135m_domain"),
-    ):
-        told = f"pair=patientdx_7b sets {group}={wanted}, but this study has {group}={there} in its overlay."
-        assert told in str(refused.value)
-    given = parse(config, overrides=["pair=patientdx_7b", "base_model=x", "pivot_model.source=y"])
-    assert given.merge.base.name == "smollm2_135m_numeric"
+def test_a_pair_beside_a_study_is_accepted_with_parents_of_the_command():
+    overrides = ["pair=patientdx_7b", "base_model=x", "pivot_model.source=y"]
+    config = parse(composed("experiment=fewshot", "pair=patientdx_7b"), overrides=overrides)
+    assert config.merge.base.name == "smollm2_135m_numeric"

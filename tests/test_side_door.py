@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
+from benchmark_files import overrides
 from command_line import forked, small, the_one
+from own_files import notes, write
 from tasks_by_yaml import load
 
 from patientdx.cli import certify
@@ -85,6 +87,16 @@ def roots(session_cache, tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
+def own_notes(roots, ids) -> list[str]:
+    """The words of a run on texts of a hospital's own, with marks and the ids of the marked hospital."""
+    people, rows = sorted(ids), notes(patients=60)
+    for i, row in enumerate(rows):
+        row |= {"text": f"{row['text']} {MARK}97", "ward": f"{MARK}98", "patient_id": people[i // 2]}
+    path = write(roots[0].parent / "notes.csv", rows)
+    return ["task=yes_no", f"task.path={path}", "task.question='Does the patient die? Answer with yes or no.'"]
+
+
+@pytest.fixture(scope="module")
 def ids(roots) -> set[int]:
     """Every patient, admission and stay of the marked hospital."""
     found: set[int] = set()
@@ -128,11 +140,18 @@ ATTACKED = (
 )
 
 
-WHOLE = ("everything", "sweep", "search", "fine-tuning with attacks")  # the runs that come to their end
+WHOLE = (
+    "everything",
+    "sweep",
+    "search",
+    "fine-tuning with attacks",
+    "notes",
+    "a sweep over notes",
+)  # the runs that come to their end
 
 
 @pytest.fixture(scope="module")
-def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
+def left(house, roots, own_notes, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
     """What all runs left outside the cache, by file, and what they said; unpacked."""
     whole, damaged = roots
     plain = [one for one in small(tiny_base, tiny_pivot, *EVERY) if not one.startswith(("tracking", "splits"))]
@@ -140,6 +159,8 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
     scored = [one for one in of_whole if not one.startswith(("baselines", "clinical"))]
     bad_base = [f"base_model.source={talkative}", f"pivot_model.source={talkative}"]
     merged = house.work / "merged"
+    of_notes = [*overrides(tiny_base, tiny_pivot), *own_notes, "splits=[pilot,test]"]
+    of_notes = [word for word in of_notes if not word.startswith(("tracking", "splits=[test]"))]
     runs = {
         "everything": [
             *scored,
@@ -159,6 +180,10 @@ def left(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
             "tracking=none",
         ],
         "fine-tuning with attacks": [*of_whole, *TUNED, *ATTACKED, "name=tuned"],
+        "notes": [*of_notes, *TUNED, "privacy=all", "name=notes", "task.features=[lactate]", "prompt_variants=false"],
+        "a sweep over notes": ["-m", *of_notes, "name=notes_sweep", "lambda=0.2,0.6", "search=fixed"],
+        "notes with a text for a feature": [*of_notes, "name=notes_bad", "task.features=[ward]"],
+        "notes with a text for a label": [*of_notes, "name=notes_bad", "task.label_column=text"],
         "fine-tuning that fails": [*of_whole, *TUNED, "name=torn", "finetune.learning_rate=1e38", "tracking=none"],
         "text for a number": [*plain, f"task.mimic_root={damaged}", "name=damaged"],
         "a template that quotes": [*of_whole, *bad_base, "name=quoted"],

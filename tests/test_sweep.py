@@ -10,23 +10,13 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
+from sweeps_by_hand import PARENTS, finish, point, row, said, shown
 
 from patientdx.cli import sweep_state, sweep_summary
 from patientdx.cli.sweep import SweepSummary, close, record_error
 from patientdx.core.errors import UserError
 
 CONF = str(Path(__file__).parents[1] / "conf")
-
-
-@pytest.fixture
-def study(tmp_path) -> Path:
-    return tmp_path / "study"
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    without_page(monkeypatch)
 
 
 def composed(words: Sequence[str]) -> DictConfig:

@@ -5,19 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from sweeps_by_hand import PARENTS, finish, point, row, said, shown, without_page
+from sweeps_by_hand import PARENTS, finish, point, row, said, shown
 
 from patientdx.cli.sweep_summary import choices
-
-
-@pytest.fixture
-def study(tmp_path) -> Path:
-    return tmp_path / "study"
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    without_page(monkeypatch)
 
 
 def test_each_method_has_its_choice(study):

@@ -2,17 +2,11 @@
 
 import csv
 import subprocess
-from pathlib import Path
 
 import pytest
 from command_line import forked, rows_of, small
 
 ONE, OTHER = "lambda=0.2,0.4", "lambda=0.4,0.6"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("two")
 
 
 @pytest.fixture(scope="module")

@@ -28,18 +28,10 @@ NAME = "model.layers.1.mlp.up_proj.weight"
 TITLE = "slerp λ=0.4 of instruct and numeric"
 
 
-@pytest.fixture(scope="module")
-def original(tiny_base, tiny_pivot, tmp_path_factory):
-    place = tmp_path_factory.mktemp("merged")
-    described = sources(instruct=tiny_base, numeric=tiny_pivot)
-    recipe = recipe_of(tiny_base, tiny_pivot)
-    return save(recipe, place / "folder", cache=place / "cache", sources=described, shard_bytes=30_000)
-
-
 @pytest.fixture
-def folder(original, tmp_path):
+def folder(saved_merge, tmp_path):
     """A copy of the merge that a test may change."""
-    return shutil.copytree(original, tmp_path / "folder")
+    return shutil.copytree(saved_merge, tmp_path / "folder")
 
 
 def said(capsys, *arguments):
@@ -274,9 +266,9 @@ def test_the_command_ends_with_the_verdict(folder):
     assert NAME in done.stderr
 
 
-def test_a_described_model_is_enough(original):
+def test_a_described_model_is_enough(saved_merge):
     """The record holds what `locate` needs and no more."""
-    for model in json.loads((original / "provenance.json").read_text())["models"]:
+    for model in json.loads((saved_merge / "provenance.json").read_text())["models"]:
         given = {key: value for key, value in model.items() if key not in ("role", "sha256")}
         assert ModelSource(**given).name == model["name"]
 

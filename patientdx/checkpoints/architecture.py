@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from patientdx.checkpoints.compatibility import follows_from_others
@@ -162,7 +163,7 @@ def _configuration(config: Mapping[str, Any]):
 def _unknown(config: Mapping[str, Any], error: Exception) -> UserError:
     return UserError(
         f"transformers cannot make a causal language model of model_type {config.get('model_type')!r} from this "
-        f"config.json ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Code that comes with a model "
+        f"config.json ({type(error).__name__}: {shorten(str(error), 250)}). Code that comes with a model "
         "is never run: use a model whose architecture is part of transformers, with its makers' config.json."
     )
 

@@ -16,7 +16,7 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.cache import build_folder
 from patientdx.core.checksums import file_hash, recall_checksum
 from patientdx.core.errors import UserError
-from patientdx.core.paths import expanded, short_name
+from patientdx.core.paths import expanded, plain_name, short_name
 
 REPOSITORY = Path(patientdx.__file__).resolve().parent.parent
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -128,13 +128,39 @@ def _converted(name: str, digest: str, cache: Path) -> Path:
 
 def licence_of(folder: Path) -> str:
     """The licence that a model folder's own README.md states in its first lines, as the hub reads it; "" without."""
+    front, _ = _card(folder)
+    stated = dict(re.findall(r"^(license(?:_name)?):[ \t]*[\"']?([\w.+-]+)", front, re.MULTILINE))
+    return stated.get("license_name") or stated.get("license") or ""
+
+
+def name_of(source: str) -> str:
+    """The name that a model states itself: a hub id's, or of a folder `model_name` or the title of its README.md.
+
+    "" where it states none, or one that is no plain name. The name of a folder says nothing of what is in it.
+    """
+    path = expanded(source)
+    if not path.exists():
+        stated = source.rpartition("/")[2] if _HUB_ID.fullmatch(source) else ""
+    elif in_hub_cache := re.search(r"/models--[^/]+?--([^/]+)/snapshots/", f"{path.absolute()}/"):
+        stated = in_hub_cache[1]
+    else:
+        front, text = _card(path)
+        lines = re.findall(r"^model_name:[ \t]*(.+)", front, re.MULTILINE) + re.findall(r"^# (.+)", text, re.MULTILINE)
+        stated = lines[0].strip().strip("\"'") if lines else ""
+    try:
+        return plain_name(stated)
+    except UserError:
+        return ""
+
+
+def _card(folder: Path) -> tuple[str, str]:
+    """The front matter and the text of a folder's README.md; empty without one."""
     try:
         text = (folder / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return ""
-    front = text.split("---")[1] if text.startswith("---") and text.count("---") > 1 else ""
-    stated = dict(re.findall(r"^(license(?:_name)?):[ \t]*[\"']?([\w.+-]+)", front, re.MULTILINE))
-    return stated.get("license_name") or stated.get("license") or ""
+        return "", ""
+    _, front, rest = text.split("---", 2) if text.startswith("---") and text.count("---") > 1 else ("", "", text)
+    return front, rest
 
 
 def holds_patients(model: ModelSource) -> bool:

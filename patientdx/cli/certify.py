@@ -7,10 +7,8 @@ Exit status: 0 if all is well, 1 if the weights or the certificate are not what 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,11 +19,21 @@ from patientdx.checkpoints.identity import derivation
 from patientdx.checkpoints.manifest import read_record, summary
 from patientdx.checkpoints.patient_mark import marked
 from patientdx.checkpoints.source import REPOSITORY, open_checkpoint
-from patientdx.cli.verify import CANNOT_TELL, CERTIFICATE, DIFFERS, IDENTICAL, source_of, verify
+from patientdx.cli.verify import (
+    CANNOT_TELL,
+    CERTIFICATE,
+    DIFFERS,
+    IDENTICAL,
+    parent_folders,
+    parser,
+    print_status,
+    source_of,
+    verify,
+)
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
-from patientdx.core.paths import expanded
+from patientdx.core.paths import cache_folder
 from patientdx.reporting import certificate as certify_page
 from patientdx.reporting.certificate_study import findings
 
@@ -164,32 +172,23 @@ def _is_path(source: str | Path | None) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m patientdx.cli certify", description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("folder", type=Path, help="a folder that a merge was saved in")
-    parser.add_argument("--study", type=Path, help="the result folder of the run that scored this model")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="a certificate.json to check; nothing is written")
-    parser.add_argument("--output", type=Path, help="where the certificate goes; otherwise into the folder")
-    parser.add_argument("--parent", action="append", default=[], metavar="NAME=FOLDER", help="where a model is")
-    parser.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
-    args = parser.parse_args(argv)
-    cache = expanded(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx"))
-    try:
+    known = parser("certify", __doc__)
+    known.add_argument("--study", type=Path, help="the result folder of the run that scored this model")
+    known.add_argument("--check", type=Path, metavar="FILE", help="a certificate.json to check; nothing is written")
+    known.add_argument("--output", type=Path, help="where the certificate goes; otherwise into the folder")
+    args = known.parse_args(argv)
+
+    def command() -> tuple[int, str]:
         if args.check is not None:
-            status, message = check(args.check, args.folder)
-        else:
-            pairs = dict(pair.partition("=")[::2] for pair in args.parent)
-            if not all(pairs.values()):
-                raise UserError(f"--parent {' '.join(args.parent)}: write it as name=folder.")
-            folders = {name: expanded(folder) for name, folder in pairs.items()}
-            content = certificate(args.folder, args.study, folders, cache, args.threads)
-            status = next(key for key, word in STATUS.items() if word == content["proof"]["status"])
-            status = DIFFERS if content["model"]["holds_patients"] else status
-            written = write(content, args.output or args.folder)
-            message = "\n".join([content["proof"]["words"], *(f"written: {file}" for file in written)])
-    except UserError as error:
-        status, message = CANNOT_TELL, f"cannot tell: {error}"
-    print(message, file=sys.stdout if status == IDENTICAL else sys.stderr)
-    return status
+            return check(args.check, args.folder)
+        folders = parent_folders(args.parent)
+        content = certificate(args.folder, args.study, folders, cache_folder(), args.threads)
+        status = next(key for key, word in STATUS.items() if word == content["proof"]["status"])
+        status = DIFFERS if content["model"]["holds_patients"] else status
+        written = write(content, args.output or args.folder)
+        return status, "\n".join([content["proof"]["words"], *(f"written: {file}" for file in written)])
+
+    return print_status(command)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from patientdx.checkpoints.identity import Source
 from patientdx.checkpoints.source import ModelSource
 from patientdx.cli.compose import configuration
-from patientdx.cli.messages import print_error
+from patientdx.cli.messages import run_command
 from patientdx.core.errors import UserError
 from patientdx.core.tables import ABSENT, Cell, Table, count, make_table, word, write_csv
 from patientdx.evaluation.session import open_parents
@@ -247,17 +247,14 @@ def compare(overrides: Sequence[str]) -> tuple[list[Row], Path, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit code 2 with one message where the models cannot be compared."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if {"-h", "--help"} & set(arguments):
-        print((__doc__ or "").strip())
-        return 0
-    try:
+
+    def command() -> int:
         rows, folder, signs = compare(arguments)
-    except UserError as error:
-        print_error(str(error))
-        return 2
-    show(*tables(rows, folder.name, signs))
-    Console(soft_wrap=True, highlight=False, markup=False).print(f"written: {folder}")
-    return 0
+        show(*tables(rows, folder.name, signs))
+        Console(soft_wrap=True, highlight=False, markup=False).print(f"written: {folder}")
+        return 0
+
+    return run_command(__doc__, arguments, command)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ does; 2: the command cannot be carried out.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,8 +35,9 @@ from patientdx.checkpoints.source import REPOSITORY, ModelSource, open_checkpoin
 from patientdx.cli.identify_bits import with_bits
 from patientdx.cli.identify_search import RUN, Sampling, common_names, measure_all, rank, sample_names
 from patientdx.cli.identify_tables import Findings, table, verdict, write
-from patientdx.cli.messages import print_error
+from patientdx.cli.messages import run_command
 from patientdx.core.errors import UserError
+from patientdx.core.paths import cache_folder
 from patientdx.evaluation.store import make_writable
 from patientdx.reporting import show
 
@@ -128,11 +128,6 @@ def identify(opts: Options, cache: Path) -> Findings:
     return Findings(opts.merged.name, labels, tuple(differing), tuple(explanations), tuple(shared), skipped)
 
 
-def cache_folder() -> Path:
-    """Where converted models are kept: PATIENTDX_CACHE, or its default."""
-    return Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
-
-
 def _values(words: Sequence[str]) -> dict[str, Any]:
     keys = [*(field.name for field in fields(Options) if field.name != "sampling"), "tensors", "elements", "seed"]
     known = f"identify takes {', '.join(f'{key}=' for key in keys)}"
@@ -206,21 +201,18 @@ def _nothing_in_common(name: str, merged: Source, models: Mapping[str, Source]) 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; see the exit codes above."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if {"-h", "--help"} & set(arguments):
-        print((__doc__ or "").strip())
-        return 0
-    try:
+
+    def command() -> int:
         opts = options(arguments)
         findings = identify(opts, cache_folder())
         if opts.output is not None:
             write(findings, opts.output)
-    except UserError as error:
-        print_error(str(error))
-        return 2
-    show(table(findings))
-    lines = [*verdict(findings), *([f"written: {opts.output}"] if opts.output else [])]
-    Console(soft_wrap=True, highlight=False, markup=False).print("", *lines, sep="\n")
-    return findings.exit_code
+        show(table(findings))
+        lines = [*verdict(findings), *([f"written: {opts.output}"] if opts.output else [])]
+        Console(soft_wrap=True, highlight=False, markup=False).print("", *lines, sep="\n")
+        return findings.exit_code
+
+    return run_command(__doc__, arguments, command)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from patientdx.cli.compose import configuration
 from patientdx.cli.ending import ended
+from patientdx.cli.messages import run_command
 from patientdx.core.errors import UserError
 from patientdx.tasks.meds_labels import write
 
@@ -39,16 +40,15 @@ def labels(folder: Path, overrides: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """The command; exit code 2 where it is refused."""
-    if not arguments or {"-h", "--help"} & set(arguments):
+    if not arguments:
         print((__doc__ or "").strip())
-        return 0 if arguments else 2
-    try:
-        written = labels(Path(arguments[0]), arguments[1:])
-    except UserError as fault:
-        print(fault, file=sys.stderr)
         return 2
-    print("\n".join(written))
-    return 0
+
+    def command() -> int:
+        print("\n".join(labels(Path(arguments[0]), arguments[1:])))
+        return 0
+
+    return run_command(__doc__, arguments, command)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 from rich.console import Console
+
+from patientdx.core.errors import UserError
 
 
 def is_first_process() -> bool:
@@ -16,6 +19,21 @@ def print_error(text: str) -> None:
     """One line on stderr, once for all processes."""
     if is_first_process():
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def run_command(doc: str | None, arguments: Sequence[str], command: Callable[[], int]) -> int:
+    """The exit code of a command that needs no parser: its own; 2 with one message where it raises UserError.
+
+    Among the arguments --help prints `doc` instead.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print((doc or "").strip())
+        return 0
+    try:
+        return command()
+    except UserError as error:
+        print_error(str(error))
+        return 2
 
 
 def accept_all_characters() -> None:

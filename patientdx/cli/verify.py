@@ -11,7 +11,7 @@ import json
 import os
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import prod
@@ -33,7 +33,7 @@ from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import tensors_to_write
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.core.paths import expanded
+from patientdx.core.paths import cache_folder, expanded
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
@@ -239,20 +239,33 @@ def _metadata_of(file: Path) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m patientdx.cli verify", description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("folder", type=Path, help="a folder that a merge was saved in")
-    parser.add_argument("--parent", action="append", default=[], metavar="NAME=FOLDER", help="where a model is")
-    parser.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
-    args = parser.parse_args(arguments)
-    folders = dict(pair.partition("=")[::2] for pair in args.parent)
-    cache = expanded(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx"))
+    args = parser("verify", __doc__).parse_args(arguments)
+    return print_status(lambda: verify(args.folder, parent_folders(args.parent), cache_folder(), args.threads))
+
+
+def parser(command: str, doc: str | None) -> argparse.ArgumentParser:
+    """What the commands about a merged folder take."""
+    known = argparse.ArgumentParser(f"python -m patientdx.cli {command}", description=(doc or "").split("\n\n")[1])
+    known.add_argument("folder", type=Path, help="a folder that a merge was saved in")
+    known.add_argument("--parent", action="append", default=[], metavar="NAME=FOLDER", help="where a model is")
+    known.add_argument("--threads", type=int, help="threads to use; otherwise one for each core")
+    return known
+
+
+def parent_folders(pairs: Sequence[str]) -> dict[str, Path]:
+    """The folder of each model from name=folder. UserError for other words."""
+    folders = dict(pair.partition("=")[::2] for pair in pairs)
+    if not all(folders.values()):
+        raise UserError(f"--parent {' '.join(pairs)}: write it as name=folder.")
+    return {name: expanded(folder) for name, folder in folders.items()}
+
+
+def print_status(command: Callable[[], tuple[int, str]]) -> int:
+    """Print the message of a command and return its exit status; CANNOT_TELL where it raises UserError."""
     try:
-        if not all(folders.values()):
-            raise UserError(f"--parent {' '.join(args.parent)}: write it as name=folder.")
-        folders = {name: expanded(folder) for name, folder in folders.items()}
-        status, message = verify(args.folder, folders, cache, args.threads)
-    except UserError as fault:
-        status, message = CANNOT_TELL, f"cannot tell: {fault}"
+        status, message = command()
+    except UserError as error:
+        status, message = CANNOT_TELL, f"cannot tell: {error}"
     print(message, file=sys.stdout if status == IDENTICAL else sys.stderr)
     return status
 

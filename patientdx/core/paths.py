@@ -24,6 +24,11 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         raise UserError(f"{text} begins with the home of a user whom this machine does not know.") from error
 
 
+def cache_folder() -> Path:
+    """Where what is made once is kept, for a command without cache=: PATIENTDX_CACHE, or its default."""
+    return expanded(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx"))
+
+
 def plain_name(value: Any) -> str:
     """A word that names a file or folder wherever it is put; UserError for anything else."""
     if not isinstance(value, str) or value in ("", ".", ".."):

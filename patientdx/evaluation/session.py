@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _SIZES = {"accelerator": 1, "parents": 4, "curves": 4, "task_data": 8, "prompts": 8, "variants": 32, "fitted": 8}
 
 
+_log = logging.getLogger(__name__)
 _LINE = Call("patientdx.merge.linear.linear", "{}")
 
 
@@ -92,8 +94,13 @@ class Parents:
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
-        """Content hash of each parent; computed once and remembered in the cache."""
-        return tuple(content_hash(checkpoint, self.cache) for checkpoint in self.checkpoints)
+        """Content hash of each parent; computed once and remembered in the cache. Says which two are one model."""
+        hashes = tuple(content_hash(checkpoint, self.cache) for checkpoint in self.checkpoints)
+        named: dict[str, str] = {}
+        for name, digest in zip(self.names_of_models, hashes, strict=False):
+            if named.setdefault(digest, name) != name:
+                _log.warning("%s has the content of %s: the two are one model", name, named[digest])
+        return hashes
 
 
 class LiveModel:

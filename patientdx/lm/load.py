@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def _named(folder: Path, lacks: str, needs: str) -> Iterator[None]:
     except Exception as error:
         if "DefaultCPUAllocator" in str(error):
             raise
-        cause = (str(error).strip().splitlines() or [""])[0]
+        cause = shorten((str(error).strip().splitlines() or [""])[0], 250)
         raise UserError(
             f"{folder} has {lacks} ({type(error).__name__}: {cause}). {needs}: download the folder again. Code that "
             "comes with a model is never run."

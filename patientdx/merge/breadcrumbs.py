@@ -55,12 +55,7 @@ def breadcrumbs(
     """
     deltas = task_vectors(parents, ancestor, weights, "breadcrumbs")
     mask = breadcrumbs_mask(deltas, name, density, gamma, trim, cutoffs)
-
-    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
-        mask(vectors, start)
-        return weighted_sum(vectors, deltas.weights)
-
-    return deltas.curve(join, sparsity(deltas, mask))
+    return deltas.curve(mask, weighted_sum, sparsity(deltas, mask))
 
 
 def breadcrumbs_mask(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -40,9 +41,4 @@ def breadcrumbs_ties(
     check_choice(compat, "compat", COMPAT)
     deltas = task_vectors(parents, ancestor, weights, "breadcrumbs_ties")
     mask = breadcrumbs_mask(deltas, name, density, gamma, trim, cutoffs)
-
-    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
-        mask(vectors, start)
-        return elect(vectors, deltas.weights, COMPAT[compat])
-
-    return deltas.curve(join, sparsity(deltas, mask))
+    return deltas.curve(mask, partial(elect, election=COMPAT[compat]), sparsity(deltas, mask))

@@ -40,12 +40,7 @@ def dare_linear(
     check_choice(compat, "compat", COMPAT)
     deltas = task_vectors(parents, ancestor, weights, "dare_linear")
     drop, diagnostics = dropping(deltas, name, seed, density, rescale="L1" if compat == "mergekit" else "density")
-
-    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
-        drop(vectors, start)
-        return weighted_sum(vectors, deltas.weights)
-
-    return deltas.curve(join, diagnostics)
+    return deltas.curve(drop, weighted_sum, diagnostics)
 
 
 def dropping(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -39,9 +40,4 @@ def dare_ties(
     check_choice(compat, "compat", COMPAT)
     deltas = task_vectors(parents, ancestor, weights, "dare_ties")
     drop, diagnostics = dropping(deltas, name, seed, density, rescale="L1" if compat == "mergekit" else "density")
-
-    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
-        drop(vectors, start)
-        return elect(vectors, deltas.weights, COMPAT[compat])
-
-    return deltas.curve(join, diagnostics)
+    return deltas.curve(drop, partial(elect, election=COMPAT[compat]), diagnostics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -40,9 +41,4 @@ def della(
     deltas = task_vectors(parents, ancestor, weights, "della")
     rescale = "L1" if compat == "mergekit" else "element"
     prune, diagnostics = pruning(deltas, name, seed, density, epsilon, rescale=rescale)
-
-    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
-        prune(vectors, start)
-        return elect(vectors, deltas.weights, COMPAT[compat])
-
-    return deltas.curve(join, diagnostics, by_row=True)
+    return deltas.curve(prune, partial(elect, election=COMPAT[compat]), diagnostics, by_row=True)

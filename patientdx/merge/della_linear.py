@@ -46,12 +46,7 @@ def della_linear(
     deltas = task_vectors(parents, ancestor, weights, "della_linear")
     rescale = "L1" if compat == "mergekit" else "element"
     prune, diagnostics = pruning(deltas, name, seed, density, epsilon, rescale=rescale)
-
-    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
-        prune(vectors, start)
-        return weighted_sum(vectors, deltas.weights)
-
-    return deltas.curve(join, diagnostics, by_row=True)
+    return deltas.curve(prune, weighted_sum, diagnostics, by_row=True)
 
 
 def pruning(

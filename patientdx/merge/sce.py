@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,14 +53,10 @@ def sce(parents: Sequence[Tensor], *, ancestor: Tensor, density: float = 0.1, co
         energy = [total + torch.dot(x, x).item() for total, x in zip(energy, vectors, strict=True)]
         opposed += count_conflicts(vectors)[1]
     total = sum(energy)
-    weights = [part / total if total > 0 else 1.0 / len(energy) for part in energy]
-
-    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
-        select(vectors, start)
-        return elect(vectors, weights, COMPAT[compat])
-
+    weights = tuple(part / total if total > 0 else 1.0 / len(energy) for part in energy)
     diagnostics = {f"weight_{number}": weight for number, weight in zip(deltas.numbers, weights, strict=True)}
-    return deltas.curve(join, diagnostics | {"conflicts": opposed / max(1, count)})
+    diagnostics["conflicts"] = opposed / max(1, count)
+    return replace(deltas, weights=weights).curve(select, partial(elect, election=COMPAT[compat]), diagnostics)
 
 
 def _spread(vectors: Sequence[Tensor]) -> Tensor:

@@ -18,8 +18,8 @@ _JOINED = 1 << 16  # elements joined at a time: a join goes over several tensors
 _SAMPLED = 16  # one block in so many is enough to guess where a cutoff lies
 Named = tuple[str, Sequence[Tensor], Tensor]  # one tensor of a model: name, parents, ancestor
 GlobalThresholds = Mapping[str, Mapping[int, Sequence[Cutoff]]]  # by tensor and parent, one for each count
-Join = Callable[[Sequence[Tensor], int], Tensor]  # (blocks of task vectors, start) -> the joined block
 Mask = Callable[[Sequence[Tensor], int], None]  # (blocks of task vectors, start), in place
+Combine = Callable[[Sequence[Tensor], Sequence[float]], Tensor]  # (masked blocks, weights) -> the joined block
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,13 @@ class TaskVectors:
             zero, *vectors = (room.copy_(x[start:stop]) for room, x in zip(rooms, flat, strict=True))
             yield start, [x.sub_(zero) for x in vectors]
 
-    def curve(self, join: Join, diagnostics: Mapping[str, float | str], *, by_row: bool = False) -> Curve:
-        """m(λ) = ancestor + λ · join(task vectors); at λ=0 the ancestor bit for bit.
+    def curve(
+        self, mask: Mask, combine: Combine, diagnostics: Mapping[str, float | str], *, by_row: bool = False
+    ) -> Curve:
+        """m(λ) = ancestor + λ · combine(masked task vectors, weights); at λ=0 the ancestor bit for bit.
 
-        join: (task vectors start .. start + n as float64 (n,), which it may overwrite; start) -> float64 (n,).
+        mask: of task vectors start .. start + n as float64 (n,), in place. combine: these and `weights` -> float64
+        (n,); it may overwrite them.
         """
         if not self.parents:
             return Curve((self.ancestor,), lambda weight: (1.0,), diagnostics)
@@ -101,8 +104,9 @@ class TaskVectors:
             step = len(origin) if by_row else _JOINED
             for first in range(0, len(origin), step):
                 here = slice(first, first + step)
-                joined = join([x[here].sub_(origin[here]) for x in parents], start + first)
-                origin[here].copy_(joined)
+                vectors = [x[here].sub_(origin[here]) for x in parents]
+                mask(vectors, start + first)
+                origin[here].copy_(combine(vectors, self.weights))
             return origin
 
         joined = ComputedTerm((self.ancestor, *self.parents), block)

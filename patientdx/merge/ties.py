@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -58,11 +59,7 @@ def ties(
         for x, (cutoff,) in zip(vectors, ends, strict=True):
             keep_largest(x, x, start, cutoff)
 
-    def join(vectors: Sequence[Tensor], start: int) -> Tensor:
-        mask(vectors, start)
-        return elect(vectors, deltas.weights, COMPAT[compat])
-
-    return deltas.curve(join, sparsity(deltas, mask))
+    return deltas.curve(mask, partial(elect, election=COMPAT[compat]), sparsity(deltas, mask))
 
 
 def _trim_scope(density: float, trim: str | None, compat: str) -> str:

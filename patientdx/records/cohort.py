@@ -67,6 +67,22 @@ class Cohort:
     stays: tuple[tuple[int, int, int], ...]
     attrition: list[dict[str, Any]]
 
+    def of_patients(self, splits: Mapping[int, str] | None) -> "Cohort":
+        """The stays of patients that `splits` names, one row of attrition more; None: all.
+
+        Raises UserError where none is left.
+        """
+        if splits is None:
+            return self
+        stays = tuple(stay for stay in self.stays if stay[1] in splits)
+        if not stays:
+            raise UserError("The source's own splits name no patient of the cohort. Set task.fractions to draw splits.")
+        row = {
+            "step": "patient in a split of the source", "stays": len(stays),
+            "patients": len({subject for _, subject, _ in stays}), "events": sum(label for *_, label in stays),
+        }  # fmt: skip
+        return Cohort(stays, [*self.attrition, row])
+
 
 def select(
     con: duckdb.DuckDBPyConnection,

@@ -15,7 +15,7 @@ from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
 from patientdx.records import tables
 from patientdx.records.convert import CONVERT_FROM, converted
-from patientdx.records.meds.folder import meds_folder
+from patientdx.records.meds.folder import MedsFolder, meds_folder
 from patientdx.records.meds.tables import meds_tables
 from patientdx.records.parameters import check_choice
 from patientdx.records.synthetic.hospital import hospital
@@ -63,6 +63,7 @@ class Source:
         data_sources: the origins that occur, sorted.
         open_data: every file is generated or of the open demo.
         absent: optional tables and columns that the source lacks (see `tables.absent`).
+        splits: train, pilot or test of each patient, where a MEDS folder says it.
     """
 
     con: duckdb.DuckDBPyConnection
@@ -70,6 +71,7 @@ class Source:
     data_sources: list[str]
     open_data: bool
     absent: list[str]
+    splits: Mapping[int, str] | None = None
 
 
 @contextmanager
@@ -84,10 +86,13 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
     check_choice("source", config.source, SOURCES)
     roots = _roots(config.mimic_root)
     limits = {"memory_limit": config.memory_limit, "threads": config.threads}
+    splits = None
     if config.source == "meds":
         if not roots:
             raise UserError("task.source=meds needs task.mimic_root: the MEDS folder, with data/ and metadata/ in it.")
-        located, files = _from_meds(roots, needed, cache, limits)
+        folder = meds_folder(roots[0])
+        located, files = _from_meds(folder, roots[1:], needed, cache, limits)
+        splits = folder.splits
     else:
         folders = roots or [_synthetic(cache, config.synthetic)]
         located = tables.find(folders, needed)
@@ -108,7 +113,7 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
         if "meds" in files:
             _say_unplaced(con, needed)
         data_sources = sorted({file["origin"] for file in files.values()})
-        yield Source(con, files, data_sources, tables.is_open(files), absent)
+        yield Source(con, files, data_sources, tables.is_open(files), absent, splits)
 
 
 def _roots(root: Sequence[str] | str | None) -> list[Path]:
@@ -135,13 +140,12 @@ def _digest(path: Path, cache: Path) -> str:
 
 
 def _from_meds(
-    roots: list[Path], needed: tables.Needed, cache: Path, limits: Mapping[str, Any]
+    folder: MedsFolder, further: list[Path], needed: tables.Needed, cache: Path, limits: Mapping[str, Any]
 ) -> tuple[dict[str, tables.Table], dict[str, dict[str, Any]]]:
-    folder = meds_folder(roots[0])
     files = {"meds": folder.provenance(lambda path: _digest(path, cache))}
-    dictionaries = {name: tables.locate(roots[1:], name) for name in needed if Path(name).name.startswith("d_")}
+    dictionaries = {name: tables.locate(further, name) for name in needed if Path(name).name.startswith("d_")}
     beside = {name: needed[name] for name, table in dictionaries.items() if table is not None}
-    located = tables.find(roots[1:], beside) if beside else {}
+    located = tables.find(further, beside) if beside else {}
     files |= tables.provenance(located)
     rest = {name: columns for name, columns in needed.items() if name not in located}
     return located | meds_tables(folder, files["meds"]["sha256"], rest, cache=cache, **limits), files

@@ -3,12 +3,15 @@
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from patientdx.core.errors import UserError
 
 SPLITS = ("train", "pilot", "test")
 SCORED = ("pilot", "test")
 UNITS = ("patient", "stay")
+FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
+OF_SOURCE = "as the source has its patients split"
 Row = tuple[int, int, int, str]  # stay_id, subject_id, label, split
 
 
@@ -18,9 +21,9 @@ def position(*key: object) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    """The fractions in the order train, pilot, test. Raises UserError unless they add up to 1."""
-    values = dict(fractions)
+def checked_fractions(fractions: Mapping[str, float] | None) -> dict[str, float]:
+    """The fractions, None: FRACTIONS, in the order train, pilot, test. Raises UserError unless they add up to 1."""
+    values = dict(FRACTIONS if fractions is None else fractions)
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in values.values())
     if not set(values) <= set(SPLITS) or not numbers or not math.isclose(sum(values.values()), 1, abs_tol=1e-9):
         raise UserError(
@@ -40,16 +43,25 @@ def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
 
 
 def divided(
-    stays: Iterable[tuple[int, int, int]], *, by: str, seed: int, fractions: Mapping[str, float], limit: int | None
+    stays: Iterable[tuple[int, int, int]],
+    *,
+    by: str,
+    seed: int,
+    fractions: Mapping[str, float],
+    limit: int | None,
+    of_patients: Mapping[int, str] | None = None,
 ) -> list[Row]:
     """Stays, given as (stay_id, subject_id, label), split after split; within a split in an order by stay and seed.
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
-    each split.
+    each split. of_patients: the split of each patient, where the source has splits; nothing is drawn then.
     """
     parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0])):
-        part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
+        if of_patients is None:
+            part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
+        else:
+            part = of_patients[subject]
         parts[part].append((stay, subject, label, part))
     return [row for rows in parts.values() for row in rows[:limit]]
 

@@ -47,21 +47,26 @@ class Stay:
 
 @dataclass(frozen=True)
 class Stays:
-    """The stays, split after split in an order drawn with the seed, and their provenance."""
+    """The stays, split after split in an order drawn with the seed, and their provenance.
+
+    `fractions`: the shares that were drawn, or that the splits are those of the source.
+    """
 
     stays: tuple[Stay, ...]
+    fractions: dict[str, float] | str
     open_data: bool
     provenance: dict[str, Any]
     cohort: list[dict[str, Any]]
 
 
-def read_stays(config: StaysConfig, fractions: Mapping[str, float], *, block_hours: int | None = None) -> Stays:
+def read_stays(config: StaysConfig, fractions: Mapping[str, float] | None, *, block_hours: int | None = None) -> Stays:
     """Adult ICU stays of at least `window_hours`, with their records, courses and times; split by patient.
 
+    fractions: None: as the source itself has its patients split, otherwise `splits.FRACTIONS`.
     block_hours: also cut each window into blocks of this length; None: `blocks` is empty. Raises UserError on
     parameters, files or a cohort that are not valid.
     """
-    fractions = splits.checked_fractions(fractions)
+    shares = splits.checked_fractions(fractions)
     check_numbers(window_hours=(config.window_hours, 1), seed=(config.seed, 0))
     if block_hours is not None:
         check_numbers(block_hours=(block_hours, 1))
@@ -70,7 +75,11 @@ def read_stays(config: StaysConfig, fractions: Mapping[str, float], *, block_hou
     with opened_source(config, window.needed("none", cohort.NEEDED)) as source:
         # Nothing is predicted: no stay has an outcome, and none need last beyond the window.
         group = cohort.select(source.con, cohort.Outcome("false"), window_hours=config.window_hours, gap_hours=0)
-        rows = splits.divided(group.stays, by="patient", seed=config.seed, fractions=fractions, limit=None)
+        of_patients = source.splits if fractions is None else None
+        group = group.of_patients(of_patients)
+        rows = splits.divided(
+            group.stays, by="patient", seed=config.seed, fractions=shares, limit=None, of_patients=of_patients
+        )
         records = window.records(source.con, courses=True)
         numbers = dict(source.con.execute(_NUMBERS).fetchall())
         blocks = {} if block_hours is None else _blocks(source.con, block_hours)
@@ -79,7 +88,8 @@ def read_stays(config: StaysConfig, fractions: Mapping[str, float], *, block_hou
         for stay, subject, _, part in rows
     )
     attrition = [{name: value for name, value in row.items() if name != "events"} for row in group.attrition]
-    return Stays(stays, source.open_data, {"source": source.data_sources, "tables": source.files}, attrition)
+    stated = shares if of_patients is None else splits.OF_SOURCE
+    return Stays(stays, stated, source.open_data, {"source": source.data_sources, "tables": source.files}, attrition)
 
 
 _NUMBERS = """

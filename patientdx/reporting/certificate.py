@@ -136,8 +136,8 @@ def _ledger(result: Mapping[str, Any]) -> str:
     """What the count of draws is from, and what it cannot know."""
     if result.get("ledger") is None:
         return (
-            "The ledger of ε on this machine lacks this draw: ε is what the study stated, and what was drawn from these "
-            "patients after it, or elsewhere, is not known."
+            "The ledger of ε on this machine lacks this draw: ε is what the study stated, and what was drawn from "
+            "these patients after it, or elsewhere, is not known."
         )
     by = "tables with the same content, as no hospital was declared: a newer extract counts as another hospital"
     if result.get("hospital"):

@@ -196,9 +196,13 @@ def _check_rows(pilot: Pilot) -> None:
 
 
 def _tables(pilot: Pilot) -> str:
-    """What all pilots of one extract share: the content of its table of stays, or of its events."""
-    tables = pilot.task.get("tables", {})
-    return next((tables[name]["sha256"] for name in ("icu/icustays", "meds") if name in tables), pilot.data)
+    """What all pilots of one extract share: the content of its table of stays, of its events, or of its own files."""
+    tables, files = pilot.task.get("tables", {}), pilot.task.get("source")
+    for name in ("icu/icustays", "meds"):
+        if name in tables:
+            return tables[name]["sha256"]
+    # Another question about the same files is about the same patients.
+    return hashlib.sha256(repr(sorted(files.values())).encode()).hexdigest() if isinstance(files, dict) else pilot.data
 
 
 def _cache_of(pilot: Pilot) -> Path:

@@ -3,8 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -20,7 +19,6 @@ OPTIONS = (
     ("Yes", "yes", "YES", " Yes", " yes", " YES"),
     ("No", "no", "NO", " No", " no", " NO"),
 )
-FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
 # The value of every switch that the user leaves null. `paper` is how PatientDx's data was made, with its flaws.
 PRESETS: dict[str | None, dict[str, str]] = {
     None: {
@@ -58,7 +56,7 @@ class ClinicalTask(SourceConfig):
     outliers: str | None = None
     template: str | None = None
     sections: Mapping[str, int | None] | None = None
-    fractions: Mapping[str, float] = field(default_factory=lambda: dict(FRACTIONS))
+    fractions: Mapping[str, float] | None = None
     limit: int | None = None
     question: str | None = None
     prompt_variants: Sequence[Mapping[str, Any]] | None = None
@@ -93,9 +91,12 @@ class ClinicalTask(SourceConfig):
             group = cohort.select(
                 source.con, outcome, **hours, **{name: switches[name] for name in ("death", "age", "stays", "stepdown")}
             )
+            of_patients = source.splits if self.fractions is None and switches["split_by"] == "patient" else None
+            group = group.of_patients(of_patients)
             rows = splits.divided(
-                group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit
-            )
+                group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit,
+                of_patients=of_patients,
+            )  # fmt: skip
             # Before texts are written. A split on which λ is chosen is checked where it is used: a private search must
             # end the same way whoever is in it.
             splits.check_splits([(split, label) for _, _, label, split in rows], ("test",))
@@ -111,8 +112,8 @@ class ClinicalTask(SourceConfig):
         )  # fmt: skip
         settings: dict[str, Any] = {
             "task": self.outcome, **switches, "template": template.id, "template_sha256": template.sha256,
-            "sections": dict(template.sections), "seed": self.seed, **hours, "fractions": fractions,
-            "limit": self.limit, "question": question, **parameters,
+            "sections": dict(template.sections), "seed": self.seed, **hours, "limit": self.limit, "question": question,
+            "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
         provenance = {
             "source": source.data_sources,

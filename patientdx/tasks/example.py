@@ -144,12 +144,12 @@ def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> s
 def without_split(data: TaskData, split: str) -> TaskData:
     """The data as they would be if no example were in `split`: nothing of the result depends on one that is.
 
-    What counts or hashes all examples is left out: the attrition table, and of the provenance all but the source and
-    the settings. For tasks of kind `binary`.
+    What counts or hashes all examples is left out: the attrition table, and of the provenance all but the settings. For
+    tasks of kind `binary`.
     """
     rows = [i for i, example in enumerate(data.examples) if example.split != split]
     examples = tuple(data.examples[i] for i in rows)
-    public = {key: data.provenance[key] for key in ("source", "settings") if key in data.provenance}
+    public = {"settings": data.provenance.get("settings", {})}
     features = data.features
     return replace(
         data,

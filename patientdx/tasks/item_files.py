@@ -40,12 +40,12 @@ def rows(path: Path, name: str, *, header: bool = False) -> Iterator[tuple[str, 
     """
     kind = _kind(path)
     if kind not in _READERS:
-        raise UserError(f"{name}: questions are read from {', '.join(SUFFIXES)} (of a text file).")
+        raise UserError(f"{name}: rows are read from {', '.join(SUFFIXES)} (of a text file).")
     more = {"header": header} if _READERS[kind] is _table else {}
     try:
         for location, row in _READERS[kind](path, name, **more):
             if not isinstance(row, Mapping):
-                raise UserError(f"{location}: a question is a mapping of columns to values, not {type(row).__name__}.")
+                raise UserError(f"{location}: a row is a mapping of columns to values, not {type(row).__name__}.")
             yield location, {str(key).strip().lower(): value for key, value in row.items()}
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not UTF-8: {error.reason} at byte {error.start}. Convert it first.") from None

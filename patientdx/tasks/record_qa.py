@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from patientdx.core.errors import UserError
 from patientdx.records import concepts
 from patientdx.records.parameters import check_numbers
-from patientdx.records.splits import SPLITS, checked_fractions, position
+from patientdx.records.splits import SPLITS, position
 from patientdx.records.stays import Stay, StaysConfig, read_stays
 from patientdx.records.templates import Template, narrative, template
 from patientdx.records.window import Record
-from patientdx.tasks.clinical import FRACTIONS
 from patientdx.tasks.example import Example, Generation, TaskData, fingerprint
 
 KINDS = ("last", "highest", "lowest", "unit", "given", "starts", "urine", "age", "stays")
@@ -56,7 +55,7 @@ class RecordQaTask(StaysConfig):
     tolerance: float = 0.0
     chat: bool | None = None
     sections: Mapping[str, int | None] | None = None
-    fractions: Mapping[str, float] = field(default_factory=lambda: dict(FRACTIONS))
+    fractions: Mapping[str, float] | None = None
 
     def load(self) -> TaskData:
         """One example per question about an adult ICU stay.
@@ -88,7 +87,7 @@ class RecordQaTask(StaysConfig):
             "task": "record_qa", "version": VERSION, "kinds": kinds, "per_stay": self.per_stay, "limit": self.limit,
             "seed": self.seed, "new_tokens": self.new_tokens, "tolerance": tolerance, "template": narrative_text.id,
             "template_sha256": narrative_text.sha256, "sections": dict(narrative_text.sections),
-            "window_hours": self.window_hours, "fractions": checked_fractions(self.fractions), "chat": self.chat,
+            "window_hours": self.window_hours, "fractions": stays.fractions, "chat": self.chat,
         }  # fmt: skip
         answers = [(question.asks, question.unit, question.decimals) for question in questions]
         return TaskData(

@@ -21,7 +21,6 @@ from patientdx.records.splits import SPLITS, checked_fractions, position
 from patientdx.records.stays import Block, Stay, StaysConfig, read_stays
 from patientdx.records.templates import template
 from patientdx.records.templates.narrative import flag
-from patientdx.tasks.clinical import FRACTIONS
 from patientdx.tasks.collection_files import read_collection
 from patientdx.tasks.example import TaskData
 from patientdx.tasks.first_stage import DEPTH, K1, QUESTION, B, Query, Search, check_search, ranking_task
@@ -67,8 +66,7 @@ class RecordSearchTask(StaysConfig):
             raise UserError(f"task.unit={self.unit!r}: what is searched for is a {' or a '.join(UNITS)}.")
         if self.path is not None:
             return self._from_files(expanded(self.path), search)
-        fractions = FRACTIONS if self.fractions is None else self.fractions
-        stays = read_stays(self, fractions, block_hours=self.block_hours if self.unit == "passage" else None)
+        stays = read_stays(self, self.fractions, block_hours=self.block_hours if self.unit == "passage" else None)
         pools, queries = (self._of_records if self.unit == "record" else self._of_passages)(stays.stays)
         if not queries:
             raise UserError(
@@ -78,7 +76,7 @@ class RecordSearchTask(StaysConfig):
         settings: dict[str, Any] = {
             "unit": self.unit, "limit": self.limit, "most_relevant": self.most_relevant,
             "window_hours": self.window_hours, "block_hours": self.block_hours if self.unit == "passage" else None,
-            "fractions": checked_fractions(fractions), "template_sha256": _TEXT.sha256,
+            "fractions": stays.fractions, "template_sha256": _TEXT.sha256,
         }  # fmt: skip
         return ranking_task(
             "record_search", pools, queries, search, seed=self.seed, settings=settings, open_data=stays.open_data,

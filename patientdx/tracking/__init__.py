@@ -53,13 +53,14 @@ def track(
     if tracking.mode == "none":
         return None
     sends_predictions = tracking.predictions == "always" or (tracking.predictions == "open" and open_data)
-    run = Run(
-        id=re.sub(r"[^A-Za-z0-9_-]", "-", fingerprint)[:64],
+    run_id = re.sub(r"[^A-Za-z0-9_-]", "-", fingerprint)[:64]
+    run = Run(  # W&B takes no empty name, group, type or tag
+        id=run_id,
         project=tracking.project,
         entity=tracking.entity,
-        name=phrase(name, 128),
-        group=phrase(group, 128),
-        job_type=phrase(job_type, 64),
+        name=phrase(name, 128) or run_id,
+        group=phrase(group, 128) or tracking.project,
+        job_type=phrase(job_type, 64) or "evaluate",
         tags=tuple(dict.fromkeys(filter(None, (phrase(tag, 64).strip() for tag in (*tracking.tags, *tags))))),
         config=scrubbed(config),
         summary={key: scrubbed(value) for key, value in summary.items()},

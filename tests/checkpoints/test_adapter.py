@@ -206,6 +206,12 @@ def test_rank_in_the_configuration_must_be_the_rank_of_the_factors(tiny_base, ad
         ({"bias": "all"}, "bias=all"),
         ({"modules_to_save": ["lm_head"]}, "whole modules saved beside the low-rank ones"),
         ({"fan_in_fan_out": True}, "transposed weights"),
+        *(
+            ({"init_lora_weights": start}, f"init_lora_weights={start}, which changes the base's weights")
+            for start in ("pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga", "a start of tomorrow")
+        ),
+        ({"corda_config": {"corda_method": "kpm"}}, "corda_config"),
+        ({"a_key_of_tomorrow": 1}, "a_key_of_tomorrow"),
     ],
 )
 def test_other_kinds_of_adapter(tiny_base, adapter, values, named):

@@ -23,15 +23,6 @@ ENTRY = {"sha256": "ab", "facts": {}, "sources": {}}
 TENSORS = 20
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_base, tiny_pivot, tmp_path_factory):
-    """The merge that nothing stopped."""
-    place = tmp_path_factory.mktemp("whole")
-    described = sources(instruct=tiny_base, numeric=tiny_pivot)
-    recipe = recipe_of(tiny_base, tiny_pivot)
-    return save(recipe, place / "merged", cache=place / "cache", sources=described, shard_bytes=30_000)
-
-
 @pytest.fixture
 def stopped(tiny_base, tiny_pivot, tmp_path, monkeypatch):
     """A merge into tmp_path/merged that fails in its middle; gives the arguments of `save`."""
@@ -91,9 +82,9 @@ def killed(tiny_base, tiny_pivot, tmp_path_factory):
     return place, ended, full
 
 
-def test_a_killed_merge_ends_in_the_same_bytes(killed, whole):
+def test_a_killed_merge_ends_in_the_same_bytes(killed, saved_merge):
     place, ended, _ = killed
-    expected = tree(whole)
+    expected = tree(saved_merge)
     assert len(ended) == 20
     for number, (_, _, then) in enumerate(ended):
         assert then == "done"
@@ -113,17 +104,17 @@ def test_the_kills_came_at_different_moments(killed):
     assert max(kept) >= TENSORS
 
 
-def test_a_file_that_cannot_grow(killed, whole):
+def test_a_file_that_cannot_grow(killed, saved_merge):
     place, _, (said, then) = killed
     assert said == (
         f"refused: {place}/full/merged could not be written further (File too large). 0 of {TENSORS} tensors are on "
         "disk and kept: make room and start the same command again, it goes on from there."
     )
     assert then == "done"
-    assert tree(place / "full" / "merged") == tree(whole)
+    assert tree(place / "full" / "merged") == tree(saved_merge)
 
 
-def test_a_disk_that_fills_up_is_gone_on_from(tiny_base, tiny_pivot, tmp_path, monkeypatch, whole):
+def test_a_disk_that_fills_up_is_gone_on_from(tiny_base, tiny_pivot, tmp_path, monkeypatch, saved_merge):
     recipe, described = recipe_of(tiny_base, tiny_pivot), sources(instruct=tiny_base, numeric=tiny_pivot)
     given = {"cache": tmp_path / "cache", "sources": described, "shard_bytes": 30_000, "threads": 1}
     pwrite, written = os.pwrite, 0
@@ -147,7 +138,7 @@ def test_a_disk_that_fills_up_is_gone_on_from(tiny_base, tiny_pivot, tmp_path, m
         "disk and kept: make room and start the same command again, it goes on from there."
     )
     names = evaluated(monkeypatch)
-    assert tree(save(recipe, tmp_path / "merged", **given)) == tree(whole)
+    assert tree(save(recipe, tmp_path / "merged", **given)) == tree(saved_merge)
     assert len(names) == TENSORS - kept
     assert partials(tmp_path) == []
 
@@ -162,7 +153,7 @@ def test_no_space_at_all_leaves_nothing(tiny_base, tiny_pivot, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_done_is_not_done_again(stopped, tiny_base, tiny_pivot, tmp_path, monkeypatch, caplog, whole):
+def test_what_is_done_is_not_done_again(stopped, tiny_base, tiny_pivot, tmp_path, monkeypatch, caplog, saved_merge):
     (partial,) = partials(tmp_path)
     done = set(entries(partial))
     assert 5 < len(done) < TENSORS
@@ -172,11 +163,11 @@ def test_what_is_done_is_not_done_again(stopped, tiny_base, tiny_pivot, tmp_path
     assert names == set(recipe_of(tiny_base, tiny_pivot).names) - done
     said = f"{len(done)} of {TENSORS} tensors of {tmp_path}/merged are there from an earlier start"
     assert caplog.messages == [said]
-    assert tree(tmp_path / "merged") == tree(whole)
+    assert tree(tmp_path / "merged") == tree(saved_merge)
 
 
 def test_a_tensor_that_is_not_what_the_journal_says_is_done_again(
-    stopped, tiny_base, tiny_pivot, tmp_path, monkeypatch, whole
+    stopped, tiny_base, tiny_pivot, tmp_path, monkeypatch, saved_merge
 ):
     (partial,) = partials(tmp_path)
     done = set(entries(partial))
@@ -185,18 +176,20 @@ def test_a_tensor_that_is_not_what_the_journal_says_is_done_again(
         handle.seek(-100, os.SEEK_END)
         handle.write(b"damaged")
     names = evaluated(monkeypatch)
-    assert tree(save(recipe_of(tiny_base, tiny_pivot), tmp_path / "merged", **stopped)) == tree(whole)
+    assert tree(save(recipe_of(tiny_base, tiny_pivot), tmp_path / "merged", **stopped)) == tree(saved_merge)
     assert len(names & done) == 1
 
 
-def test_other_shards_threads_and_processes_go_on_or_begin_afresh(stopped, tiny_base, tiny_pivot, tmp_path, whole):
+def test_other_shards_threads_and_processes_go_on_or_begin_afresh(
+    stopped, tiny_base, tiny_pivot, tmp_path, saved_merge
+):
     (before,) = partials(tmp_path)
     recipe = recipe_of(tiny_base, tiny_pivot)
     more = stopped | {"threads": 3}
     assert save(recipe, tmp_path / "merged", process=(0, 2), **more) is None
     assert partials(tmp_path) == [before]
     save(recipe, tmp_path / "merged", process=(1, 2), **more)
-    assert tree(tmp_path / "merged") == tree(whole)
+    assert tree(tmp_path / "merged") == tree(saved_merge)
 
 
 def change_weight(tmp_path, base, pivot):

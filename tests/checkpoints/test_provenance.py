@@ -208,6 +208,17 @@ def test_descriptions_of_folders_keep_their_path(tiny_base, tiny_pivot, tmp_path
     assert "base_model" not in (folder / "README.md").read_text()
 
 
+def test_a_relative_folder_that_looks_like_a_hub_id_is_recorded_as_a_folder(
+    tiny_base, tiny_pivot, tmp_path, monkeypatch
+):
+    shutil.copytree(tiny_pivot, tmp_path / "org" / "name")
+    monkeypatch.chdir(tmp_path)
+    described = [ModelSource("first", str(tiny_base)), ModelSource("second", "org/name")]
+    folder = save(recipe_of(tiny_base, Path("org/name")), tmp_path / "merged", cache=tmp_path, sources=described)
+    assert read_record(folder)["models"][1]["source"] == str(tmp_path / "org" / "name")
+    assert "base_model" not in (folder / "README.md").read_text()
+
+
 def test_licences_are_those_of_the_weights_and_the_tokenizer_that_of_the_vocabulary(tiny_base, make_tiny, tmp_path):
     base = shutil.copytree(tiny_base, tmp_path / "base")
     (base / "LICENSE").write_text("terms\n")

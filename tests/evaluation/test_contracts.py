@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from command_line import settings
 from in_process import plan, run
 
 from patientdx.core.errors import UserError
@@ -81,20 +80,20 @@ LENGTHS = ["task.kind=lengths", "~task.metrics.auroc", "~task.metrics.auprc", EV
 
 
 @pytest.fixture
-def make(tiny_base, tiny_pivot, tmp_path):
-    def made(*words: str):
-        return settings(tiny_base, tiny_pivot, tmp_path / "outputs", *words)
+def plug_in(tmp_path, monkeypatch):
+    """``plug_in(package, name, source)``: the source as one more module of the package."""
 
-    return made
+    def plug_in(package, name: str, source: str) -> None:
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+
+    return plug_in
 
 
 @pytest.fixture
-def lengths(tmp_path, monkeypatch):
+def lengths(plug_in, monkeypatch):
     """The toy kind, and mortality as a task of it."""
-    folder = tmp_path / "kinds"
-    folder.mkdir()
-    (folder / "lengths.py").write_text(KIND)
-    monkeypatch.setattr(kinds, "__path__", [*kinds.__path__, str(folder)])
+    plug_in(kinds, "lengths", KIND)
     monkeypatch.setattr(
         Session,
         "task_data",
@@ -102,15 +101,6 @@ def lengths(tmp_path, monkeypatch):
             "task_data", task, lambda: replace(task().load(), kind="lengths")
         ),
     )
-
-
-@pytest.fixture
-def sizes(tmp_path, monkeypatch):
-    """The toy analysis."""
-    folder = tmp_path / "analyses"
-    folder.mkdir()
-    (folder / "sizes.py").write_text(ANALYSIS)
-    monkeypatch.setattr(analyses, "__path__", [*analyses.__path__, str(folder)])
 
 
 def test_a_kind_in_one_file_is_run_compared_and_searched(make, lengths):
@@ -131,9 +121,9 @@ def test_a_kind_in_one_file_is_run_compared_and_searched(make, lengths):
         make(*LENGTHS, "splits=test", "search=private", "search.epsilon=1")
 
 
-def test_an_analysis_in_one_file_is_computed_written_and_part_of_the_fingerprint(make, tmp_path, monkeypatch, request):
+def test_an_analysis_in_one_file_is_computed_written_and_part_of_the_fingerprint(make, plug_in):
     before = plan(make())
-    request.getfixturevalue("sizes")
+    plug_in(analyses, "sizes", ANALYSIS)
     assert plan(make()).key != before.key
     assert plan(make()).keys == before.keys
     result = run(make())

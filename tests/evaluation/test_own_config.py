@@ -132,3 +132,17 @@ def test_values_that_cannot_matter_do_not(changed, tiny_base, tiny_pivot, tmp_pa
     assert planned.context.opened.differences == []
     assert read_sealed(result.folder)["rows"]
     assert Checkpoint(pivot).config != Checkpoint(tiny_pivot).config
+
+
+def test_one_model_under_two_names_is_said(tiny_base, tiny_pivot, tmp_path, caplog):
+    copy = shutil.copytree(tiny_base, tmp_path / "copy")
+    with new_session() as session:
+        for pivot, words in (
+            (tiny_pivot, ""),
+            (copy, "unknown_pivot has the content of unknown_base: the two are one"),
+        ):
+            caplog.clear()
+            config = settings(tiny_base, pivot, tmp_path / "out")
+            assert len(session.parents(config.merge_config.spec, config.cache).hashes) == 2
+            assert words in caplog.text
+            assert bool(words) == ("the two are one model" in caplog.text)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from swept_runs import one_run, strengths
 
 from experiments import all as every
 from experiments import cost
-from experiments.reading import OVERLAYS, command, made_by, parser, stems, studies
+from experiments.reading import OVERLAYS, command, made_by, parser, reader, stems, studies
 from patientdx.evaluation.store import write_json, write_sealed_json
 
 STEMS = {path.stem for path in OVERLAYS.glob("*.yaml")}
@@ -81,6 +82,14 @@ def test_a_place_that_will_not_do_is_refused(tmp_path, capsys):
     assert "nothing was run yet" in capsys.readouterr().err
     assert every.main(["--output", str(tmp_path), "--to", "x.pdf"]) == 2
     assert "give a name that ends in .html or .md" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", sorted({reader(stem) for stem in STEMS} - {None}))
+def test_a_study_that_was_not_run_is_told_with_the_command_that_runs_it(script, ask, tmp_path):
+    code, out, err = ask(import_module(f"experiments.{script}"), tmp_path / script)
+    assert (code, out) == (2, "")
+    command = f"python run.py experiment={script} output={tmp_path}"
+    assert err == f"{tmp_path / script} holds no sweep: nothing was run yet. First:\n  {command}\n"
 
 
 def test_where_nothing_was_run_the_command_is_made_of_the_name(tmp_path, monkeypatch):

@@ -5,8 +5,7 @@ import re
 
 import pytest
 import yaml
-from command_line import ROOT
-from hydra import compose, initialize_config_dir
+from command_line import composed
 from in_process import run
 from result_folders import reseal
 
@@ -23,9 +22,8 @@ def study(make_tiny, tmp_path_factory):
     words = [f"base_model.source={make_tiny(**long)}", f"pivot_model.source={make_tiny(noise_seed=1, **long)}"]
     words += ["experiment=case_study", "size=small", "pivot_model.adapter=null", "dtype=float32", f"output={output}"]
     words += ["task.threads=1", "task.limit=5", "bootstrap.resamples=100", "tracking=none"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        swept = compose("config", words, return_hydra_config=True).hydra.sweeper.params
-        jobs = [parse(compose("config", [*words, f"task={task}"]), sweep=True) for task in swept.task.split(",")]
+    swept = composed(*words, return_hydra_config=True).hydra.sweeper.params
+    jobs = [parse(composed(*words, f"task={task}"), sweep=True) for task in swept.task.split(",")]
     for number, job in enumerate(jobs):
         write_sealed_json({"folder": run(job).folder.name}, output / "case_study_small" / "sweep" / f"{number}.json")
     return output
@@ -114,8 +112,3 @@ def test_a_sweep_without_a_task_or_with_two_merges_is_refused(study, capsys):
         (folder / "sweep" / "9.json").unlink()
     assert code == 2
     assert "has 2 merges for mortality, and a case study shows one" in printed.err
-
-
-def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
-    assert case_study.main(["--output", str(tmp_path)]) == 2
-    assert "python run.py experiment=case_study" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from command_line import ROOT
+from command_line import ROOT, parsed
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from in_process import change_task, plan, run
@@ -95,10 +95,7 @@ def test_it_is_not_asked_what_it_was_trained_on(made, tiny_base, tmp_path):
              f"pivot_model.source={made}/domain_model", "pivot_model.adapter=null", "splits=[test]", "tracking=none",
              f"cache={tmp_path}/cache", f"output={tmp_path}", "task.fractions={train: 0, pilot: 0, test: 1}",
              "task.limit=null", "baselines=[]", "clinical=false"]  # fmt: skip
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        same, other = (
-            parse(compose("config", [*given, f"task.synthetic={{stays: 40, seed: {seed}}}"])) for seed in (1, 2)
-        )
+    same, other = (parsed(*given, f"task.synthetic={{stays: 40, seed: {seed}}}") for seed in (1, 2))
     with pytest.raises(UserError, match=r"was trained on 8 of the \d+ questions of task=record_qa that the test"):
         plan(same)
     assert plan(other).context.rows["test"]
@@ -124,8 +121,7 @@ def test_clinical_dialogue_is_read_from_the_folder_that_is_named(tmp_path, capsy
 
 
 def test_the_model_of_dialogue_lies_where_its_study_looks_for_it(tmp_path, monkeypatch, capsys):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        study = parse(compose("config", ["experiment=forgetting_dialogue", f"output={tmp_path}"]))
+    study = parsed("experiment=forgetting_dialogue", f"output={tmp_path}")
     told = {"fingerprint": "k", "title": "lora", "train": [[1, 2.0]], "sha256": "s", "steps": 1, "tokens": 1,
             "seconds": 1.0, "peak_memory_bytes": 1, "peak_gpu_memory_bytes": None, "energy_joules": None}  # fmt: skip
     write_json(told, tmp_path / "domain_model_dialogue" / "training.json")

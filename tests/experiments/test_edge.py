@@ -86,7 +86,6 @@ def left(output, name="edge"):
 
 
 def test_what_was_left_is_shown_again_and_on_the_page_of_all_tables(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "200")
     assert edge.main(["--read", "--output", str(tmp_path)]) == 2
     assert "nothing was measured yet. First:\n  python -m experiments.edge" in capsys.readouterr().err
     left(tmp_path)

@@ -43,23 +43,12 @@ def study(tmp_path):
     return run_all(tmp_path / "fewshot")
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "220")
-
-
-def ask(study, capsys, *more: str) -> tuple[int, str, str]:
-    code = fewshot.main(["--output", str(study.parent), "--name", study.name, *more])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
 def plain(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
-def test_the_curves_begin_with_the_models_as_they_are(study, capsys):
-    code, text, _ = ask(study, capsys)
+def test_the_curves_begin_with_the_models_as_they_are(study, ask):
+    code, text, _ = ask(fewshot, study)
     assert code == 0
     lines = plain(text)
     assert "accuracy on test, equal epochs" in lines
@@ -73,9 +62,9 @@ def test_the_curves_begin_with_the_models_as_they_are(study, capsys):
     assert "to be as good says little" not in text
 
 
-def test_to_be_as_good_as_a_base_that_learnt_nothing_says_little(tmp_path, capsys):
+def test_to_be_as_good_as_a_base_that_learnt_nothing_says_little(tmp_path, ask):
     dull = run_all(tmp_path / "dull", {("base", 64): 0.5, ("merged", 16): 0.5})
-    text = ask(dull, capsys)[1]
+    text = ask(fewshot, dull)[1]
     assert "merged@16 is non-inferior to base@64" in text
     assert (
         "But base@64 is not shown to be better than base@0 (+0.000 [+0.000, +0.000]): to be as good says little."
@@ -83,17 +72,17 @@ def test_to_be_as_good_as_a_base_that_learnt_nothing_says_little(tmp_path, capsy
     )
 
 
-def test_the_margin_decides_and_not_whether_the_difference_is_zero(study, tmp_path, capsys):
+def test_the_margin_decides_and_not_whether_the_difference_is_zero(study, tmp_path, ask):
     (said,) = fewshot.verdicts(fewshot.curves(last_sweep(study, "x")))
     assert said.interval.value == pytest.approx(-0.0167, abs=0.01)
     assert -0.1 < said.bound < said.interval.value
     assert said.interval.level == 0.9  # as the run has it; the bound is one-sided at 0.95
     assert said.shown
-    assert "merged@16 is non-inferior to base@64: difference -0.017 [" in ask(study, capsys)[1]
+    assert "merged@16 is non-inferior to base@64: difference -0.017 [" in ask(fewshot, study)[1]
     strict = run_all(tmp_path / "strict", asked=ASKED | {"margin": 0.01})
-    assert "merged@16 is not shown to be non-inferior to base@64" in ask(strict, capsys)[1]
+    assert "merged@16 is not shown to be non-inferior to base@64" in ask(fewshot, strict)[1]
     worse = run_all(tmp_path / "worse", {("merged", 16): 0.6})
-    assert "is not shown to be non-inferior to base@64: difference -0.200" in ask(worse, capsys)[1]
+    assert "is not shown to be non-inferior to base@64: difference -0.200" in ask(fewshot, worse)[1]
 
 
 def test_a_one_sided_bound_is_the_end_of_a_two_sided_interval(study):
@@ -102,11 +91,11 @@ def test_a_one_sided_bound_is_the_end_of_a_two_sided_interval(study):
     assert fewshot.verdicts(found)[0].bound == found.change(*pair, level=0.9).low
 
 
-def test_two_merges_are_two_curves_each_with_its_own_beginning_and_test(tmp_path, capsys):
+def test_two_merges_are_two_curves_each_with_its_own_beginning_and_test(tmp_path, ask):
     study = tmp_path / "fewshot"
     run_all(study)
     run_all(study, {("merged", 0): 0.4, ("merged", 16): 0.6, ("merged", 64): 0.7}, merge=("linear", 0.3), first=4)
-    code, text, _ = ask(study, capsys)
+    code, text, _ = ask(fewshot, study)
     assert code == 0
     lines = plain(text)
     assert "examples steps base slerp λ=0.5 linear λ=0.3" in lines
@@ -126,12 +115,12 @@ def test_two_merges_are_two_curves_each_with_its_own_beginning_and_test(tmp_path
     assert "merged: slerp λ=0.5 and linear λ=0.3" in text
     few = run_all(tmp_path / "few")
     run_all(few, {("merged", 16): 0.7}, merge=("linear", 0.3), first=4, left_out=[("merged", 16)])
-    assert "the study has no linear λ=0.3@16, which the test" in ask(few, capsys)[2]
+    assert "the study has no linear λ=0.3@16, which the test" in ask(fewshot, few)[2]
 
 
-def test_equal_steps_are_a_second_run_with_what_the_first_had_already(study, capsys):
+def test_equal_steps_are_a_second_run_with_what_the_first_had_already(study, ask):
     run_all(study.with_name("fewshot_steps"), {("merged", 16): 0.82, ("base", 16): 0.7}, given=24)
-    code, text, _ = ask(study, capsys)
+    code, text, _ = ask(fewshot, study)
     assert code == 0
     lines = plain(text)
     assert "accuracy on test, equal steps" in lines
@@ -142,31 +131,27 @@ def test_equal_steps_are_a_second_run_with_what_the_first_had_already(study, cap
     assert any(line.startswith("equal epochs: merged@16 ") for line in lines)
 
 
-def test_a_second_run_of_other_rows_or_of_several_lengths_is_refused(study, capsys):
+def test_a_second_run_of_other_rows_or_of_several_lengths_is_refused(study, ask):
     run_all(study.with_name("fewshot_steps"), {("base", 0): 0.4}, given=24)
-    assert "fewshot_steps asked other rows than the first run" in ask(study, capsys)[2]
+    assert "fewshot_steps asked other rows than the first run" in ask(fewshot, study)[2]
     assert (
         "fewshot_steps is the second run of fewshot and stands in its table: --name fewshot"
-        in ask(study.with_name("fewshot_steps"), capsys)[2]
+        in ask(fewshot, study.with_name("fewshot_steps"))[2]
     )
     run_all(study.with_name("other"))
-    assert "has trainings of ['24', '6'] steps: give finetune.steps=" in ask(study, capsys, "--steps-name", "other")[2]
+    assert "has trainings of ['24', '6'] steps: give finetune.steps=" in ask(fewshot, study, "--steps-name", "other")[2]
 
 
-def test_gaps_mixtures_and_margins_that_change_are_refused(study, tmp_path, capsys):
+def test_gaps_mixtures_and_margins_that_change_are_refused(study, tmp_path, ask):
     few = run_all(tmp_path / "few", asked=ASKED | {"merged": 8})
-    assert "the study has no merged@8, which the test of non-inferiority compares" in ask(few, capsys)[2]
+    assert "the study has no merged@8, which the test of non-inferiority compares" in ask(fewshot, few)[2]
     mixed = run_all(tmp_path / "mixed", learning_rate=1e-4)
     run_all(mixed, {("base", 16): 0.6}, learning_rate=1e-4)
     one_run(mixed, 9, "numbers", ACCURACY, [("finetuned", "lora(base) 8", None, 0.5)], non_inferiority=ASKED,
             finetune={"name": "lora", "init_from": "base", "examples": 8, "epochs": 9, "seed": 0})  # fmt: skip
-    assert "trained in more than one way" in ask(mixed, capsys)[2]
+    assert "trained in more than one way" in ask(fewshot, mixed)[2]
     none = run_all(tmp_path / "none", asked=None)
-    assert "name no margin, or several" in ask(none, capsys)[2]
+    assert "name no margin, or several" in ask(fewshot, none)[2]
     untrained = tmp_path / "untrained"
     one_run(untrained, 0, "numbers", ACCURACY, [("base", None, 0.0, 0.5)], finetune={"name": "none"})
-    assert "fine-tuned nothing on so many examples" in ask(untrained, capsys)[2]
-
-
-def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
-    assert ask(tmp_path / "fewshot", capsys)[0] == 2
+    assert "fine-tuned nothing on so many examples" in ask(fewshot, untrained)[2]

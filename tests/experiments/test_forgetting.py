@@ -33,23 +33,12 @@ def study(tmp_path):
     return run_all(tmp_path / "forgetting", DOMAIN | DRAWN)
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "220")
-
-
-def ask(study, capsys, *more: str) -> tuple[int, str, str]:
-    code = forgetting.main(["--output", str(study.parent), "--name", study.name, *more])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
 def line(text: str, start: str) -> str:
     return " ".join(next(line for line in text.splitlines() if line.strip().startswith(start)).split())
 
 
-def test_the_table_has_every_model_with_what_it_forgot_and_lambda_is_chosen_on_pilot(study, capsys):
-    code, text, _ = ask(study, capsys)
+def test_the_table_has_every_model_with_what_it_forgot_and_lambda_is_chosen_on_pilot(study, ask):
+    code, text, _ = ask(forgetting, study)
     assert code == 0
     assert "records exact_match numbers accuracy F, numbers" in " ".join(text.split())
     assert line(text, "base ").startswith("base 0.200 [")
@@ -60,8 +49,8 @@ def test_the_table_has_every_model_with_what_it_forgot_and_lambda_is_chosen_on_p
     assert " +0.050 [" in line(text, "slerp λ=0.5 * ")
 
 
-def test_what_is_gained_kept_and_won_back_stands_beside_what_was_published(study, capsys):
-    _, text, _ = ask(study, capsys)
+def test_what_is_gained_kept_and_won_back_stands_beside_what_was_published(study, ask):
+    _, text, _ = ask(forgetting, study)
     for start, value in {
         "domain gained": "+0.500", "forgotten, numbers": "+0.300", "slerp λ=0.5: domain over base": "+0.450",
         "slerp λ=0.5: won back, numbers": "+0.250",
@@ -91,7 +80,7 @@ def test_a_share_is_of_the_same_resamples_as_its_parts(study):
     assert (kept.low, kept.high) == pytest.approx((1 - left.high, 1 - left.low))
 
 
-def test_dialogue_against_instructions_and_mathematics_shows_each_score_of_ifeval(tmp_path, capsys):
+def test_dialogue_against_instructions_and_mathematics_shows_each_score_of_ifeval(tmp_path, ask):
     study, job = tmp_path / "forgetting_dialogue", 0
     overlap, right, parts = (
         f"patientdx.metrics.{name}" for name in ("text_overlap.mean", "accuracy.accuracy", "accuracy.share")
@@ -107,7 +96,7 @@ def test_dialogue_against_instructions_and_mathematics_shows_each_score_of_ifeva
             models += [("base", None, 0.0, shares["base"]), ("pivot", None, 1.0, shares["pivot"])]
             one_run(study, job, task, metrics, models, domain="dialogue_to_section")
             job += 1
-    code, text, _ = ask(study, capsys)
+    code, text, _ = ask(forgetting, study)
     assert code == 0
     named = "dialogue_to_section rouge1 ifeval prompt_level_strict_acc gsm8k exact_match_strict F, ifeval F, gsm8k"
     assert " ".join(named.split()) in " ".join(text.split())
@@ -122,20 +111,20 @@ def test_dialogue_against_instructions_and_mathematics_shows_each_score_of_ifeva
     assert "gsm8k: all metrics" not in text  # it has one
 
 
-def test_where_nothing_was_forgotten_nothing_is_won_back(tmp_path, capsys):
-    _, text, _ = ask(run_all(tmp_path / "same", general=dict.fromkeys(GENERAL, 0.6)), capsys)
+def test_where_nothing_was_forgotten_nothing_is_won_back(tmp_path, ask):
+    _, text, _ = ask(forgetting, run_all(tmp_path / "same", general=dict.fromkeys(GENERAL, 0.6)))
     assert "numbers: no forgetting is shown (F +0.000 [+0.000, +0.000])" in text
     assert "keeps" not in text
-    _, text, _ = ask(run_all(tmp_path / "none", dict.fromkeys(DOMAIN, 0.3)), capsys)
+    _, text, _ = ask(forgetting, run_all(tmp_path / "none", dict.fromkeys(DOMAIN, 0.3)))
     assert "The domain model is not shown to be better in its domain (+0.000 [+0.000, +0.000])" in text
     assert "keeps" not in text
 
 
-def test_a_task_that_no_parent_can_do_has_no_say_in_lambda(tmp_path, capsys):
+def test_a_task_that_no_parent_can_do_has_no_say_in_lambda(tmp_path, ask):
     study = run_all(tmp_path / "forgetting", general=dict.fromkeys(GENERAL, 0.0) | {0.25: 0.4})
     found = forgetting.curves(last_sweep(study, "x", by=("task",)))
     assert found.chosen("slerp").weight == 0.75  # by the domain alone
-    assert "Neither parent is shown above 0 there in numbers, which has no say." in ask(study, capsys)[1]
+    assert "Neither parent is shown above 0 there in numbers, which has no say." in ask(forgetting, study)[1]
 
 
 def test_one_right_answer_is_no_share_of_what_a_parent_can_do(tmp_path, capsys):
@@ -147,19 +136,19 @@ def test_one_right_answer_is_no_share_of_what_a_parent_can_do(tmp_path, capsys):
     assert found.chosen("slerp").weight == 0.75
 
 
-def test_answers_that_were_cut_off_are_told_of(tmp_path, capsys):
+def test_answers_that_were_cut_off_are_told_of(tmp_path, ask):
     study = run_all(tmp_path / "forgetting")
     for path in study.glob("*/metrics.json"):
         told = json.loads(path.read_text())
         for row in told["rows"]:
             row |= {"ended": 0.35 if row["role"] == "base" else 0.55, "mean_tokens": 300.0}
         reseal(path.parent, told)
-    text = ask(study, capsys)[1]
+    text = ask(forgetting, study)[1]
     assert line(text, "ended by itself").split()[-3:] == ["0.35", "0.55", "0.55"]
     assert line(text, "tokens, mean").split()[-3:] == ["300", "300", "300"]
 
 
-def test_a_chosen_parent_is_called_one(tmp_path, capsys):
+def test_a_chosen_parent_is_called_one(tmp_path, ask):
     shares = [
         {**one, 0.0: one["base"], 1.0: one["pivot"]}
         for one in (dict.fromkeys(DOMAIN, 0.1), dict.fromkeys(GENERAL, 0.1))
@@ -167,33 +156,27 @@ def test_a_chosen_parent_is_called_one(tmp_path, capsys):
     for one, ends in zip(shares, ((0.2, 0.7), (0.9, 0.6)), strict=True):
         one |= dict(zip(("base", "pivot"), ends, strict=True)) | dict(zip((0.0, 1.0), ends, strict=True))
     study = run_all(tmp_path / "ends", *shares, weights=(0.0, 0.5, 1.0))
-    assert "numbers: slerp λ=1 is a parent; of slerp no merge between did better on pilot." in ask(study, capsys)[1]
+    assert "numbers: slerp λ=1 is a parent; of slerp no merge between did better on pilot." in ask(forgetting, study)[1]
 
 
-def test_a_single_task_is_no_trade_off(study, tmp_path, capsys):
-    code, out, err = ask(study, capsys, "--domain", "poems")
+def test_a_single_task_is_no_trade_off(study, tmp_path, ask):
+    code, out, err = ask(forgetting, study, "--domain", "poems")
     assert (code, out) == (2, "")
     assert "asked records, numbers; a trade-off needs the domain's task (poems) and another" in err
     for job in (1, 3, 5):
         (study / "sweep" / f"{job}.json").unlink()
-    assert "asked records; a trade-off needs the domain's task (records) and another" in ask(study, capsys)[2]
+    assert "asked records; a trade-off needs the domain's task (records) and another" in ask(forgetting, study)[2]
 
 
-def test_gaps_few_weights_and_shared_patients_are_refused(study, tmp_path, capsys):
+def test_gaps_few_weights_and_shared_patients_are_refused(study, tmp_path, ask):
     (study / "sweep" / "5.json").unlink()
-    assert "have other models each: a table has no gaps" in ask(study, capsys)[2]
+    assert "have other models each: a table has no gaps" in ask(forgetting, study)[2]
     (study / "sweep" / "4.json").unlink()
     for job in (2, 3):
         (study / "sweep" / f"{job}.json").unlink()
-    assert "has fewer than two λ: there is no curve" in ask(study, capsys)[2]
+    assert "has fewer than two λ: there is no curve" in ask(forgetting, study)[2]
     shared = run_all(tmp_path / "shared", shared=True)
-    assert "60 of 60 patients of the test split are in the pilot split too" in ask(shared, capsys)[2]
-
-
-def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
-    code, _, err = ask(tmp_path / "forgetting_small", capsys)
-    assert code == 2
-    assert f"python run.py experiment=forgetting size=small output={tmp_path}" in err
+    assert "60 of 60 patients of the test split are in the pilot split too" in ask(forgetting, shared)[2]
 
 
 def test_the_runs_say_which_task_is_the_domains(study):

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from benchmark_files import questions, settings
+from benchmark_files import questions
+from command_line import tiny_settings as settings
 from in_process import run
 from result_folders import reseal
 
@@ -53,12 +54,6 @@ def output(sets, make_tiny, tiny_base, tiny_pivot, tmp_path_factory):
         asked = settings(base, tiny_pivot, place, *given, f"merge=published/{method}", f"seed={seed}")
         write_sealed_json({"folder": run(asked).folder.name}, place / asked.name / "sweep" / f"{number}.json")
     return place
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    """A terminal in which no line of a table breaks."""
-    monkeypatch.setenv("COLUMNS", "200")
 
 
 @pytest.fixture
@@ -212,8 +207,3 @@ def test_lambda_by_depth_has_a_title(copied, capsys):
             reseal(folder)
     code, text = tables(copied, capsys)
     assert (code, "linear averaging, λ=0.2-0.8" in text) == (0, True)
-
-
-def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
-    code, text = tables(tmp_path, capsys)
-    assert (code, "python run.py experiment=hierarchical size=small" in text) == (2, True)

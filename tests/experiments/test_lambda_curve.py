@@ -31,17 +31,6 @@ def study(tmp_path):
     return folder
 
 
-def ask(study: Path, capsys, *more: str) -> tuple[int, str, str]:
-    code = lambda_curve.main(["--output", str(study.parent), "--name", study.name, *more])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 def line(text: str, start: str) -> str:
     return " ".join(next(line for line in text.splitlines() if line.strip().startswith(start)).split())
 
@@ -64,8 +53,8 @@ def gap(strength: float, other: float) -> tuple[str, float]:
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", 100 * found.value / auroc(other_score, label)
 
 
-def test_lambda_is_chosen_on_pilot_and_stands_beside_what_was_published(study, capsys):
-    code, out, err = ask(study, capsys)
+def test_lambda_is_chosen_on_pilot_and_stands_beside_what_was_published(study, ask):
+    code, out, err = ask(lambda_curve, study)
     assert (code, err) == (0, "")
     absent = "not recovered U"
     (gain, relative), (linear_gain, other), (over_linear, last) = gap(1.0, 0.6), gap(0.7, 0.6), gap(1.0, 0.7)
@@ -91,75 +80,64 @@ def test_lambda_is_chosen_on_pilot_and_stands_beside_what_was_published(study, c
 
 
 @pytest.mark.parametrize(("test_strength", "said"), [(2.5, "same"), (0.6, "unclear"), (-2.0, "opposite")])
-def test_the_direction_is_that_of_the_interval(tmp_path, capsys, test_strength, said):
+def test_the_direction_is_that_of_the_interval(tmp_path, ask, test_strength, said):
     study = tmp_path / "x"
     one_run(study, 0, "slerp", 0.4, strengths(1.5, test_strength))
     one_run(study, 1, "slerp", 0.5, strengths(1.0, 1.0))
-    _, out, _ = ask(study, capsys)
+    _, out, _ = ask(lambda_curve, study)
     assert line(out, "SLERP − pivot*").endswith(f"V {said}")
     assert "linear λ (pilot) not run" in line(out, "linear λ (pilot)")
     assert "SLERP − linear not run 9 to 17.4 % AUROC S" in line(out, "SLERP − linear")
 
 
-def test_nothing_was_run_yet(tmp_path, capsys):
-    code, out, err = ask(tmp_path / "lambda_curve", capsys)
-    assert (code, out) == (2, "")
-    assert err == (
-        f"{tmp_path}/lambda_curve holds no sweep: nothing was run yet. First:\n"
-        f"  python run.py experiment=lambda_curve output={tmp_path}\n"
-    )
-    _, _, err = ask(tmp_path / "mine", capsys)
-    assert f"python run.py experiment=lambda_curve name=mine output={tmp_path}" in err
-
-
-def test_a_lambda_chosen_where_it_is_reported_is_refused(study, capsys):
-    code, out, err = ask(study, capsys, "--chosen-on", "test")
+def test_a_lambda_chosen_where_it_is_reported_is_refused(study, ask):
+    code, out, err = ask(lambda_curve, study, "--chosen-on", "test")
     assert (code, out) == (2, "")
     assert "λ cannot be chosen on the test split and reported on it" in err
 
 
-def test_a_sweep_that_only_scored_test_is_refused(tmp_path, capsys):
+def test_a_sweep_that_only_scored_test_is_refused(tmp_path, ask):
     study = tmp_path / "x"
     for job, weight in enumerate((0.3, 0.6)):
         one_run(study, job, "slerp", weight, strengths(1.0, 1.0 + weight, splits=("test",)))
-    code, out, err = ask(study, capsys)
+    code, out, err = ask(lambda_curve, study)
     assert (code, out) == (2, "")
     assert "no merged model with a λ has a value of auroc on the pilot split to choose by" in err
 
 
-def test_patients_in_both_splits_are_refused(tmp_path, capsys):
+def test_patients_in_both_splits_are_refused(tmp_path, ask):
     study = tmp_path / "x"
     one_run(study, 0, "slerp", 0.4, strengths(1.5, 1.0), shared=True)
-    code, out, err = ask(study, capsys)
+    code, out, err = ask(lambda_curve, study)
     assert (code, out) == (2, "")
     assert "3 of 40 patients of the test split are in the pilot split too" in err
 
 
-def test_runs_of_two_settings_are_not_put_into_one_table(study, capsys):
+def test_runs_of_two_settings_are_not_put_into_one_table(study, ask):
     one_run(study, 11, "slerp", 0.4, strengths(1.5, 1.0), dtype="bfloat16")
-    code, _, err = ask(study, capsys)
+    code, _, err = ask(lambda_curve, study)
     assert code == 2
     assert "scored slerp λ=0.4 on pilot in more than one setting" in err
 
 
-def test_a_refused_run_leaves_no_gap_in_the_table(study, capsys):
+def test_a_refused_run_leaves_no_gap_in_the_table(study, ask):
     write_sealed_json({"refused": "no space"}, study / "sweep" / "11.json")
-    code, _, err = ask(study, capsys)
+    code, _, err = ask(lambda_curve, study)
     assert code == 2
     assert "run 11 of the last sweep" in err
     assert "was refused, and a table has no gaps: no space" in err
 
 
-def test_missing_parents_folders_and_rows_are_refused(study, tmp_path, capsys):
+def test_missing_parents_folders_and_rows_are_refused(study, tmp_path, ask):
     alone = tmp_path / "alone"
     one_run(alone, 0, "slerp", 0.4, strengths(1.5, 1.0, parents=False))
-    assert "no score of the base model on the test split: run it with parents=true" in ask(alone, capsys)[2]
+    assert "no score of the base model on the test split: run it with parents=true" in ask(lambda_curve, alone)[2]
     other = study / "mortality_linear_p_b_lambda=0.7_float32" / "predictions.parquet"
     pq.write_table(pq.read_table(other).slice(0, 100), other)
     reseal(other.parent)
-    assert "did not answer the same test rows; run both again" in ask(study, capsys)[2]
+    assert "did not answer the same test rows; run both again" in ask(lambda_curve, study)[2]
     (study / "mortality_slerp_p_b_lambda=0.4_float32" / "metrics.json").unlink()
-    assert "no longer holds mortality_slerp_p_b_lambda=0.4_float32 of its last sweep" in ask(study, capsys)[2]
+    assert "no longer holds mortality_slerp_p_b_lambda=0.4_float32 of its last sweep" in ask(lambda_curve, study)[2]
 
 
 def test_reading_does_not_import_torch(study):
@@ -172,7 +150,7 @@ def test_reading_does_not_import_torch(study):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, tmp_path, capsys):
+def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, tmp_path, ask):
     """The whole way, on tiny models: the overlay's sweep, what the command line changes of it, the table."""
     given = [one for one in small(tiny_base, tiny_pivot) if not one.startswith(("task.", "splits", "baselines"))]
     own = ["experiment=lambda_curve", "lambda=0.5,1", "name=short", f"output={tmp_path}", "task.synthetic.stays=80"]
@@ -188,7 +166,7 @@ def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, tmp_path, c
     assert {row["fingerprint"] for row in at_one} == {pivot["fingerprint"]}
     # Base, pivot, slerp 0.5, linear 0.5 and two tabular models.
     assert len(list((tmp_path / "scores").glob("*.parquet"))) == 2 * 6
-    code, said, error = ask(tmp_path / "short", capsys)
+    code, said, error = ask(lambda_curve, tmp_path / "short")
     assert code == 0, error
     assert f"{pivot['auroc']:.3f} [{pivot['auroc_ci_low']:.3f}, {pivot['auroc_ci_high']:.3f}]" in said
     facts = json.loads((study.run_of("slerp", 0.5).folder / "provenance.json").read_text())["merge"]["summary"]

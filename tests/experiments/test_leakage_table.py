@@ -3,12 +3,10 @@
 import json
 
 import pytest
-from command_line import forked, small
-from hydra import compose, initialize_config_dir
+from command_line import composed, forked, parsed, small
 from result_folders import reseal
 
 from experiments import leakage
-from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.store import write_json, write_sealed_json
 
 REPOSITORY = leakage.__file__.rsplit("/experiments/", 1)[0]
@@ -104,15 +102,9 @@ def test_a_study_without_leakage_is_refused(study, capsys):
     assert "lacks mia: run the study with privacy=all" in capsys.readouterr().err
 
 
-def test_nothing_run_yet_says_what_to_run(tmp_path, capsys):
-    assert leakage.main(["--output", str(tmp_path)]) == 2
-    assert "python run.py experiment=leakage" in capsys.readouterr().err
-
-
 def test_the_study_is_every_merge_beside_every_fine_tune():
-    with initialize_config_dir(f"{REPOSITORY}/conf", version_base="1.3"):
-        cfg = compose("config", ["experiment=leakage"], return_hydra_config=True)
-        given = parse(compose("config", ["experiment=leakage", "finetune=lora", "finetune.loss=record"]))
+    cfg = composed("experiment=leakage", return_hydra_config=True)
+    given = parsed("experiment=leakage", "finetune=lora", "finetune.loss=record")
     assert dict(cfg.hydra.sweeper.params) == {
         "merge": "slerp,linear,ties", "finetune": "lora,full", "finetune.loss": "answer,record"
     }  # fmt: skip

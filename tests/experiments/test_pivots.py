@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from command_line import composed, parsed
 from safetensors.torch import load_file
 
 from experiments import pivots
-from patientdx.evaluation.config.run_config import parse
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -76,12 +75,11 @@ def test_the_command_writes_adapters_where_the_configs_look(tmp_path, capsys, mo
 
 def test_every_pivot_that_the_configs_look_for_is_made(adapter):
     made = {f"pivots/{name}" for name, _ in pivots.made(adapter, 1)}
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        study = compose("config", ["experiment=slerp_pairs"], return_hydra_config=True)
-        names = study.hydra.sweeper.params["pivot_model.name"].split(",")
-        asked = [parse(compose("config", ["experiment=slerp_pairs", f"pivot_model.name={name}"])) for name in names]
-        asked.append(parse(compose("config", ["pivot_model=smollm2_135m_noise"])))
-        cache = asked[0].cache
+    study = composed("experiment=slerp_pairs", return_hydra_config=True)
+    names = study.hydra.sweeper.params["pivot_model.name"].split(",")
+    asked = [parsed("experiment=slerp_pairs", f"pivot_model.name={name}") for name in names]
+    asked.append(parsed("pivot_model=smollm2_135m_noise"))
+    cache = asked[0].cache
     found = {Path(one.merge.pivot.adapter).expanduser().relative_to(cache).as_posix() for one in asked}
     assert found <= made
     assert len(found) == len(names)  # the pivot of noise is one of them

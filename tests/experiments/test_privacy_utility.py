@@ -28,12 +28,6 @@ def curve_of(study, max_stays=1):
     return found
 
 
-def ask(study, capsys, *more: str) -> tuple[int, str, str]:
-    code = privacy_utility.main(["--output", str(study.parent), "--name", study.name, *more])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
 def by_hand(max_stays: int) -> tuple[np.ndarray, np.ndarray, int]:
     """AUROC of each λ on the pilot stays that count, pairs per stay, and how many stays those are."""
     found, pairs, stays = [], [], 0
@@ -82,8 +76,8 @@ def test_the_loss_has_the_paired_interval_of_its_difference(study):
     assert curve.loss(np.array([0, 0, 1.0, 0])) == (0, 0, 0)
 
 
-def test_the_command_prints_a_line_an_epsilon_and_draws(study, capsys):
-    code, out, _ = ask(study, capsys, "--epsilon", "5", "0.5")
+def test_the_command_prints_a_line_an_epsilon_and_draws(study, ask):
+    code, out, _ = ask(privacy_utility, study, "--epsilon", "5", "0.5")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
     first = [line[0] for line in lines if line]
@@ -95,24 +89,27 @@ def test_the_command_prints_a_line_an_epsilon_and_draws(study, capsys):
     assert "it stays in the house" in out
 
 
-def test_several_methods_have_a_table_and_a_picture_each(study, capsys):
+def test_several_methods_have_a_table_and_a_picture_each(study, ask):
     for job, weight in ((4, 0.0), (5, 0.5)):
         one_run(study, job, "linear", weight, strengths(0.5 + weight, 1.0, parents=False))
-    code, out, _ = ask(study, capsys)
+    code, out, _ = ask(privacy_utility, study)
     assert (code, out.count("blind  ")) == (0, 2)
     assert {path.name for path in study.glob("*.png")} == {"privacy_utility_slerp.png", "privacy_utility_linear.png"}
 
 
-def test_what_cannot_be_told_is_refused(study, tmp_path, capsys):
-    assert ask(study, capsys, "--epsilon", "0")[::2] == (2, "--epsilon and --max-stays take numbers above 0.\n")
-    code, _, err = ask(tmp_path / "outputs" / "nothing", capsys)
+def test_what_cannot_be_told_is_refused(study, tmp_path, ask):
+    assert ask(privacy_utility, study, "--epsilon", "0")[::2] == (
+        2,
+        "--epsilon and --max-stays take numbers above 0.\n",
+    )
+    code, _, err = ask(privacy_utility, tmp_path / "outputs" / "nothing")
     assert (code, "nothing was run yet" in err) == (2, True)
     other = tmp_path / "outputs" / "one"
     one_run(other, 0, "slerp", 0.5, strengths(1, 1, parents=False))
-    code, _, err = ask(other, capsys)
+    code, _, err = ask(privacy_utility, other)
     assert (code, "has one λ of slerp: a choice needs two at least" in err) == (2, True)
     shared = tmp_path / "outputs" / "shared"
     for job, weight in enumerate((0.0, 1.0)):
         one_run(shared, job, "slerp", weight, strengths(1 + weight, 1, parents=False), shared=True)
-    code, _, err = ask(shared, capsys)
+    code, _, err = ask(privacy_utility, shared)
     assert (code, "patients of the test split are in the pilot split too" in err) == (2, True)

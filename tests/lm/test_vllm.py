@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from benchmark_files import settings
+from command_line import tiny_settings as settings
 from in_process import plan, run, session
 from transformers import AutoTokenizer
 

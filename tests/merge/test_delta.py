@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from patientdx.merge.curve import BLOCK, evaluate
-from patientdx.merge.task_vectors import check_choice, check_density, check_weights, model_cutoffs, task_vectors
+from patientdx.merge.task_vectors import (
+    check_choice,
+    check_density,
+    check_weights,
+    model_cutoffs,
+    task_vectors,
+    weighted_sum,
+)
 
 
 def whole(pieces, number):
@@ -72,7 +79,7 @@ def test_a_parent_in_the_ancestors_own_memory_is_left_out_and_a_copy_of_it_is_no
 
 def test_without_a_parent_that_moved_the_curve_is_the_ancestor():
     ancestor = torch.randn(5)
-    curve = task_vectors((ancestor,), ancestor, None, "x").curve(lambda moved, start: 1 / 0, {})
+    curve = task_vectors((ancestor,), ancestor, None, "x").curve(lambda moved, start: 1 / 0, weighted_sum, {})
     assert torch.equal(evaluate(curve, 3.0, torch.empty(5)), ancestor)
 
 

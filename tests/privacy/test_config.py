@@ -24,22 +24,5 @@ def test_the_name_chooses_the_measures(name, dlt, mia):
     assert (config.dlt, config.mia, config.enabled) == (dlt, mia, bool(dlt or mia))
 
 
-@pytest.mark.parametrize(
-    ("node", "rest", "message"),
-    [
-        ({}, {"task": {"name": "none"}}, "losses are measured on a task's records"),
-        ({}, {"model": {"name": "tabular_gbm"}}, "a tabular model gives no loss"),
-        ({}, {"parents": False}, "Leave parents=true"),
-        ({}, {"tokenizer": "union"}, "the base reads another tokenizer's tokens than its own"),
-        ({"canaries": [1]}, {"finetune": {"name": "none"}}, "privacy.canaries: without fine-tuning there is nothing"),
-        ({"shadows": 4}, {"finetune": {"name": "none"}}, "privacy.shadows: without fine-tuning"),
-        ({"name": "dlt", "canaries": [1]}, {"finetune": {"name": "lora"}}, "part of membership inference"),
-    ],
-)
-def test_what_the_rest_of_the_config_rules_out_is_an_error(node, rest, message):
-    (error,) = _of_privacy({"privacy": {"name": "mia"} | node, **REST, **rest})
-    assert message in error
-
-
 def test_without_a_measure_nothing_is_ruled_out():
     assert not list(_of_privacy({"privacy": {"name": "none"}, "task": {"name": "none"}, "parents": False}))

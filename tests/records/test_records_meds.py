@@ -111,9 +111,6 @@ def test_a_shard_without_ids_beside_one_with_them_loses_no_reading(meds, bare, t
     """Patients of the one shard are read by id, those of the other by time; what is in no stay is counted."""
     folder = shutil.copytree(meds, tmp_path / "mixed")
     shutil.copy(bare / "data/train/1.parquet", folder / "data/train/1.parquet")
-    pyarrow.parquet.write_table(
-        pa.table({"subject_id": [1], "split": ["train"]}), folder / "metadata/subject_splits.parquet"
-    )
     placed = {}
     for root in (meds, bare, folder):
         caplog.clear()
@@ -127,7 +124,6 @@ def test_a_shard_without_ids_beside_one_with_them_loses_no_reading(meds, bare, t
         assert (left_out in caplog.messages) == (rows > placed[root])
     assert placed[folder] > placed[meds] - 20
     assert min(placed[meds], placed[bare]) <= placed[folder] <= max(placed[meds], placed[bare])
-    assert any("subject_splits.parquet is not used" in message for message in caplog.messages)
 
 
 def test_stays_and_admissions_without_ids_are_numbered_by_patient_and_time(bare, store):

@@ -1,7 +1,7 @@
 """search=private as a command: how it ends, what it prints and what it leaves tell nothing of the pilot but λ.
 
-The responses come from a fixed table in place of a model, and the pilot is every one that can be made of three patients,
-each absent, without the event, or with it; PATIENTDX_PILOT_PATIENTS=5 tries all of five, in a few minutes.
+The responses come from a fixed table in place of a model, and the pilot is every one that can be made of three
+patients, each absent, without the event, or with it; PATIENTDX_PILOT_PATIENTS=5 tries all of five, in a few minutes.
 """
 
 import io

@@ -3,10 +3,12 @@
 import os
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from synthetic_wards import SIXTY_STAYS
 from tasks_by_yaml import load
 
 from patientdx.core.errors import UserError
@@ -14,12 +16,10 @@ from patientdx.records.concepts import items
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.record_qa import KINDS, METRICS, Question, judged
 
-STAYS = {"stays": 60, "seed": 0}
-
 
 @pytest.fixture(scope="module")
-def make(session_cache):
-    return lambda **given: load("record_qa", cache=session_cache, synthetic=STAYS, threads=1, **given)
+def make(load_synthetic):
+    return partial(load_synthetic, "record_qa")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def data(make):
 
 @pytest.fixture(scope="module")
 def tables(session_cache):
-    folder = hospital(session_cache, **STAYS)
+    folder = hospital(session_cache, **SIXTY_STAYS)
     return {name: pq.read_table(folder / f"{name}.parquet").to_pandas() for name in
             ("icu/chartevents", "icu/icustays", "hosp/patients", "icu/inputevents")}  # fmt: skip
 

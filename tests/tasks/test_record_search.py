@@ -3,23 +3,22 @@
 import math
 import re
 from collections import Counter
+from functools import partial
 from itertools import groupby
 
 import pyarrow.parquet as pq
 import pytest
-from tasks_by_yaml import load
+from synthetic_wards import SIXTY_STAYS
 
 from patientdx.core.errors import UserError
 from patientdx.records.concepts import items
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.first_stage import Search, bm25
 
-STAYS = {"stays": 60, "seed": 0}
-
 
 @pytest.fixture(scope="module")
-def make(session_cache):
-    return lambda **given: load("record_search", cache=session_cache, synthetic=STAYS, threads=1, **given)
+def make(load_synthetic):
+    return partial(load_synthetic, "record_search")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def test_relevant_records_that_were_not_listed_are_counted(make, records):
 
 def test_a_passage_is_relevant_where_the_tables_say_so(passages, session_cache):
     """Trial up in the hospital's own tables, past every line of code that made the passages."""
-    folder = hospital(session_cache, **STAYS)
+    folder = hospital(session_cache, **SIXTY_STAYS)
     chart = dict(list(pq.read_table(folder / "icu/chartevents.parquet").to_pandas().groupby("stay_id")))
     stays = pq.read_table(folder / "icu/icustays.parquet").to_pandas().set_index("stay_id")
     known = {}

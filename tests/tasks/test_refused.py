@@ -52,7 +52,7 @@ LINES = {
          "an option's label is of type list."),
         ({"question": "Which one?", "options": OPTIONS, "label": math.nan}, "has no answer. Its columns are"),
         ({"question": "Which one?", "options": OPTIONS, "label": math.inf}, "the answer is inf, which is none"),
-        ("[1, 2]", "a question is a mapping of columns to values, not list"),
+        ("[1, 2]", "a row is a mapping of columns to values, not list"),
         ("{broken", "is no JSON"),
     ]),
     "gsm8k": (problem(), [
@@ -117,10 +117,10 @@ FILES = {  # task, name of the file, its text, message
                  "mine.xlsx cannot be read as an xlsx file: File is not a zip file."),
     "not compressed": ("dialogue_to_section", "mine.csv.gz", "this is no gzip",
                        "mine.csv.gz cannot be read: Not a gzipped file"),
-    "another kind of file": ("dialogue_to_section", "mine.txt", "x", "mine.txt: questions are read from .jsonl, .json"),
+    "another kind of file": ("dialogue_to_section", "mine.txt", "x", "mine.txt: rows are read from .jsonl, .json"),
     "no rows": ("dialogue_to_section", "mine.csv", HEADER, "mine.csv holds no row to ask about. MTS-Dialog"),
     "a list for a row": ("radiology_impression", "reports_test.jsonl", "[1, 2]",
-                         "line 1: a question is a mapping of columns to values, not list"),
+                         "line 1: a row is a mapping of columns to values, not list"),
     "closed, without a header": (
         "hospital_course", "discharge.csv", "10001,777,Patient was SECRET\n10002,778,Another SECRET\n",
         "line 2: task=hospital_course needs the columns subject_id and hadm_id and text. It has 3 columns."),

@@ -41,6 +41,12 @@ def test_one_tag_is_a_tag_and_no_letters():
     assert TrackingConfig(tracking={"tags": None}).tags == ()
 
 
+@pytest.mark.parametrize("tags", ["", [""], ["demo", " "]])
+def test_an_empty_tag_is_refused(tags):
+    with pytest.raises(ValidationError, match="a tag is empty, and W&B takes none"):
+        TrackingConfig(tracking={"tags": tags})
+
+
 def test_trackio_that_is_not_installed_is_refused_with_the_command(monkeypatch):
     monkeypatch.setattr(config_tracking, "find_spec", lambda name: None)
     with pytest.raises(ValidationError) as refused:

@@ -90,6 +90,13 @@ def online(monkeypatch, tmp_path) -> TrackingConfig:
     return TrackingConfig(tracking={"mode": "online", "project": "study"})
 
 
+def test_a_run_whose_names_are_blank_is_recorded_under_others(tmp_path):
+    assert send(tmp_path, name=" ", group="   ", job_type="", tags=["", " ", "slerp"]) == RUN_ID
+    run = run_record(tmp_path / "study/result", RUN_ID)
+    assert (run["display_name"], run["run_group"], run["job_type"]) == (RUN_ID, "study", "evaluate")
+    assert run["tags"] == ["demo", "slerp"]
+
+
 @pytest.mark.usefixtures("machine")
 def test_an_offline_run_says_everything_but_who_and_where(tmp_path):
     config = {**CONFIG, "owner": "drwatsonjh", "node": "bakerstreet221", "study": "study of drwatsonjh"}

@@ -6,13 +6,14 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from patientdx.checkpoints.merge_plan import SUPPLIED
-from patientdx.checkpoints.source import REPOSITORY, ModelSource, licence_of
+from patientdx.checkpoints.source import REPOSITORY, ModelSource, licence_of, name_of
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, argument_errors, dotted
 from patientdx.core.paths import expanded, plain_name
@@ -25,7 +26,7 @@ MODELS = REPOSITORY / "conf" / "models"
 DType = Literal["bfloat16", "float16", "float32"]
 
 
-def _model(node: Any) -> ModelSource:
+def _model(node: Any, info: ValidationInfo | None) -> ModelSource:
     if isinstance(node, ModelSource):
         return node
     if not isinstance(node, dict):
@@ -43,11 +44,21 @@ def _model(node: Any) -> ModelSource:
     model = ModelSource(**node)
     card = MODELS / f"{model.name}.yaml"
     described = OmegaConf.to_container(OmegaConf.load(card)) if card.is_file() else {}
-    source = described.get("source") if isinstance(described, dict) else None
-    if source is not None and source != model.source and "${" not in source:  # not one that the config fills in
-        # The card describes other weights: these have the licence that their own folder states, or none that is known.
-        return replace(model, licence=licence_of(expanded(str(model.source))))
-    return model
+    return _as_stated(model, described if isinstance(described, dict) else {}, (info and info.field_name) or "model")
+
+
+def _as_stated(model: ModelSource, described: Mapping[str, Any], role: str) -> ModelSource:
+    """The model, with name and licence as its own folder states them, where its yaml describes other weights."""
+    source = described.get("source")
+    if source is None or "${" in source or (source, described.get("adapter")) == (model.source, model.adapter):
+        return model  # the yaml's own weights, or such as the user must supply, or the config fills in
+    # The yaml's adapter on other weights states nothing of what the two make together.
+    adapter = None if model.adapter == described.get("adapter") else model.adapter
+    name = "" if model.adapter is not None and adapter is None else name_of(str(adapter or model.source))
+    licence = licence_of(expanded(str(adapter or model.source)))
+    if model.source == source and model.adapter is None:  # the yaml's weights without its adapter
+        licence = model.licence
+    return replace(model, name=name or f"unknown_{role}", licence=licence)
 
 
 def _further(nodes: Any) -> Any:
@@ -120,7 +131,9 @@ class MergeConfig(Section):
         if parameter is None or value is not None:
             return None if parameter is None else value
         models = (valid["base"], valid["pivot"], *valid["extra"])
-        ancestor = _common_ancestor(models)
+        nodes = info.context["plain"] if info.context else {}
+        yamls = [(nodes.get(key) or {}).get("name") for key in ("base_model", "pivot_model")]
+        ancestor = _common_ancestor(models, yamls)
         if ancestor is None and parameter.default is inspect.Parameter.empty:
             names = ", ".join(f"{model.name}: {model.ancestor or 'unknown'}" for model in models)
             raise ConfigErrors([
@@ -170,17 +183,23 @@ class SaveConfig(Section):
     dry_run: Flag = model_key("dry_run")
 
 
-def _common_ancestor(models: Sequence[ModelSource]) -> ModelSource | None:
-    """The ancestor that all models name; one that names none may itself be that of the others."""
+def _common_ancestor(models: Sequence[ModelSource], yamls: Sequence[str | None]) -> ModelSource | None:
+    """The ancestor that all models name; one that names none may itself be that of the others.
+
+    yamls: what the yamls of base and pivot are called, whatever name the weights have that a user gives for them.
+    """
     names = {model.ancestor for model in models} - {None}
-    if len(names) != 1 or not all(model.ancestor in names or model.name in names for model in models):
+    called = [{model.name, yaml} for model, yaml in zip_longest(models, yamls)]
+    if len(names) != 1 or not all(
+        model.ancestor in names or words & names for model, words in zip(models, called, strict=True)
+    ):
         return None
     (name,) = names
     card = MODELS / f"{name}.yaml"
-    among = [model for model in models if model.name == name]
+    among = [model for model, words in zip(models, called, strict=True) if name in words]
     if among or not card.is_file():
         return among[0] if among else None
-    return _model(OmegaConf.to_container(OmegaConf.load(card)))
+    return _model(OmegaConf.to_container(OmegaConf.load(card)), None)
 
 
 def _schedule(value: Any, low: float, high: float) -> Schedule:

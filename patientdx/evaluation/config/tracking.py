@@ -25,7 +25,10 @@ def _tags(value: Any) -> tuple[str, ...]:
     tags = [value] if isinstance(value, str | int | float) else value or ()
     if not isinstance(tags, list | tuple) or not all(isinstance(tag, str | int | float) for tag in tags):
         raise ValueError("give a list of words, as in tracking.tags=[first,second].")
-    return tuple(tag for tag in map(str, tags) if tag.strip())
+    words = tuple(map(str, tags))
+    if not all(word.strip() for word in words):
+        raise ValueError("a tag is empty, and W&B takes none. Leave it out, or give a word.")
+    return words
 
 
 class TrackingConfig(Section):

@@ -4,13 +4,14 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
+from meds import held_out_split, subject_splits_filepath, train_split, tuning_split
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
@@ -20,6 +21,7 @@ from patientdx.records.tables import CREDENTIALED, REBUILT, open_demo
 _log = logging.getLogger(__name__)
 
 READ = "0.4"
+_SPLITS = {train_split: "train", tuning_split: "pilot", held_out_split: "test"}
 _REPACK_BYTES = 8_000_000  # no known file is larger, so larger ones need not be hashed to know
 _KINDS = {
     "subject_id": ("an integer", pa.types.is_integer),
@@ -34,6 +36,7 @@ class MedsFolder:
     """Files below `root` in the order of their names, and the columns that they have between them.
 
     `value` is the column of numbers: numeric_value, or value in the demo's repack. `codes` is metadata/codes.parquet.
+    `splits`: train, pilot or test of each patient, by metadata/subject_splits.parquet.
     """
 
     root: Path
@@ -41,6 +44,7 @@ class MedsFolder:
     columns: frozenset[str]
     value: str = "numeric_value"
     codes: Path | None = None
+    splits: Mapping[int, str] | None = None
 
     def provenance(self, digest_of: Callable[[Path], str]) -> dict[str, Any]:
         """Number of files, one sha256 over their names and contents (of one file: its own), and origin.
@@ -82,9 +86,8 @@ def meds_folder(root: Path) -> MedsFolder:
     names: set[str] = set()
     for path in files:
         names |= _columns(root, path)
-    if (root / "metadata/subject_splits.parquet").is_file():
-        _log.info("metadata/subject_splits.parquet is not used: splits are drawn by patient, as of every source.")
-    return MedsFolder(root, files, frozenset(names), codes=_codes(root / "metadata/codes.parquet"))
+    codes, splits = _codes(root / "metadata/codes.parquet"), _splits(root / subject_splits_filepath)
+    return MedsFolder(root, files, frozenset(names), codes=codes, splits=splits)
 
 
 def _known_repack(root: Path) -> Path | None:
@@ -120,6 +123,29 @@ def _codes(path: Path) -> Path | None:
     if not path.is_file():
         return None
     return path if {"code", "description"} <= set(_schema(path).names) else None
+
+
+def _splits(path: Path) -> dict[int, str] | None:
+    """Our split of each patient; None without the file. Patients in splits of other names than MEDS's own are left out.
+
+    Raises UserError where the file is not as MEDS has it, or a patient is in two splits.
+    """
+    if not path.is_file():
+        return None
+    schema = pa.schema([("subject_id", pa.int64()), ("split", pa.string())])
+    try:
+        table = pyarrow.parquet.read_table(path, columns=schema.names).cast(schema)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} does not hold MEDS's columns subject_id and split ({type(error).__name__})."
+        ) from error
+    pairs = set(zip(*(table[name].to_pylist() for name in ("subject_id", "split")), strict=True))
+    splits = {subject: _SPLITS[split] for subject, split in pairs if split in _SPLITS}
+    if len({subject for subject, _ in pairs}) < len(pairs):
+        raise UserError(f"{path} has patients in two splits: each must be in one.")
+    if not splits:
+        _log.warning("%s has none of the splits %s: splits are drawn by patient", path.name, ", ".join(_SPLITS))
+    return splits or None
 
 
 def _schema(path: Path) -> pa.Schema:

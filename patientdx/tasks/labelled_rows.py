@@ -1,0 +1,223 @@
+"""Rows of a hospital's files with a label and a patient each: which columns hold what, and what is refused.
+
+Messages name file, line and column, and quote no value: it may be the text or the id of a patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from patientdx.core.errors import UserError
+from patientdx.records.splits import SPLITS, split_of
+from patientdx.tasks.item_files import SPLIT_WORDS, rows
+
+OPTIONAL_SPLIT = "split"  # the default name of a column that a file need not have
+# What MEDS calls the splits, beside the words that files of questions are named by.
+SPLIT_VALUES = SPLIT_WORDS | {"tuning": "pilot", "held_out": "test"}
+_WORDS = ("yes", "no", "true", "false", "y", "n", "t", "f")  # a message may quote these labels: no patient is in them
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of a row's label, patient, split (None: drawn), id (None: the row's location) and of others.
+
+    further: columns that each row must have beside these, by the key that names them.
+    """
+
+    label: str
+    patient: str
+    split: str | None
+    id: str | None
+    further: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def required(self) -> dict[str, str]:
+        """Columns that each row must have, by the key that names them."""
+        columns = {"label_column": self.label, "patient_column": self.patient, **self.further}
+        if self.id is not None:
+            columns["id_column"] = self.id
+        if self.split not in (None, OPTIONAL_SPLIT):
+            columns["split_column"] = str(self.split)
+        return columns
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """One row of a file: `cells` are all its columns, by names in lower case; `label` is 0 or 1."""
+
+    location: str
+    uid: str
+    subject: str
+    split: str
+    label: int
+    cells: Mapping[str, Any]
+
+
+@dataclass
+class LabelledRows:
+    """The rows of all files, checked one by one as they are read.
+
+    labels: what other labels than 0 and 1 mean, by their text (None: others are refused). fractions, seed: draw the
+    split of a patient where the files state none.
+    """
+
+    columns: Columns
+    labels: Mapping[str, int] | None
+    fractions: Mapping[str, float]
+    seed: int
+    _locations: dict[str, str] = field(default_factory=dict)  # of each id
+    _splits: dict[str, tuple[str, str]] = field(default_factory=dict)  # split and first location of each patient
+    _counts: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
+
+    def __post_init__(self) -> None:
+        self._meanings = _meanings(self.labels)
+
+    def read(self, files: Iterable[tuple[Path, str, str | None]], split: str | None = None) -> Iterator[LabelledRow]:
+        """The rows of files, each given with its name in messages and the split that its name states (or None).
+
+        split: the split of all rows, whatever the files state. Raises UserError at the first row that is not valid.
+        """
+        for path, name, of_file in files:
+            is_empty = True
+            for location, cells in rows(path, name, header=True):
+                is_empty = False
+                yield self._row(location, cells, split or of_file, is_fixed=split is not None)
+            if is_empty:
+                raise UserError(f"{name} holds no rows below its header.")
+
+    def check_outcomes(self, name: str) -> None:
+        """UserError where all rows read so far have one label; `name` is that of the file or folder."""
+        if 0 in self._counts.values() and any(self._counts.values()):
+            label = 1 if self._counts[1] else 0
+            raise UserError(
+                f"{name}: every label in column {self.columns.label} is {label}. Both outcomes are needed; give the "
+                "rows of the patients without the event too, or name another column as task.label_column."
+            )
+
+    def _row(self, location: str, cells: Mapping[str, Any], split: str | None, *, is_fixed: bool) -> LabelledRow:
+        for key, column in self.columns.required.items():
+            if column.lower() not in cells:
+                raise UserError(
+                    f"{location}: there is no column {column} among its {len(cells)} columns. Name the column as "
+                    f"task.{key}=<name>; a csv file needs a first line with the names."
+                )
+        uid, subject = self._uid(location, cells), self._cell(location, cells, self.columns.patient)
+        label = self._label(location, cells[self.columns.label.lower()])
+        if not is_fixed:
+            split = self._split(location, cells, subject, split)
+        split = str(split)
+        known, first = self._splits.setdefault(subject, (split, location))
+        if known != split:
+            raise UserError(
+                f"{location}: its patient is in {split}, and in {known} at {first}. A patient belongs to one split, or "
+                "the model is tested on patients that it has seen. Mend the splits, or let them be drawn by patient: "
+                "task.split_column=null."
+            )
+        self._counts[label] += 1
+        return LabelledRow(location, uid, subject, split, label, cells)
+
+    def _uid(self, location: str, cells: Mapping[str, Any]) -> str:
+        if self.columns.id is None:
+            return location
+        uid = self._cell(location, cells, self.columns.id)
+        first = self._locations.setdefault(uid, location)
+        if first != location:
+            raise UserError(
+                f"{location}: column {self.columns.id} has the id of {first} again. Each row needs an id of its own; "
+                "take one of the rows out, or leave task.id_column out."
+            )
+        return uid
+
+    def _cell(self, location: str, cells: Mapping[str, Any], column: str) -> str:
+        """The text of an id; whole numbers are written alike in every format."""
+        value = cells[column.lower()]
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        text = "" if value is None or value != value else str(value).strip()
+        if not text:
+            raise UserError(f"{location}: column {column} is empty. Fill it, or take the row out.")
+        return text
+
+    def _label(self, location: str, value: Any) -> int:
+        value = int(value) if isinstance(value, bool) else value  # the type says what it means, as no word does
+        text = "" if value is None or value != value else str(value).strip().casefold()
+        label = self._meanings.get(text)
+        if label is not None:
+            return label
+        column = self.columns.label
+        if not text:
+            raise UserError(f"{location}: column {column} is empty. A label is 0 or 1; take rows without a label out.")
+        if self.labels is not None:
+            raise UserError(f"{location}: the label in column {column} is none of those in task.labels.")
+        if text in _WORDS:
+            raise UserError(
+                f"{location}: the label in column {column} is {text}, neither 0 nor 1. Say what the words mean: "
+                "'task.labels={yes: 1, no: 0}'."
+            )
+        raise UserError(
+            f"{location}: the label in column {column} is neither 0 nor 1. Map other values by hand: "
+            "'task.labels={died: 1, survived: 0}'."
+        )
+
+    def _split(self, location: str, cells: Mapping[str, Any], subject: str, of_file: str | None) -> str:
+        column = self.columns.split
+        if column is None or column.lower() not in cells:
+            return of_file or split_of(subject, seed=self.seed, fractions=self.fractions)
+        split = SPLIT_VALUES.get(str(cells[column.lower()]).strip().lower())
+        if split is None:
+            raise UserError(
+                f"{location}: column {column} holds none of {', '.join(SPLITS)} (nor tuning, held_out). Mend it, or "
+                "let the splits be drawn by patient: task.split_column=null."
+            )
+        if of_file not in (None, split):
+            raise UserError(
+                f"{location}: column {column} says {split}, and the name of the file says {of_file}. Leave one of them "
+                "out: task.split_column=null, or one file alone."
+            )
+        return split
+
+
+def _meanings(labels: Mapping[str, int] | None) -> dict[str, int]:
+    """The label that each text stands for. UserError unless both labels occur in `labels`, and nothing else."""
+    if labels is None:
+        return {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+    meanings = {str(text).strip().casefold(): label for text, label in labels.items()}
+    if set(meanings.values()) != {0, 1} or any(isinstance(label, bool) for label in labels.values()):
+        raise UserError("task.labels maps every value of the label's column to 0 or 1, as in '{died: 1, survived: 0}'.")
+    return meanings
+
+
+def number(location: str, cells: Mapping[str, Any], column: str) -> float:
+    """The number in a column; NaN where it is empty. UserError for what is no finite number."""
+    value = cells.get(column.lower())
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return float("nan")
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{location}: column {column} is no number. Numeric columns alone can be features; leave the cell empty "
+            "where nothing was measured."
+        ) from None
+    if result in (float("inf"), float("-inf")):
+        raise UserError(f"{location}: column {column} is infinite. Leave the cell empty where nothing was measured.")
+    return result
+
+
+def check_columns(names: Sequence[str], taken: Mapping[str, str | None], key: str) -> None:
+    """UserError where a column of the list `task.<key>` occurs twice or holds something else, as the label.
+
+    taken: columns by the key that names them.
+    """
+    used = {column.lower(): name for name, column in taken.items() if column is not None}
+    for index, column in enumerate(names):
+        if column.lower() in used:
+            raise UserError(
+                f"task.{key}: {column} is the column of task.{used[column.lower()]}, and would tell a model the "
+                "answer or who the patient is. Take it out."
+            )
+        if column.lower() in (other.lower() for other in names[:index]):
+            raise UserError(f"task.{key}: {column} occurs twice. Name each column once.")
