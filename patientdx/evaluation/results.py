@@ -254,7 +254,7 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
         tags=[config.method, *names, "open" if plan.data.open_data else "credentialed"],
         config={"method": config.method} | config.composed,
         summary=summary,
-        curves=curves,
+        curves=curves if plan.data.open_data else {},  # every point of a ROC curve is a patient
         folder=result.folder,
         output=config.output,
         open_data=plan.data.open_data,

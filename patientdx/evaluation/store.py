@@ -78,9 +78,9 @@ def _checksum(key: str, scores: NDArray[np.float64]) -> bytes:
     return digest.hexdigest().encode()
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a text file so that it is complete or absent: temporary name, fsync, rename."""
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def write_text(text: str, path: Path, *, mode: int = 0o666) -> None:
+    """Write a text file so that it is complete or absent: temporary name, fsync, rename. mode: before the umask."""
+    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), mode)
 
 
 def write_json(content: Any, path: Path) -> None:
@@ -141,8 +141,7 @@ def _secret(cache: Path) -> bytes:
     path = cache / "id_secret"
     with locked(cache / "id_secret.lock"):
         if not path.exists():
-            write_text(secrets.token_hex(32), path)
-            path.chmod(0o600)
+            write_text(secrets.token_hex(32), path, mode=0o600)
         return bytes.fromhex(path.read_text(encoding="utf-8"))
 
 
@@ -150,8 +149,8 @@ def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"{path} cannot be written: {error.strerror}. Free space or set output= to another folder.")
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def _write(path: Path, write: Callable[[Path], object], mode: int = 0o666) -> None:
     try:
-        write_atomically(path, write)
+        write_atomically(path, write, mode=mode)
     except OSError as error:
         raise _unwritable(path, error) from error

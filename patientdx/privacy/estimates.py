@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.stats import beta
 
 from patientdx.metrics.bootstrap import Bootstrap, replicates
 from patientdx.metrics.intervals import Estimate, absent, estimate, estimates
@@ -108,18 +108,21 @@ def attack(
     `over_base`: area minus that on base, paired, with its p-value.
     """
     score, member = np.asarray(score, dtype=np.float64), np.asarray(member).astype(int)
-    tpr = {f"{rate:g}": tpr_at(score, member, rate, level=bootstrap.level) for rate in RATES}
+    tpr = {f"{rate:g}": tpr_at(score, member, rate, subject, level=bootstrap.level) for rate in RATES}
     over = None
     if base is not None:
         over = paired_estimate(auroc, score, np.asarray(base, dtype=np.float64), member, subject, **bootstrap.keywords)
     return {"auc": auc(score, member, subject, bootstrap), "tpr": tpr, "over_base": over}
 
 
-def tpr_at(score: ArrayLike, member: ArrayLike, fpr: float, *, level: float = 0.95) -> dict[str, Any]:
+def tpr_at(
+    score: ArrayLike, member: ArrayLike, fpr: float, subject: Sequence[str], *, level: float = 0.95
+) -> dict[str, Any]:
     """Fraction of members above the threshold that at most a fraction `fpr` of the non-members passes.
 
-    score (n,), higher means member; member (n,) of 0 and 1. An estimate {value, low, high, found, members,
-    false_alarms, non_members} with the exact binomial interval (Clopper and Pearson 1934) for this threshold; or
+    score (n,), higher means member; member (n,) of 0 and 1; subject (n,) the patients. An estimate {value, low, high,
+    found, members, false_alarms, non_members} with the exact binomial interval (Clopper and Pearson 1934) for this
+    threshold, of as many independent members as the hits of a patient's stays leave (Korn and Graubard 1998); or
     {value: None, reason} with so few non-members that `fpr` allows fewer than 10 of them.
     """
     score, member = np.asarray(score, dtype=np.float64), np.asarray(member).astype(bool)
@@ -129,13 +132,29 @@ def tpr_at(score: ArrayLike, member: ArrayLike, fpr: float, *, level: float = 0.
         needed = math.ceil(MIN_FALSE_POSITIVES / fpr - 1e-9)
         return absent(f"not resolvable with {len(outside)} non-members: {needed} are needed")
     threshold = outside[allowed]  # the first non-member that must not pass
-    hits = int((inside > threshold).sum())
-    exact = binomtest(hits, len(inside)).proportion_ci(level, method="exact")
+    is_hit = inside > threshold
+    low, high = _share_interval(is_hit, np.asarray(subject)[member], level)
+    hits = int(is_hit.sum())
     return {
-        "value": hits / len(inside), "low": float(exact.low), "high": float(exact.high),
-        "found": hits, "members": len(inside),
+        "value": hits / len(inside), "low": low, "high": high, "found": hits, "members": len(inside),
         "false_alarms": int((outside > threshold).sum()), "non_members": len(outside),
     }  # fmt: skip
+
+
+def _share_interval(is_hit: NDArray[np.bool_], subject: NDArray[Any], level: float) -> tuple[float, float]:
+    """The exact binomial interval of a share of stays (n,) of patients (n,).
+
+    With the share p and the variance v of p by patient (linearised), p (1 - p) / v stays are independent, at most n;
+    of a share of 0 or 1, as many as there are patients.
+    """
+    _, patient = np.unique(subject, return_inverse=True)
+    n, share = is_hit.size, float(is_hit.mean())
+    variance = float((np.bincount(patient, is_hit - share) ** 2).sum()) / n**2
+    independent = patient.max() + 1.0 if share in (0, 1) else min(n, share * (1 - share) / variance)
+    hits, tail = share * independent, (1 - level) / 2
+    low = float(beta.ppf(tail, hits, independent - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, independent - hits)) if share < 1 else 1.0
+    return low, high
 
 
 def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap) -> list[str]:

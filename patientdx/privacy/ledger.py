@@ -109,9 +109,9 @@ def check_budget(draw: Draw, budget: float | None) -> None:
     spent = Fraction(str(account(draw).epsilon_spent))
     if budget is not None and draw.guaranteed and spent + Fraction(str(draw.epsilon)) > Fraction(str(budget)):
         raise UserError(
-            f"search.budget_epsilon={budget:g}: draws from this hospital have spent ε={float(spent):g}, and one "
-            f"more of ε={draw.epsilon:g} would exceed it. Use the λ that was drawn before, give a smaller search.epsilon, or "
-            "raise the budget."
+            f"search.budget_epsilon={budget:g}: draws from this hospital have spent ε={float(spent):g}, and one more "
+            f"of ε={draw.epsilon:g} would exceed it. Use the λ that was drawn before, give a smaller search.epsilon, "
+            "or raise the budget."
         )
 
 

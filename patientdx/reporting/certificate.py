@@ -9,9 +9,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from patientdx.checkpoints.source import LOCAL_FOLDER
 from patientdx.core.tables import format_estimate, metric_title
 
-LOCAL_FOLDER = "a local folder"
 VERDICTS = {
     "identical": ("good", "Proved: the weights follow from the models and the recipe below alone"),
     "differs": ("bad", "Not what its record states: do not release"),
