@@ -15,9 +15,13 @@ OF_SOURCE = "as the source has its patients split"
 Row = tuple[int, int, int, str]  # stay_id, subject_id, label, split
 
 
-def position(*key: object) -> float:
-    """A number in [0, 1) that depends on the key alone: not on the process, the machine or other patients."""
-    digest = hashlib.sha256(":".join(map(str, key)).encode()).digest()
+def position(*key: object, secret: bytes = b"") -> float:
+    """A number in [0, 1) that depends on the key alone: not on the process, the machine or other patients.
+
+    secret: what nobody else has; without it, whoever has ids can work their positions out.
+    """
+    text = ":".join(map(str, key)).encode()
+    digest = hashlib.blake2b(text, key=secret).digest() if secret else hashlib.sha256(text).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
@@ -32,9 +36,9 @@ def checked_fractions(fractions: Mapping[str, float] | None) -> dict[str, float]
     return {name: float(values.get(name, 0)) for name in SPLITS}
 
 
-def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
+def split_of(unit: object, *, seed: int, fractions: Mapping[str, float], secret: bytes = b"") -> str:
     """The split of a patient, and so of all stays of that patient; or the split of a single stay."""
-    point, edge = position("split", seed, unit), 0.0
+    point, edge = position("split", seed, unit, secret=secret), 0.0
     for name, share in fractions.items():
         edge += share
         if share and point < edge:
@@ -50,16 +54,18 @@ def divided(
     fractions: Mapping[str, float],
     limit: int | None,
     of_patients: Mapping[int, str] | None = None,
+    secret: bytes = b"",
 ) -> list[Row]:
     """Stays, given as (stay_id, subject_id, label), split after split; within a split in an order by stay and seed.
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
-    each split. of_patients: the split of each patient, where the source has splits; nothing is drawn then.
+    each split. of_patients: the split of each patient, where the source has splits; none is drawn then. secret: keys the
+    draws of data that are not open, as rows in an order that ids give are named by it, hashed ids or not.
     """
     parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
-    for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0])):
+    for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0], secret=secret)):
         if of_patients is None:
-            part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
+            part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions, secret=secret)
         else:
             part = of_patients[subject]
         parts[part].append((stay, subject, label, part))

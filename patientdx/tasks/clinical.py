@@ -95,7 +95,7 @@ class ClinicalTask(SourceConfig):
             group = group.of_patients(of_patients)
             rows = splits.divided(
                 group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit,
-                of_patients=of_patients,
+                of_patients=of_patients, secret=source.secret,
             )  # fmt: skip
             # Before texts are written. A split on which λ is chosen is checked where it is used: a private search must
             # end the same way whoever is in it.
