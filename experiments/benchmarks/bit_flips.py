@@ -152,14 +152,14 @@ PLACES: dict[str, Callable[[Merge, np.random.Generator], str]] = {
 def measure(flips: int, seed: int, folder: Path) -> dict[str, Counter[str]]:
     """For each place how many of so many flipped bits were noticed by what."""
     merge, counts = Merge(folder), {}
-    for number, (place, flip) in enumerate(PLACES.items()):
-        draw, counts[place] = np.random.default_rng([seed, number]), Counter()
+    for number, (where, flip) in enumerate(PLACES.items()):
+        draw, counts[where] = np.random.default_rng([seed, number]), Counter()
         for _ in range(flips):
             try:
                 noticed = flip(merge, draw)
             except UserError as error:
                 noticed = next(name for words, name in _REFUSED.items() if words in str(error))
-            counts[place][noticed] += 1
+            counts[where][noticed] += 1
     return counts
 
 
@@ -204,8 +204,8 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for place, counts in measure(args.flips, args.seed, Path(folder)).items():
-            print(f"{place}: " + ", ".join(f"{count} {noticed}" for noticed, count in counts.most_common()))
+        for where, counts in measure(args.flips, args.seed, Path(folder)).items():
+            print(f"{where}: " + ", ".join(f"{count} {noticed}" for noticed, count in counts.most_common()))
 
 
 if __name__ == "__main__":

@@ -59,8 +59,8 @@ def divided(
     """Stays, given as (stay_id, subject_id, label), split after split; within a split in an order by stay and seed.
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
-    each split. of_patients: the split of each patient, where the source has splits; none is drawn then. secret: keys the
-    draws of data that are not open, as rows in an order that ids give are named by it, hashed ids or not.
+    each split. of_patients: the split of each patient, where the source has splits; none is drawn then. secret: keys
+    the draws of data that are not open: rows in an order that ids give are named by it, hashed ids or not.
     """
     parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0], secret=secret)):

@@ -49,7 +49,7 @@ class Stay:
 class Stays:
     """The stays, split after split in an order drawn with the seed, and their provenance.
 
-    `fractions`: the shares that were drawn, or that the splits are those of the source.
+    `fractions`: the fractions that were drawn with, or that the splits are those of the source.
     """
 
     stays: tuple[Stay, ...]
@@ -66,7 +66,7 @@ def read_stays(config: StaysConfig, fractions: Mapping[str, float] | None, *, bl
     block_hours: also cut each window into blocks of this length; None: `blocks` is empty. Raises UserError on
     parameters, files or a cohort that are not valid.
     """
-    shares = splits.checked_fractions(fractions)
+    checked = splits.checked_fractions(fractions)
     check_numbers(window_hours=(config.window_hours, 1), seed=(config.seed, 0))
     if block_hours is not None:
         check_numbers(block_hours=(block_hours, 1))
@@ -81,7 +81,7 @@ def read_stays(config: StaysConfig, fractions: Mapping[str, float] | None, *, bl
             group.stays,
             by="patient",
             seed=config.seed,
-            fractions=shares,
+            fractions=checked,
             limit=None,
             of_patients=of_patients,
             secret=source.secret,
@@ -94,7 +94,7 @@ def read_stays(config: StaysConfig, fractions: Mapping[str, float] | None, *, bl
         for stay, subject, _, part in rows
     )
     attrition = [{name: value for name, value in row.items() if name != "events"} for row in group.attrition]
-    stated = shares if of_patients is None else splits.OF_SOURCE
+    stated = checked if of_patients is None else splits.OF_SOURCE
     return Stays(stays, stated, source.open_data, {"source": source.data_sources, "tables": source.files}, attrition)
 
 

@@ -139,11 +139,11 @@ def _choice(study: Path, metrics: Mapping[str, Any], manifest: Mapping[str, Any]
     }  # fmt: skip
 
 
-def _private(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _private(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """What the search says of its draw, and what the ledger says now, after other draws (None: it lacks this one)."""
-    entry = facts.get("ledger_entry")
+    entry = numbers.get("ledger_entry")
     now = None if entry is None else account_of_entry(entry)
-    return {key: facts[key] for key in STATED if key in facts} | {"ledger": None if now is None else asdict(now)}
+    return {key: numbers[key] for key in STATED if key in numbers} | {"ledger": None if now is None else asdict(now)}
 
 
 def _scored(folder: Path) -> dict[str, set[str]]:

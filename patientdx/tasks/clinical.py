@@ -103,24 +103,14 @@ class ClinicalTask(SourceConfig):
             texts, cut, table, unread = _read(source.con, rows, template, switches, self.window_hours)
             people = _people(source.con, rows)
         _check_readings(unread, rows, self.window_hours)
-        examples = tuple(
-            Example(
-                uid=str(stay), subject=str(subject), split=split, prefix="", context=texts[stay],
-                suffix=f"\n\n{question}", options=OPTIONS, label=label,
-            )
-            for stay, subject, label, split in rows
-        )  # fmt: skip
+        examples = _examples(rows, texts, question)
         settings: dict[str, Any] = {
             "task": self.outcome, **switches, "template": template.id, "template_sha256": template.sha256,
             "sections": dict(template.sections), "seed": self.seed, **hours, "limit": self.limit, "question": question,
             "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
-        provenance = {
-            "source": source.data_sources,
-            "tables": source.files,
-            "sections_cut": cut,
-            "stays_without_readings": len(unread),
-        }
+        provenance = {"source": source.data_sources, "tables": source.files, "sections_cut": cut}
+        provenance |= {"stays_without_readings": len(unread)}
         return TaskData(
             name=self.outcome,
             kind="binary",
@@ -167,6 +157,17 @@ class ClinicalTask(SourceConfig):
 def _entry(outcome: str) -> ClinicalOutcome:
     check_choice("outcome", outcome, OUTCOMES)
     return OUTCOMES[outcome]
+
+
+def _examples(rows: Sequence[splits.Row], texts: Mapping[int, str], question: str) -> tuple[Example, ...]:
+    """A question about the text of each stay."""
+    return tuple(
+        Example(
+            uid=str(stay), subject=str(subject), split=split, prefix="", context=texts[stay],
+            suffix=f"\n\n{question}", options=OPTIONS, label=label,
+        )
+        for stay, subject, label, split in rows
+    )  # fmt: skip
 
 
 def _read(

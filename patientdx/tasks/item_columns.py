@@ -64,8 +64,8 @@ def items(
     question or one of whose options is empty, or whose answer is none of its options.
     """
     read = []
-    for number, (place, row) in enumerate(rows, 1):
-        location = without_key(place, number)
+    for number, (with_key, row) in enumerate(rows, 1):
+        location = without_key(with_key, number)
         question, context = _plain(_first(row, QUESTION), location, "the question"), _context(row, location)
         texts, labels = _options(row, location, options)
         key = next((name for name in ANSWER if _filled(row.get(name))), None)
@@ -80,11 +80,11 @@ def items(
         if not 2 <= len(texts) <= len(ascii_uppercase):
             raise UserError(f"{location} has {len(texts)} options; a question has 2 to {len(ascii_uppercase)}.")
         subject = str(row["subject"]) if isinstance(row.get("subject"), str) and row["subject"] else group
-        read.append((place, location, subject, question, context, texts, key, row[key], labels))
+        read.append((with_key, location, subject, question, context, texts, key, row[key], labels))
     starts = _counted_from(read) if answers_from is None else {}
     return [
         Item(
-            place,
+            with_key,
             split,
             subject,
             question,
@@ -92,7 +92,7 @@ def items(
             texts,
             _right(answer, key, texts, labels, starts, answers_from, location),
         )
-        for place, location, subject, question, context, texts, key, answer, labels in read
+        for with_key, location, subject, question, context, texts, key, answer, labels in read
     ]
 
 

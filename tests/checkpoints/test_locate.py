@@ -237,8 +237,9 @@ def test_the_name_of_a_hub_id_and_of_its_snapshot_is_that_of_the_repository(tmp_
 )
 def test_other_weights_do_not_keep_the_name_of_the_yaml(tmp_path, words, names):
     (tmp_path / "README.md").write_text("# Own model\n")
-    given = [word.format(folder=tmp_path) for word in words]
-    config = parsed("merge=ties", *given)
+    given, named = [word.format(folder=tmp_path) for word in words], "base_model.name=mine" in words
+    config = parsed(f"merge={'slerp' if named else 'ties'}", *given)
     spec = config.merge_config.spec
     assert tuple(model.name for model in spec.models) == names
-    assert spec.ancestor == spec.models[0]  # the pivot's yaml names the base's as what it was trained from
+    # The pivot's yaml names the base's as what it was trained from.
+    assert spec.ancestor == (None if named else spec.models[0])
