@@ -17,6 +17,11 @@ from patientdx.metrics.paired import difference_of, holm, paired_estimate
 from patientdx.metrics.ranking import auroc
 from patientdx.privacy import dlt
 
+_KEYS = {"Δ1": "delta1", "Δ2": "delta2"}
+_SIGNS = {
+    "Δ1": "Δ1 is below 0: a sign that test records were seen",
+    "Δ2": "Δ2 is above 0: a sign that train records were memorised",
+}
 RATES = (0.01, 0.001)  # false positive rates at which an attack is reported
 MIN_FALSE_POSITIVES = 10  # that a rate must allow, or its threshold depends on one or two records
 
@@ -157,25 +162,40 @@ def _share_interval(is_hit: NDArray[np.bool_], subject: NDArray[Any], level: flo
     return low, high
 
 
-def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap) -> list[str]:
+def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap, reference: str = "fresh") -> list[str]:
     """What a model's numbers mean, in sentences: of the leakage test, and of the attacks together.
 
-    measured: its entry in privacy.json. An attack counts where its area is above that on the model before, by a
-    p-value corrected for the number of attacks (Holm) at 1 - level. Too few resamples give no p-value that small.
+    measured: its entry in privacy.json. reference: the kind of the reference records; resampled ones are other texts
+    than those of test to a clean model too, so that Δ1 says nothing with them. Only what is set against the model
+    before is read. A difference or an attack counts where it has the sign of leakage by a p-value corrected for the number of
+    tests of this model (Holm) at 1 - level. Too few resamples give no p-value that small.
     """
-    sentences, against = [], measured["against"]
+    against = measured["against"]
+    if against is None:
+        alone = f"{role}: not set against another model, and easier texts alone move Δ1 and Δ2: nothing is read."
+        return [alone] if "dlt" in measured else []
+    signs = {"Δ2": 1} if reference == "resampled" else {"Δ1": -1, "Δ2": 1}
+    deltas = {name: measured["dlt"][_KEYS[name]]["over_base"] for name in signs} if "dlt" in measured else {}
+    named = {("mia", name): result["over_base"] for name, result in measured.get("mia", {}).items()}
+    named |= {("dlt", name): over for name, over in deltas.items()}
+    tests = {name: over for name, over in named.items() if over.get("p_value") is not None}
+    corrected = holm({name: over["p_value"] for name, over in tests.items()})
+    shows = [
+        name for name, over in tests.items()
+        if signs.get(name[1], 1) * over["value"] > 0 and corrected[name] < 1 - bootstrap.level
+    ]  # fmt: skip
+    undecided = ""
+    if not shows and len(tests) * 2 / (bootstrap.resamples + 1) >= 1 - bootstrap.level:
+        undecided = f"not decided: {bootstrap.resamples} resamples are too few for so many tests"
+    sentences = []
     if "dlt" in measured:
-        kind = "loss" if against is None else "over_base"
-        deltas = (measured["dlt"][name][kind] for name in ("delta1", "delta2"))
-        sentences.append(dlt.reading(role, *deltas, over=against))
-    if "mia" in measured and against is not None:
-        over_base = {name: result["over_base"] for name, result in measured["mia"].items()}
-        tests = {name: over for name, over in over_base.items() if over["p_value"] is not None}
-        corrected = holm({name: over["p_value"] for name, over in tests.items()})
-        works = [name for name, over in tests.items() if over["value"] > 0 and corrected[name] < 1 - bootstrap.level]
-        result = f"found by {', '.join(works)}" if works else "found by none"
-        least = len(tests) * 2 / (bootstrap.resamples + 1)
-        if not works and least >= 1 - bootstrap.level:
-            result = f"not decided: {bootstrap.resamples} resamples are too few for so many tests"
-        sentences.append(f"{role}, against {against}: of {len(tests)} attacks, membership is {result}.")
+        words = "; ".join(_SIGNS[name] for part, name in shows if part == "dlt")
+        words = words or undecided or f"no sign of leakage in {' and '.join(signs)}"
+        unread = "" if "Δ1" in signs else " Δ1 is not read: the resampled records differ from test's for any model."
+        sentences.append(f"{role}, against {against}: {words} (corrected for {len(tests)} tests).{unread}")
+    if "mia" in measured:
+        works = [name for part, name in shows if part == "mia"]
+        words = f"found by {', '.join(works)}" if works else undecided or "found by none"
+        count = sum(part == "mia" for part, _ in tests)
+        sentences.append(f"{role}, against {against}: of {count} attacks, membership is {words}.")
     return sentences

@@ -163,12 +163,17 @@ def _leakage(section: Mapping[str, Any]) -> str:
     """Δ1 and Δ2, in nats a token."""
     if "absent" in section:
         return f"<p>Not measured: {escape(section['absent'])}.</p>"
-    deltas = [section["found"].get(name, {}) for name in ("delta1", "delta2")]
+    titles = {"delta1": "Δ1: test − reference", "delta2": "Δ2: test − train"}
     rows = [
-        (name, *(_interval(delta.get(kind)) for kind in ("loss", "over_base")))
-        for name, delta in zip(("Δ1: test − reference", "Δ2: test − train"), deltas, strict=True)
+        (title, *(_interval(section["found"][name].get(kind)) for kind in ("loss", "over_base")))
+        for name, title in titles.items()
+        if name in section["found"]
     ]
-    meaning = "Δ1 clearly below 0: trained on the test records. Δ2 clearly above 0: it memorised the train records."
+    meanings = {
+        "delta1": "Δ1 clearly below 0 and below that of the base: trained on the test records.",
+        "delta2": "Δ2 clearly above 0 and above that of the base: it memorised the train records.",
+    }
+    meaning = " ".join(meanings[name] for name in meanings if name in section["found"])
     head = ("loss, nats a token", "this model", "minus that of the base")
     return _table(head, rows) + _sentences([meaning, *section["reading"]])
 
