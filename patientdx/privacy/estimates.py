@@ -167,8 +167,8 @@ def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap, refere
 
     measured: its entry in privacy.json. reference: the kind of the reference records; resampled ones are other texts
     than those of test to a clean model too, so that Δ1 says nothing with them. Only what is set against the model
-    before is read. A difference or an attack counts where it has the sign of leakage by a p-value corrected for the number of
-    tests of this model (Holm) at 1 - level. Too few resamples give no p-value that small.
+    before is read. A difference or an attack counts where it has the sign of leakage by a p-value corrected for the
+    number of tests of this model (Holm) at 1 - level. Too few resamples give no p-value that small.
     """
     against = measured["against"]
     if against is None:
