@@ -65,7 +65,7 @@ class Source:
         open_data: every file is generated or of the open demo.
         absent: optional tables and columns that the source lacks (see `tables.absent`).
         splits: train, pilot or test of each patient, where a MEDS folder says it.
-        secret: keys draws by id; empty for open data, whose draws are the same everywhere.
+        secret: keys the order of stays; empty for open data, whose order is the same everywhere.
     """
 
     con: duckdb.DuckDBPyConnection

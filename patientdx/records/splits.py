@@ -36,9 +36,9 @@ def checked_fractions(fractions: Mapping[str, float] | None) -> dict[str, float]
     return {name: float(values.get(name, 0)) for name in SPLITS}
 
 
-def split_of(unit: object, *, seed: int, fractions: Mapping[str, float], secret: bytes = b"") -> str:
+def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
     """The split of a patient, and so of all stays of that patient; or the split of a single stay."""
-    point, edge = position("split", seed, unit, secret=secret), 0.0
+    point, edge = position("split", seed, unit), 0.0
     for name, share in fractions.items():
         edge += share
         if share and point < edge:
@@ -60,12 +60,12 @@ def divided(
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
     each split. of_patients: the split of each patient, where the source has splits; none is drawn then. secret: keys
-    the draws of data that are not open: rows in an order that ids give are named by it, hashed ids or not.
+    the order of data that are not open: rows in an order that ids give are named by it, hashed ids or not.
     """
     parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0], secret=secret)):
         if of_patients is None:
-            part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions, secret=secret)
+            part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
         else:
             part = of_patients[subject]
         parts[part].append((stay, subject, label, part))
