@@ -172,8 +172,8 @@ def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap, refere
     """
     against = measured["against"]
     if against is None:
-        alone = f"{role}: not set against another model, and easier texts alone move Δ1 and Δ2: nothing is read."
-        return [alone] if "dlt" in measured else []
+        sentence = f"{role}: not set against another model, and easier texts alone move Δ1 and Δ2: nothing is read."
+        return [sentence] if "dlt" in measured else []
     signs = {"Δ2": 1} if reference == "resampled" else {"Δ1": -1, "Δ2": 1}
     deltas = {name: measured["dlt"][_KEYS[name]]["over_base"] for name in signs} if "dlt" in measured else {}
     named = {("mia", name): result["over_base"] for name, result in measured.get("mia", {}).items()}

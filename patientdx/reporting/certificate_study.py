@@ -167,7 +167,7 @@ def _measured(privacy: Mapping[str, Any] | None, measure: str, how: str) -> dict
     lines = [line for line in privacy.get("reading", ()) if line.startswith(MERGED)]
     reading = [line for line in lines if ("Δ" in line) == (measure == "dlt")]
     blind = {"blind": privacy["blind"]} if measure == "mia" and privacy.get("blind") else {}
-    found = model[measure]
+    measures = model[measure]
     if measure == "dlt" and privacy.get("reference") == "resampled":  # for a clean model too another number than 0
-        found = {name: value for name, value in found.items() if name != "delta1"}
-    return {"found": found, "reading": reading, **blind}
+        measures = {name: value for name, value in measures.items() if name != "delta1"}
+    return {"found": measures, "reading": reading, **blind}
