@@ -18,6 +18,7 @@ from patientdx.core.errors import UserError
 from patientdx.core.paths import REPOSITORY, expanded, plain_name, short_name
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+LOCAL_FOLDER = "a local folder"  # what cards and certificates have in place of a path of this machine
 # All that a merge and a tokenizer need; pickles, other frameworks' weights and code stay on the hub.
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
 _HUB_DUPLICATES = ["consolidated*", "original/*"]  # the same weights once more, in their makers' own layout
@@ -118,6 +119,12 @@ def to_be_made(model: ModelSource, cache: Path) -> str | None:
 def _converted(name: str, digest: str, cache: Path) -> Path:
     """The folder of a converted GGUF file."""
     return cache / "models" / f"{short_name(name)}-{_short(f'gguf {CONVERSION} {digest}')}"
+
+
+def is_local(source: str | Path | None) -> bool:
+    """Whether a model's source is a path rather than a hub id, a file in a wheel or one of this repository."""
+    path = str(source or "")
+    return path.startswith(("/", "~", ".")) or (bool(path) and not (REPOSITORY / path).exists() and Path(path).exists())
 
 
 def licence_of(folder: Path) -> str:

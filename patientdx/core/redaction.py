@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -44,7 +46,18 @@ def describe(error: BaseException, *, open_data: bool = False) -> str:
         return f"{kind}: {error.strerror}"
     if open_data or _raised_without_text(error):
         return f"{kind}: {' '.join(str(error).split())[:_MAX_CHARACTERS]}"
-    return f"{kind}; its message may quote a record and is not kept (HYDRA_FULL_ERROR=1 shows it on the screen)"
+    return f"{kind}; its message may quote a record and is not kept (HYDRA_FULL_ERROR=1 shows it on a terminal)"
+
+
+@contextmanager
+def logs_withheld() -> Iterator[None]:
+    """Meanwhile nothing below an error is logged: counts of records of which none may be told."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def trace(error: BaseException) -> list[str]:

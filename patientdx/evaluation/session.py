@@ -190,8 +190,12 @@ class Session:
 
         return self.remember("curves", (spec, cache), make)
 
-    def task_data(self, task: Call) -> TaskData:
-        """The examples of a task."""
+    def task_data(self, task: Call, without: str | None = None) -> TaskData:
+        """The examples of a task; `without` a split, as if nobody were in it."""
+        if without is not None:
+            from patientdx.tasks.example import without_split  # not at the top: a merge reads no records
+
+            return self.remember("task_data", (task, without), lambda: without_split(self.task_data(task), without))
         return self.remember("task_data", task, lambda: task().load())
 
     def fitted(self, task: Call, name: str, model: Call, seed: int) -> Any:

@@ -104,9 +104,8 @@ class ClinicalTask(SourceConfig):
         variants = checked_variants(entry.variants if self.prompt_variants is None else self.prompt_variants, words)
         with opened_source(self, needed) as source:
             group = cohort.select(
-                source.con, outcome, **hours, death=switches["death"], age=switches["age"], stays=switches["stays"],
-                stepdown=switches["stepdown"],
-            )  # fmt: skip
+                source.con, outcome, **hours, **{name: switches[name] for name in ("death", "age", "stays", "stepdown")}
+            )
             group, rows, is_drawn = self._divided(source, group, switches["split_by"], is_elsewhere=is_elsewhere)
             read = read_records(
                 source.con, rows, template, switches, self.window_hours, comorbidities=not outcome.asks_codes
@@ -171,9 +170,11 @@ class ClinicalTask(SourceConfig):
         later = {subject for _, subject, _ in group.stays} if is_elsewhere else self._later(source.con)
         rows = splits.divided(
             group.stays, by=unit, seed=self.seed, fractions=splits.checked_fractions(self.fractions),
-            limit=self.limit, of_patients=of_patients, later=later,
+            limit=self.limit, of_patients=of_patients, later=later, secret=source.secret,
         )  # fmt: skip
-        scored = (*(() if is_elsewhere else splits.SCORED), *((splits.EXTERNAL,) if later else ()))
+        # Before texts are written. A split on which λ is chosen is checked where it is used: a private search must end
+        # the same way whoever is in it.
+        scored = (*(() if is_elsewhere else ("test",)), *((splits.EXTERNAL,) if later else ()))
         splits.check_splits([(split, label) for _, _, label, split in rows], scored)
         return group, rows, is_drawn
 
@@ -237,9 +238,10 @@ def _examples(rows: Sequence[splits.Row], texts: Mapping[int, str], question: st
 
 def _check_readings(unread: set[int], rows: Sequence[splits.Row], hours: int) -> None:
     """Say how many stays have no reading in the window; UserError where none has one."""
-    if len(unread) == len(rows):
+    outside = [stay for stay, _, _, split in rows if split != "pilot"]  # may end the command: see `load`
+    if unread.issuperset(outside):
         raise UserError(
-            f"none of the {len(rows)} stays has a reading in its first {hours} h: chart events hold nothing of "
+            f"none of the {len(outside)} stays has a reading in its first {hours} h: chart events hold nothing of "
             "them, have other item ids than MIMIC-IV, or all values lie outside the plausible ranges of "
             "records/concepts. Check icu/chartevents, or set task.outliers=cohort, which judges by this hospital alone."
         )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -143,3 +143,25 @@ def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> s
     for example in examples:
         digest.update(json.dumps(asdict(example), sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()
+
+
+def without_split(data: TaskData, split: str) -> TaskData:
+    """The data as they would be if no example were in `split`: nothing of the result depends on one that is.
+
+    What counts or hashes all examples is left out: the attrition table, and of the provenance all but the settings. For
+    tasks of kind `binary`.
+    """
+    rows = [i for i, example in enumerate(data.examples) if example.split != split]
+    examples = tuple(data.examples[i] for i in rows)
+    public = {"settings": data.provenance.get("settings", {})}
+    features = data.features
+    return replace(
+        data,
+        examples=examples,
+        fingerprint=fingerprint(examples, public),
+        provenance=public | {"withheld": f"what depends on the examples of {split}"},
+        cohort=[],
+        features=None if features is None else replace(features, values=features.values[rows]),
+        groups={name: tuple(values[i] for i in rows) for name, values in data.groups.items()},
+        times=tuple(data.times[i] for i in rows) if data.times else (),
+    )

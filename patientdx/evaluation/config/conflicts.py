@@ -129,6 +129,8 @@ def _of_search(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
             f"splits={splits}: search=private does not publish the pilot patients' scores, and numbers of the "
             "pilot split would. Leave splits out, or give it without pilot."
         )
+    if name == PRIVATE:
+        yield from _of_private(plain)
     if group_name(plain, "task") == "none":
         yield f"{search} chooses λ by scores, and task=none has none. Choose a task, or use search=fixed."
     elif not (plain.get("task") or {}).get("metrics"):
@@ -139,6 +141,23 @@ def _of_search(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
         yield (
             f"{search}: save and dry_run are about one λ, which is not known yet. Search first, then give the λ that "
             "it chose: search=fixed lambda=<it> save=<folder>."
+        )
+
+
+def _of_private(plain: Mapping[str, Any]) -> Iterator[str]:
+    """What else of a run would depend on the pilot patients, beside λ."""
+    method, finetune = group_name(plain, "finetune"), plain.get("finetune") or {}
+    if method in ("none", None):
+        return
+    if finetune.get("patience") is not None:
+        yield (
+            f"search=private with finetune.patience={finetune['patience']}: training would end by the pilot patients' "
+            "losses, which ε does not cover. Use finetune.patience=null, or search=grid."
+        )
+    if finetune.get("split") == CHOSEN_ON:
+        yield (
+            f"search=private with finetune.split={CHOSEN_ON}: the fine-tuned model would hold the pilot patients. "
+            "Train on another split, or use search=grid."
         )
 
 
