@@ -94,9 +94,9 @@ def _keys(group: str) -> set[str]:
 def _unnamed_choices(words: Sequence[str]) -> Iterator[str]:
     """The overrides that choose of a group by what is no name, as in task=3."""
     for word in words:
-        group, _, value = word.lstrip("+").partition("=")
+        group, sign, value = word.lstrip("+").partition("=")
         folder = CONF / group.partition("@")[0]
-        if folder.is_dir() and not re.match(r"(?!(true|false|null|nan|inf)\b)[^\W\d]", value, re.ASCII | re.IGNORECASE):
+        if sign and folder.is_dir() and not re.match(r"(?!(true|false|null|nan|inf)\b)[^\W\d]", value, re.ASCII | re.IGNORECASE):
             names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
             yield f"{word}: {group} is chosen by a name: {', '.join(names)}."
 

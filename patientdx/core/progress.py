@@ -20,6 +20,12 @@ class _Lines(tqdm):
             self.fp.flush()
         return True
 
+    def close(self) -> None:
+        """End without the return that would begin a bar's line again."""
+        if not self.disable:
+            self.disable = True
+            self._decr_instances(self)
+
 
 def progress(*items: Any, show: bool = True, **options: Any) -> tqdm:
     """`tqdm` with these options on stderr; show: false in all processes but the first.
