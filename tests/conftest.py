@@ -1,13 +1,14 @@
 """What all tests share: no network, a cache of their own, and language models that are built in a second."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["synthetic_wards", "sweeps_by_hand"]
+pytest_plugins = ["synthetic_wards", "sweeps_by_hand", "certified_merges"]
 
 # Read when huggingface_hub and wandb are imported, which is before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -125,6 +126,16 @@ def arguments(tiny_base: Path, tiny_pivot: Path) -> list[str]:
     from command_line import small
 
     return small(tiny_base, tiny_pivot)
+
+
+@pytest.fixture(scope="module")
+def done(place: Path, arguments: list[str]) -> subprocess.CompletedProcess:
+    """The run as a user starts it, in a process of its own."""
+    from command_line import launch
+
+    ended = launch(place, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended
 
 
 @pytest.fixture

@@ -19,11 +19,12 @@ _EVENTS = """
     SELECT p.subject_id, coalesce(min(a.deathtime), p.dod::TIMESTAMP) AS time, 'MEDS_DEATH' AS code
     FROM patients p LEFT JOIN admissions a USING (subject_id) GROUP BY p.subject_id, p.dod HAVING time IS NOT NULL
     UNION ALL BY NAME
-    SELECT subject_id, admittime AS time, 'HOSPITAL_ADMISSION//' || admission_type || '//UNK' AS code, hadm_id, race,
-        insurance FROM admissions
+    SELECT subject_id, admittime AS time, hadm_id, race, insurance,
+        'HOSPITAL_ADMISSION//' || admission_type || '//' || coalesce(admission_location, 'UNK') AS code FROM located
     UNION ALL BY NAME
     SELECT subject_id, dischtime AS time, hadm_id,
-        'HOSPITAL_DISCHARGE//' || CASE WHEN hospital_expire_flag = 1 THEN 'DIED' ELSE 'HOME' END AS code FROM admissions
+        'HOSPITAL_DISCHARGE//' || CASE WHEN hospital_expire_flag = 1 THEN 'DIED'
+            ELSE coalesce(discharge_location, 'HOME') END AS code FROM located
     UNION ALL BY NAME
     SELECT subject_id, intime AS time, 'ICU_ADMISSION//' || first_careunit AS code, hadm_id, stay_id AS icustay_id
     FROM icustays
@@ -34,7 +35,10 @@ _EVENTS = """
     SELECT subject_id, charttime AS time, 'LAB//' || itemid || '//' || coalesce(nullif(valueuom, ''), 'UNK') AS code,
         valuenum AS numeric_value, value AS text_value, hadm_id, stay_id AS icustay_id FROM chartevents
     UNION ALL BY NAME
-    SELECT subject_id, starttime AS time, 'INFUSION_START//' || itemid AS code, 1.5 AS numeric_value, hadm_id,
+    SELECT subject_id, charttime AS time, 'LAB//' || itemid || '//' || coalesce(nullif(valueuom, ''), 'UNK') AS code,
+        valuenum AS numeric_value, value AS text_value, hadm_id FROM laboratory
+    UNION ALL BY NAME
+    SELECT subject_id, starttime AS time, 'INFUSION_START//' || itemid AS code, rate AS numeric_value, hadm_id,
         stay_id AS icustay_id, order_id FROM numbered
     UNION ALL BY NAME
     SELECT subject_id, endtime AS time, 'INFUSION_END//' || itemid AS code, amount AS numeric_value, hadm_id,
@@ -52,6 +56,10 @@ _EVENTS = """
     SELECT d.subject_id, a.dischtime AS time, d.hadm_id,
         'DIAGNOSIS//ICD//' || d.icd_version || '//' || d.icd_code AS code
     FROM diagnoses_icd d JOIN admissions a USING (hadm_id)"""
+_LABORATORY = {
+    "subject_id": "BIGINT", "hadm_id": "BIGINT", "charttime": "TIMESTAMP", "itemid": "INTEGER", "valuenum": "DOUBLE",
+    "value": "VARCHAR", "valueuom": "VARCHAR",
+}  # fmt: skip
 _CORE = ["subject_id", "time", "code", "numeric_value"]
 _TYPES = {"subject_id": pa.int64(), "time": pa.timestamp("us"), "code": pa.string(), "numeric_value": pa.float32()}
 
@@ -65,7 +73,17 @@ def write_meds(root: Path, target: Path, *, ids: bool = True, version: str | Non
     con = duckdb.connect()
     for path in root.rglob("*.parquet"):
         con.execute(f"CREATE VIEW {path.stem} AS SELECT * FROM read_parquet('{path}')")
-    con.execute("CREATE TABLE numbered AS SELECT *, row_number() OVER () || '' AS order_id FROM inputevents")
+    # Columns and tables that only some of the tests' hospitals have.
+    con.execute("CREATE TABLE optional_rate (rate DOUBLE)")
+    con.execute("CREATE TABLE optional_location (admission_location VARCHAR, discharge_location VARCHAR)")
+    con.execute(f"CREATE TABLE laboratory ({', '.join(f'{name} {kind}' for name, kind in _LABORATORY.items())})")
+    if (root / "hosp/labevents.parquet").is_file():
+        con.execute(f"INSERT INTO laboratory SELECT {', '.join(_LABORATORY)} FROM labevents")
+    con.execute("""CREATE TABLE numbered AS SELECT *, row_number() OVER () || '' AS order_id
+        FROM (FROM inputevents UNION ALL BY NAME FROM optional_rate)""")
+    con.execute("CREATE TABLE located AS FROM admissions UNION ALL BY NAME FROM optional_location")
+    if "rate" not in con.execute("SELECT * FROM inputevents LIMIT 0").df().columns:
+        con.execute("UPDATE numbered SET rate = 1.5")
     events = con.sql(f"SELECT * FROM ({_EVENTS}) ORDER BY subject_id, time NULLS FIRST, code").to_arrow_table()
     if not ids:
         events = events.select(_CORE)

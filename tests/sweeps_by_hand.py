@@ -9,6 +9,7 @@ from rich.console import Console
 
 from patientdx.cli import sweep_state, sweep_summary
 from patientdx.cli.sweep_summary import summarise
+from patientdx.reporting import pictures
 
 SECONDS = {"parents": 0.0, "task": 1.66, "load": 1.24, "curve": 0.01, "fill": 0.0, "scoring": 21.9, "metrics": 0.03}
 
@@ -36,9 +37,10 @@ def point(weight: float, pilot: float, test: float, **more) -> list[dict]:
 
 @pytest.fixture
 def study(tmp_path, monkeypatch) -> Path:
-    """The study's folder. The page has tests of its own, and these results have no predictions to draw."""
+    """The study's folder. Page and pictures have tests of their own; what the page draws is not in these results."""
     monkeypatch.setattr(sweep_summary.reporting, "write_report", lambda study: study / "report.html")
     monkeypatch.setattr(sweep_summary.reporting, "best", lambda rows, folders: None)
+    monkeypatch.setattr(pictures, "write_chart", lambda chart, path: path.write_bytes(b""))
     return tmp_path / "study"
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from command_line import ROOT, environment, forked, small
 
+from patientdx.cli import ending
 from patientdx.cli.compose import configuration, user_error
 from patientdx.core import paths
 from patientdx.core.errors import UserError
@@ -158,6 +159,37 @@ def test_a_disk_that_is_full_when_hydra_writes(tmp_path, tiny_base, tiny_pivot):
     assert run.returncode == 2
     assert "cannot be written: No space left on device." in run.stderr
     assert not any(frame in run.stderr for frame in FRAMES)
+
+
+QUOTED = " ".join(("of", "a", "record"))  # not in the source, which a trace shows
+
+
+def raised(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (lambda: None, 0, []),
+        (lambda: 3, 3, []),
+        (lambda: raised(SystemExit(4)), 4, []),
+        (lambda: raised(SystemExit("a word")), 1, ["a word"]),
+        (lambda: raised(UserError("it cannot be")), 2, ["it cannot be"]),
+        (lambda: raised(KeyError(QUOTED)), 1, ["KeyError", "tests/test_endings.py"]),
+        (lambda: raised(KeyboardInterrupt), 130, ["stopped by Ctrl-C. What is finished is kept"]),
+    ],
+)
+def test_a_command_ends_with_a_code_and_says_why(command, code, words, capsys, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setenv("PATIENTDX_FRAMES", "0")
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    assert ending.ended(command) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert all(word in printed.err for word in words)
+    assert QUOTED not in printed.err  # what an unexpected error quotes is not shown
+    assert bool(printed.err) == bool(words)
 
 
 def test_an_error_of_the_disk_is_its_cause():

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import forked, launch, rows_of, small, the_one
+from command_line import forked, rows_of, small, the_one
 
 ALL = ("baselines=null", "clinical=true", "prompt_variants=true")
 PICTURES = {"calibration.png", "decision_curve.png", "distribution.png", "roc_pr.png"}
@@ -16,13 +16,6 @@ ROLES = {"merged", "base", "pivot", "tabular_gbm", "tabular_logistic"}
 @pytest.fixture(scope="module")
 def arguments(tiny_base, tiny_pivot) -> list[str]:
     return small(tiny_base, tiny_pivot, *ALL)
-
-
-@pytest.fixture(scope="module")
-def done(place, arguments) -> subprocess.CompletedProcess:
-    ended = launch(place, *arguments)
-    assert ended.returncode == 0, ended.stderr
-    return ended
 
 
 @pytest.fixture(scope="module")

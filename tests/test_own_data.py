@@ -8,6 +8,7 @@ import pytest
 from benchmark_files import overrides
 from command_line import ROOT, forked, rows_of
 from own_files import notes, write
+from own_hospitals import concepts, hospital, long, meds, wide, yaib
 
 PAGE = ROOT / "docs" / "own_data.md"
 
@@ -59,3 +60,30 @@ def test_tabular_models_are_fitted_where_columns_are_features(ended):
     rows = {row["role"]: row for row in rows_of(next((folder / "outputs/run3").glob("yes_no_*")))}
     assert rows["tabular_logistic"]["auroc"] > 0.6  # lactate tells who is sick
     assert rows["merged"]["data"] == "credentialed"
+
+
+@pytest.fixture(scope="module")
+def stays(tiny_base, tiny_pivot, tmp_path_factory):
+    """The same for the commands on stays."""
+    folder, house = tmp_path_factory.mktemp("stays"), hospital(stays=120)
+    long(folder, house)
+    wide(folder, house)
+    meds(folder / "meds", house)
+    yaib(folder / "export", house)
+    concepts(folder / "concepts.csv")
+    words = commands("Stays with measurements")
+    more = ["baselines=[tabular_logistic]", "task.threads=1"]
+    runs = [with_small_models(tiny_base, tiny_pivot, command, f"run{i}") + more for i, command in enumerate(words)]
+    return folder, words, forked(folder, runs, page=False)
+
+
+def test_the_commands_on_stays_work_with_language_and_tabular_models(stays):
+    folder, words, ends = stays
+    assert [word for command in words for word in command if word.startswith("task.layout")] == [
+        f"task.layout={layout}" for layout in ("long", "wide", "meds", "yaib")
+    ]
+    for number, (command, end) in enumerate(zip(words, ends, strict=True)):
+        assert end.returncode == 0, (command, end.stderr)
+        rows = {row["role"]: row for row in rows_of(next((folder / f"outputs/run{number}").glob("labelled_stays_*")))}
+        assert set(rows) == {"merged", "base", "pivot", "tabular_logistic"}
+        assert rows["tabular_logistic"]["auroc"] > 0.6  # lactate tells who is sick

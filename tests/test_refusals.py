@@ -20,7 +20,7 @@ SAID = {
     "several at once": (
         ["lambda=2", "dtype=int4", "bootstrap.resamples=3"],
         "3 problems in this configuration\n  lambda=2 is outside [0, 1]: 0 is the base model and 1 the pivot model.\n"
-        "  dtype=int4: it is bfloat16, float16 or float32.\n"
+        "  dtype=int4: it is auto, bfloat16, float16 or float32.\n"
         "  bootstrap.resamples=3: give a whole number of at least 100.",
     ),
     "no positives": (

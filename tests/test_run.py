@@ -36,15 +36,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def single(place, arguments) -> subprocess.CompletedProcess:
-    """One run as a user starts it, with everything at its default but the size."""
-    done = launch(place, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-@pytest.fixture(scope="module")
-def result(single, place) -> Path:
+def result(done, place) -> Path:
     return the_one(place, "outputs/default/mortality_*")
 
 
@@ -57,12 +49,12 @@ def swept(tmp_path_factory, arguments) -> tuple[Path, subprocess.CompletedProces
     return folder / "outputs" / "default", done
 
 
-def test_a_single_run_leaves_one_folder(single, place, result):
+def test_a_single_run_leaves_one_folder(done, place, result):
     assert {path.name for path in result.iterdir()} == FILES | PICTURES
     assert result.name.startswith("mortality_slerp_lambda=0.4_")
     assert (result / "lambda_curve_auroc.png").read_bytes().startswith(PNG)
-    assert f"written: {result.relative_to(place)}\n" in single.stdout
-    assert "Traceback" not in single.stderr
+    assert f"written: {result.relative_to(place)}\n" in done.stdout
+    assert "Traceback" not in done.stderr
     # No .hydra folder, and no log where nothing was logged.
     assert {path.name for path in (place / "outputs").iterdir()} == {"default", "scores"}
     assert list((place / "outputs/default").iterdir()) == [result]
@@ -116,13 +108,13 @@ def test_a_result_keeps_the_command_that_made_it(result, arguments):
     assert told == {"overrides": arguments}
 
 
-def test_the_printed_table_holds_the_metrics(single, result):
+def test_the_printed_table_holds_the_metrics(done, result):
     for row in rows_of(result):
-        assert f"{row['auroc']:.3f} [{row['auroc_ci_low']:.3f}, {row['auroc_ci_high']:.3f}]" in single.stdout
-    assert max(map(len, single.stdout.splitlines()[:-1])) <= 80
+        assert f"{row['auroc']:.3f} [{row['auroc_ci_low']:.3f}, {row['auroc_ci_high']:.3f}]" in done.stdout
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 80
 
 
-def test_the_same_command_again_does_nothing(single, place, result, arguments):
+def test_the_same_command_again_does_nothing(done, place, result, arguments):
     before, rows = state(place / "outputs"), rows_of(result)
     (again,) = forked(place, [arguments], models_may_load=False)
     assert again.returncode == 0, again.stderr
@@ -130,7 +122,7 @@ def test_the_same_command_again_does_nothing(single, place, result, arguments):
     after = state(place / "outputs")
     assert {path for path in after if after[path] != before.get(path)} <= {str(result / name) for name in PICTURES}
     assert rows_of(result) == rows
-    assert again.stdout.splitlines()[:-1] == single.stdout.splitlines()[:-1]
+    assert again.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
 
 
 def test_the_same_run_in_a_fresh_place_gives_the_same_bits(result, swept):

@@ -198,6 +198,8 @@ def write(run: Run, result: EvaluationResult, search: Mapping[str, Any] | None) 
     write_json(provenance(run, search), folder / "provenance.json")
     if result.cohort:
         write_text(csv_text(result.cohort), folder / "cohort.csv")
+    if plan.data.readings:
+        write_text(csv_text(plan.data.readings), folder / "readings.csv")
     if config.overrides:
         write_json({"overrides": list(config.overrides)}, folder / "command.json")
     seal_folder(folder, {"fingerprint": plan.key, "rows": result.rows})

@@ -47,17 +47,19 @@ class Outcome:
     `label` holds when the outcome happened. `steps` are (name, condition) of further conditions on a stay, beyond
     those of every cohort; each becomes a row of the attrition table. `needed` are tables and columns beyond NEEDED.
     `predict_at` is one of PREDICT_AT: after the first hours of the stay, or at discharge from the last hours of it.
+    `asks_codes`: the answer is a coded condition, so that codes of earlier admissions are not told.
 
-    `s` has stay_id, subject_id, hadm_id, intime, outtime, admittime, dischtime, deathtime, dod, died (in hospital), death
-    (time of death by the cohort's rule), gender, race, insurance, age, admission_type, admission_location,
-    discharge_location, first_careunit, window_start, window_end, prediction_time and target_start (prediction time and gap). Conditions may
-    look into the tables themselves (admissions, icustays, ...).
+    `s` has stay_id, subject_id, hadm_id, intime, outtime, admittime, dischtime, deathtime, dod, died (in hospital),
+    death (time of death by the cohort's rule), gender, race, insurance, age, admission_type, admission_location,
+    discharge_location, first_careunit, window_start, window_end, prediction_time and target_start (prediction time and
+    gap). Conditions may look into the tables themselves (admissions, icustays, ...).
     """
 
     label: str
     steps: tuple[tuple[str, str], ...] = ()
     needed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     predict_at: str = "admission"
+    asks_codes: bool = False
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
             )
         located = converted(located, needed, files, cache=cache, **limits)
     absent = tables.absent(located, needed)
-    if absent:
+    if absent and roots:  # the synthetic hospital is known to be smaller
         _log.info("the source has no %s: what is read of them is missing from every record", ", ".join(absent))
     with tables.opened(located, needed, spill=cache / "spill", **limits) as con:
         _check_keys(con, needed)

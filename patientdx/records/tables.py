@@ -47,6 +47,9 @@ OPTIONAL_COLUMNS: Needed = {
     "icu/procedureevents": {"endtime": "TIMESTAMP"},
 }  # fmt: skip
 
+# An order with this value of statusdescription was replaced by another and never given (mimic-code, issue 47).
+REWRITTEN = "Rewritten"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -232,8 +235,8 @@ def opened(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with one view per needed table, named like its file (icu/chartevents -> chartevents).
 
-    A view has the needed columns only, cast to the needed types; a table that is not located is empty, a column that its
-    file lacks is NULL. What does not fit in `memory_limit` (such as
+    A view has the needed columns only, cast to the needed types; a table that is not located is empty, a column that
+    its file lacks is NULL. What does not fit in `memory_limit` (such as
     "2GB") goes to a folder inside `spill` that is gone afterwards. Errors of DuckDB inside the block that
     concern a table's file come out as UserError, without DuckDB's own words, which may quote a patient's row.
     """
@@ -304,7 +307,8 @@ def _source(table: Table) -> str:
 def _view(table: Table, columns: Mapping[str, str]) -> str:
     there = {name: f'"{name}"' for name in present(table, columns)}
     chosen = ", ".join(f'CAST({there.get(name, "NULL")} AS {kind}) AS "{name}"' for name, kind in columns.items())
-    return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)}"
+    given = f"WHERE statusdescription IS DISTINCT FROM '{REWRITTEN}'" if "statusdescription" in _columns(table) else ""
+    return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)} {given}"
 
 
 def _empty(name: str, columns: Mapping[str, str]) -> str:

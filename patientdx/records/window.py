@@ -1,18 +1,20 @@
 """What was known about a stay at prediction time, aggregated in SQL.
 
-Only what is dated from intime up to, and not including, prediction time (intime + window) is read. Of
-something that goes on beyond it (an infusion, ventilation) only the start counts: its end, length and amount
-come later. A reading is dated by its charttime, as in MEDS; a laboratory value may have been reported later.
+Revision 1 is read here, so that results made with it can be made again; `clinical_window` reads revision 2. Only what
+is dated from the window's begin up to, and not including, its end is read. In revision 1, of something that goes on
+beyond it (an infusion, ventilation) only the start counts: its end, length and amount come later. A reading is dated by
+its charttime, as in MEDS; a laboratory value may have been reported later.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 
 from patientdx.core.errors import UserError
-from patientdx.records import concepts
+from patientdx.records import clinical_window, concepts
+from patientdx.records.parameters import check_choice
+from patientdx.records.record import Course, Record, Times
 
 DIAGNOSES = ("none", "prior", "discharge")
 BATCH = 5000  # stays aggregated at a time; neither text nor numbers depend on it
@@ -39,66 +41,21 @@ _CODES = {
 _EARLIER = {"hosp/admissions": {"subject_id": "BIGINT", "hadm_id": "BIGINT", "dischtime": "TIMESTAMP"}}
 
 
-class Course(NamedTuple):
-    """A reading over the window, in its unit; hours since intime.
+def needed(
+    diagnoses: str, *beside: Mapping[str, Mapping[str, str]], revision: int = 1, clock: str = "charttime"
+) -> dict[str, dict[str, str]]:
+    """Tables and columns (with DuckDB types) that `records` of a revision reads, united with those `beside` it.
 
-    Of several values at one time the one whose item is first in items.csv is taken for first and last
-    (then the lower). For a sum of parts (the coma scale) each part holds until it is charted again, and the
-    course is that of the sum from the time on when every part is known.
-    """
-
-    first: float
-    last: float
-    minimum: float
-    maximum: float
-    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
-    first_hour: float
-    last_hour: float
-
-
-class Times(NamedTuple):
-    """How often something was started in the window, and when first and last (hours since intime)."""
-
-    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
-    first_hour: float
-    last_hour: float
-
-
-@dataclass(frozen=True)
-class Record:
-    """One stay as plain values. Lists are in the order of printing.
-
-    `age` in years at ICU admission, `readings` (name, mean over the window) in the unit of items.csv, `drugs`
-    (name, mean amount of the doses that ended in the window, or None), `urine` in mL over the window or None.
-    `courses`, `drug_times` and `procedure_times` run parallel to `readings`, `drugs` and `procedures`, and are
-    empty unless requested.
-    """
-
-    age: int
-    gender: str | None
-    race: str | None = None
-    insurance: str | None = None
-    readings: tuple[tuple[str, float], ...] = ()
-    drugs: tuple[tuple[str, float | None], ...] = ()
-    procedures: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    urine: float | None = None
-    diagnoses: tuple[str, ...] = ()
-    courses: tuple[Course, ...] = ()
-    drug_times: tuple[Times, ...] = ()
-    procedure_times: tuple[Times, ...] = ()
-
-
-def needed(diagnoses: str, *beside: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Tables and columns (with DuckDB types) that `records` reads, united with those `beside` it.
-
-    Raises UserError on another `diagnoses`.
+    Raises UserError on another `diagnoses` or `clock`.
     """
     if diagnoses not in DIAGNOSES:
         raise UserError(f"task.diagnoses={diagnoses!r}: choose {', '.join(DIAGNOSES[:-1])} or {DIAGNOSES[-1]}.")
+    check_choice("clock", clock, clinical_window.CLOCKS)
     read_here = _EVENTS | {"none": {}, "prior": _CODES | _EARLIER, "discharge": _CODES}[diagnoses]
+    also = [clinical_window.NEEDED] if revision > 1 else []
+    also += [clinical_window.STORED] if clock == "storetime" else []
     merged: dict[str, dict[str, str]] = {}
-    for tables in (*beside, read_here):
+    for tables in (*beside, read_here, *also):
         for name, columns in tables.items():
             merged.setdefault(name, {}).update(columns)
     return merged
@@ -117,45 +74,64 @@ def stream(
     courses: bool = False,
     limits: Mapping[int, float] | None = None,
     batch: int = BATCH,
+    revision: int = 1,
+    pipeline: bool = False,
+    **revised: Any,
 ) -> Iterator[tuple[int, Record]]:
     """(stay_id, Record) for each stay of the table `cohort`, by stay_id, with `batch` stays in memory at a time.
 
     By default readings are those of items.csv and names are short. With `every_item` all numeric chart items
     and all drugs, procedures and outputs appear under MIMIC-IV's own labels, uncleaned, as in the paper's
-    data. `courses` fills the fields that say when. `limits` maps an itemid to the highest value kept, in the
-    unit charted (see outliers.limits).
+    data; with `pipeline` drugs are read as that data's pipeline reads them: without rows that end in the hour in which
+    they begin, and with the amounts of doses that end after the window. `courses` fills the fields that say when.
+    `limits` maps an itemid to the highest value kept, in the unit charted (see outliers.limits). `revision=2` reads
+    what `clinical_window` reads, which always has courses and takes further keywords (`clock`, `comorbidities`,
+    `counts`); it is a UserError with `every_item`.
 
     `diagnoses="prior"` adds the codes of the patient's other admissions that were over when this ICU stay
     began, the latest first, each title once. `"discharge"` adds the codes of the whole admission, which are
     given after discharge and so leak the outcome. Codes without a title in d_icd_diagnoses are left out.
 
-    Reads of `cohort`: stay_id, subject_id, hadm_id, intime, window_start, window_end, age, gender, race, insurance.
-    Leaves temporary tables; the next call on the connection replaces them.
+    Reads of `cohort`: what cohort.select leaves there; revision 1 of it stay_id, subject_id, hadm_id, intime,
+    window_start, window_end, age, gender, race and insurance. Leaves temporary tables; the next call on the connection
+    replaces them.
     """
+    if revision > 1 and every_item:
+        raise UserError("Records of all items exist in revision 1 alone.")
     stays = [row[0] for row in con.execute("SELECT stay_id FROM cohort ORDER BY stay_id").fetchall()]
     for start in range(0, len(stays), batch):
         part = stays[start : start + batch]
+        # Repeats the condition of the join with `batch`: blocks of a parquet file sorted by stay can be skipped.
+        bounds = f"BETWEEN {part[0]} AND {part[-1]}"
+        con.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT * FROM cohort WHERE stay_id {bounds}")
+        titles = _listed(con, _TITLES[diagnoses]) if diagnoses in _TITLES else {}
+        if revision > 1:
+            yield from clinical_window.batch(con, bounds, limits=limits, titles=titles, **revised)
+            continue
         name_items(con, every_item=every_item, limits=limits)  # each time: another stream may have run in between
-        yield from _batch(con, part[0], part[-1], diagnoses, courses)
+        yield from _batch(con, bounds, titles, courses, pipeline)
+
+
+def _listed(con: duckdb.DuckDBPyConnection, query: str) -> dict[int, list[tuple]]:
+    """The rows of a query without their first column, by it."""
+    rows: dict[int, list[tuple]] = {}
+    for stay, *values in con.execute(query).fetchall():
+        rows.setdefault(stay, []).append(tuple(values))
+    return rows
 
 
 def _batch(
-    con: duckdb.DuckDBPyConnection, first: int, last: int, diagnoses: str, courses: bool
+    con: duckdb.DuckDBPyConnection, bounds: str, titles: Mapping[int, list[tuple]], courses: bool, pipeline: bool
 ) -> Iterator[tuple[int, Record]]:
-    """The stays from `first` to `last`; all is fetched before the first is handed out."""
-    con.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT * FROM cohort WHERE stay_id BETWEEN {first} AND {last}")
-    # Repeats the condition of the join with `batch`, so that blocks of a parquet file sorted by stay can be skipped.
-    bounds = f"BETWEEN {first} AND {last}"
+    """The stays of the table `batch`; all is fetched before the first is handed out."""
     con.execute(_VALUES.format(bounds=bounds))
 
     def listed(query: str) -> dict[int, list[tuple]]:
-        rows: dict[int, list[tuple]] = {}
-        for stay, *values in con.execute(query.format(bounds=bounds)).fetchall():
-            rows.setdefault(stay, []).append(tuple(values))
-        return rows
+        return _listed(con, query.format(bounds=bounds))
 
-    readings, drugs, procedures, outputs, urine = map(listed, (_READINGS, _DRUGS, _PROCEDURES, _OUTPUTS, _URINE))
-    titles = listed(_TITLES[diagnoses]) if diagnoses in _TITLES else {}
+    readings, drugs, procedures, outputs, urine = map(
+        listed, (_READINGS, _PIPELINE_DRUGS if pipeline else _DRUGS, _PROCEDURES, _OUTPUTS, _URINE)
+    )
     runs: dict[int, dict[str, Course]] = {}
     for query in (_COURSES, _COURSES_OF_SUMS) if courses else ():
         for stay, rows in listed(query).items():
@@ -268,6 +244,10 @@ _DRUGS = f"""
             / nullif(count(e.amount) FILTER ({_ENDED}), 0) AS mean,
         {_TIMES}
     {_NAMED.format(table="inputevents", kind="drug", time="starttime")}"""
+_HOUR = "floor((epoch_us(e.{}) - epoch_us(s.window_start)) / 3.6e9)"
+_PIPELINE_DRUGS = _DRUGS.replace(f"FILTER ({_ENDED})", "FILTER (abs(e.amount) < 1e9)").replace(
+    "GROUP BY", f"AND {_HOUR.format('endtime')} > {_HOUR.format('starttime')} GROUP BY"
+)
 _PROCEDURES = f"""
     SELECT e.stay_id, n.name, {_TIMES}
     {_NAMED.format(table="procedureevents", kind="procedure", time="starttime")}"""

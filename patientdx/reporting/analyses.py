@@ -25,6 +25,8 @@ def group_tables(group: Group) -> list[Table]:
     made += [search_table(model.run.search, model.name, shown=None) for model in group.models if model.run.search]
     cohort = next((run.cohort for run in group.runs if run.cohort), [])
     made += [angles.by_kind(group), tables.cohort(cohort, every_step=True) if cohort else None]
+    readings = next((run.readings for run in group.runs if run.readings), [])
+    made += [tables.readings(readings)] if readings else []
     made += [provenance.parents(group), provenance.settings(group)]
     present = [table for table in made if table is not None]
     return [replace(table, subject=", ".join(filter(None, (group.title, table.subject)))) for table in present]

@@ -31,6 +31,7 @@ def show_run(folder: Path, console: Console | None = None) -> None:
 def run_tables(run: Run) -> list[Table]:
     """Cohort, models, search, a short form of each analysis, and the comparisons of a task of questions."""
     made = [tables.cohort(run.cohort)] if run.cohort else []
+    made += [tables.readings(run.readings)] if run.readings else []
     made.append(tables.models(run.rows))
     made += [] if run.search is None else [search_table(run.search)]
     for analysis in all_tables():

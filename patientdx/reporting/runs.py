@@ -107,7 +107,15 @@ class Run:
     @cached_property
     def cohort(self) -> list[dict[str, str]]:
         """The attrition table."""
-        path = self.folder / "cohort.csv"
+        return self._rows("cohort.csv")
+
+    @cached_property
+    def readings(self) -> list[dict[str, str]]:
+        """What was charted of each reading, dropped as impossible, and missing; [] where it was not counted."""
+        return self._rows("readings.csv")
+
+    def _rows(self, name: str) -> list[dict[str, str]]:
+        path = self.folder / name
         if not path.exists():
             return []
         with path.open(encoding="utf-8", newline="") as file:

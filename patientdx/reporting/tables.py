@@ -66,6 +66,20 @@ def cohort(rows: Sequence[Mapping[str, Any]], *, every_step: bool = False) -> Ta
     return make_table("cohort", "Cohort", names, lines, notes=notes, section="provenance")
 
 
+def readings(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The readings of which values were dropped as impossible; a note says which are missing in half of the stays."""
+    lines = [
+        [word(row["reading"]), *(_count(row[name]) for name in ("values", "dropped", "stays_without"))]
+        for row in rows
+        if int(row["dropped"])
+    ]
+    missing = [str(row["reading"]) for row in rows if 2 * int(row["stays_without"]) >= int(row["stays"])]
+    notes = [f"missing in half of the {rows[0]['stays']} stays or more: {', '.join(missing)}"] if missing else []
+    notes.append("every reading: readings.csv")
+    columns = ["reading", "values", "dropped as impossible", "stays without"]
+    return make_table("readings", "Readings", columns, lines, notes=notes, section="provenance")
+
+
 def _count(value: Any) -> Cell:
     return count(int(value)) if isinstance(value, int) or str(value).isdigit() else word(value)
 

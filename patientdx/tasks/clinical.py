@@ -1,17 +1,18 @@
 """Clinical tasks: from a cohort to yes/no questions about the first hours of an ICU stay."""
 
 import logging
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
 from patientdx.core.errors import UserError
-from patientdx.records import cohort, features, groups, outliers, splits, templates, window
+from patientdx.records import cohort, groups, splits, templates, window
+from patientdx.records.clinical_window import CLOCKS
 from patientdx.records.parameters import check_choice, check_numbers
 from patientdx.records.source import SourceConfig, opened_source
+from patientdx.tasks.clinical_records import read_records
 from patientdx.tasks.example import Example, PromptVariant, TaskData, fingerprint
 from patientdx.tasks.outcomes import OUTCOMES, ClinicalOutcome
 
@@ -23,16 +24,16 @@ OPTIONS = (
 PRESETS: dict[str | None, dict[str, str]] = {
     None: {
         "death": "deathtime", "age": "admission", "stays": "all", "stepdown": "exclude", "diagnoses": "none",
-        "split_by": "patient", "outliers": "range", "template": "intervals",
+        "split_by": "patient", "outliers": "range", "clock": "charttime", "template": "intervals/1",
     },
     "paper": {
         "death": "dod", "age": "anchor", "stays": "all", "stepdown": "keep", "diagnoses": "discharge",
-        "split_by": "stay", "outliers": "cohort", "template": "paper",
+        "split_by": "stay", "outliers": "pipeline", "clock": "charttime", "template": "paper",
     },
 }  # fmt: skip
 log = logging.getLogger(__name__)
 
-OUTLIERS = ("range", "train", "cohort")
+OUTLIERS = ("range", "train", "cohort", "pipeline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class ClinicalTask(SourceConfig):
     diagnoses: str | None = None
     split_by: str | None = None
     outliers: str | None = None
+    clock: str | None = None
     template: str | None = None
     sections: Mapping[str, int | None] | None = None
     fractions: Mapping[str, float] | None = None
@@ -78,9 +80,11 @@ class ClinicalTask(SourceConfig):
         parameters = self._parameters(entry)
         hours = {"window_hours": self.window_hours, "gap_hours": self.gap_hours}
         outcome, words = entry.define(switches | hours | parameters)
-        template = templates.template(switches["template"], sections=self.sections)
+        template = _template(switches["template"], self.sections, outcome.predict_at, switches["clock"])
         fractions = splits.checked_fractions(self.fractions)
-        needed = window.needed(switches["diagnoses"], cohort.NEEDED, outcome.needed)
+        needed = window.needed(
+            switches["diagnoses"], cohort.NEEDED, outcome.needed, revision=template.revision, clock=switches["clock"]
+        )
         check_numbers(
             window_hours=(self.window_hours, 1), gap_hours=(self.gap_hours, 0), limit=(self.limit, 1),
             seed=(self.seed, 0),
@@ -98,23 +102,19 @@ class ClinicalTask(SourceConfig):
                 of_patients=of_patients,
             )  # fmt: skip
             splits.check_splits([(split, label) for _, _, label, split in rows])
-            texts, cut, table, unread = _read(source.con, rows, template, switches, self.window_hours)
-            people = _people(source.con, rows)
-        _check_readings(unread, rows, self.window_hours)
-        examples = tuple(
-            Example(
-                uid=str(stay), subject=str(subject), split=split, prefix="", context=texts[stay],
-                suffix=f"\n\n{question}", options=OPTIONS, label=label,
+            read = read_records(
+                source.con, rows, template, switches, self.window_hours, comorbidities=not outcome.asks_codes
             )
-            for stay, subject, label, split in rows
-        )  # fmt: skip
+            people = _people(source.con, rows)
+        _check_readings(read.unread, rows, self.window_hours)
+        examples = _examples(rows, read.texts, question)
         settings: dict[str, Any] = {
             "task": self.outcome, **switches, "template": template.id, "template_sha256": template.sha256,
             "sections": dict(template.sections), "seed": self.seed, **hours, "limit": self.limit, "question": question,
             "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
-        provenance = {"source": source.data_sources, "tables": source.files, "sections_cut": cut}
-        provenance |= {"stays_without_readings": len(unread)}
+        provenance = {"source": source.data_sources, "tables": source.files, "absent": source.absent}
+        provenance |= {"sections_cut": read.cut, "stays_without_readings": len(read.unread)}
         return TaskData(
             name=self.outcome,
             kind="binary",
@@ -123,8 +123,9 @@ class ClinicalTask(SourceConfig):
             fingerprint=fingerprint(examples, settings),
             provenance=provenance | {"settings": {"preset": self.preset, **settings}},
             cohort=group.attrition,
+            readings=read.readings,
             prompt_variants=variants,
-            features=table,
+            features=read.features,
             groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )
@@ -139,12 +140,20 @@ class ClinicalTask(SourceConfig):
                 f"task.preset={self.preset!r}: it is null (safe settings) or paper (as PatientDx's data was made)."
             )
         preset = PRESETS[self.preset]
+        if self.preset is None and self.outcome in OUTCOMES and self._predict_at() != "admission":
+            preset = preset | {"template": "intervals"}  # the default text tells of the first hours alone
         switches = {
             name: value if getattr(self, name) is None else getattr(self, name) for name, value in preset.items()
         }
         check_choice("split_by", switches["split_by"], splits.UNITS)
         check_choice("outliers", switches["outliers"], OUTLIERS)
+        check_choice("clock", switches["clock"], CLOCKS)
+        check_choice("stays", switches["stays"], cohort.STAYS)
+        check_choice("stepdown", switches["stepdown"], cohort.STEPDOWN)
         return switches
+
+    def _predict_at(self) -> str:
+        return self.predict_at or OUTCOMES[self.outcome].parameters.get("predict_at", "admission")
 
     def _parameters(self, entry: ClinicalOutcome) -> dict[str, Any]:
         """The keys that only this outcome has, with their values."""
@@ -163,53 +172,28 @@ def _entry(outcome: str) -> ClinicalOutcome:
     return OUTCOMES[outcome]
 
 
-def _read(
-    con: duckdb.DuckDBPyConnection,
-    rows: Sequence[splits.Row],
-    template: templates.Template,
-    switches: Mapping[str, str],
-    hours: int,
-) -> tuple[dict[int, str], dict[str, dict[str, int]], features.Features | None, set[int]]:
-    """Text of each stay, what its budgets cut, the stays' features, and the stays without a reading in the window.
+def _template(name: str, sections: Mapping[str, int | None] | None, predict_at: str, clock: str) -> templates.Template:
+    """The template of that name. UserError where records of revision 1, which it prints, cannot hold what is needed."""
+    template = templates.template(name, sections=sections)
+    if template.revision == 1:
+        of_others = f"task.predict_at={predict_at}" if predict_at != "admission" else ""
+        of_others = f"task.clock={clock}" if clock != "charttime" else of_others
+        if of_others:
+            raise UserError(
+                f"{of_others}: task.template={template.id} tells of the first hours as they were charted. Set "
+                f"task.template={template.name}, its newest version."
+            )
+    return template
 
-    Narrows the table `cohort` to these stays.
-    """
-    train = [stay for stay, _, _, split in rows if split == "train"]
-    ceilings: dict[bool, Any] = {False: None, True: None}  # by every_item
-    if switches["outliers"] == "train" and not train:
-        raise UserError("task.outliers=train: no stay is in train. Give train a share in task.fractions.")
-    if switches["outliers"] != "range":
-        fitted = train if switches["outliers"] == "train" else None
-        for every in {False, template.every_item}:
-            ceilings[every] = outliers.limits(con, stays=fitted, every_item=every)
-    con.execute("DELETE FROM cohort WHERE stay_id NOT IN (SELECT unnest(?))", [[stay for stay, *_ in rows]])
-    diagnoses = switches["diagnoses"]
-    texts: dict[int, templates.Written] = {}
-    unread: set[int] = set()
 
-    def writing(records: Iterable[tuple[int, window.Record]]) -> Iterator[tuple[int, window.Record]]:
-        for stay, record in records:
-            texts[stay] = template.written(record, hours)
-            if not record.readings:
-                unread.add(stay)
-            yield stay, record
-
-    plain = window.stream(con, diagnoses=diagnoses, courses=True, limits=ceilings[False])
-    records = plain if template.every_item else writing(plain)
-    table = None
-    # Which drugs and codes are common is counted on train: without it there is nothing to fit a tabular model on.
-    if train:
-        order, unsorted = features.table(records, fit_on=train)
-        row_of = {stay: row for row, stay in enumerate(order)}
-        table = features.Features(unsorted.names, unsorted.values[[row_of[stay] for stay, *_ in rows]])
-    if template.every_item:
-        everything = window.stream(
-            con, diagnoses=diagnoses, courses=template.courses, every_item=True, limits=ceilings[True]
+def _examples(rows: Sequence[splits.Row], texts: Mapping[int, str], question: str) -> tuple[Example, ...]:
+    return tuple(
+        Example(
+            uid=str(stay), subject=str(subject), split=split, prefix="", context=texts[stay],
+            suffix=f"\n\n{question}", options=OPTIONS, label=label,
         )
-        records = writing(everything)
-    deque(records, maxlen=0)  # runs through the records that nothing has consumed yet
-    cut = templates.left_out(texts.values())
-    return {stay: written.text for stay, written in texts.items()}, cut, table, unread
+        for stay, subject, label, split in rows
+    )  # fmt: skip
 
 
 def _check_readings(unread: set[int], rows: Sequence[splits.Row], hours: int) -> None:

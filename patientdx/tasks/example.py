@@ -109,6 +109,7 @@ class TaskData:
         fingerprint: changes whenever a prompt, a right answer or a split changes.
         provenance: the files and settings that made the examples, without a path of this machine.
         cohort: the attrition table, one row per step (clinical tasks: step, stays, patients, events).
+        readings: of clinical tasks, for each reading: values charted, dropped as impossible, stays without any.
         prompt_variants: the question in other words; () if there are none.
         features: input of tabular models, None if there are none.
         groups: subgroup of every example, by grouping (sex, age band, set of questions, ...).
@@ -124,6 +125,7 @@ class TaskData:
     fingerprint: str
     provenance: dict[str, Any]
     cohort: list[dict[str, Any]]
+    readings: list[dict[str, Any]] = field(default_factory=list)
     prompt_variants: tuple[PromptVariant, ...] = ()
     features: Features | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

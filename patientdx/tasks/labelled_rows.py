@@ -24,7 +24,7 @@ _WORDS = ("yes", "no", "true", "false", "y", "n", "t", "f")  # a message may quo
 class Columns:
     """Names of the columns of a row's label, patient, split (None: drawn), id (None: the row's location) and of others.
 
-    further: columns that each row must have beside these, by the key that names them.
+    further: columns that each row must have beside these, with the key of the configuration that names each.
     """
 
     label: str
@@ -35,12 +35,12 @@ class Columns:
 
     @property
     def required(self) -> dict[str, str]:
-        """Columns that each row must have, by the key that names them."""
-        columns = {"label_column": self.label, "patient_column": self.patient, **self.further}
+        """Columns that each row must have, with the key that names each."""
+        columns = {self.label: "label_column", self.patient: "patient_column", **self.further}
         if self.id is not None:
-            columns["id_column"] = self.id
+            columns[self.id] = "id_column"
         if self.split not in (None, OPTIONAL_SPLIT):
-            columns["split_column"] = str(self.split)
+            columns[str(self.split)] = "split_column"
         return columns
 
 
@@ -98,11 +98,11 @@ class LabelledRows:
             )
 
     def _row(self, location: str, cells: Mapping[str, Any], split: str | None, *, is_fixed: bool) -> LabelledRow:
-        for key, column in self.columns.required.items():
+        for column, key in self.columns.required.items():
             if column.lower() not in cells:
                 raise UserError(
-                    f"{location}: there is no column {column} among its {len(cells)} columns. Name the column as "
-                    f"task.{key}=<name>; a csv file needs a first line with the names."
+                    f"{location}: there is no column {column} among its {len(cells)} columns. Set task.{key} to the "
+                    "column's name; a csv file needs a first line with the names."
                 )
         uid, subject = self._uid(location, cells), self._cell(location, cells, self.columns.patient)
         label = self._label(location, cells[self.columns.label.lower()])
@@ -132,11 +132,8 @@ class LabelledRows:
         return uid
 
     def _cell(self, location: str, cells: Mapping[str, Any], column: str) -> str:
-        """The text of an id; whole numbers are written alike in every format."""
-        value = cells[column.lower()]
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        text = "" if value is None or value != value else str(value).strip()
+        """The text of an id; UserError where it is empty."""
+        text = identifier(cells[column.lower()])
         if not text:
             raise UserError(f"{location}: column {column} is empty. Fill it, or take the row out.")
         return text
@@ -190,6 +187,13 @@ def _meanings(labels: Mapping[str, int] | None) -> dict[str, int]:
     return meanings
 
 
+def identifier(value: Any) -> str:
+    """An id as text, "" for a missing value; whole numbers are written alike in every format."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None or value != value else str(value).strip()
+
+
 def number(location: str, cells: Mapping[str, Any], column: str) -> float:
     """The number in a column; NaN where it is empty. UserError for what is no finite number."""
     value = cells.get(column.lower())
@@ -221,3 +225,14 @@ def check_columns(names: Sequence[str], taken: Mapping[str, str | None], key: st
             )
         if column.lower() in (other.lower() for other in names[:index]):
             raise UserError(f"task.{key}: {column} occurs twice. Name each column once.")
+
+
+def asked_question(question: str | None) -> str:
+    """The question without white space around it; UserError where there is none."""
+    text = (question or "").strip()
+    if not text:
+        raise UserError(
+            "task.question is missing: ask so that Yes means label 1, as in task.question='Will the patient be "
+            "admitted again within 30 days? Answer with yes or no.'"
+        )
+    return text

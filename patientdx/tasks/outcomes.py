@@ -20,13 +20,17 @@ PLACES = {"hospital": "hospital", "icu": "intensive care unit"}
 # Values of admissions.admission_type for planned admissions, and for observation, which is no inpatient admission.
 PLANNED = ("ELECTIVE", "SURGICAL SAME DAY ADMISSION")
 OBSERVATION = ("EU OBSERVATION", "OBSERVATION ADMIT", "DIRECT OBSERVATION", "AMBULATORY OBSERVATION")
-# Discharges after which a readmission is not expected, not possible, or not this hospital's (admissions.discharge_location).
+# Values of discharge_location after which a readmission is not expected, not possible, or not this hospital's.
 DISCHARGES = {
     "hospice": ("not discharged to hospice", "HOSPICE"),
     "against_advice": ("not discharged against advice", "AGAINST ADVICE"),
     "transfer": ("not transferred to another acute hospital", "ACUTE HOSPITAL"),
 }
 COMPETING = ("exclude", "no_event", "event")
+READMISSION = {
+    "readmission": "hospital", "planned": False, "observation": False, "competing_death": "exclude",
+    "excluded_discharges": tuple(DISCHARGES), "predict_at": "hospital_discharge",
+}  # fmt: skip
 CODES = {"hosp/diagnoses_icd": {"hadm_id": "BIGINT", "icd_code": "VARCHAR", "icd_version": "INTEGER"}}
 _DISCHARGE_KNOWN = ("discharge time known", "s.dischtime IS NOT NULL")
 # The rule of PatientDx's data: a time of death from intime to outtime.
@@ -136,7 +140,7 @@ def _phenotype(keys: Mapping[str, Any]) -> tuple[Outcome, dict[str, Any]]:
     match = " OR ".join(f"(d.icd_version = {version} AND starts_with(trim(d.icd_code), '{s}'))" for version, s in codes)
     coded = "EXISTS (SELECT 1 FROM diagnoses_icd d WHERE d.hadm_id = s.hadm_id{})"
     steps = (("admission has discharge codes", coded.format("")),)
-    return Outcome(coded.format(f" AND ({match})"), steps, CODES), {"condition": name}
+    return Outcome(coded.format(f" AND ({match})"), steps, CODES, asks_codes=True), {"condition": name}
 
 
 def _variants(reworded: str, reversed_options: str, name: str, inverted: str) -> tuple[Mapping[str, Any], ...]:
@@ -189,14 +193,7 @@ OUTCOMES = {
             "Did this patient stay out of the {place} for {days} days after discharge? Answer Yes or No.",
         ),
         _readmission,
-        {
-            "readmission": "hospital",
-            "planned": False,
-            "observation": False,
-            "competing_death": "exclude",
-            "excluded_discharges": tuple(DISCHARGES),
-            "predict_at": "hospital_discharge",
-        },  # fmt: skip
+        READMISSION,
     ),
     "phenotype": ClinicalOutcome(
         "Does this patient have {condition}? Answer Yes or No.",

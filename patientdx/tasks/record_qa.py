@@ -68,7 +68,7 @@ class RecordQaTask(StaysConfig):
         kinds, tolerance = _checked_kinds(self.kinds), self.tolerance
         if not isinstance(tolerance, int | float) or isinstance(tolerance, bool) or not 0 <= tolerance < 1:
             raise UserError(f"task.tolerance={tolerance!r}: it is a share of the right number, from 0 to below 1.")
-        narrative_text = template("narrative", self.sections)
+        narrative_text = template("narrative/1", self.sections)
         stays = read_stays(self, self.fractions)
         examples, questions = [], []
         for split in SPLITS:

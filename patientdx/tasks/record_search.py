@@ -29,7 +29,7 @@ from patientdx.tasks.item_files import limited
 REQUIRES = ("bm25s",)
 UNITS = ("record", "passage")
 _ALL = 1_000_000  # tokens of a section: nothing that a query looks for is left out
-_TEXT = template("intervals", dict.fromkeys(("person", "readings", "drugs", "procedures"), _ALL))
+_TEXT = template("intervals/1", dict.fromkeys(("person", "readings", "drugs", "procedures"), _ALL))
 _SIDES = {"(low)": "below", "(high)": "above"}
 Fact = tuple[str, str]  # kind of fact, and its words
 Pools = dict[str, dict[str, str]]

@@ -20,7 +20,7 @@ from patientdx.tasks.data_files import digests, located, split_files
 from patientdx.tasks.example import Example, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
 from patientdx.tasks.item_files import limited
-from patientdx.tasks.labelled_rows import Columns, LabelledRow, LabelledRows, check_columns, number
+from patientdx.tasks.labelled_rows import Columns, LabelledRow, LabelledRows, asked_question, check_columns, number
 from patientdx.tasks.leaks import check_leaks
 from patientdx.tasks.repeats import Repeats, distinct_step
 
@@ -51,7 +51,7 @@ class YesNoTask:
 
     def load(self) -> TaskData:
         """One example per row. Raises UserError for a parameter, a file or a row that is not valid."""
-        question = self._question()
+        question = asked_question(self.question)
         check_numbers(limit=(self.limit, 1), seed=(self.seed, 0))
         fractions = checked_fractions(self.fractions)
         variants = checked_variants(self.prompt_variants, {})
@@ -92,18 +92,8 @@ class YesNoTask:
             features=self._features(kept),
         )
 
-    def _question(self) -> str:
-        question = (self.question or "").strip()
-        if not question:
-            raise UserError(
-                "task.question is missing: ask so that Yes means label 1, as in task.question='Will the patient be "
-                "admitted again within 30 days? Answer with yes or no.'"
-            )
-        return question
-
     def _columns(self) -> Columns:
-        further = {"text_column": self.text_column}
-        further |= {f"features[{index}]": column for index, column in enumerate(self.features)}
+        further = {self.text_column: "text_column"} | dict.fromkeys(self.features, "features")
         return Columns(self.label_column, self.patient_column, self.split_column, self.id_column, further)
 
     def _features(self, kept: Sequence[LabelledRow]) -> Features | None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -71,6 +72,33 @@ def test_a_longest_wait_is_a_number(tmp_path, monkeypatch):
     monkeypatch.setenv(locks.LONGEST_WAIT, "soon")
     with pytest.raises(UserError, match="PATIENTDX_LOCK_SECONDS=soon"), exclusive_lock(tmp_path / "work"):
         pass
+
+
+@pytest.fixture
+def held(tmp_path):
+    """The open lock file of `tmp_path`/work, locked, without a word of who holds it."""
+    handle = os.open(tmp_path / ".work.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
+
+
+def test_a_holder_that_has_not_said_who_it_is(tmp_path, held, monkeypatch):
+    monkeypatch.setenv(locks.LONGEST_WAIT, "0.1")
+    with pytest.raises(UserError, match=f"^another process holds {tmp_path}/.work.lock, and"):
+        locks.exclusive_lock(tmp_path / "work").__enter__()
+    os.close(held)
+
+
+def test_a_lock_file_that_its_last_holder_deleted_is_no_lock(tmp_path, held):
+    """Who waited for it has a file that no later process can see."""
+
+    def release():
+        (tmp_path / ".work.lock").unlink()
+        os.close(held)
+
+    threading.Timer(0.2, release).start()
+    with exclusive_lock(tmp_path / "work"):
+        assert (tmp_path / ".work.lock").read_text().startswith(f"{os.getpid()} ")
 
 
 def raising(number):

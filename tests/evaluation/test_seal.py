@@ -9,6 +9,7 @@ import pytest
 
 from patientdx.core.checksums import cached_checksum, recall_checksum, sha256
 from patientdx.core.errors import UserError
+from patientdx.evaluation import seal
 from patientdx.evaluation.seal import METRICS, read_sealed, seal_folder
 from patientdx.evaluation.store import Store, read_sealed_json, write_sealed_json
 
@@ -72,20 +73,47 @@ def test_a_hash_in_the_cache_that_is_something_else(tmp_path, content):
     assert recall_checksum("file", [file], cache) is None
 
 
-def test_a_result_folder(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """A small sealed folder."""
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     (tmp_path / "provenance.json").write_text(json.dumps({"seed": 0}))
     (tmp_path / "predictions.parquet").write_bytes(b"PAR1")
     seal_folder(tmp_path, {"fingerprint": "f", "rows": [{"auroc": 0.5}]})
-    right = read_sealed(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: (folder / METRICS).unlink(), "metrics.json cannot be read"),
+        (lambda folder: (folder / "config.yaml").unlink(), "config.yaml is missing"),
+        (lambda folder: (folder / "config.yaml").write_text("seed: 1"), "config.yaml was changed"),
+        (lambda folder: (folder / METRICS).write_text('{"schema": 3, "files": {}}'), "metrics.json was changed"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_named(folder, spoil, words):
+    spoil(folder)
+    with pytest.raises(UserError, match=f"is not as its run left it: {words}. Run the command of that folder again"):
+        read_sealed(folder)
+
+
+def test_a_folder_of_another_version_is_named(folder, monkeypatch):
+    monkeypatch.setattr(seal, "SCHEMA", 4)
+    with pytest.raises(UserError, match=r"metrics.json has schema 3, and this version reads 4\."):
+        read_sealed(folder)
+
+
+def test_a_result_folder(folder):
+    right = read_sealed(folder)
 
     def read() -> object:
         try:
-            return read_sealed(tmp_path)
+            return read_sealed(folder)
         except UserError:
             return None
 
-    for path in tmp_path.iterdir():
+    for path in folder.iterdir():
         assert believed(path, read, right) == []
         if path.name != METRICS:  # numbers come from these files too: a change in them is seen in any case
             assert [at for at in flipped(path) if read() is not None] == []

@@ -107,7 +107,6 @@ def test_it_is_not_asked_what_it_was_trained_on(made, tiny_base, tmp_path):
         (["finetune.init_from=pivot"], "a domain model is a base fine-tuned on train: leave finetune.init_from"),
         (["finetune=none"], "a domain model is a base fine-tuned on train"),
         (["no_such_group=x"], "Could not override 'no_such_group'"),
-        (["finetune.epochs=0"], "finetune.epochs=0: give a number above 0."),
     ],
 )
 def test_what_cannot_be_is_one_message(tiny_base, tmp_path, words, said, capsys):

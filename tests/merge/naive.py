@@ -63,7 +63,7 @@ def summed(vectors, weights):
     return sum(weight * vector for vector, weight in zip(vectors, weights, strict=True))
 
 
-def assert_is(curve, ancestor, joined, weight=0.7):
+def assert_is(curve, ancestor, joined, weight=0.7, atol=1e-15):
     """The curve's point is ancestor + λ joined, worked out in float64."""
     found = evaluate(curve, weight, torch.empty(ancestor.shape, dtype=torch.float64))
-    torch.testing.assert_close(found, ancestor.double() + weight * joined, rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(found, ancestor.double() + weight * joined, rtol=1e-13, atol=atol)

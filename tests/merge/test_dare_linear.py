@@ -2,40 +2,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from naive import KINDS, assert_is, deltas, family, numbers, summed
+from naive import deltas, family, numbers
 
 from patientdx.merge.curve import evaluate
 from patientdx.merge.dare_linear import dare_linear
-from patientdx.merge.task_arithmetic import task_arithmetic
 
 
 def merged(parents, ancestor, **given):
     return dare_linear(parents, ancestor=ancestor, name="x", **({"seed": 0} | given))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("compat", ["paper", "mergekit"])
-@pytest.mark.parametrize("shape", [(), (1,), (33, 7), (2, 3, 5)])
-def test_is_drop_rescale_sum(kind, compat, shape):
-    for count, density, weights in ((2, 0.5, None), (3, 0.1, [1.0, -0.3, 2.0]), (1, 0.9, [0.5])):
-        ancestor, parents = family(kind, shape, count)
-        left = []
-        for number, d in enumerate(deltas(parents, ancestor)):
-            kept = torch.where(numbers(d, number) < density, d, 0.0)
-            norm = kept.abs().sum()
-            factor = 1 / density if compat == "paper" else (d.abs().sum() / norm if norm > 0 else 1.0)
-            left.append(kept * factor)
-        curve = merged(parents, ancestor, density=density, weights=weights, compat=compat)
-        assert_is(curve, ancestor, summed(left, weights or [1.0] * count))
-
-
-@pytest.mark.parametrize("compat", ["paper", "mergekit"])
-def test_density_1_is_task_arithmetic(compat):
-    ancestor, parents = family("random", count=3)
-    given = {"weights": [1.0, 0.5, -2.0]}
-    expected = task_arithmetic(parents, ancestor=ancestor, **given)
-    point = evaluate(merged(parents, ancestor, density=1.0, compat=compat, **given), 0.4, torch.empty_like(ancestor))
-    torch.testing.assert_close(point, evaluate(expected, 0.4, torch.empty_like(ancestor)), rtol=1e-6, atol=1e-7)
 
 
 def test_masks_of_a_lower_density_lie_within_those_of_a_higher_one():

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from naive import KINDS, assert_is, deltas, family, numbers, summed
+from naive import family
 
 from patientdx.merge.curve import BLOCK, evaluate
 from patientdx.merge.dare_linear import dare_linear
@@ -9,43 +9,6 @@ from patientdx.merge.della_linear import by_rank, della_linear
 
 def merged(parents, ancestor, **given):
     return della_linear(parents, ancestor=ancestor, name="x", seed=0, **given)
-
-
-def probabilities(d, density, epsilon):
-    """Keep probability of each element by a stable sort of each row."""
-    rows = d.reshape(-1, d.shape[-1] if d.ndim else 1)
-    width = rows.shape[1]
-    found = torch.full(rows.shape, density, dtype=torch.float64)
-    for row, values in zip(found, rows.float().abs(), strict=True):
-        for rank, place in enumerate(torch.sort(values, stable=True).indices.tolist()):
-            if width > 1:
-                row[place] = density - epsilon + 2 * epsilon * rank / (width - 1)
-    return found.view(d.shape)
-
-
-def pruned(d, number, density, epsilon, compat, name="x", seed=0):
-    keep = probabilities(d, density, epsilon)
-    left = torch.where(numbers(d, number, name, seed) < keep, d, 0.0)
-    if compat == "paper":
-        return left / keep
-    norm = left.abs().sum()
-    return left * (d.abs().sum() / norm) if norm > 0 else left
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("compat", ["paper", "mergekit"])
-@pytest.mark.parametrize("shape", [(), (1,), (50,), (33, 7), (9, 1), (2, 3, 5)])
-def test_is_rank_drop_rescale_sum(kind, compat, shape):
-    for count, density, epsilon, weights in (
-        (2, 0.5, 0.15, None),
-        (3, 0.6, 0.05, [1.0, -0.3, 2.0]),
-        (1, 0.3, 0.29, [2.0]),
-    ):
-        ancestor, parents = family(kind, shape, count)
-        left = [pruned(d, i, density, epsilon, compat) for i, d in enumerate(deltas(parents, ancestor))]
-        curve = merged(parents, ancestor, density=density, epsilon=epsilon, weights=weights, compat=compat)
-        assert curve.by_row
-        assert_is(curve, ancestor, summed(left, weights or [1.0] * count))
 
 
 @pytest.mark.parametrize("width", [1, 2, 576, BLOCK - 1, BLOCK + 1])

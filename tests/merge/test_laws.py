@@ -24,10 +24,10 @@ ARGUMENTS = {
 }  # what a method may name beside its numbers: make_curve gives it
 
 
-def make_curve(path: Path, parents, ancestor=None):
-    """The curve that the method of this yaml makes of the parents, with the yaml's own numbers."""
+def make_curve(path: Path, parents, ancestor=None, **numbers):
+    """The curve that the method of this yaml makes of the parents, with the yaml's own numbers but for `numbers`."""
     node = yaml.safe_load(path.read_text(encoding="utf-8"))["merge"]
-    numbers = {key: value for key, value in node.items() if key not in ("name", "_target_")}
+    numbers = {key: value for key, value in node.items() if key not in ("name", "_target_")} | numbers
     method = dotted(node["_target_"])
     given = {
         "ancestor": torch.zeros_like(parents[0]) if ancestor is None else ancestor,

@@ -1,24 +1,10 @@
 import pytest
 import torch
-from naive import KINDS, assert_is, deltas, family, summed
+from naive import assert_is, deltas, family
 
 from patientdx.merge.curve import evaluate
 from patientdx.merge.linear import linear
 from patientdx.merge.task_arithmetic import task_arithmetic
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("count", [1, 2, 4])
-@pytest.mark.parametrize("weights", [None, [0.5, -1.0, 0.0, 2.0]])
-def test_is_the_formula(kind, count, weights):
-    ancestor, parents = family(kind, count=count)
-    weights = weights and weights[:count]
-    joined = summed(deltas(parents, ancestor), weights or [1.0] * count)
-    found = task_arithmetic(parents, ancestor=ancestor, weights=weights)
-    point = evaluate(found, 0.7, torch.empty(ancestor.shape, dtype=torch.float64))
-    # The ancestor's share is summed up before it meets the ancestor: exact but for the rounding of the largest term.
-    largest = max(x.abs().max().item() for x in (ancestor, *parents))
-    torch.testing.assert_close(point, ancestor.double() + 0.7 * joined, rtol=1e-13, atol=1e-15 * (1 + largest))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])

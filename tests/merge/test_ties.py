@@ -1,10 +1,9 @@
 import pytest
 import torch
-from naive import KINDS, assert_is, deltas, elected, family, largest
+from naive import assert_is, deltas, elected, family, largest
 
 from patientdx.merge.curve import BLOCK, evaluate
 from patientdx.merge.method import method_spec
-from patientdx.merge.task_arithmetic import task_arithmetic
 from patientdx.merge.ties import ties
 
 
@@ -14,26 +13,11 @@ def whole(parents, ancestor, **given):
     return ties(parents, ancestor=ancestor, name="x", cutoffs=found, **given)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("compat", ["paper", "mergekit", "peft"])
-@pytest.mark.parametrize("trim", ["tensor", "model", None])
-def test_is_trim_elect_join(kind, compat, trim):
-    for count, density, weights in ((2, 0.2, None), (3, 0.51, [1.0, 0.3, 2.0]), (4, 1.0, None), (1, 0.4, [0.5])):
-        ancestor, parents = family(kind, count=count)
-        trimmed = [d * largest(d, int(density * d.numel())) for d in deltas(parents, ancestor)]
-        joined = elected(trimmed, weights or [1.0] * count, compat)
-        curve = whole(parents, ancestor, density=density, weights=weights, trim=trim, compat=compat)
-        assert_is(curve, ancestor, joined)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_exactly_so_many_stay(kind):
-    ancestor, parents = family(kind, (50, 40))
-    nonzero = [int((d != 0).sum()) for d in deltas(parents, ancestor)]
-    for density in (1e-6, 0.1, 0.5, 0.999, 1.0):
-        facts = whole(parents, ancestor, density=density).diagnostics
-        for number in (0, 1):
-            assert facts[f"kept_{number}"] * 2000 == min(max(1, int(density * 2000)), nonzero[number])
+@pytest.mark.parametrize("compat", ["paper", "mergekit"])
+def test_one_element_stays_at_least(compat):
+    ancestor, parents = family("random", (50, 40))
+    facts = whole(parents, ancestor, density=1e-6, compat=compat).diagnostics
+    assert [facts["kept_0"] * 2000, facts["kept_1"] * 2000] == [1, 1]
 
 
 def test_facts_say_where_signs_oppose():
@@ -54,35 +38,6 @@ def test_by_hand():
     weighed = whole((base, pivot), ancestor, density=0.6, weights=[2, 1], compat="mergekit")
     # 6 and 1 over 3; 4 outvotes -3.
     assert evaluate(weighed, 3.0, torch.empty(5)).tolist() == [1 + 7.0, 1.0, 1 - 6.0, 1 - 18.0, 1 + 6.0]
-
-
-@pytest.mark.parametrize("compat", ["paper", "mergekit", "peft"])
-def test_one_moved_parent_at_density_1_is_task_arithmetic(compat):
-    ancestor, (pivot,) = family("random", count=1)
-    curve = whole((ancestor, pivot), ancestor, density=1.0, compat=compat)
-    expected = task_arithmetic((ancestor, pivot), ancestor=ancestor)
-    for weight in (0.3, 1.0, 2.0):
-        out = torch.empty(ancestor.shape, dtype=torch.float64)
-        torch.testing.assert_close(
-            evaluate(curve, weight, out), evaluate(expected, weight, torch.empty_like(out)), rtol=1e-13, atol=1e-15
-        )
-
-
-def test_the_models_share_differs_from_the_tensors():
-    small, large = torch.full((10,), 0.1), torch.full((10,), 5.0)
-    tensors = {"small": (small,), "large": (large,)}
-    zero = torch.zeros(10)
-
-    def model():
-        return ((name, parents, zero) for name, parents in tensors.items())
-
-    found = method_spec(ties).fit_global_thresholds(model, {"density": 0.6})
-    kept = {
-        name: ties(parents, ancestor=zero, name=name, density=0.6, cutoffs=found).diagnostics["kept_0"]
-        for name, parents in tensors.items()
-    }
-    assert kept == {"small": 0.2, "large": 1.0}
-    assert ties((small,), ancestor=zero, name="small", density=0.6, trim="tensor").diagnostics["kept_0"] == 0.6
 
 
 @pytest.mark.parametrize(("compat", "trim"), [("mergekit", None), ("peft", None), ("paper", "tensor")])

@@ -43,7 +43,7 @@ def written(name: str, record: Record, hours: int = 48) -> str:
 
 
 def test_intervals_is_written_to_the_letter():
-    assert written("intervals", PERSON) == (
+    assert written("intervals/1", PERSON) == (
         "Age 67, male.\n"
         "Readings, mean of the first 48 hours:\n"
         "Heart rate 112 (60-100) bpm\n"
@@ -59,7 +59,7 @@ def test_intervals_is_written_to_the_letter():
 
 
 def test_intervals_skips_what_is_empty_and_keeps_lists_short():
-    assert written("intervals", Record(age=40, gender=None), 24) == "Age 40."
+    assert written("intervals/1", Record(age=40, gender=None), 24) == "Age 40."
     many = dataclasses.replace(
         PERSON,
         gender="F",
@@ -69,7 +69,7 @@ def test_intervals_skips_what_is_empty_and_keeps_lists_short():
         urine=None,
         diagnoses=("Sepsis, unspecified organism", "Do not resuscitate"),
     )
-    loaded = templates.template("intervals").written(many, 24)
+    loaded = templates.template("intervals/1").written(many, 24)
     lines = loaded.text.splitlines()
     assert lines[:2] == ["Age 67, female.", "Readings, mean of the first 24 hours:"]
     assert len([line for line in lines if " (" in line]) == 20
@@ -82,7 +82,7 @@ def test_intervals_skips_what_is_empty_and_keeps_lists_short():
 
 def test_paper_is_one_paragraph_of_means_for_labels():
     coded = dataclasses.replace(PERSON, diagnoses=("Acute kidney failure, unspecified",))
-    assert written("paper", coded) == (
+    assert written("paper/1", coded) == (
         "A male patient, 67 years old, race WHITE, insured by Medicare, "
         "diagnosed with Acute kidney failure, unspecified. "
         "Charted in 48 hours, on average: 112.400 for Heart rate; 60.600 for Mean arterial pressure; "
@@ -91,10 +91,10 @@ def test_paper_is_one_paragraph_of_means_for_labels():
         "Procedures: Invasive ventilation. Outputs: Foley; Void."
     )
     assert (
-        written("paper", Record(age=40, gender=None), 24)
+        written("paper/1", Record(age=40, gender=None), 24)
         == "A patient, 40 years old, race unknown, insured by unknown."
     )
-    apart = templates.template("paper", {"diagnoses": None, "procedures": None, "person": None})
+    apart = templates.template("paper/1", {"diagnoses": None, "procedures": None, "person": None})
     assert apart.write(coded, 48) == (
         "Diagnosed with Acute kidney failure, unspecified. Procedures: Invasive ventilation. "
         "A male patient, 67 years old, race WHITE, insured by Medicare."
@@ -103,7 +103,7 @@ def test_paper_is_one_paragraph_of_means_for_labels():
 
 def test_narrative_is_written_to_the_letter():
     coded = dataclasses.replace(PERSON, diagnoses=("Acute kidney failure, unspecified", "Essential hypertension"))
-    assert written("narrative", coded) == (
+    assert written("narrative/1", coded) == (
         "67-year-old man.\n"
         "Coded diagnoses: Acute kidney failure, unspecified; Essential hypertension.\n"
         "Course over the first 48 h in intensive care.\n"
@@ -117,7 +117,7 @@ def test_narrative_is_written_to_the_letter():
         "Procedures started in the first 48 h: Invasive ventilation at 1 h.\n"
         "Urine output 640 mL in the first 48 h (13 mL/h)."
     )
-    assert written("narrative", Record(age=40, gender=None), 24) == "40-year-old patient."
+    assert written("narrative/1", Record(age=40, gender=None), 24) == "40-year-old patient."
 
 
 @pytest.mark.parametrize(
@@ -134,17 +134,17 @@ def test_narrative_is_written_to_the_letter():
 def test_trends_and_flags_are_those_of_the_values_as_printed(first, last, told):
     course = Course(first, last, min(first, last), max(first, last), 2, 1, 9)
     record = Record(age=50, gender="F", readings=(("Sodium", first),), courses=(course,))
-    assert templates.template("narrative", {"readings": None}).write(record, 48).endswith(f"\nChemistry: {told}")
+    assert templates.template("narrative/1", {"readings": None}).write(record, 48).endswith(f"\nChemistry: {told}")
 
 
 def test_a_change_of_just_a_quarter_of_the_interval_is_no_trend():
     # 2.1 - 2.0 is more than 0.1 in binary, and 0.1 is a quarter of INR's interval.
     record = Record(age=50, gender="F", readings=(("INR", 2.0),), courses=(Course(2.0, 2.1, 2.0, 2.1, 2, 1, 9),))
-    assert "INR steady, 2.0 (high) at 1 h and 2.1 (high) at 9 h." in written("narrative", record)
+    assert "INR steady, 2.0 (high) at 1 h and 2.1 (high) at 9 h." in written("narrative/1", record)
 
 
 def test_the_narrative_groups_readings_by_kind_in_the_order_of_the_item_dictionary():
-    loaded = templates.template("narrative").write(templates.SPECIMEN, 48)
+    loaded = templates.template("narrative/1").write(templates.SPECIMEN, 48)
     headings = re.findall(r"^([A-Z][a-z ]+): (?=[A-Z])", loaded, re.MULTILINE)
     kinds = list(dict.fromkeys(item.kind for item in concepts.items()))
     assert [heading for heading in headings if heading in kinds] == kinds
@@ -157,27 +157,27 @@ def test_a_narrative_without_courses_is_refused():
         match=r"^Template narrative/1 tells the course of each reading, and the record has none: "
         r"make the records with courses=True\.$",
     ):
-        written("narrative", dataclasses.replace(PERSON, courses=()))
+        written("narrative/1", dataclasses.replace(PERSON, courses=()))
 
 
 def test_compact_is_one_line_to_the_letter():
     titles = ("Essential (primary) hypertension", "Type 2 diabetes mellitus without complications",
               "Acute respiratory failure, unspecified whether with hypoxia or hypercapnia",
               "Sepsis, unspecified organism", "Sepsis, unspecified")  # fmt: skip
-    assert written("compact", dataclasses.replace(PERSON, diagnoses=titles)) == (
+    assert written("compact/1", dataclasses.replace(PERSON, diagnoses=titles)) == (
         "67M | Dx Essential HTN; T2DM; Acute respiratory failure; Sepsis | "
         "48h HR 112H MAP 61L T 38.2H GCS 12L pH 7.31L Cr 2.0H | Rx norepi, Propofol | Px MV | UO 640"
     )
-    assert written("compact", Record(age=40, gender=None), 24) == "40"
+    assert written("compact/1", Record(age=40, gender=None), 24) == "40"
 
 
 @pytest.mark.parametrize(
     ("name", "identity", "written"),
     [
-        ("intervals", "intervals/1", "bc52fb1f4f63f673"),
-        ("paper", "paper/1", "71fff981660a3dea"),
-        ("narrative", "narrative/1", "afecf78fdc6b0873"),
-        ("compact", "compact/1", "b5ae203efbd84eb6"),
+        ("intervals/1", "intervals/1", "bc52fb1f4f63f673"),
+        ("paper/1", "paper/1", "71fff981660a3dea"),
+        ("narrative/1", "narrative/1", "afecf78fdc6b0873"),
+        ("compact/1", "compact/1", "b5ae203efbd84eb6"),
     ],
 )
 def test_what_a_version_writes_does_not_change(name, identity, written):
@@ -188,21 +188,25 @@ def test_what_a_version_writes_does_not_change(name, identity, written):
 
 
 def test_the_hash_follows_the_text_the_sections_and_the_data_files(monkeypatch):
-    template = templates.template("intervals")
+    template = templates.template("intervals/1")
     hashes = {template.sha256}
     assert re.fullmatch("[0-9a-f]{64}", template.sha256)
     hashes.add(dataclasses.replace(template, join=lambda texts: template.join(texts) + ".").sha256)
     default = dict.fromkeys(template.parts)
-    assert templates.template("intervals", default).sha256 == template.sha256
-    hashes.add(templates.template("intervals", default | {"drugs": 9999}).sha256)  # cuts nothing here, may do elsewhere
-    hashes.add(templates.template("intervals", dict(reversed(default.items()))).sha256)
+    assert templates.template("intervals/1", default).sha256 == template.sha256
+    hashes.add(
+        templates.template("intervals/1", default | {"drugs": 9999}).sha256
+    )  # cuts nothing here, may do elsewhere
+    hashes.add(templates.template("intervals/1", dict(reversed(default.items()))).sha256)
     monkeypatch.setattr(concepts, "digest", lambda: "other items")
-    hashes.add(templates.template("intervals").sha256)
+    hashes.add(templates.template("intervals/1").sha256)
     assert len(hashes) == 5
 
 
 def test_an_unknown_template_is_refused():
-    with pytest.raises(UserError, match=r"^task\.template='prose': there are intervals, paper, narrative, compact\.$"):
+    with pytest.raises(
+        UserError, match=r"^task\.template='prose': there are intervals/1, paper/1, narrative/1, compact/1, intervals/2"
+    ):
         templates.template("prose")
 
 

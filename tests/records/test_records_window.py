@@ -40,19 +40,22 @@ def intimes(root: Path) -> pd.Series:
 
 def everything(roots: list[Path], spill: Path) -> dict:
     """All that a model could be shown of the stays: every template's text, cut and uncut, the features, the limits."""
-    with opened_stays(roots, spill, diagnoses="prior") as con:
+    with opened_stays(roots, spill, diagnoses="prior", revision=2) as con:
+        revised = window.records(con, diagnoses="prior", revision=2)
         belonging = window.records(con, diagnoses="prior", courses=True)
         raw = window.records(con, diagnoses="prior", every_item=True)
         limits = [outliers.limits(con, every_item=every) for every in (False, True)]
         cut = window.records(con, courses=True, limits=limits[0])
     loaded = {"limits": limits, "cut": cut, "records": (belonging, raw)}
     for template in templates.TEMPLATES:
-        of = raw if template.every_item else belonging
+        of = raw if template.every_item else revised if template.revision > 1 else belonging
         for chosen in (None, {"drugs": 20, "person": None, "readings": 100, "diagnoses": 10}):
-            write = templates.template(template.name, chosen).write
-            loaded[template.name, chosen is None] = {stay: write(record, 48) for stay, record in of.items()}
-    _, made = features.table(belonging.items())
-    return loaded | {"names": made.names, "values": made.values.tobytes()}
+            write = templates.template(template.id, chosen).write
+            loaded[template.id, chosen is None] = {stay: write(record, 48) for stay, record in of.items()}
+    for revision, of in ((1, belonging), (2, revised)):
+        _, made = features.table(of.items(), revision=revision)
+        loaded |= {f"names {revision}": made.names, f"values {revision}": made.values.tobytes()}
+    return loaded
 
 
 def hashed(loaded: dict) -> dict:
@@ -82,6 +85,8 @@ def altered_events(frame: pd.DataFrame, time: str, value: str | None, start: pd.
         minutes = rng.integers(0 if way > 0 else 1, 9000, len(rows)) * (rng.random(len(rows)) > 0.2)
         minutes = minutes if way > 0 else np.maximum(minutes, 1)
         rows[time] = edge[rows.index] + way * pd.to_timedelta(minutes, unit="min")
+        if "endtime" in rows and way < 0:  # over when the window begins
+            rows["endtime"] = rows[time]
         rows["itemid"] = rng.permutation(rows["itemid"].to_list())
         if value:
             rows[value] = rng.uniform(0, 300, len(rows))
@@ -124,7 +129,7 @@ def test_what_the_property_compares_is_not_empty(small, tmp_path):
     assert all(record.courses for record in belonging.values())
     assert any(record.drugs for record in raw.values())
     assert {name for name, default in (key for key in loaded if isinstance(key, tuple)) if default} == {
-        template.name for template in templates.TEMPLATES
+        template.id for template in templates.TEMPLATES
     }
 
 
@@ -137,7 +142,7 @@ def test_an_event_inside_the_window_changes_every_text_and_the_features(small, s
     chart.to_parquet(tmp_path / "icu/chartevents.parquet")
     loaded = hashed(everything([tmp_path, small], tmp_path / "spill"))
     same = [key for key in shown if loaded[key] == shown[key]]
-    assert same == ["names"]
+    assert same == ["names 1", "names 2"]
 
 
 @pytest.mark.parametrize(("seconds", "seen"), [(-1, True), (0, False), (-48 * 3600, True), (-48 * 3600 - 1, False)])
@@ -205,6 +210,23 @@ def test_drugs_procedures_and_urine_are_those_of_the_window(small, tmp_path):
     procedures = {name for record in loaded.values() for name in record.procedures}
     assert {"Invasive ventilation", "Arterial line"} <= procedures
     assert not {"20 Gauge", "Chest X-Ray"} & procedures
+
+
+@pytest.mark.parametrize("table", ["inputevents", "procedureevents"])
+def test_an_order_that_was_rewritten_was_never_given(small, tmp_path, table):
+    frame = pd.read_parquet(small / f"icu/{table}.parquet")
+    replaced = frame.index % 4 > 0
+    changed = {
+        "marked": frame.assign(statusdescription=np.where(replaced, "Rewritten", "FinishedRunning")),
+        "removed": frame[~replaced],
+    }
+    texts = {}
+    for name, rows in changed.items():
+        root = tmp_path / name
+        (root / "icu").mkdir(parents=True)
+        rows.to_parquet(root / f"icu/{table}.parquet")
+        texts[name] = records([root, small], tmp_path, courses=True)
+    assert texts["marked"] == texts["removed"] != records([small], tmp_path, courses=True)
 
 
 def test_what_cannot_be_a_reading_is_dropped(small, tmp_path):

@@ -1,7 +1,6 @@
 """The clinical tasks: switches and presets, splits, prompt variants, groups, features, fingerprints, errors."""
 
 import dataclasses
-import io
 import os
 import shutil
 from collections.abc import Callable
@@ -111,12 +110,12 @@ def test_a_switch_of_the_user_has_priority_over_the_preset():
         return task("mortality", **keys).switches()
 
     assert switches() == {
-        "death": "deathtime", "age": "admission", "diagnoses": "none", "split_by": "patient", "outliers": "range",
-        "template": "intervals",
+        "death": "deathtime", "age": "admission", "stays": "all", "stepdown": "exclude", "diagnoses": "none",
+        "split_by": "patient", "outliers": "range", "clock": "charttime", "template": "intervals/1",
     }  # fmt: skip
     assert switches(preset="paper") == {
-        "death": "dod", "age": "anchor", "diagnoses": "discharge", "split_by": "stay", "outliers": "cohort",
-        "template": "paper",
+        "death": "dod", "age": "anchor", "stays": "all", "stepdown": "keep", "diagnoses": "discharge",
+        "split_by": "stay", "outliers": "pipeline", "clock": "charttime", "template": "paper",
     }  # fmt: skip
     assert switches(preset="paper", split_by="patient") == PRESETS["paper"] | {"split_by": "patient"}
     assert switches(death="dod") == PRESETS[None] | {"death": "dod"}
@@ -133,7 +132,34 @@ NUMBER = "a whole number of {} or more is needed."
 REFUSED = {  # before any file is read: task, keys, message
     "preset": ("mortality", {"preset": "2024"}, "task.preset='2024': it is null (safe settings) or paper ("),
     "split_by": ("mortality", {"split_by": "ward"}, "task.split_by='ward': choose patient or stay."),
-    "outliers": ("mortality", {"outliers": "no"}, "task.outliers='no': choose range or train or cohort."),
+    "outliers": ("mortality", {"outliers": "no"}, "task.outliers='no': choose range or train or cohort or pipeline."),
+    "clock": ("mortality", {"clock": "ordertime"}, "task.clock='ordertime': choose charttime or storetime."),
+    "old text": (
+        "mortality",
+        {"clock": "storetime"},
+        "task.clock=storetime: task.template=intervals/1 tells of the first hours",
+    ),
+    "old text at discharge": (
+        "readmission_30d",
+        {"template": "narrative/1"},
+        "task.predict_at=hospital_discharge: task.template=narrative/1 tells of the first hours",
+    ),
+    "stays": (
+        "mortality",
+        {"stays": "last"},
+        "task.stays='last': choose all or first_of_admission or first_of_patient.",
+    ),
+    "stepdown": ("mortality", {"stepdown": "no"}, "task.stepdown='no': choose exclude or keep."),
+    "competing": (
+        "readmission_30d",
+        {"competing_death": "no"},
+        "task.competing_death='no': choose exclude or no_event or event.",
+    ),
+    "discharges": (
+        "readmission_30d",
+        {"excluded_discharges": ["home"]},
+        "task.excluded_discharges='home': choose hospice or against_advice or transfer.",
+    ),
     "source": ("mortality", {"source": "eicu"}, "task.source='eicu': choose mimic or meds."),
     "window": ("mortality", {"window_hours": 0}, "task.window_hours=0: " + NUMBER.format(1)),
     "gap": ("mortality", {"gap_hours": -1}, "task.gap_hours=-1: " + NUMBER.format(0)),
@@ -266,7 +292,8 @@ def test_a_limit_keeps_the_first_of_each_split(default, store):
 
 CHANGES = [
     {"seed": 1}, {"limit": 40}, {"window_hours": 24}, {"gap_hours": 12}, {"death": "dod"}, {"age": "anchor"},
-    {"split_by": "stay"}, {"outliers": "train"}, {"preset": "paper"}, {"sections": {"readings": 60}},
+    {"split_by": "stay"}, {"outliers": "train"}, {"clock": "storetime", "template": "intervals"}, {"stepdown": "keep"},
+    {"stays": "first_of_patient"}, {"template": "intervals"}, {"preset": "paper"}, {"sections": {"readings": 60}},
     {"diagnoses": "prior"}, {"diagnoses": "discharge"}, {"template": "paper"},
     {"question": "Was it fatal? Answer Yes or No."}, {"fractions": {"train": 0.2, "pilot": 0.4, "test": 0.4}},
     {"synthetic": {"seed": 1}},
@@ -320,30 +347,3 @@ def test_groups_and_features_follow_the_examples(store, loaded):
     np.testing.assert_array_equal(few.features.values[:, ages], data.features.values[rows, ages])
     for example, sex in zip(few.examples, few.groups["sex"], strict=True):
         assert f", {sex}." in example.context.splitlines()[0]
-
-
-def test_deaths_to_come_change_no_text_and_no_feature(store, ward_csv, spoil):
-    def spared(column: str) -> Callable[[bytes], bytes]:
-        """A quarter of the patients never die."""
-
-        def change(text: bytes) -> bytes:
-            table = pd.read_csv(io.BytesIO(text), dtype=str)
-            table.loc[table["subject_id"].astype(int) % 4 == 0, column] = None
-            return table.to_csv(index=False).encode()
-
-        return change
-
-    root = spoil("hosp/admissions", spared("deathtime"))
-    spoil("hosp/patients", spared("dod"))
-    all_deaths, fewer = (
-        load("mortality", cache=store, mimic_root=str(folder), window_hours=24) for folder in (ward_csv, root)
-    )
-    row_of = {example.uid: row for row, example in enumerate(fewer.examples)}
-    rows = [row_of[example.uid] for example in all_deaths.examples]
-    for example, row in zip(all_deaths.examples, rows, strict=True):
-        assert dataclasses.replace(fewer.examples[row], label=example.label) == example
-    assert sum(fewer.examples[row].label for row in rows) < sum(example.label for example in all_deaths.examples)
-    common = sorted(set(all_deaths.features.names) & set(fewer.features.names))
-    assert len(common) > 100
-    left, right = ([list(data.features.names).index(name) for name in common] for data in (all_deaths, fewer))
-    np.testing.assert_array_equal(all_deaths.features.values[:, left], fewer.features.values[rows][:, right])

@@ -101,4 +101,4 @@ def test_the_demo_gives_its_known_labels(tmp_path):
     root = Path(os.environ["PATIENTDX_SHARED"]) / "data/mimic-iv-demo"
     data = load("mortality", cache=tmp_path, mimic_root=[root, root / "rebuilt"], window_hours=24)
     table = meds_labels.labels(data)
-    assert (table.num_rows, sum(table["boolean_value"].to_pylist())) == (96, 10)
+    assert (table.num_rows, sum(table["boolean_value"].to_pylist())) == (95, 10)

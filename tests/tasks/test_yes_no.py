@@ -122,10 +122,10 @@ def without(column: str) -> Callable[[list[dict]], list[dict]]:
 
 
 BAD = {  # change of the rows, keys, message
-    "no text column": (without("text"), {}, "notes.csv line 2: there is no column text among its 3 columns. Name the"),
+    "no text column": (without("text"), {}, "notes.csv line 2: there is no column text among its 3 columns. Set "),
     "no label column": (without("label"), {}, "there is no column label among its 3 columns"),
-    "no patient column": (without("patient_id"), {}, "there is no column patient_id among its 3 columns. Name the"
-                          " column as task.patient_column=<name>"),
+    "no patient column": (without("patient_id"), {}, "there is no column patient_id among its 3 columns. Set "
+                          "task.patient_column to the column's name"),
     "no split column": (changed(), {"split_column": "fold"}, "there is no column fold among its 4 columns"),
     "no feature column": (changed(), {"features": ["age"]}, "there is no column age among its 4 columns"),
     "an empty text": (changed(text=" "), {}, "notes.csv line 4: column text is empty"),
@@ -134,9 +134,9 @@ BAD = {  # change of the rows, keys, message
     "a word for a label": (changed(label="Yes"), {}, "line 4: the label in column label is yes, neither 0 nor 1. "
                            "Say what the words mean: 'task.labels={yes: 1, no: 0}'"),
     "a number for a label": (changed(label=2), {}, "line 4: the label in column label is neither 0 nor 1"),
-    "an unmapped label": (changed(), {"labels": {"died": 1, "survived": 0}}, "line 2: the label in column label is non"),
+    "an unmapped label": (changed(), {"labels": {"died": 1, "survived": 0}}, "line 2: the label in column label is no"),
     "a bad mapping": (changed(), {"labels": {"died": 1}}, "task.labels maps every value of the label's column"),
-    "one class": (lambda rows: [row | {"label": 0} for row in rows], {}, "notes.csv: every label in column label is 0."),
+    "one class": (lambda rows: [row | {"label": 0} for row in rows], {}, "notes.csv: every label in column label is 0"),
     "an id twice": (lambda rows: [row | {"n": max(i, 1)} for i, row in enumerate(rows)], {"id_column": "n"},
                     "notes.csv line 3: column n has the id of notes.csv line 2 again"),
     "a patient in two splits": (lambda rows: [row | {"split": "train" if i else "test"} for i, row in enumerate(rows)],

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError
 
-from patientdx.core.errors import UserError, meant
+from patientdx.core.errors import UserError, meant, present
 from patientdx.core.paths import study_name
 from patientdx.core.validation import Folder, at_least, messages
 from patientdx.evaluation.config.analyses import AnalysesConfig
@@ -57,30 +57,22 @@ class RunConfig(Section):
     @property
     def merge_config(self) -> MergeConfig:
         """The merge; ValueError for a run without one."""
-        if self.merge is None:
-            raise ValueError(f"model={self.systems.model} is no merge")
-        return self.merge
+        return present(self.merge, f"model={self.systems.model} is no merge")
 
     @property
     def finetune_config(self) -> FinetuneConfig:
         """The fine-tuned model; ValueError for a run without one."""
-        if self.finetune is None:
-            raise ValueError("finetune=none trains nothing")
-        return self.finetune
+        return present(self.finetune, "finetune=none trains nothing")
 
     @property
     def search_config(self) -> SearchConfig:
         """The search for λ; ValueError for a run without one."""
-        if self.search is None:
-            raise ValueError("search=fixed searches nothing")
-        return self.search
+        return present(self.search, "search=fixed searches nothing")
 
     @property
     def task_config(self) -> TaskConfig:
         """The task; ValueError for a run without one."""
-        if self.task is None:
-            raise ValueError("task=none has no questions")
-        return self.task
+        return present(self.task, "task=none has no questions")
 
     @property
     def method(self) -> str:

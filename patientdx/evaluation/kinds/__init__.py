@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from patientdx.core.errors import UserError
+from patientdx.core.errors import UserError, present
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.finetune import FinetuneConfig
 from patientdx.evaluation.inference import Array, Request
@@ -67,16 +67,12 @@ class TaskContext:
     @property
     def spec(self) -> PromptSpec:
         """What prompts are made by; ValueError in a run without a language model."""
-        if self.prompt_spec is None:
-            raise ValueError("no language model runs")
-        return self.prompt_spec
+        return present(self.prompt_spec, "no language model runs")
 
     @property
     def opened(self) -> Parents:
         """The parents; ValueError in a run without a language model."""
-        if self.parents is None:
-            raise ValueError("no language model runs")
-        return self.parents
+        return present(self.parents, "no language model runs")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from patientdx.core.errors import UserError
+from patientdx.core.errors import UserError, present
 from patientdx.core.functions import Call
 from patientdx.evaluation.language_systems import Finetuned
 from patientdx.evaluation.plan import Run
@@ -44,9 +44,7 @@ class Records:
     @property
     def attacked(self) -> Sides:
         """The two sides of the attacks; ValueError where no attack is configured."""
-        if self.sides is None:
-            raise ValueError("no attack is configured")
-        return self.sides
+        return present(self.sides, "no attack is configured")
 
     @property
     def texts(self) -> list[str]:

@@ -112,7 +112,7 @@ def read_concepts(table: Iterable[Mapping[str, str | None]], file: str) -> dict[
     """
     read: dict[str, Concept] = {}
     for line, row in enumerate(table, start=2):
-        concept = _concept(row, f"{file}, line {line}")
+        concept = read_concept(row, f"{file}, line {line}")
         if concept.name in read:
             raise UserError(f"{file}, line {line}: the concept {concept.name!r} occurs before; each has one row.")
         read[concept.name] = concept
@@ -121,7 +121,8 @@ def read_concepts(table: Iterable[Mapping[str, str | None]], file: str) -> dict[
     return read
 
 
-def _concept(row: Mapping[str, str | None], where: str) -> Concept:
+def read_concept(row: Mapping[str, str | None], where: str) -> Concept:
+    """One row of such a table; `where` is what messages call it. Raises UserError as `read_concepts`."""
     text = {name: (value or "").strip() for name, value in row.items() if name}
     if not text.get("name"):
         raise UserError(f"{where}: a concept needs a name.")

@@ -52,7 +52,8 @@ _ADMISSIONS = """
         SELECT *, coalesce(end_code = 'HOSPITAL_DISCHARGE//DIED', false) AS died
         FROM admissions LEFT JOIN dead USING (subject_id) LEFT JOIN said USING (subject_id, time))
     SELECT subject_id, hadm_id, time AS admittime, end_time AS dischtime,
-        CASE WHEN death::TIME <> TIME '00:00:00' AND (died OR death BETWEEN time AND end_time) THEN death END AS deathtime,
+        CASE WHEN death::TIME <> TIME '00:00:00' AND (died OR death BETWEEN time AND end_time) THEN death END
+            AS deathtime,
         nullif(split_part(start_code, '//', 2), 'UNK') AS admission_type,
         nullif(split_part(start_code, '//', 3), 'UNK') AS admission_location,
         nullif(split_part(end_code, '//', 2), 'UNK') AS discharge_location,

@@ -1,0 +1,1 @@
+"""Records of any hospital: events by the user's codes, read by a file of concepts, as text and as features."""
