@@ -96,7 +96,11 @@ def _unnamed_choices(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         group, sign, value = word.lstrip("+").partition("=")
         folder = CONF / group.partition("@")[0]
-        if sign and folder.is_dir() and not re.match(r"(?!(true|false|null|nan|inf)\b)[^\W\d]", value, re.ASCII | re.IGNORECASE):
+        if (
+            sign
+            and folder.is_dir()
+            and not re.match(r"(?!(true|false|null|nan|inf)\b)[^\W\d]", value, re.ASCII | re.IGNORECASE)
+        ):
             names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
             yield f"{word}: {group} is chosen by a name: {', '.join(names)}."
 
