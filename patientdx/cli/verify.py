@@ -20,7 +20,6 @@ from threading import Lock
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from patientdx.checkpoints.identity import content_hash, tensor_hash
 from patientdx.checkpoints.manifest import FILE, SOURCE_FIELDS, metadata, read_record, sources_of, state, summary
@@ -35,6 +34,7 @@ from patientdx.core import plugins
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.core.paths import cache_folder, expanded
+from patientdx.core.progress import progress
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
@@ -167,7 +167,7 @@ def _inside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, threa
     threads = threads or len(os.sched_getaffinity(0))
     total = sum(header.nbytes for header in tensors.values())
     results = stream(recipe, tensors, comparison.put, lambda name: None, threads=threads)
-    with closing(results), tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=None) as bar:
+    with closing(results), progress(total=total, unit="B", unit_scale=True, desc="verify") as bar:
         for merged in results:
             bar.update(merged.nbytes)
     differing = [name for name in recipe.names if name in comparison.differences]

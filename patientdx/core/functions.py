@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core import extras, plugins
-from patientdx.core.errors import UserError
+from patientdx.core.errors import UserError, meant
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
@@ -103,7 +103,8 @@ def argument_errors(
     known = [name for name in parameters if name not in supplied]
     for name, value in keywords.items():
         if name not in known:
-            yield f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
+            takes = ", ".join(known) or "none"
+            yield f"{where}.{name}: {function.__name__} has no such parameter; it takes {takes}.{meant(name, known)}"
         elif not _fits(value, hints.get(name)):
             yield f"{where}.{name} must be {_in_words(hints[name])}, got {value!r}."
     for name in known:

@@ -140,7 +140,7 @@ class Session:
         return results[key]
 
     def accelerator(self, device: str) -> Accelerator:
-        """This process's rank and its device; `device` is auto or cpu."""
+        """This process's rank and its device; `device` is auto, cpu, or what auto takes."""
 
         def make() -> Accelerator:
             from accelerate import Accelerator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import ValidationInfo, field_validator
 
 from patientdx.core.validation import ConfigErrors, at_least, number
@@ -22,7 +23,7 @@ class InferenceConfig(Section):
     """
 
     splits: tuple[str, ...] = key("splits", loop=Loop.SCORES)
-    device: Literal["auto", "cpu"] = key("device", loop=Loop.LOAD)
+    device: Literal["auto", "cpu", "cuda", "mps"] = key("device", loop=Loop.LOAD)
     device_map: str | None = model_key("device_map", loop=Loop.LOAD)
     generator: Literal["transformers", "vllm"] = model_key("generator")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = model_key("dtype", loop=Loop.LOAD)
@@ -49,6 +50,17 @@ class InferenceConfig(Section):
         if not isinstance(names, list | tuple) or not names or any(name not in EVERY for name in names):
             raise ValueError(f"give one or more of {', '.join(SPLITS)}, and {EXTERNAL} where the task has it.")
         return tuple(dict.fromkeys(names))
+
+    @field_validator("device", mode="after")
+    @classmethod
+    def _check_device(cls, value: str) -> str:
+        present = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        kind = "cpu" if present is None else present.type
+        if value not in ("auto", "cpu", kind):
+            raise ValueError(
+                f"this machine shows no such device. Give auto or {' or '.join(dict.fromkeys(('cpu', kind)))}."
+            )
+        return value
 
     @field_validator("dtype", mode="after")
     @classmethod

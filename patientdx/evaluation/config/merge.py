@@ -210,6 +210,8 @@ def _schedule(value: Any, low: float, high: float) -> Schedule:
         weight = schedule(value)
     except ValueError:
         hint = " To sweep, add -m and write lambda=0.1,0.2,0.4." if isinstance(value, list) else ""
+        if isinstance(value, str) and value.count(":") in (1, 2):
+            hint = " For a range add -m and write 'lambda=range(0.1,0.51,0.1)': first, end, step; the end is left out."
         raise ConfigErrors([f"={value} is not a number. Give one {ends}.{hint}"]) from None
     errors = []
     for number in values(weight):
