@@ -37,7 +37,7 @@ BAD = [  # file below patientdx/, its text, part of the message
     ("merge/a", "import pandas as pd", "imports pandas; merge imports torch, numpy and scipy only"),
     ("core/a", "import experiments.all", "the package imports nothing of it"),
     ("__init__", "from patientdx.merge import slerp", "which is up: from layer -1"),
-    ("lm/a", "import hydra.utils", "imports hydra.utils, which belongs in run.py, patientdx/cli/"),
+    ("lm/a", "import hydra.utils", "imports hydra.utils, which belongs in run.py, patientdx/api.py"),
     ("reporting/a", "import matplotlib.pyplot", "belongs in no file of the package"),
     ("tracking/a", "import wandb", "imports wandb at the top; import it inside"),
     ("tracking/a", "if True:\n    from wandb import init", "imports wandb.init at the top; import it inside"),
