@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["synthetic_wards", "sweeps_by_hand"]
+pytest_plugins = ["synthetic_wards", "sweeps_by_hand", "certified_merges"]
 
 # Read when huggingface_hub and wandb are imported, which is before any fixture runs.
 os.environ["HF_HUB_OFFLINE"] = "1"

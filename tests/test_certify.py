@@ -17,27 +17,6 @@ from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL
 from patientdx.reporting.certificate import LIMITS, page
 
 
-@pytest.fixture(scope="module")
-def made(tiny_base, tiny_pivot, tmp_path_factory) -> tuple[Path, Path]:
-    """A merged folder and the result folder of the run that scored it, on pilot and test."""
-    place = tmp_path_factory.mktemp("house")
-    asked = settings(tiny_base, tiny_pivot, place / "outputs", f"save={place / 'merged'}", "lambda=0.4")
-    save(session(), asked)
-    return place / "merged", run(asked).folder
-
-
-@pytest.fixture
-def folder(made, tmp_path) -> Path:
-    """A copy of the merged folder that a test may change."""
-    return shutil.copytree(made[0], tmp_path / "merged")
-
-
-@pytest.fixture
-def study(made, tmp_path) -> Path:
-    """A copy of the result folder, alone in its study."""
-    return shutil.copytree(made[1], tmp_path / "outputs" / "default" / made[1].name)
-
-
 def said(capsys, *arguments):
     """Exit status, what was printed on stdout, what on stderr."""
     capsys.readouterr()
@@ -70,9 +49,9 @@ def words_of(text: str) -> str:
     return " ".join(Words(text).words.split())
 
 
-def put(study, name, content):
-    (study / name).write_text(json.dumps(content))
-    reseal(study)
+def put(scored, name, content):
+    (scored / name).write_text(json.dumps(content))
+    reseal(scored)
 
 
 def searched(strategy="grid", **facts):
@@ -121,46 +100,46 @@ def test_without_a_study_everything_else_is_said_to_be_absent(folder, capsys):
     assert text.count("Not measured: no study was given (--study).") == 2
 
 
-def test_the_same_model_and_study_give_the_same_certificate_byte_for_byte(folder, study, capsys):
-    certified(capsys, folder, "--study", study)
+def test_the_same_model_and_study_give_the_same_certificate_byte_for_byte(folder, scored, capsys):
+    certified(capsys, folder, "--study", scored)
     first = [(folder / name).read_bytes() for name in (FILE, PAGE)]
-    certified(capsys, folder, "--study", study, "--threads", "2")
+    certified(capsys, folder, "--study", scored, "--threads", "2")
     assert [(folder / name).read_bytes() for name in (FILE, PAGE)] == first
 
 
-def test_a_certificate_names_no_place_of_this_machine(folder, study, tmp_path, tiny_base, tiny_pivot, capsys):
-    certified(capsys, folder, "--study", study)
+def test_a_certificate_names_no_place_of_this_machine(folder, scored, tmp_path, tiny_base, tiny_pivot, capsys):
+    certified(capsys, folder, "--study", scored)
     text = (folder / FILE).read_text() + (folder / PAGE).read_text()
     for place in (tmp_path, tiny_base, tiny_pivot, Path.home()):
         assert str(place) not in text
     assert "read from a folder, not from a public source" in text
 
 
-def test_one_model_scored_on_pilot_is_no_choice(folder, study, capsys):
-    found = certified(capsys, folder, "--study", study)
+def test_one_model_scored_on_pilot_is_no_choice(folder, scored, capsys):
+    found = certified(capsys, folder, "--study", scored)
     assert found["choice"] == {"how": "given", "splits": ["pilot", "test"], "candidates": 1, "log2_candidates": 0.0}
     assert found["study"]["result"]["metric"] == "auroc"
     assert found["leakage"] == {"absent": "the study was run without privacy=dlt"}
     assert found["membership"] == {"absent": "the study was run without privacy=mia"}
 
 
-def test_every_model_of_the_study_that_saw_the_pilot_counts(folder, study, capsys):
+def test_every_model_of_the_study_that_saw_the_pilot_counts(folder, scored, capsys):
     for number in (1, 2, 3):
-        other = shutil.copytree(study, study.with_name(f"other{number}"))
+        other = shutil.copytree(scored, scored.with_name(f"other{number}"))
         metrics = json.loads((other / "metrics.json").read_text())
         for row in metrics["rows"]:
             row["fingerprint"] += f" {min(number, 2)}"  # the last two are one model
         reseal(other, metrics)
-    found = certified(capsys, folder, "--study", study)
+    found = certified(capsys, folder, "--study", scored)
     assert found["choice"] == {
         "how": "sweep", "splits": ["pilot", "test"], "candidates": 3, "log2_candidates": math.log2(3),
     }  # fmt: skip
     assert "λ was chosen from 3 models" in words_of((folder / PAGE).read_text())
 
 
-def test_a_search_says_how_many_bits_its_patients_can_have_left(folder, study, capsys):
-    put(study, "search.json", searched())
-    found = certified(capsys, folder, "--study", study)
+def test_a_search_says_how_many_bits_its_patients_can_have_left(folder, scored, capsys):
+    put(scored, "search.json", searched())
+    found = certified(capsys, folder, "--study", scored)
     assert (found["choice"]["candidates"], found["choice"]["strategy"]) == (11, "grid")
     text = words_of((folder / PAGE).read_text())
     assert "at most log2(11) = 3.46 bits, for all of them together" in text
@@ -168,14 +147,14 @@ def test_a_search_says_how_many_bits_its_patients_can_have_left(folder, study, c
     assert "0.77777" not in (folder / FILE).read_text()
 
 
-def test_a_private_search_says_what_one_patient_can_change(folder, study, capsys):
-    put(study, "search.json", searched("private", **PRIVATE, secret_auroc=0.8123))
-    text = certified(capsys, folder, "--study", study) and words_of((folder / PAGE).read_text())
+def test_a_private_search_says_what_one_patient_can_change(folder, scored, capsys):
+    put(scored, "search.json", searched("private", **PRIVATE, secret_auroc=0.8123))
+    text = certified(capsys, folder, "--study", scored) and words_of((folder / PAGE).read_text())
     assert "ε = 0.5, δ = 0" in text
     assert "a probability at most 1.65 times larger or smaller (2.72 times for one patient exchanged" in text
     assert "0.8123" not in (folder / FILE).read_text() + text
-    put(study, "search.json", searched("private", **PRIVATE | {"epsilon_spent": 1.5, "draws": 3, "draws_by_seed": 2}))
-    text = certified(capsys, folder, "--study", study) and words_of((folder / PAGE).read_text())
+    put(scored, "search.json", searched("private", **PRIVATE | {"epsilon_spent": 1.5, "draws": 3, "draws_by_seed": 2}))
+    text = certified(capsys, folder, "--study", scored) and words_of((folder / PAGE).read_text())
     assert "It is one of 3 draws from these patients. Together they spend ε = 1.5, a factor of 4.48." in text
     assert "2 more were drawn from a known seed: do not release any of them." in text
 
@@ -212,17 +191,17 @@ def test_a_model_with_a_privately_drawn_lambda_from_the_command_to_the_certifica
     assert "at most log2(2) = 1.00 bits" in text
 
 
-def test_a_draw_from_a_known_seed_promises_nothing(folder, study, capsys):
-    put(study, "search.json", searched("private", **PRIVATE | {"guaranteed": False, "draw": "seed"}))
-    certified(capsys, folder, "--study", study)
+def test_a_draw_from_a_known_seed_promises_nothing(folder, scored, capsys):
+    put(scored, "search.json", searched("private", **PRIVATE | {"guaranteed": False, "draw": "seed"}))
+    certified(capsys, folder, "--study", scored)
     text = words_of((folder / PAGE).read_text())
     assert "the guarantee of differential privacy does not hold" in text
     assert "δ = 0" not in text
 
 
-def test_leakage_and_membership_are_repeated_as_measured(folder, study, capsys):
-    put(study, "privacy.json", LEAKAGE)
-    found = certified(capsys, folder, "--study", study)
+def test_leakage_and_membership_are_repeated_as_measured(folder, scored, capsys):
+    put(scored, "privacy.json", LEAKAGE)
+    found = certified(capsys, folder, "--study", scored)
     assert found["leakage"]["found"]["delta1"]["loss"]["value"] == 0.0123
     text = words_of((folder / PAGE).read_text())
     assert "0.012 [-0.010, 0.020]" in text
@@ -245,8 +224,8 @@ def test_a_page_loads_nothing_from_elsewhere_and_says_its_limits(folder, capsys)
     assert "<img" not in page(hostile)
 
 
-def test_a_certificate_is_found_whole_and_of_its_folder(folder, study, capsys):
-    found = certified(capsys, folder, "--study", study)
+def test_a_certificate_is_found_whole_and_of_its_folder(folder, scored, capsys):
+    found = certified(capsys, folder, "--study", scored)
     status, out, _ = said(capsys, folder, "--check", folder / FILE)
     assert status == IDENTICAL
     assert out.endswith(
@@ -314,11 +293,11 @@ def test_a_model_whose_parents_are_gone_is_certified_as_not_proved(folder, capsy
 @pytest.mark.parametrize(
     ("key", "value", "words"), [("lambda", 0.5, "λ"), ("method", "linear", "method"), ("seed", 3, "seed")]
 )
-def test_a_study_of_another_model_is_refused(folder, study, capsys, key, value, words):
-    provenance = json.loads((study / "provenance.json").read_text())
+def test_a_study_of_another_model_is_refused(folder, scored, capsys, key, value, words):
+    provenance = json.loads((scored / "provenance.json").read_text())
     provenance["merge"][key] = value
-    put(study, "provenance.json", provenance)
-    status, _, err = said(capsys, folder, "--study", study)
+    put(scored, "provenance.json", provenance)
+    status, _, err = said(capsys, folder, "--study", scored)
     assert status == CANNOT_TELL
     assert f"is about another model than the folder: {words} differ." in err
     assert not (folder / FILE).exists()

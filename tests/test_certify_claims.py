@@ -3,60 +3,34 @@
 import json
 import math
 import shutil
-from pathlib import Path
 
-import pytest
-from command_line import settings
-from in_process import run, session
 from result_folders import reseal
 from test_certify import certified, put, said, searched, words_of
 
 from patientdx.checkpoints.patient_mark import mark
 from patientdx.cli.certify import FILE, PAGE
-from patientdx.cli.save import save
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS
 from patientdx.core.checksums import sha256
 
 
-@pytest.fixture(scope="module")
-def made(tiny_base, tiny_pivot, tmp_path_factory) -> tuple[Path, Path]:
-    """A merged folder and the result folder of the run that scored it, on pilot and test."""
-    place = tmp_path_factory.mktemp("claims")
-    merge = settings(tiny_base, tiny_pivot, place / "outputs", f"save={place / 'merged'}", "lambda=0.4")
-    save(session(), merge)
-    return place / "merged", run(merge).folder
-
-
-@pytest.fixture
-def folder(made, tmp_path) -> Path:
-    """A copy of the merged folder that a test may change."""
-    return shutil.copytree(made[0], tmp_path / "merged")
-
-
-@pytest.fixture
-def study(made, tmp_path) -> Path:
-    """A copy of the result folder, alone in its study."""
-    return shutil.copytree(made[1], tmp_path / "outputs" / "default" / made[1].name)
-
-
-def test_a_search_that_chose_another_lambda_is_refused(folder, study, capsys):
-    put(study, "search.json", searched() | {"chosen": {"lambda": 0.7}})
-    status, _, words = said(capsys, folder, "--study", study)
+def test_a_search_that_chose_another_lambda_is_refused(folder, scored, capsys):
+    put(scored, "search.json", searched() | {"chosen": {"lambda": 0.7}})
+    status, _, words = said(capsys, folder, "--study", scored)
     assert (status, "the search chose λ=0.7, and the folder holds λ=0.4" in words) == (CANNOT_TELL, True)
     assert not (folder / FILE).exists()
-    put(study, "search.json", searched() | {"chosen": {"lambda": 0.4}})
-    certified(capsys, folder, "--study", study)
+    put(scored, "search.json", searched() | {"chosen": {"lambda": 0.4}})
+    certified(capsys, folder, "--study", scored)
 
 
-def test_models_that_were_scored_on_test_alone_count_as_candidates(folder, study, capsys):
-    runs = [study, *(shutil.copytree(study, study.with_name(f"other{number}")) for number in (1, 2))]
+def test_models_that_were_scored_on_test_alone_count_as_candidates(folder, scored, capsys):
+    runs = [scored, *(shutil.copytree(scored, scored.with_name(f"other{number}")) for number in (1, 2))]
     for number, one in enumerate(runs):
         metrics = json.loads((one / "metrics.json").read_text())
         metrics["rows"] = [row for row in metrics["rows"] if row["split"] == "test"]
         for row in metrics["rows"]:
             row["fingerprint"] += f" {number}"
         reseal(one, metrics)
-    found = certified(capsys, folder, "--study", study)
+    found = certified(capsys, folder, "--study", scored)
     assert found["choice"] == {"how": "sweep", "splits": ["test"], "candidates": 3, "log2_candidates": math.log2(3)}
     text = words_of((folder / PAGE).read_text())
     assert "λ was chosen from 3 models on the test patients" in text

@@ -18,7 +18,7 @@ from typing import Any
 from patientdx.checkpoints.identity import derivation
 from patientdx.checkpoints.manifest import read_record, summary
 from patientdx.checkpoints.patient_mark import marked
-from patientdx.checkpoints.source import REPOSITORY, open_checkpoint
+from patientdx.checkpoints.source import open_checkpoint
 from patientdx.cli.verify import (
     CANNOT_TELL,
     CERTIFICATE,
@@ -33,7 +33,7 @@ from patientdx.cli.verify import (
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
-from patientdx.core.paths import cache_folder
+from patientdx.core.paths import REPOSITORY, cache_folder
 from patientdx.reporting import certificate as certify_page
 from patientdx.reporting.certificate_study import findings
 

@@ -37,11 +37,12 @@ def save(session: Session, config: RunConfig, process: tuple[int, int] = (0, 1))
         _print("\n".join([*notes, "What the merge takes is known after that: dry_run=true writes nothing."]))
         return
     with tempfile.TemporaryDirectory() as away:
-        cache, models, hashes = Path(away), config.cache / "models", config.cache / "hashes"
+        cache, models = Path(away), config.cache / "models"
         if models.is_dir():
             (cache / "models").symlink_to(models.absolute())
-        if hashes.is_dir():
-            shutil.copytree(hashes, cache / "hashes")
+        for name in ("hashes", "architectures"):
+            if (config.cache / name).is_dir():
+                shutil.copytree(config.cache / name, cache / name)
         _write(session, config.model_copy(update={"cache": cache}), sources, process)
 
 
@@ -59,8 +60,8 @@ def _write(session: Session, config: RunConfig, sources: tuple[ModelSource, ...]
             f"{' and '.join(held)} was trained on patients' records, and a merge can give them away. Leave save out, "
             "or set save_patients=true: the folder is then marked as one that holds patients."
         )
-    number, checked = merge.config_from or 0, None if config.save.dry_run else config.cache
-    check_architecture(merge.parents[number], spec.models[number].name, checked)
+    number = merge.config_from or 0
+    check_architecture(merge.parents[number], spec.models[number].name, config.cache)
     options = {"cache": config.cache, "sources": sources, "tokenizer": spec.tokenizer, "dtype": config.save.dtype}
     target = config.save.folder or config.output / config.name / "merged"
     device = "cpu"

@@ -131,7 +131,7 @@ class ClinicalTask(SourceConfig):
             cohort=group.attrition,
             readings=read.readings,
             prompt_variants=variants,
-            features=read.features,
+            **read.inputs,
             groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )
@@ -139,7 +139,7 @@ class ClinicalTask(SourceConfig):
     def switches(self) -> dict[str, str]:
         """The value of every switch: the user's, or where that is None the preset's.
 
-        Raises UserError on an unknown `preset`, `split_by` or `outliers`; the others are checked where they are used.
+        Raises UserError on unknown values; `death`, `age`, `diagnoses` and `template` are checked where they are used.
         """
         if self.preset not in PRESETS:
             raise UserError(

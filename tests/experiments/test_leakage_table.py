@@ -9,8 +9,6 @@ from result_folders import reseal
 from experiments import leakage
 from patientdx.evaluation.store import write_json, write_sealed_json
 
-REPOSITORY = leakage.__file__.rsplit("/experiments/", 1)[0]
-
 
 def estimate(value, half=0.1):
     return {"value": value, "low": value - half, "high": value + half, "p_value": 0.01}

@@ -10,8 +10,6 @@ from safetensors.torch import load_file
 
 from experiments import pivots
 
-REPOSITORY = Path(__file__).parents[2]
-
 PREFIX = "base_model.model.layers.0."
 
 

@@ -6,8 +6,6 @@ from pydantic import ValidationError
 from patientdx.evaluation.config.analyses import PrivacyConfig
 from patientdx.evaluation.config.conflicts import _of_privacy
 
-REST = {"task": {"name": "mortality"}, "model": {"name": "merged"}, "parents": True, "tokenizer": None}
-
 
 def test_all_errors_are_reported_at_once():
     node = {"name": "half", "reference": "mine", "k": 0, "neighbours": -1, "shadows": 2, "canaries": [0],

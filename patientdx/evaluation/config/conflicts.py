@@ -29,6 +29,7 @@ def conflicts(plain: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[st
     yield from _of_privacy(plain)
     yield from _of_search(plain, words)
     yield from _of_kind(plain)
+    yield from _of_thresholds(plain)
 
 
 def _writes(plain: Mapping[str, Any]) -> bool:
@@ -45,6 +46,21 @@ def _of_pair(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
                 f"pair={pair.get('name')} sets {group}={pair[group]}, but this study has {group}={chosen} in its "
                 f"overlay. Say which: {group}={pair[group]}, or leave pair out."
             )
+
+
+def _of_thresholds(plain: Mapping[str, Any]) -> Iterator[str]:
+    """One rule chooses the threshold, and a number of alerts a day is less than that of the stays that are scored."""
+    thresholds = plain.get("thresholds") or {}
+    alerts, stays = thresholds.get("alerts_per_day"), thresholds.get("stays_per_day")
+    if alerts is None:
+        return
+    if thresholds.get("target_sensitivity") is not None:
+        yield "thresholds.alerts_per_day: one rule chooses the threshold. Set target_sensitivity=null, or this to null."
+    if stays is None or (isinstance(alerts, int | float) and isinstance(stays, int | float) and alerts >= stays):
+        yield (
+            f"thresholds.alerts_per_day={alerts}: set thresholds.stays_per_day to a larger number, of the stays that "
+            "are scored a day."
+        )
 
 
 def _of_finetune(plain: Mapping[str, Any]) -> Iterator[str]:
