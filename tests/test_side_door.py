@@ -107,8 +107,8 @@ def own_stays(roots, ids) -> list[str]:
         row |= {"stay_id": of[row["stay_id"]], "subject_id": of[row["stay_id"]], "sex": f"{MARK}95"}
     values = [(of[stay], *rest) for stay, *rest in house.values]
     labels, records = long(folder, Hospital(house.stays, values))
-    with records.open("a") as file:
-        file.write(f"{values[0][0]},3,{MARK}96,1\n{values[0][0]},4,LOCAL//HR,{MARK}94\n")
+    with records.open("a", newline="") as file:
+        file.write(f"{values[0][0]},3,{MARK}96,1\r\n{values[0][0]},4,LOCAL//HR,{MARK}94\r\n")
     words = {"layout": "long", "path": labels, "records": records, "concepts": concepts(folder / "concepts.csv")}
     return [
         "task=labelled_stays",

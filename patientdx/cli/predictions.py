@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) < 2 or {"-h", "--help"} & set(arguments):
         print((__doc__ or "").strip())
         return 0 if arguments else 2
-    words = dict(word.partition("=")[::2] for word in arguments[2:])
+    words = {name: value for name, _, value in (word.partition("=") for word in arguments[2:])}
     try:
         if unknown := sorted(set(words) - set(_DEFAULTS)):
             raise UserError(f"{', '.join(unknown)}: predictions takes role=<role> and split=<split>.")

@@ -22,7 +22,8 @@ FIXED = ("external", "external_years", "question", "prompt_variants", "fractions
 
 
 class _HasExternal(Protocol):
-    external: Mapping[str, Any] | None
+    @property
+    def external(self) -> Mapping[str, Any] | None: ...
 
 
 Task = TypeVar("Task", bound=_HasExternal)
