@@ -153,7 +153,10 @@ def _placed(condition: str) -> str:
 
 
 def _paired(begins: str, ends: str) -> str:
-    """Starts with their ends: those of the same rank among the starts and ends of a patient, item, order and stay."""
+    """Starts with their ends: those of the same rank among the starts and ends of a patient, item, order and stay.
+
+    What starts before an ICU stay and goes on in it belongs to that stay.
+    """
     group = "subject_id, itemid, order_id, event_stay"
     rank = f"row_number() OVER (PARTITION BY {group} ORDER BY time, number) AS place"
     same = " AND ".join(f"s.{name} IS NOT DISTINCT FROM e.{name}" for name in group.split(", "))
@@ -161,6 +164,10 @@ def _paired(begins: str, ends: str) -> str:
     return f"""
         WITH starts AS (SELECT *, {rank} FROM ({_placed(f"starts_with(e.code, '{begins}')")})),
         ends AS (SELECT *, {rank} FROM ({ended}))
-        SELECT s.subject_id, s.hadm_id, s.stay_id, s.time AS starttime, e.time AS endtime, s.itemid,
+        SELECT s.subject_id, coalesce(s.hadm_id, CASE WHEN e.time > o.time THEN o.hadm_id END) AS hadm_id,
+            coalesce(s.stay_id, CASE WHEN e.time > o.time THEN o.stay_id END) AS stay_id,
+            s.time AS starttime, e.time AS endtime, s.itemid,
             e.number AS amount, e.unit AS amountuom, s.number AS rate, s.unit AS rateuom
-        FROM starts s LEFT JOIN ends e ON {same} AND s.place = e.place"""
+        FROM starts s LEFT JOIN ends e ON {same} AND s.place = e.place
+        ASOF LEFT JOIN (FROM stays ANTI JOIN with_ids USING (subject_id)) o
+            ON o.subject_id = s.subject_id AND s.time < o.time"""
