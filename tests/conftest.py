@@ -40,6 +40,7 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATIENTDX_CACHE", str(folder))
+        patch.setenv("PATIENTDX_LEDGER", str(folder / "ledger.jsonl"))
         yield folder
 
 

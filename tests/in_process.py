@@ -14,7 +14,7 @@ from patientdx.evaluation.plan import Plan
 from patientdx.evaluation.results import EvaluationResult
 from patientdx.evaluation.session import Session
 from patientdx.selection import find_weight
-from patientdx.tasks.example import TaskData
+from patientdx.tasks.example import TaskData, without_split
 
 _current = [Session()]
 
@@ -89,7 +89,11 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> Counter:
 def change_task(monkeypatch: pytest.MonkeyPatch, change: Callable[[TaskData], TaskData]) -> None:
     """From now on every task is what `change` makes of it."""
 
-    def task_data(self: Session, task: Call) -> TaskData:
+    def task_data(self: Session, task: Call, without: str | None = None) -> TaskData:
+        if without is not None:
+            return self.remember(
+                "task_data", (task, change, without), lambda: without_split(task_data(self, task), without)
+            )
         return self.remember("task_data", (task, change), lambda: change(task().load()))
 
     monkeypatch.setattr(Session, "task_data", task_data)

@@ -14,6 +14,7 @@ from result_folders import reseal
 from patientdx.cli.certify import FILE, PAGE, digest, main
 from patientdx.cli.save import save
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL
+from patientdx.privacy import ledger
 from patientdx.reporting.certificate import LIMITS, page
 
 
@@ -189,6 +190,22 @@ def test_a_model_with_a_privately_drawn_lambda_from_the_command_to_the_certifica
     text = words_of((tmp_path / "merged" / PAGE).read_text())
     assert "λ was drawn with differential privacy, ε = 0.7, δ = 0." in text
     assert "at most log2(2) = 1.00 bits" in text
+
+
+def test_the_ledger_is_read_when_the_certificate_is_made(folder, scored, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv(ledger.PLACE, str(tmp_path / "ledger.jsonl"))
+    drawn = ledger.Draw("St. Mary", "2024", 0.5, guaranteed=True)
+    put(scored, "search.json", searched("private", **PRIVATE, hospital="St. Mary", ledger_entry=ledger.append(drawn)))
+    ledger.append(ledger.Draw("St. Mary", "2025", 2.5, guaranteed=True))  # after the study
+    assert certified(capsys, folder, "--study", scored)["choice"]["private"]["ledger"]["epsilon_spent"] == 3
+    text = words_of((folder / PAGE).read_text())
+    assert "It is one of 2 draws from these patients. Together they spend ε = 3," in text
+    assert "tables with the same content or declared as those of St. Mary. It cannot know draws" in text
+    ledger.ledger_file().unlink()
+    certified(capsys, folder, "--study", scored)
+    assert "The ledger of ε on this machine lacks this draw" in words_of((folder / PAGE).read_text())
+    put(scored, "privacy.json", LEAKAGE | {"reference": "resampled"})
+    assert certified(capsys, folder, "--study", scored)["leakage"]["found"].keys() == {"delta2"}
 
 
 def test_a_draw_from_a_known_seed_promises_nothing(folder, scored, capsys):

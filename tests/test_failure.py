@@ -2,10 +2,12 @@
 
 import errno
 import os
+import sys
 
 import pytest
 import torch
 
+from patientdx.cli import ending
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
 
@@ -45,11 +47,22 @@ def test_a_message_that_may_quote_a_record_is_kept_of_open_data_alone(step):
     kind = type(error).__name__
     said = redaction.describe(error)
     assert said.startswith(f"{kind} in tests/test_failure.py:")
-    assert said.endswith("; its message may quote a record and is not kept (HYDRA_FULL_ERROR=1 shows it on the screen)")
+    assert said.endswith("; its message may quote a record and is not kept (HYDRA_FULL_ERROR=1 shows it on a terminal)")
     assert "heart rate" not in said
     # A line of code is shown, but none of its values.
     assert "118" not in "\n".join(redaction.trace(error)).replace('RECORD = "', "")
     assert RECORD in redaction.describe(error, open_data=True)
+
+
+@pytest.mark.parametrize("open_data", [False, True])
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_whole_tracebacks_are_for_open_data_and_for_terminals(monkeypatch, capsys, open_data, is_terminal):
+    """The error files of submitit's jobs are no terminal, and stay."""
+    monkeypatch.setenv("PATIENTDX_FRAMES", "1")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    assert ending.report_error(raised(read_a_record), open_data=open_data) == 1
+    said = capsys.readouterr().err
+    assert ("Traceback" in said) == (RECORD in said) == (open_data or is_terminal)
 
 
 def test_a_trace_has_the_cause_first_and_no_place_of_this_machine():

@@ -68,7 +68,7 @@ def test_answers_found_in_the_store_are_left_with_a_new_run_too(config_of, outco
 
 def test_texts_of_credentialed_data_stay_nowhere(config_of, monkeypatch):
     data = session().task_data(config_of("name=closed", "task.new_tokens=10").task_config.call)
-    monkeypatch.setattr(Session, "task_data", lambda self, task: replace(data, open_data=False))
+    monkeypatch.setattr(Session, "task_data", lambda self, task, without=None: replace(data, open_data=False))
     given = config_of("name=closed", "task.new_tokens=10")
     found = run(given)
     assert not (found.folder / TEXTS).exists()

@@ -1,9 +1,11 @@
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from patientdx.evaluation.store import (
     make_writable,
     read_json,
     write_json,
+    write_parquet,
     write_text,
 )
 
@@ -82,9 +85,16 @@ def test_what_is_written_is_whole_or_absent(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_result_can_be_read_by_others(tmp_path):
-    write_text("x", tmp_path / "file")
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
+def test_a_result_is_for_whom_the_umask_lets_read_it(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_text("x", tmp_path / "file")
+        write_parquet(pa.table({"x": [1]}), tmp_path / "table")
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "table")}
+    assert modes == {0o666 & ~umask}
 
 
 def test_json_holds_no_nan(tmp_path):

@@ -12,6 +12,7 @@ from command_line import launch, rows_of, small, the_one
 from tasks_by_yaml import load
 from tracked_runs import final_state, log_records, run_record
 
+from patientdx.records.splits import position
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.example import TaskData
 
@@ -120,13 +121,27 @@ def test_the_tracked_run_reads_back(result, tiny_base):
     for metric in ("auroc", "auroc_ci_low", "auroc_ci_high", "auprc", "n", "events", "prevalence"):
         assert summary[f"mortality/{metric}"] == merged["test"][metric]
         assert summary[f"mortality_pilot/{metric}"] == merged["pilot"][metric]
-    found = sorted(path.relative_to(place / "files/media/table") for path in place.rglob("*.table.json"))
-    assert [path.parts[:2] for path in found] == [("mortality", split) for split in (*["pilot"] * 2, *["test"] * 4)]
-    kinds = [path.name.split("_table")[0] for path in found]
-    assert kinds == ["pr", "roc", "calibration", "decision", "pr", "roc"]
-    benefit = json.loads((place / "files/media/table" / found[3]).read_text())
-    assert benefit["columns"] == ["threshold", "net benefit"]
-    assert [row[0] for row in benefit["data"]] == [percent / 100 for percent in range(1, 51)]
+    assert list(place.rglob("*.table.json")) == []  # of patients no point of a curve; of open data: test_wandb_run.py
+
+
+def test_the_order_of_rows_names_no_patient(root, result, records, session_cache, tmp_path):
+    """Predictions are ordered by the keyed id; what is stored row by row, by draws with the same key."""
+    told = pyarrow.parquet.read_table(result / "predictions.parquet").to_pydict()
+    for part in {(split, role) for split, role in zip(told["split"], told["role"], strict=True)}:
+        ids = [one for one, *of in zip(told["id"], told["split"], told["role"], strict=True) if tuple(of) == part]
+        assert ids == sorted(ids)
+        assert len(ids) > 20
+    by_id = sorted(records.examples, key=lambda example: position("order", 0, example.uid))
+    order = [example.uid for example in records.examples if example.split == "test"]
+    assert len(order) == 23
+    assert order != [example.uid for example in by_id if example.split == "test"]
+    here, elsewhere = (
+        [(example.uid, example.split) for example in load("mortality", cache=cache, mimic_root=str(root)).examples]
+        for cache in (session_cache, tmp_path)
+    )
+    assert here == [(example.uid, example.split) for example in records.examples]
+    assert here != elsewhere
+    assert sorted(here) == sorted(elsewhere)  # the splits are the same everywhere
 
 
 def test_scores_of_patients_are_not_in_the_tracked_run(result):

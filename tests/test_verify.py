@@ -336,6 +336,7 @@ def test_a_parent_trained_on_patients_asks_for_a_mark(tiny_base, tiny_pivot, tmp
     described = sources(instruct=tiny_base, numeric=pivot)
     merged = save(recipe_of(tiny_base, pivot), tmp_path / "merged", cache=tmp_path / "cache", sources=described)
     assert marked(merged)
+    assert {folder.stat().st_mode & 0o077 for folder in (pivot, merged)} == {0}
     assert said(capsys, merged)[0] == IDENTICAL
     (merged / MARK).unlink()
     status, _, words = said(capsys, merged)

@@ -14,7 +14,8 @@ this mark too. Do not delete the mark: whoever opens the folder next has nothing
 
 
 def mark(folder: Path) -> None:
-    """Leave the mark in a folder."""
+    """Leave the mark in a folder, and the folder to its owner alone."""
+    folder.chmod(0o700)
     (folder / MARK).write_text(WORDS, encoding="utf-8")
 
 

@@ -20,6 +20,7 @@ from patientdx.checkpoints.journal import Journal, entries
 from patientdx.checkpoints.layout import distribute, index
 from patientdx.checkpoints.manifest import FILE, key, metadata, record, sources_of, with_hashes
 from patientdx.checkpoints.merge_plan import Recipe
+from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.sidecar_files import CARD, model_card
 from patientdx.checkpoints.source import ModelSource
@@ -97,6 +98,8 @@ def _save(plan: WritePlan, process: tuple[int, int]) -> Path | None:
             if plan.is_finished():  # by the other processes, a moment ago
                 return plan.target if process[1] == 1 else None
             check_space(plan, staging)
+            if plan.holds_patients:
+                mark(staging.model)  # before the weights, which are its owner's alone
             _write_shards(plan, staging, process)
             with staging.last_writer() as unfinished:
                 last = unfinished and set(entries(staging.path)) >= set(plan.tensors)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from patientdx.checkpoints.identity import BEHAVIOUR_FILES, TEMPLATES
 from patientdx.checkpoints.manifest import FILE, summary
+from patientdx.checkpoints.source import LOCAL_FOLDER, is_local
 
 # Licences must be passed on.
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
@@ -54,8 +56,8 @@ def model_card(stated: Mapping[str, Any]) -> bytes:
         name = stated["models"][number]["name"]
         configuration = f"The parents' configurations compute differently, and this model has {name}'s. Its"
     rows = [
-        f"| {model['role']} | {model['name']} | {model.get('source') or ''} | {model.get('licence') or 'not stated'} "
-        f"| `{model['sha256']}` |"
+        f"| {model['role']} | {_cell(model['name'])} | {_cell(_public(model.get('source')))} "
+        f"| {_cell(model.get('licence') or 'not stated')} | `{model['sha256']}` |"
         for model in stated["models"]
     ]
     text = f"""
@@ -79,6 +81,16 @@ and chat template are the base's.
 the weights again from the models above and compares every bit. The licences of all these models apply.
 """
     return "\n".join([*front, "---", text]).encode()
+
+
+def _public(source: str | None) -> str:
+    """A model's source without a path of this machine."""
+    return LOCAL_FOLDER if is_local(source) else source or ""
+
+
+def _cell(text: str) -> str:
+    """A text that others wrote, as one cell of a table: no line, column, link or HTML of its own."""
+    return re.sub(r"([\\`<>\[\]|])", r"\\\1", " ".join(text.split()))
 
 
 def _is_hub_id(source: str | None) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 from patientdx.checkpoints.identity import derivation
 from patientdx.checkpoints.manifest import read_record, summary
 from patientdx.checkpoints.patient_mark import marked
-from patientdx.checkpoints.source import REPOSITORY, open_checkpoint
+from patientdx.checkpoints.source import LOCAL_FOLDER, is_local, open_checkpoint
 from patientdx.cli.verify import (
     CANNOT_TELL,
     CERTIFICATE,
@@ -143,7 +143,7 @@ def _proof(folder: Path, parents: Mapping[str, Path], cache: Path, threads: int 
     for path in (folder.resolve(), folder.absolute(), folder):
         words = words.replace(str(path), "the folder")
     for source in [*parents.values(), *(model[key] for model in read_record(folder)["models"] for key in _SOURCES)]:
-        words = words.replace(str(source), "<path>") if _is_path(source) else words
+        words = words.replace(str(source), "<path>") if is_local(source) else words
     words = _PATH.sub("<path>", words)
     return status, words[:1].upper() + words[1:]
 
@@ -155,19 +155,13 @@ def _parent(model: Mapping[str, Any], parents: Mapping[str, Path], cache: Path, 
     was located by its recorded source, or whoever certifies named a folder.
     """
     shown = {key: model.get(key) for key in ("role", "name", "sha256", "licence", "revision", "source", "adapter")}
-    shown = {key: certify_page.LOCAL_FOLDER if _is_path(value) else value for key, value in shown.items()}
+    shown = {key: LOCAL_FOLDER if is_local(value) else value for key, value in shown.items()}
     weights: dict[str, str] = {}
     if is_proved:
         _, paths = derivation(open_checkpoint(source_of(model, parents), cache))
         weights = {path.name: sha256(path) for path in paths}
     named = model["name"] in parents or model["role"] in parents
     return shown | {"files": weights, "located": "by whoever certifies" if named else "by its source"}
-
-
-def _is_path(source: str | Path | None) -> bool:
-    """Whether a model's source is a path rather than a hub id, a file in a wheel or one of this repository."""
-    path = str(source or "")
-    return path.startswith(("/", "~", ".")) or (bool(path) and not (REPOSITORY / path).exists() and Path(path).exists())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

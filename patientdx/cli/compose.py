@@ -15,26 +15,31 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from patientdx.checkpoints.source import REPOSITORY
+from patientdx.cli.unlisted_models import register
+from patientdx.core import extras
 from patientdx.core.disk import disk_error
 from patientdx.core.errors import UserError
-from patientdx.core.paths import expanded
+from patientdx.core.paths import CONF, expanded
 from patientdx.evaluation.config.run_config import RunConfig, parse
 
 log = logging.getLogger(__name__)
 
 
-def configuration(overrides: Sequence[str]) -> RunConfig:
-    """The configuration of a run with these overrides, as `run.py` takes them. Raises UserError."""
+def configuration(overrides: Sequence[str], *, sweep: bool = False) -> RunConfig:
+    """The configuration of a run with these overrides, as `run.py` takes them. Raises UserError.
+
+    sweep: the run is one of several, among which λ is chosen.
+    """
     try:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            cfg = compose("config", list(overrides))
+        overrides = register(overrides)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("config", overrides)
     except Exception as error:
         mended = user_error(error, overrides)
         if mended is None:
             raise
         raise mended from error
-    return parse(with_recipe(cfg), overrides=overrides)
+    return parse(with_recipe(cfg), sweep=sweep, overrides=overrides)
 
 
 def user_error(error: Exception, words: Sequence[str] | None = None) -> UserError | None:
@@ -54,6 +59,8 @@ def user_error(error: Exception, words: Sequence[str] | None = None) -> UserErro
     in_hydra = bool(frames) and Path(frames[-1].filename).is_relative_to(Path(hydra.__file__).parent)
     if in_hydra and isinstance(error, ValueError):
         return UserError("\n".join(_unnamed_choices(sys.argv[1:] if words is None else words)) or str(error))
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in extras.EXTRAS:
+        return UserError(f"this needs {extras.advice(str(error.name))}")
     return disk_error(error) if isinstance(error, OSError) else None
 
 
@@ -61,7 +68,7 @@ def _unnamed_choices(words: Sequence[str]) -> Iterator[str]:
     """The overrides that choose of a group by what is no name, as in task=3."""
     for word in words:
         group, _, value = word.lstrip("+").partition("=")
-        folder = REPOSITORY / "conf" / group.partition("@")[0]
+        folder = CONF / group.partition("@")[0]
         if folder.is_dir() and not re.match(r"(?!(true|false|null|nan|inf)\b)[^\W\d]", value, re.ASCII | re.IGNORECASE):
             names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
             yield f"{word}: {group} is chosen by a name: {', '.join(names)}."

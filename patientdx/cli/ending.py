@@ -50,13 +50,15 @@ def ended(command: Callable[[], object]) -> int:
 def report_error(error: Exception, *, open_data: bool = False) -> int:
     """Print the error, with the lines of code where the user cannot mend it; returns the exit code, 2 or 1.
 
-    open_data: its message may be shown whatever it quotes.
+    open_data: its message may be shown whatever it quotes. HYDRA_FULL_ERROR=1 shows the messages of other data on a
+    terminal alone: what is written elsewhere stays, as the error files of submitit's jobs do.
     """
     from patientdx.cli.compose import user_error  # not at the top: it takes the libraries, which --help does without
     from patientdx.core import redaction
 
     mended = user_error(error)
-    if mended is None and os.environ.get(_FRAMES, os.environ.get("HYDRA_FULL_ERROR")) == "1":
+    wants_frames = os.environ.get(_FRAMES, os.environ.get("HYDRA_FULL_ERROR")) == "1"
+    if mended is None and wants_frames and (open_data or sys.stderr.isatty()):
         traceback.print_exception(error)
     elif mended is None:
         print_error("\n".join(redaction.trace(error)))

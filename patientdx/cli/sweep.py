@@ -23,11 +23,10 @@ from patientdx.cli.messages import is_first_process
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
-from patientdx.core.paths import folder_path, study_name
+from patientdx.core.paths import REPOSITORY, folder_path, study_name
 from patientdx.core.validation import in_yaml
 from patientdx.evaluation.store import make_writable
 
-_ROOT = Path(__file__).resolve().parents[2]
 _NO_RECORD = "its process ended without a record: killed, or out of memory"
 
 
@@ -88,7 +87,7 @@ class SweepSummary(Callback):
             _set(config, "hydra.sweep.dir", study)
             make_writable(study)
             # Processes that a launcher starts in another folder find this package.
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
             if not is_first_process():
                 return
             jobs = sweep_order.count(config.hydra.overrides.task)

@@ -31,6 +31,7 @@ from patientdx.checkpoints.sidecar_files import CARD, sidecar_files
 from patientdx.checkpoints.source import ModelSource, holds_patients
 from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import tensors_to_write
+from patientdx.core import plugins
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.core.paths import cache_folder, expanded
@@ -69,7 +70,7 @@ def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path], cache: Pat
     if unknown:
         names = ", ".join(model["name"] for model in models)
         raise UserError(f"--parent {min(unknown)}=...: the record names no such model; it names {names}.")
-    if not record["method"].startswith("patientdx.merge."):
+    if not (record["method"].startswith("patientdx.merge.") or plugins.is_plugin(record["method"])):
         raise UserError(f"The record's method {record['method']} is no merge method; nothing else is called.")
     sources = [source_of(model, folders) for model in models]
     ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from patientdx.core.atomic_io import sync, write_atomically
 from patientdx.core.disk import disk_error
 from patientdx.core.errors import UserError
-from patientdx.core.locks import exclusive_lock
+from patientdx.core.locks import exclusive_lock, locked
 
 _ELSEWHERE = (
     "Nothing half-written is left. Free some space, or set PATIENTDX_CACHE to a folder on a larger disk that you can "
@@ -81,6 +82,16 @@ def write_json(path: Path, content: dict) -> None:
         if (mended := disk_error(error, path, _ELSEWHERE)) is not None:
             raise mended from error
         raise
+
+
+def id_secret(cache: Path) -> bytes:
+    """32 random bytes that stay in the cache, for its owner alone: what keys hashes of ids, and draws by id."""
+    path = cache / "id_secret"
+    with locked(cache / "id_secret.lock"):
+        if not path.exists():
+            text = secrets.token_hex(32)
+            write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"), mode=0o600)
+        return bytes.fromhex(path.read_text(encoding="utf-8"))
 
 
 def _gb(count: int) -> str:

@@ -204,6 +204,7 @@ def _prompts(session: Session, finetune: FinetuneConfig, context: TaskContext) -
         return prompts_of(session, context.kind, spec)
     limit = context.kind.training_limit(longest, spec.max_tokens)
     try:
-        return prompts_of(session, context.kind, PromptSpec(spec.tokenizer, spec.chat, spec.task, limit))
+        shorter = PromptSpec(spec.tokenizer, spec.chat, spec.task, limit, without=spec.without)
+        return prompts_of(session, context.kind, shorter)
     except UserError as error:
         raise too_long(finetune, longest, error) from None

@@ -68,8 +68,9 @@ class LanguageModel(Protocol):
 class Request:
     """A language model asked about some rows of a task.
 
-    prompts: tokenised examples of the kind of the task; rows: numbers of the prompts. label: for progress bars. key:
-    fingerprint of the responses; None for rows that are no whole split.
+    prompts: tokenised examples of the kind of the task; rows: numbers of the prompts. label: for progress bars; none
+    is shown without one. key: fingerprint of the responses; None for rows that are no whole split. withheld: nothing
+    may be told of these rows; a score that is not a number counts as log mass 0.
     """
 
     session: Session
@@ -81,6 +82,7 @@ class Request:
     label: str
     timer: Timer
     key: str | None = None
+    withheld: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -114,6 +116,8 @@ class Request:
     def check_finite(self, scores: Array, expected: NDArray[np.bool_] | bool = True) -> Array:
         """The scores; UserError where one that is `expected` is not a number."""
         broken = ~np.isfinite(scores) & expected
+        if broken.any() and self.withheld:
+            return np.where(broken, 0.0, scores)
         if broken.any():
             raise UserError(
                 f"the {self.system.role} model gives {int(broken.any(1).sum())} of {len(scores)} prompts a score "

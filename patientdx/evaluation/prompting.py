@@ -13,7 +13,7 @@ from patientdx.evaluation.session import Parents, Session
 from patientdx.tasks.example import PromptVariant
 
 
-def prompt_spec(config: RunConfig, parents: Parents) -> PromptSpec:
+def prompt_spec(config: RunConfig, parents: Parents, without: str | None = None) -> PromptSpec:
     """The base's tokenizer, or the pivot's where the vocabulary is; the task, and how long its prompts may be."""
     merge = config.merge_config
     model = merge.pivot if merge.spec.tokenizer == "pivot" else merge.base
@@ -21,7 +21,7 @@ def prompt_spec(config: RunConfig, parents: Parents) -> PromptSpec:
     limits = [parent.config.get("max_position_embeddings") for parent in parents.checkpoints[:2]]
     context = min((limit for limit in limits if limit is not None), default=None)
     task, longest = config.task_config.call, config.inference.max_tokens
-    return PromptSpec(folder, model.chat_template, task, longest, arguments, context)
+    return PromptSpec(folder, model.chat_template, task, longest, arguments, context, without)
 
 
 def prompts_of(session: Session, kind: Kind, spec: PromptSpec) -> Any:
@@ -36,7 +36,7 @@ def variant_prompts(session: Session, kind: Kind, spec: PromptSpec, variant: Pro
 
 
 def _encode(session: Session, kind: Kind, spec: PromptSpec, variant: PromptVariant | None, split: str | None) -> Any:
-    data = session.task_data(spec.task)
+    data = session.task_data(spec.task, spec.without)
     tokenizer = spec.load_tokenizer()
     # A task may determine itself whether it is a chat.
     chat = spec.chat if data.chat is None else data.chat

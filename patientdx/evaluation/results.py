@@ -121,7 +121,9 @@ def predictions(run: Run) -> pa.Table:
             "role": [role] * count,
         }
         columns |= context.kind.columns(Scored(context, rows, measures, responses, hash_ids, in_words[role]))
-        parts.append(pa.table(columns))
+        table = pa.table(columns)
+        # In the order of the examples, who has their ids could name the rows.
+        parts.append(table if context.data.open_data else table.sort_by("id"))
     return pa.concat_tables(parts)
 
 
@@ -265,7 +267,7 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
         ],
         config={"method": config.method} | config.composed,
         summary=summary,
-        curves=curves,
+        curves=curves if plan.data.open_data else {},  # every point of a ROC curve is a patient
         folder=result.folder,
         output=config.output,
         open_data=plan.data.open_data,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from patientdx.core import distributed
+from patientdx.core import distributed, plugins
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
 from patientdx.core.paths import short_name
+from patientdx.core.redaction import logs_withheld
 from patientdx.evaluation import contamination, results
 from patientdx.evaluation.analyses import Analysis, applicable
 from patientdx.evaluation.config.run_config import RunConfig
@@ -93,6 +95,9 @@ def plan(session: Session, config: RunConfig) -> Plan:
     state = Run(session, config, planned, Timer())
     analyses = applicable(config, context.data, context.kind)
     parts = {analysis.name: analysis.fingerprint(state) for analysis in analyses}
+    for name, module in ((analysis.name, type(analysis).__module__) for analysis in analyses):
+        if plugins.is_plugin(module):
+            parts[name] = [parts[name], plugins.code(module)]
     inputs = {
         "keys": sorted(keys.values()),
         "method": config.method,
@@ -100,13 +105,13 @@ def plan(session: Session, config: RunConfig) -> Plan:
         "seed": config.seed,
         "task": config.task_config.name,
         "data": context.data.fingerprint,
-        "metrics": config.task_config.metrics,
+        "metrics": tuple((name, plugins.identity(target)) for name, target in config.task_config.metrics),
         "resamples": config.bootstrap.resamples,
         "level": config.bootstrap.level,
         "intervals": INTERVALS,
         "analyses": parts,
         "parents": [] if context.parents is None else [model.name for model in config.merge_config.spec.models],
-        "search": None if config.search is None else [config.search.call.target, config.search.call.arguments],
+        "search": None if config.search is None else [config.search.call.identity, config.search.call.arguments],
     }
     # Which split is reported depends on their order; in their usual order it adds nothing.
     if list(config.inference.splits) != sorted(config.inference.splits, key=EVERY.index):
@@ -118,18 +123,23 @@ def task_context(session: Session, config: RunConfig) -> TaskContext:
     """The task's rows and prompts; UserError where they do not suffice."""
     parents = session.parents(config.merge_config.spec, config.cache) if config.systems.model == MERGED else None
     task, splits = config.task_config, config.inference.splits
-    data, kind = session.task_data(task.call), kind_named(task.kind)
+    # A private search alone sees the split that it chooses on. All else is as if nobody were in it.
+    withheld = None if config.withheld in splits else config.withheld
+    with logs_withheld() if config.withheld else nullcontext():
+        data, kind = session.task_data(task.call, withheld), kind_named(task.kind)
     if data.kind != task.kind:
         raise UserError(f"task.kind={task.kind}, but {task.call.target} makes a task of kind {data.kind}.")
-    kind.check_rows(task.name, data, splits, [name for name, _ in task.metrics])
+    if config.withheld not in splits:
+        kind.check_rows(task.name, data, splits, [name for name, _ in task.metrics])
     rows = {name: [i for i, e in enumerate(data.examples) if e.split == name] for name in splits}
     metrics = kind.metrics(task.metrics, data)
     if parents is None:
         return TaskContext(kind, data, rows, metrics)
     names = [model.name for model in config.merge_config.spec.models]
     folders = [checkpoint.folder for checkpoint in parents.checkpoints]
-    contamination.check_parents(zip(names, folders, strict=True), data, splits)
-    spec = prompt_spec(config, parents)
+    reported = [split for split in splits if split != config.withheld]
+    contamination.check_parents(zip(names, folders, strict=True), data, reported)
+    spec = prompt_spec(config, parents, withheld)
     return TaskContext(kind, data, rows, metrics, parents, spec, prompts_of(session, kind, spec))
 
 

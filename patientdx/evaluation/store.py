@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from patientdx.core.atomic_io import write_atomically
+from patientdx.core.cache import id_secret
 from patientdx.core.errors import UserError
-from patientdx.core.locks import locked
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ def hashed(ids: Sequence[str], *, open_data: bool, cache: Path) -> list[str]:
     Ids of MIMIC are eight-digit numbers, so a plain hash is undone by trying them all. Unless the data are open, the
     hash is keyed with a secret that stays in `cache`: the same on this machine, so that runs can be joined.
     """
-    key = b"open" if open_data else _secret(Path(cache))
+    key = b"open" if open_data else id_secret(Path(cache))
     return [hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest() for name in ids]
 
 
@@ -135,15 +134,6 @@ def make_writable(folder: Path) -> None:
             probe.flush()
     except OSError as error:
         raise _unwritable(folder, error) from error
-
-
-def _secret(cache: Path) -> bytes:
-    path = cache / "id_secret"
-    with locked(cache / "id_secret.lock"):
-        if not path.exists():
-            write_text(secrets.token_hex(32), path)
-            path.chmod(0o600)
-        return bytes.fromhex(path.read_text(encoding="utf-8"))
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

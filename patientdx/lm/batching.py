@@ -97,6 +97,7 @@ def run_batches(
     Args:
         forward: results of the rows at some positions behind a prefix, one for each row, in their order.
         describe: name of the row at a position, for the message that it does not fit into memory.
+        label: of the progress bar; without one there is none.
         shard: (rank, processes); this call runs every processes-th batch of the plan.
         advice: how the user makes a row smaller.
         map_batches: `map`, or one that keeps the order and runs batches in parallel (`core.threads.workers`).
@@ -108,7 +109,7 @@ def run_batches(
     rank, processes = shard
     batches = batches[rank::processes]
     total = sum(len(batch.positions) for batch in batches)
-    bar = tqdm(total=total, desc=label, unit=unit, disable=True if rank else None, leave=False)
+    bar = tqdm(total=total, desc=label, unit=unit, disable=True if rank or not label else None, leave=False)
     with bar, after_prefix(model):
         for ids, group in groupby(batches, key=lambda batch: batch.prefix):
             prefix = run_prefix(model, ids)

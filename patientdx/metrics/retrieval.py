@@ -19,6 +19,7 @@ from patientdx.core.errors import UserError
 from patientdx.metrics.accuracy import check_rows, ratio
 from patientdx.metrics.specification import Values, metric
 
+REQUIRES = ("ir_measures",)
 NAMES = ("ndcg_K", "map", "mrr", "recall_K")
 
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from patientdx.metrics.accuracy import check_rows
 from patientdx.metrics.specification import Values, metric
 
+REQUIRES = ("rouge_score", "sacrebleu")
 ROUGE = ("rouge1", "rouge2", "rougeL")
 WORDS, CHARACTERS = 4, 6  # longest n-grams: of words in BLEU, of characters in chrF
 BETA = 2  # chrF: recall counts so many times as much as precision

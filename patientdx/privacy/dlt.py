@@ -86,22 +86,3 @@ def matched_share(test: Sums, other: Sums) -> float:
 
 def _bins(sums: Sums) -> range:
     return range(sum(name.startswith("records_") for name in sums))
-
-
-def reading(name: str, delta1: Mapping[str, Any], delta2: Mapping[str, Any], *, over: str | None) -> str:
-    """One sentence: what the two differences mean for the model `name`.
-
-    delta1, delta2: estimates with low and high; contrasts to the model `over`, or None for plain differences, which
-    also change when one set is easier than another.
-    """
-    if delta1.get("high") is None or delta2.get("low") is None:
-        return f"{name}: no interval, so nothing can be read."
-    signs = []
-    if delta1["high"] < 0:
-        signs.append("Δ1 is below 0 beyond its interval: a sign that test records were seen")
-    if delta2["low"] > 0:
-        signs.append("Δ2 is above 0 beyond its interval: a sign that train records were memorised")
-    if not signs:
-        signs.append("neither Δ1 below 0 nor Δ2 above 0 beyond its interval: no sign of leakage was found")
-    against = f"against {over}" if over else "not set against another model, so easier texts alone could do this"
-    return f"{name}, {against}: {'; '.join(signs)}."

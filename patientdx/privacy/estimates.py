@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.stats import beta
 
 from patientdx.metrics.bootstrap import Bootstrap, replicates
 from patientdx.metrics.intervals import Estimate, absent, estimate, estimates
@@ -17,6 +17,11 @@ from patientdx.metrics.paired import difference_of, holm, paired_estimate
 from patientdx.metrics.ranking import auroc
 from patientdx.privacy import dlt
 
+_KEYS = {"Δ1": "delta1", "Δ2": "delta2"}
+_SIGNS = {
+    "Δ1": "Δ1 is below 0: a sign that test records were seen",
+    "Δ2": "Δ2 is above 0: a sign that train records were memorised",
+}
 RATES = (0.01, 0.001)  # false positive rates at which an attack is reported
 MIN_FALSE_POSITIVES = 10  # that a rate must allow, or its threshold depends on one or two records
 
@@ -108,18 +113,21 @@ def attack(
     `over_base`: area minus that on base, paired, with its p-value.
     """
     score, member = np.asarray(score, dtype=np.float64), np.asarray(member).astype(int)
-    tpr = {f"{rate:g}": tpr_at(score, member, rate, level=bootstrap.level) for rate in RATES}
+    tpr = {f"{rate:g}": tpr_at(score, member, rate, subject, level=bootstrap.level) for rate in RATES}
     over = None
     if base is not None:
         over = paired_estimate(auroc, score, np.asarray(base, dtype=np.float64), member, subject, **bootstrap.keywords)
     return {"auc": auc(score, member, subject, bootstrap), "tpr": tpr, "over_base": over}
 
 
-def tpr_at(score: ArrayLike, member: ArrayLike, fpr: float, *, level: float = 0.95) -> dict[str, Any]:
+def tpr_at(
+    score: ArrayLike, member: ArrayLike, fpr: float, subject: Sequence[str], *, level: float = 0.95
+) -> dict[str, Any]:
     """Fraction of members above the threshold that at most a fraction `fpr` of the non-members passes.
 
-    score (n,), higher means member; member (n,) of 0 and 1. An estimate {value, low, high, found, members,
-    false_alarms, non_members} with the exact binomial interval (Clopper and Pearson 1934) for this threshold; or
+    score (n,), higher means member; member (n,) of 0 and 1; subject (n,) the patients. An estimate {value, low, high,
+    found, members, false_alarms, non_members} with the exact binomial interval (Clopper and Pearson 1934) for this
+    threshold, of as many independent members as the hits of a patient's stays leave (Korn and Graubard 1998); or
     {value: None, reason} with so few non-members that `fpr` allows fewer than 10 of them.
     """
     score, member = np.asarray(score, dtype=np.float64), np.asarray(member).astype(bool)
@@ -129,31 +137,65 @@ def tpr_at(score: ArrayLike, member: ArrayLike, fpr: float, *, level: float = 0.
         needed = math.ceil(MIN_FALSE_POSITIVES / fpr - 1e-9)
         return absent(f"not resolvable with {len(outside)} non-members: {needed} are needed")
     threshold = outside[allowed]  # the first non-member that must not pass
-    hits = int((inside > threshold).sum())
-    exact = binomtest(hits, len(inside)).proportion_ci(level, method="exact")
+    is_hit = inside > threshold
+    low, high = _share_interval(is_hit, np.asarray(subject)[member], level)
+    hits = int(is_hit.sum())
     return {
-        "value": hits / len(inside), "low": float(exact.low), "high": float(exact.high),
-        "found": hits, "members": len(inside),
+        "value": hits / len(inside), "low": low, "high": high, "found": hits, "members": len(inside),
         "false_alarms": int((outside > threshold).sum()), "non_members": len(outside),
     }  # fmt: skip
 
 
-def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap) -> list[str]:
+def _share_interval(is_hit: NDArray[np.bool_], subject: NDArray[Any], level: float) -> tuple[float, float]:
+    """The exact binomial interval of a share of stays (n,) of patients (n,).
+
+    With the share p and the variance v of p by patient (linearised), p (1 - p) / v stays are independent, at most n;
+    of a share of 0 or 1, as many as there are patients.
+    """
+    _, patient = np.unique(subject, return_inverse=True)
+    n, share = is_hit.size, float(is_hit.mean())
+    variance = float((np.bincount(patient, is_hit - share) ** 2).sum()) / n**2
+    independent = patient.max() + 1.0 if share in (0, 1) else min(n, share * (1 - share) / variance)
+    hits, tail = share * independent, (1 - level) / 2
+    low = float(beta.ppf(tail, hits, independent - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, independent - hits)) if share < 1 else 1.0
+    return low, high
+
+
+def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap, reference: str = "fresh") -> list[str]:
     """What a model's numbers mean, in sentences: of the leakage test, and of the attacks together.
 
-    measured: its entry in privacy.json. An attack counts where its area is above that on the model before, by a
-    p-value corrected for the number of attacks (Holm) at 1 - level.
+    measured: its entry in privacy.json. reference: the kind of the reference records; resampled ones are other texts
+    than those of test to a clean model too, so that Δ1 says nothing with them. Only what is set against the model
+    before is read. A difference or an attack counts where it has the sign of leakage by a p-value corrected for the
+    number of tests of this model (Holm) at 1 - level. Too few resamples give no p-value that small.
     """
-    sentences, against = [], measured["against"]
+    against = measured["against"]
+    if against is None:
+        sentence = f"{role}: not set against another model, and easier texts alone move Δ1 and Δ2: nothing is read."
+        return [sentence] if "dlt" in measured else []
+    signs = {"Δ2": 1} if reference == "resampled" else {"Δ1": -1, "Δ2": 1}
+    deltas = {name: measured["dlt"][_KEYS[name]]["over_base"] for name in signs} if "dlt" in measured else {}
+    named = {("mia", name): result["over_base"] for name, result in measured.get("mia", {}).items()}
+    named |= {("dlt", name): over for name, over in deltas.items()}
+    tests = {name: over for name, over in named.items() if over.get("p_value") is not None}
+    corrected = holm({name: over["p_value"] for name, over in tests.items()})
+    shows = [
+        name for name, over in tests.items()
+        if signs.get(name[1], 1) * over["value"] > 0 and corrected[name] < 1 - bootstrap.level
+    ]  # fmt: skip
+    undecided = ""
+    if not shows and len(tests) * 2 / (bootstrap.resamples + 1) >= 1 - bootstrap.level:
+        undecided = f"not decided: {bootstrap.resamples} resamples are too few for so many tests"
+    sentences = []
     if "dlt" in measured:
-        kind = "loss" if against is None else "over_base"
-        deltas = (measured["dlt"][name][kind] for name in ("delta1", "delta2"))
-        sentences.append(dlt.reading(role, *deltas, over=against))
-    if "mia" in measured and against is not None:
-        over_base = {name: result["over_base"] for name, result in measured["mia"].items()}
-        tests = {name: over for name, over in over_base.items() if over["p_value"] is not None}
-        corrected = holm({name: over["p_value"] for name, over in tests.items()})
-        works = [name for name, over in tests.items() if over["value"] > 0 and corrected[name] < 1 - bootstrap.level]
-        result = f"found by {', '.join(works)}" if works else "found by none"
-        sentences.append(f"{role}, against {against}: of {len(tests)} attacks, membership is {result}.")
+        words = "; ".join(_SIGNS[name] for part, name in shows if part == "dlt")
+        words = words or undecided or f"no sign of leakage in {' and '.join(signs)}"
+        unread = "" if "Δ1" in signs else " Δ1 is not read: the resampled records differ from test's for any model."
+        sentences.append(f"{role}, against {against}: {words} (corrected for {len(tests)} tests).{unread}")
+    if "mia" in measured:
+        works = [name for part, name in shows if part == "mia"]
+        words = f"found by {', '.join(works)}" if works else undecided or "found by none"
+        count = sum(part == "mia" for part, _ in tests)
+        sentences.append(f"{role}, against {against}: of {count} attacks, membership is {words}.")
     return sentences

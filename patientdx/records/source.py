@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from patientdx.core.cache import id_secret
 from patientdx.core.checksums import file_hash, sha256
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
@@ -64,6 +65,7 @@ class Source:
         open_data: every file is generated or of the open demo.
         absent: optional tables and columns that the source lacks (see `tables.absent`).
         splits: train, pilot or test of each patient, where a MEDS folder says it.
+        secret: keys the order of stays; empty for open data, whose order is the same everywhere.
     """
 
     con: duckdb.DuckDBPyConnection
@@ -72,6 +74,7 @@ class Source:
     open_data: bool
     absent: list[str]
     splits: Mapping[int, str] | None = None
+    secret: bytes = b""
 
 
 @contextmanager
@@ -113,7 +116,9 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
         if "meds" in files:
             _say_unplaced(con, needed)
         data_sources = sorted({file["origin"] for file in files.values()})
-        yield Source(con, files, data_sources, tables.is_open(files), absent, splits)
+        open_data = tables.is_open(files)
+        secret = b"" if open_data else id_secret(cache)
+        yield Source(con, files, data_sources, open_data, absent, splits, secret)
 
 
 def _roots(root: Sequence[str] | str | None) -> list[Path]:

@@ -17,9 +17,13 @@ OF_SOURCE = "as the source has its patients split"
 Row = tuple[int, int, int, str]  # stay_id, subject_id, label, split
 
 
-def position(*key: object) -> float:
-    """A number in [0, 1) that depends on the key alone: not on the process, the machine or other patients."""
-    digest = hashlib.sha256(":".join(map(str, key)).encode()).digest()
+def position(*key: object, secret: bytes = b"") -> float:
+    """A number in [0, 1) that depends on the key alone: not on the process, the machine or other patients.
+
+    secret: what nobody else has; without it, whoever has ids can work their positions out.
+    """
+    text = ":".join(map(str, key)).encode()
+    digest = hashlib.blake2b(text, key=secret).digest() if secret else hashlib.sha256(text).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
@@ -53,15 +57,17 @@ def divided(
     limit: int | None,
     of_patients: Mapping[int, str] | None = None,
     later: Collection[int] = (),
+    secret: bytes = b"",
 ) -> list[Row]:
     """Stays, given as (stay_id, subject_id, label), split after split; within a split in an order by stay and seed.
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
-    each split. of_patients: the split of each patient, where the source has splits; nothing is drawn then. The stays of
-    the subjects in `later` are in the split external, whatever else is said.
+    each split. of_patients: the split of each patient, where the source has splits; none is drawn then. The stays of
+    the subjects in `later` are in the split external, whatever else is said. secret: keys the order of data that are
+    not open: rows in an order that ids give are named by it, hashed ids or not.
     """
     parts: dict[str, list[Row]] = {name: [] for name in EVERY}
-    for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0])):
+    for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0], secret=secret)):
         if subject in later:
             part = EXTERNAL
         elif of_patients is None:

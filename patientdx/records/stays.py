@@ -78,7 +78,13 @@ def read_stays(config: StaysConfig, fractions: Mapping[str, float] | None, *, bl
         of_patients = source.splits if fractions is None else None
         group = group.of_patients(of_patients)
         rows = splits.divided(
-            group.stays, by="patient", seed=config.seed, fractions=checked, limit=None, of_patients=of_patients
+            group.stays,
+            by="patient",
+            seed=config.seed,
+            fractions=checked,
+            limit=None,
+            of_patients=of_patients,
+            secret=source.secret,
         )
         records = window.records(source.con, courses=True)
         numbers = dict(source.con.execute(_NUMBERS).fetchall())

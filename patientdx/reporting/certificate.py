@@ -9,9 +9,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from patientdx.checkpoints.source import LOCAL_FOLDER
 from patientdx.core.tables import format_estimate, metric_title
 
-LOCAL_FOLDER = "a local folder"
 VERDICTS = {
     "identical": ("good", "Proved: the weights follow from the models and the recipe below alone"),
     "differs": ("bad", "Not what its record states: do not release"),
@@ -115,20 +115,37 @@ def _private(result: Mapping[str, Any]) -> list[str]:
         return [
             "λ was drawn from a known seed. That is for research: the guarantee of differential privacy does not hold."
         ]
-    epsilon, spent = result["epsilon"], result["epsilon_spent"]
+    epsilon, account = result["epsilon"], result.get("ledger") or result
+    spent, draws, by_seed = account["epsilon_spent"], account["draws"], account["draws_by_seed"]
     sentences = [
         f"λ was drawn with differential privacy, ε = {epsilon:g}, δ = 0. Without any one patient and all of the "
         f"patient's stays, each λ would have been drawn with a probability at most {math.exp(epsilon):.3g} times "
         f"larger or smaller ({math.exp(2 * epsilon):.3g} times for one patient exchanged for another)."
     ]
-    if result["draws"] > 1:
+    if draws > 1:
         sentences.append(
-            f"It is one of {result['draws']} draws from these patients. Together they spend ε = {spent:g}, a factor of "
+            f"It is one of {draws} draws from these patients. Together they spend ε = {spent:g}, a factor of "
             f"{math.exp(spent):.3g}."
         )
-    if result["draws_by_seed"]:
-        sentences.append(f"{result['draws_by_seed']} more were drawn from a known seed: do not release any of them.")
-    return sentences
+    if by_seed:
+        sentences.append(f"{by_seed} more were drawn from a known seed: do not release any of them.")
+    return [*sentences, _ledger(result)]
+
+
+def _ledger(result: Mapping[str, Any]) -> str:
+    """What the count of draws is from, and what it cannot know."""
+    if result.get("ledger") is None:
+        return (
+            "The ledger of ε on this machine lacks this draw: ε is what the study stated, and what was drawn from "
+            "these patients after it, or elsewhere, is not known."
+        )
+    by = "tables with the same content, as no hospital was declared: a newer extract counts as another hospital"
+    if result.get("hospital"):
+        by = f"tables with the same content or declared as those of {result['hospital']}"
+    return (
+        f"The draws are those that the ledger of this machine holds at this time, from {by}. It cannot know draws with "
+        "another ledger, and choices from these patients without differential privacy."
+    )
 
 
 def _study(study: Mapping[str, Any]) -> list[str]:
@@ -146,12 +163,17 @@ def _leakage(section: Mapping[str, Any]) -> str:
     """Δ1 and Δ2, in nats a token."""
     if "absent" in section:
         return f"<p>Not measured: {escape(section['absent'])}.</p>"
-    deltas = [section["found"].get(name, {}) for name in ("delta1", "delta2")]
+    titles = {"delta1": "Δ1: test − reference", "delta2": "Δ2: test − train"}
     rows = [
-        (name, *(_interval(delta.get(kind)) for kind in ("loss", "over_base")))
-        for name, delta in zip(("Δ1: test − reference", "Δ2: test − train"), deltas, strict=True)
+        (title, *(_interval(section["found"][name].get(kind)) for kind in ("loss", "over_base")))
+        for name, title in titles.items()
+        if name in section["found"]
     ]
-    meaning = "Δ1 clearly below 0: trained on the test records. Δ2 clearly above 0: it memorised the train records."
+    meanings = {
+        "delta1": "Δ1 clearly below 0 and below that of the base: trained on the test records.",
+        "delta2": "Δ2 clearly above 0 and above that of the base: it memorised the train records.",
+    }
+    meaning = " ".join(meanings[name] for name in meanings if name in section["found"])
     head = ("loss, nats a token", "this model", "minus that of the base")
     return _table(head, rows) + _sentences([meaning, *section["reading"]])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from patientdx.core.errors import UserError
 from patientdx.evaluation.seal import METRICS, read_sealed
 from patientdx.evaluation.store import read_json
 from patientdx.merge.schedule import Schedule, schedule
+from patientdx.privacy.ledger import account_of_entry
 
 PRIVACY, SEARCH, MERGED = "privacy.json", "search.json", "merged"
 NO_STUDY = "no study was given (--study)"
 # Keys of a private search that a certificate repeats.
 STATED = ("mechanism", "utility", "epsilon", "delta", "neighbours", "max_stays", "sensitivity", "draw", "guaranteed",
-          "epsilon_spent", "draws", "draws_by_seed", "loss_bound")  # fmt: skip
+          "hospital", "epsilon_spent", "draws", "draws_by_seed", "loss_bound")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,18 @@ def _choice(study: Path, metrics: Mapping[str, Any], manifest: Mapping[str, Any]
             f"--study {study}: the search chose λ={chosen}, and the folder holds λ={manifest['lambda']}. Give the "
             "result folder of the run that scored this merge."
         )
-    private = {key: record["facts"][key] for key in STATED if key in record["facts"]}
     return {
         "how": "search", "strategy": record["strategy"], "split": record["split"], "candidates": record["outcomes"],
         "log2_candidates": record["bits"], "looked_at": record["looked_at"], "scored_beside": scored,
-        "private": private if record["strategy"] == "private" else None,
+        "private": _private(record["facts"]) if record["strategy"] == "private" else None,
     }  # fmt: skip
+
+
+def _private(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """What the search says of its draw, and what the ledger says now, after other draws (None: it lacks this one)."""
+    entry = numbers.get("ledger_entry")
+    now = None if entry is None else account_of_entry(entry)
+    return {key: numbers[key] for key in STATED if key in numbers} | {"ledger": None if now is None else asdict(now)}
 
 
 def _scored(folder: Path) -> dict[str, set[str]]:
@@ -160,4 +167,7 @@ def _measured(privacy: Mapping[str, Any] | None, measure: str, how: str) -> dict
     lines = [line for line in privacy.get("reading", ()) if line.startswith(MERGED)]
     reading = [line for line in lines if ("Δ" in line) == (measure == "dlt")]
     blind = {"blind": privacy["blind"]} if measure == "mia" and privacy.get("blind") else {}
-    return {"found": model[measure], "reading": reading, **blind}
+    measures = model[measure]
+    if measure == "dlt" and privacy.get("reference") == "resampled":  # for a clean model too another number than 0
+        measures = {name: value for name, value in measures.items() if name != "delta1"}
+    return {"found": measures, "reading": reading, **blind}

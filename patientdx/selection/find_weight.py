@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -65,15 +65,21 @@ def search(session: Session, config: RunConfig, timer: Timer | None = None) -> t
     Raises UserError in every process.
     """
     timer = timer or Timer()
+    measured = Timer() if config.withheld else timer  # how long the pilot patients took tells how many they are
     planned = distributed.run_on_all_ranks(lambda: _plan(session, config, Candidate(config.weight or 0.0), CHOSEN_ON))
-    state = _Search(session, config, timer, _units(planned))
+    state = _Search(session, config, measured, _units(planned))
     score = partial(_score, state)
     with tqdm(
-        desc=f"search={config.search_config.name}", unit="forward", disable=None if state.is_first else True
+        desc=f"search={config.search_config.name}",
+        unit="forward",
+        disable=None if state.is_first and not config.withheld else True,
     ) as bar:
         pilot = _pilot(state, planned, score, bar)
         choice = _lead(config, pilot) if state.is_first else _follow(score)
     timer.record("search")
+    if config.withheld:
+        del timer.seconds["search"]
+        state = replace(state, timer=timer)
     ends = {end: _on_reported(state, end) for end in (choice.chosen, choice.single) if end is not None}
     draws = config.bootstrap.keywords
     metric, split = config.task_config.metrics[0], config.inference.reported
@@ -107,7 +113,7 @@ def _plan(session: Session, config: RunConfig, candidate: Candidate, split: str)
         ),
         "inference": config.inference.model_copy(update={"splits": (split,)}),
         "finetune": None,
-        "search": None,
+        "search": config.search if config.withheld else None,
     }
     return plan(session, _at(config, candidate).model_copy(update=changes))
 
@@ -209,7 +215,11 @@ def _score(state: _Search, candidate: Candidate, units: Units) -> Array:
     def respond(places: Units, response_key: str | None = None) -> Array:
         numbers, title = [everything[i] for i in places], f"{CHOSEN_ON} λ={label(candidate.weight)}"
         system, prompts = language_model(planned.main), context.prompts
-        request = Request(session, config, context.data, prompts, numbers, system, title, state.timer, response_key)
+        withheld = config.withheld is not None
+        title = "" if withheld else title
+        request = Request(
+            session, config, context.data, prompts, numbers, system, title, state.timer, response_key, withheld
+        )
         return context.kind.respond(request)
 
     def stored() -> Array | None:

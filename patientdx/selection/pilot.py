@@ -90,7 +90,7 @@ class Pilot:
         self.events = np.asarray(label if events is None else events).astype(bool)
         self.label = self.events if events is None else np.asarray(label)
         _, self.patient = np.unique(np.asarray(subject), return_inverse=True)
-        self.n, self.patients = self.label.size, int(self.patient.max()) + 1
+        self.n, self.patients = self.label.size, int(self.patient.max(initial=-1)) + 1
         self.metric, self.higher_is_better = metric, higher_is_better(metric)
         self.low, self.high = low, high
         self.cache, self.data, self.key, self.task = cache, data, key, task or {}

@@ -41,7 +41,8 @@ beginning, worked out once for all); nobody times the draw. Cohort tables, test 
 are exact and not covered: what is covered is λ, and so the weights.
 
 **The randomness** is the operating system's, and then the same command cannot give the same λ by itself: the draw is
-remembered in the cache (`private_search`), so that the command started again finds it and spends no second ε. A λ that
+remembered in the cache (`private_search`), so that the command started again finds it and spends no second ε; where it
+was deleted there, the next draw is another one and adds to the account (`patientdx.privacy.ledger`). A λ that
 was drawn from a seed (`draw_seed`) can be drawn again anywhere, for research. Who knows the seed can rule pilots out:
 it is no release, and is marked as none.
 
@@ -59,7 +60,7 @@ import math
 import random
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ from numpy.typing import ArrayLike, NDArray
 from patientdx.core.cache import write_json
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
-from patientdx.core.locks import locked
+from patientdx.core.paths import plain_name
 from patientdx.metrics.ranking import auroc
+from patientdx.privacy import ledger
 from patientdx.selection.pilot import Candidate, Choice, Pilot, Trial, candidates, point_errors
 
 log = logging.getLogger(__name__)
@@ -87,12 +89,16 @@ def private(
     epsilon: float,
     max_stays: int = 1,
     draw_seed: int | None = None,
+    hospital: str | None = None,
+    budget_epsilon: float | None = None,
 ) -> Choice:
     """λ of the grid `points`, drawn with probability ∝ exp(ε u / max_stays); see the module.
 
     epsilon: of this draw; draws from the same hospital add up to `epsilon_spent`. max_stays: so many
-    stays of a patient count, the others are not looked at. draw_seed: None for the system's randomness. Raises
-    UserError where a patient of the pilot may change the score of another's stay, or which stays there are.
+    stays of a patient count, the others are not looked at. draw_seed: None for the system's randomness. hospital: its
+    declared name, under which draws add up whatever its tables; None: by their content. budget_epsilon: what they may
+    add up to. Raises UserError where a patient of the pilot may change the score of another's stay, or which stays
+    there are, and before scoring where the draw would exceed the budget.
     """
     _check_rows(pilot)
     grid = candidates(points)
@@ -105,22 +111,30 @@ def private(
 
     name = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
     file = _cache_of(pilot) / FOLDER / f"{name}.json"
+    spending = ledger.Draw(hospital, _tables(pilot), float(epsilon), guaranteed=draw_seed is None)
     if not file.exists():
+        with ledger.ledger_locked():  # a ledger that cannot be used ends the command before anything is scored
+            ledger.check_budget(spending, budget_epsilon)
         rows = first_stays(pilot.patient, max_stays)
         label = pilot.events[rows]
-        doubled = [doubled_pairs(pilot.scores(candidate, rows), label) for candidate in grid]
+        # Without a pair every utility is 0 and each candidate as likely: the search ends as it does with any pilot.
+        doubled = [doubled_pairs(pilot.scores(candidate, rows), label) if rows.size else 0 for candidate in grid]
         gammas = exponents(doubled, len(rows), Fraction(str(epsilon)), max_stays)
         # Under the lock, as of several processes only one may draw.
-        with _locked(file):
+        with ledger.ledger_locked():
             if not file.exists():
+                ledger.check_budget(spending, budget_epsilon)
                 below = secrets.randbelow if draw_seed is None else random.Random(draw_seed).randrange
-                kept = {"hospital": _hospital(pilot), "asked": request, "chosen": draw(gammas, below)}
-                write_json(file, kept | {"not for release": _private(grid, doubled, gammas, label)})
+                entry = ledger.append(spending)
+                file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                drawn = {"entry": entry, "asked": request, "chosen": draw(gammas, below)}
+                write_json(file, drawn | {"not for release": _private(grid, doubled, gammas, label)})
     # The file's name depends on every record of the pilot: it is not told.
     log.info("what must not be released of this search is in the cache, in %s", FOLDER)
-    chosen = json.loads(file.read_text(encoding="utf-8"))["chosen"]
+    drawn = _remembered(file, spending)
+    named = {"hospital": hospital, "ledger_entry": drawn["entry"] if spending.guaranteed else None}
     trials = tuple(Trial(candidate, None, 0) for candidate in grid)
-    return Choice(grid[chosen], trials, len(grid), released | _spent(pilot))
+    return Choice(grid[drawn["chosen"]], trials, len(grid), released | named | asdict(ledger.account(spending)))
 
 
 def check(
@@ -132,20 +146,33 @@ def check(
     epsilon: Any,
     max_stays: Any = 1,
     draw_seed: Any = None,
+    hospital: Any = None,
+    budget_epsilon: Any = None,
 ) -> list[str]:
     """The errors of these numbers for a method whose λ is in [low, high]."""
     errors = point_errors(points, low, high)
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < math.inf:
+    if not _is_positive(epsilon):
         errors.append(
             f"search.epsilon={epsilon}: a private choice needs a number above 0; the smaller, the less a patient can "
             "change it (1 is usual, and 0 would look at nobody). To choose without privacy use search=grid."
         )
+    if budget_epsilon is not None and not _is_positive(budget_epsilon):
+        errors.append(f"search.budget_epsilon={budget_epsilon}: give a number above 0, or null for no budget.")
+    try:
+        if hospital is not None:
+            plain_name(hospital)
+    except UserError as error:
+        errors.append(f"search.hospital={hospital}: {error} null tells hospitals apart by their tables.")
     for name, value, least in (("max_stays", max_stays, 1), ("draw_seed", draw_seed, 0)):
         if not (name == "draw_seed" and value is None) and (
             isinstance(value, bool) or not isinstance(value, int) or value < least
         ):
             errors.append(f"search.{name}={value}: give a whole number of at least {least}.")
     return errors
+
+
+def _is_positive(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _check_rows(pilot: Pilot) -> None:
@@ -168,13 +195,8 @@ def _check_rows(pilot: Pilot) -> None:
         )
 
 
-def _locked(file: Path) -> AbstractContextManager[None]:
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return locked(file.with_name("lock"), required=True)
-
-
-def _hospital(pilot: Pilot) -> str:
-    """What all pilots of one hospital share: the content of its table of stays, of its events, or of its own files."""
+def _tables(pilot: Pilot) -> str:
+    """What all pilots of one extract share: the content of its table of stays, of its events, or of its own files."""
     tables, files = pilot.task.get("tables", {}), pilot.task.get("source")
     for name in ("icu/icustays", "meds"):
         if name in tables:
@@ -189,12 +211,14 @@ def _cache_of(pilot: Pilot) -> Path:
     return pilot.cache
 
 
-def _spent(pilot: Pilot) -> dict[str, Any]:
-    """What all draws of this cache from this hospital add up to, whatever the task, models and words (composition)."""
-    every = [json.loads(path.read_text(encoding="utf-8")) for path in (_cache_of(pilot) / FOLDER).glob("*.json")]
-    here = [kept["asked"] for kept in every if kept["hospital"] == _hospital(pilot)]
-    counted = [request["epsilon"] for request in here if request["guaranteed"]]
-    return {"epsilon_spent": math.fsum(counted), "draws": len(counted), "draws_by_seed": len(here) - len(counted)}
+def _remembered(file: Path, spending: ledger.Draw) -> dict[str, Any]:
+    """The draw in the cache. Its line is then in the ledger under the name that is declared now, too."""
+    drawn = json.loads(file.read_text(encoding="utf-8"))
+    with ledger.ledger_locked():
+        entry = ledger.append(spending, drawn.get("entry"))
+        if "entry" not in drawn:  # an earlier version made it
+            write_json(file, drawn | {"entry": entry})
+    return drawn | {"entry": entry}
 
 
 def _private(

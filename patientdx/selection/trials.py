@@ -66,7 +66,7 @@ def record(
         "patients": pilot.patients,
         "forwards": pilot.forwards,
         "grid_forwards": grid,
-        "share": pilot.forwards / grid,
+        "share": pilot.forwards / max(grid, 1),  # of a pilot with nobody it is not told
         "pilot": None,
         "corrected": None,
     }

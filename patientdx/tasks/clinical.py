@@ -131,7 +131,7 @@ class ClinicalTask(SourceConfig):
             cohort=group.attrition,
             readings=read.readings,
             prompt_variants=variants,
-            features=read.features,
+            **read.inputs,
             groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )
@@ -170,9 +170,11 @@ class ClinicalTask(SourceConfig):
         later = {subject for _, subject, _ in group.stays} if is_elsewhere else self._later(source.con)
         rows = splits.divided(
             group.stays, by=unit, seed=self.seed, fractions=splits.checked_fractions(self.fractions),
-            limit=self.limit, of_patients=of_patients, later=later,
+            limit=self.limit, of_patients=of_patients, later=later, secret=source.secret,
         )  # fmt: skip
-        scored = (*(() if is_elsewhere else splits.SCORED), *((splits.EXTERNAL,) if later else ()))
+        # Before texts are written. A split on which λ is chosen is checked where it is used: a private search must end
+        # the same way whoever is in it.
+        scored = (*(() if is_elsewhere else ("test",)), *((splits.EXTERNAL,) if later else ()))
         splits.check_splits([(split, label) for _, _, label, split in rows], scored)
         return group, rows, is_drawn
 
@@ -236,9 +238,10 @@ def _examples(rows: Sequence[splits.Row], texts: Mapping[int, str], question: st
 
 def _check_readings(unread: set[int], rows: Sequence[splits.Row], hours: int) -> None:
     """Say how many stays have no reading in the window; UserError where none has one."""
-    if len(unread) == len(rows):
+    outside = [stay for stay, _, _, split in rows if split != "pilot"]  # may end the command: see `load`
+    if unread.issuperset(outside):
         raise UserError(
-            f"none of the {len(rows)} stays has a reading in its first {hours} h: chart events hold nothing of "
+            f"none of the {len(outside)} stays has a reading in its first {hours} h: chart events hold nothing of "
             "them, have other item ids than MIMIC-IV, or all values lie outside the plausible ranges of "
             "records/concepts. Check icu/chartevents, or set task.outliers=cohort, which judges by this hospital alone."
         )

@@ -65,10 +65,6 @@ def with_elsewhere(inside: TaskData, outside: TaskData) -> TaskData:
         replace(example, uid=f"{EXTERNAL}:{example.uid}", subject=f"{EXTERNAL}:{example.subject}", split=EXTERNAL)
         for example in outside.examples
     )
-    features = None
-    if inside.features is not None and outside.features is not None:
-        values = [inside.features.values, aligned(outside.features, inside.features.names).values]
-        features = Features(inside.features.names, np.vstack(values))
     groups = {
         name: (*values, *outside.groups.get(name, ("unknown",) * len(examples)))
         for name, values in inside.groups.items()
@@ -83,10 +79,18 @@ def with_elsewhere(inside: TaskData, outside: TaskData) -> TaskData:
         fingerprint=hashlib.sha256(both.encode()).hexdigest(),
         provenance=inside.provenance | {EXTERNAL: outside.provenance},
         cohort=[*inside.cohort, *steps],
-        features=features,
+        features=_of_both(inside.features, outside.features),
+        severity=_of_both(inside.severity, outside.severity),
         groups=groups,
         times=(*inside.times, *outside.times) if is_timed else (),
     )
+
+
+def _of_both(inside: Features | None, outside: Features | None) -> Features | None:
+    """The rows of both in the columns of `inside`; None where one hospital has none."""
+    if inside is None or outside is None:
+        return None
+    return Features(inside.names, np.vstack([inside.values, aligned(outside, inside.names).values]))
 
 
 def aligned(features: Features, names: tuple[str, ...]) -> Features:

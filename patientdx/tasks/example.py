@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -112,6 +112,7 @@ class TaskData:
         readings: of clinical tasks, for each reading: values charted, dropped as impossible, stays without any.
         prompt_variants: the question in other words; () if there are none.
         features: input of tabular models, None if there are none.
+        severity: points of each severity score, and how many of its components were missing; None if there are none.
         groups: subgroup of every example, by grouping (sex, age band, set of questions, ...).
         times: prediction times, where the window that the text may show ends.
         chat: whether prompts go through the model's chat template; None: as the model is marked.
@@ -128,6 +129,7 @@ class TaskData:
     readings: list[dict[str, Any]] = field(default_factory=list)
     prompt_variants: tuple[PromptVariant, ...] = ()
     features: Features | None = None
+    severity: Features | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     times: tuple[datetime, ...] = ()
     chat: bool | None = None
@@ -141,3 +143,25 @@ def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> s
     for example in examples:
         digest.update(json.dumps(asdict(example), sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()
+
+
+def without_split(data: TaskData, split: str) -> TaskData:
+    """The data as they would be if no example were in `split`: nothing of the result depends on one that is.
+
+    What counts or hashes all examples is left out: the attrition table, and of the provenance all but the settings. For
+    tasks of kind `binary`.
+    """
+    rows = [i for i, example in enumerate(data.examples) if example.split != split]
+    examples = tuple(data.examples[i] for i in rows)
+    public = {"settings": data.provenance.get("settings", {})}
+    features = data.features
+    return replace(
+        data,
+        examples=examples,
+        fingerprint=fingerprint(examples, public),
+        provenance=public | {"withheld": f"what depends on the examples of {split}"},
+        cohort=[],
+        features=None if features is None else replace(features, values=features.values[rows]),
+        groups={name: tuple(values[i] for i in rows) for name, values in data.groups.items()},
+        times=tuple(data.times[i] for i in rows) if data.times else (),
+    )

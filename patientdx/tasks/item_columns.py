@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -63,7 +64,8 @@ def items(
     question or one of whose options is empty, or whose answer is none of its options.
     """
     read = []
-    for location, row in rows:
+    for number, (with_key, row) in enumerate(rows, 1):
+        location = without_key(with_key, number)
         question, context = _plain(_first(row, QUESTION), location, "the question"), _context(row, location)
         texts, labels = _options(row, location, options)
         key = next((name for name in ANSWER if _filled(row.get(name))), None)
@@ -78,11 +80,11 @@ def items(
         if not 2 <= len(texts) <= len(ascii_uppercase):
             raise UserError(f"{location} has {len(texts)} options; a question has 2 to {len(ascii_uppercase)}.")
         subject = str(row["subject"]) if isinstance(row.get("subject"), str) and row["subject"] else group
-        read.append((location, subject, question, context, texts, key, row[key], labels))
+        read.append((with_key, location, subject, question, context, texts, key, row[key], labels))
     starts = _counted_from(read) if answers_from is None else {}
     return [
         Item(
-            location,
+            with_key,
             split,
             subject,
             question,
@@ -90,8 +92,13 @@ def items(
             texts,
             _right(answer, key, texts, labels, starts, answers_from, location),
         )
-        for location, subject, question, context, texts, key, answer, labels in read
+        for with_key, location, subject, question, context, texts, key, answer, labels in read
     ]
+
+
+def without_key(location: str, number: int) -> str:
+    """The location for a message, with the row's number in its file in place of a key, which may be a patient's id."""
+    return re.sub(r"(?<=\w) item .*", f" item {number}", location, flags=re.DOTALL)
 
 
 def _filled(value: Any) -> bool:
@@ -173,7 +180,7 @@ def _counted_from(read: Sequence[tuple]) -> dict[str, int]:
     if any(number >= count for number, count in numbers.items()):
         return {_COUNTED: 1}
     raise UserError(
-        f"{read[0][0]} and the rest answer by {min(numbers)} to {max(numbers)} in column {_COUNTED}, so the first "
+        f"{read[0][1]} and the rest answer by {min(numbers)} to {max(numbers)} in column {_COUNTED}, so the first "
         "option may be 0 or 1. Say which: task.answers_from=1."
     )
 

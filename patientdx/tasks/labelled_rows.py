@@ -12,6 +12,7 @@ from typing import Any
 
 from patientdx.core.errors import UserError
 from patientdx.records.splits import SPLITS, split_of
+from patientdx.tasks.item_columns import without_key
 from patientdx.tasks.item_files import SPLIT_WORDS, rows
 
 OPTIONAL_SPLIT = "split"  # the default name of a column that a file need not have
@@ -82,9 +83,9 @@ class LabelledRows:
         """
         for path, name, of_file in files:
             is_empty = True
-            for location, cells in rows(path, name, header=True):
+            for number, (location, cells) in enumerate(rows(path, name, header=True), 1):
                 is_empty = False
-                yield self._row(location, cells, split or of_file, is_fixed=split is not None)
+                yield self._row(without_key(location, number), cells, split or of_file, is_fixed=split is not None)
             if is_empty:
                 raise UserError(f"{name} holds no rows below its header.")
 

@@ -19,6 +19,7 @@ from patientdx.records.labelled.concept_file import YAIB, ConceptFile, concept_f
 from patientdx.records.labelled.events import LAYOUTS, Events, Names, open_events, yaib_file
 from patientdx.records.labelled.readings import Readings, read
 from patientdx.records.parameters import check_choice, check_numbers
+from patientdx.records.severity import of_features
 from patientdx.records.splits import EVERY, EXTERNAL, FRACTIONS, checked_fractions, position
 from patientdx.tasks.clinical import OPTIONS, checked_variants
 from patientdx.tasks.data_files import located
@@ -120,6 +121,7 @@ class LabelledStaysTask:
             cohort=_cohort({"labels": stays, "with records": known, "kept": kept}),
             prompt_variants=variants,
             features=table,
+            severity=of_features(table, {name: concept.unit for name, concept in concepts.concepts.items()}),
             groups=_groups(statics),
             times=_times(kept) if events.dated else (),
         )

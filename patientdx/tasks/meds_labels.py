@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from meds import LabelSchema, SubjectSplitSchema, held_out_split, subject_splits_filepath, train_split, tuning_split
 
-from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.errors import UserError
-from patientdx.core.paths import expanded
+from patientdx.core.paths import REPOSITORY, expanded
 from patientdx.tasks.example import TaskData
 
 SPLITS = {"train": train_split, "pilot": tuning_split, "test": held_out_split}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,7 +206,26 @@ def test_descriptions_of_folders_keep_their_path(tiny_base, tiny_pivot, tmp_path
     described = sources(first=tiny_base, second=tiny_pivot)
     folder = save(recipe_of(tiny_base, tiny_pivot), tmp_path / "merged", cache=tmp_path, sources=described)
     assert [model["source"] for model in read_record(folder)["models"]] == [str(tiny_base), str(tiny_pivot)]
-    assert "base_model" not in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "base_model" not in card
+    assert "| base | first | a local folder | apache-2.0 |" in card
+    assert str(tiny_base.parent) not in card
+
+
+def test_what_others_wrote_stays_one_cell_of_the_card(tiny_base, tiny_pivot, tmp_path):
+    described = [
+        replace(source, licence=text)
+        for source, text in zip(
+            sources(first=tiny_base, second=tiny_pivot),
+            ("mit |\n| x | <img src=//evil.test/x>", "[free](http://evil.test) `code`"),
+            strict=True,
+        )
+    ]
+    folder = save(recipe_of(tiny_base, tiny_pivot), tmp_path / "merged", cache=tmp_path, sources=described)
+    rows = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 2
+    assert r"| mit \| \| x \| \<img src=//evil.test/x\> |" in rows[2]
+    assert r"| \[free\](http://evil.test) \`code\` |" in rows[3]
 
 
 def test_a_relative_folder_that_looks_like_a_hub_id_is_recorded_as_a_folder(

@@ -97,7 +97,9 @@ def lengths(plug_in, monkeypatch):
     monkeypatch.setattr(
         Session,
         "task_data",
-        lambda self, task: self.remember("task_data", task, lambda: replace(task().load(), kind="lengths")),
+        lambda self, task, without=None: self.remember(
+            "task_data", task, lambda: replace(task().load(), kind="lengths")
+        ),
     )
 
 

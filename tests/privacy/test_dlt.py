@@ -59,24 +59,3 @@ def test_edges_part_the_records_into_bins_of_like_number():
     assert dlt.length_edges([7, 7, 7]).tolist() == [7.0]
     columns = dlt.columns(np.ones(100), np.arange(1, 101), edges)
     assert [columns[f"records_{index}"].sum() for index in range(5)] == [20] * 5
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "words"),
-    [
-        ((-0.3, -0.1), (-0.1, 0.1), "sign that test records were seen"),
-        ((-0.1, 0.1), (0.1, 0.4), "sign that train records were memorised"),
-        ((-0.1, 0.1), (-0.1, 0.1), "no sign of leakage was found"),
-        ((0.1, 0.2), (-0.3, -0.2), "no sign of leakage was found"),
-    ],
-)
-def test_the_reading_says_what_the_intervals_leave_out(first, second, words):
-    item, other = ({"low": low, "high": high} for low, high in (first, second))
-    texts = dlt.reading("merged", item, other, over="base")
-    assert words in texts
-    assert texts.startswith("merged, against base: ")
-    assert "easier texts alone could do this" in dlt.reading("merged", item, other, over=None)
-
-
-def test_without_an_interval_nothing_is_read():
-    assert "nothing can be read" in dlt.reading("merged", {"value": None}, {"low": 0, "high": 1}, over="base")

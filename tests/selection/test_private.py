@@ -12,6 +12,7 @@ import pytest
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.metrics.ranking import auprc, auroc
+from patientdx.privacy import ledger
 from patientdx.selection.pilot import Candidate, Pilot
 from patientdx.selection.private import (
     auroc_moves,
@@ -177,7 +178,14 @@ def test_a_patient_more_changes_no_other_patients_rows():
         assert set(rest[first_stays(patient[rest], 2)].tolist()) == {row for row in every if patient[row] != gone}
 
 
-def pilot(cache, seed=0, n=60, metric=auroc, **settings) -> Pilot:
+@pytest.fixture(autouse=True)
+def account(tmp_path, monkeypatch):
+    """A ledger of the test's own; its file."""
+    monkeypatch.setenv(ledger.PLACE, str(tmp_path / "account" / "ledger.jsonl"))
+    return tmp_path / "account" / "ledger.jsonl"
+
+
+def pilot(cache, seed=0, n=60, metric=auroc, tables="f00d", **settings) -> Pilot:
     """A pilot of 40 patients, whose candidates are the better the larger λ is."""
     generator = np.random.default_rng(seed)
     label, noise = generator.random(n) < 0.3, generator.random(n)
@@ -189,7 +197,7 @@ def pilot(cache, seed=0, n=60, metric=auroc, **settings) -> Pilot:
         cache=cache,
         data=f"pilot {seed} {n}",
         key=f"scores {seed} {n}",
-        task={"settings": settings, "tables": {"icu/icustays": {"sha256": "f00d"}}},
+        task={"settings": settings, "tables": {"icu/icustays": {"sha256": tables}}},
     )
 
 
@@ -212,7 +220,7 @@ def test_without_a_seed_the_draw_is_the_systems(tmp_path):
 
 def test_a_seed_gives_the_same_draw_anywhere_and_no_promise(tmp_path):
     one, two = (private(pilot(tmp_path / name), points=POINTS, epsilon=0.1, draw_seed=4) for name in "ab")
-    assert one == two
+    assert one.chosen == two.chosen
     assert (one.numbers["draw"], one.numbers["guaranteed"], one.numbers["epsilon_spent"]) == ("seed", False, 0)
     drawn = {private(pilot(tmp_path), points=POINTS, epsilon=0.1, draw_seed=i).chosen for i in range(8)}
     assert len(drawn) > 1
@@ -220,8 +228,9 @@ def test_a_seed_gives_the_same_draw_anywhere_and_no_promise(tmp_path):
 
 def test_what_is_told_beside_the_choice_is_the_same_for_every_pilot(tmp_path):
     found = [
-        private(pilot(tmp_path / str(n), seed=n, n=n), points=POINTS, epsilon=1, draw_seed=0) for n in (30, 90, 200)
+        private(pilot(tmp_path / str(n), seed=n, n=n), points=POINTS, epsilon=1, draw_seed=0) for n in (0, 30, 90, 200)
     ]
+    assert [one.numbers.pop("draws_by_seed") for one in found] == [1, 2, 3, 4]
     assert all(one.numbers == found[0].numbers for one in found)
     for one in found:
         assert [looked.candidate for looked in one.trials] == [Candidate(point) for point in POINTS]
@@ -261,6 +270,10 @@ def test_faults_of_the_other_numbers_are_told():
         "search.draw_seed=-1: give a whole number of at least 0.",
     ]
     assert "search.points" in check(0, 1, SLERP, points=[0.5, 2], epsilon=1)[0]
+    assert check(0, 1, SLERP, points=POINTS, epsilon=1, hospital="St. Mary", budget_epsilon=3) == []
+    budget, hospital = check(0, 1, SLERP, points=POINTS, epsilon=1, hospital="a/b", budget_epsilon=0)
+    assert budget == "search.budget_epsilon=0: give a number above 0, or null for no budget."
+    assert hospital.startswith("search.hospital=a/b: a name has no /")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,10 @@ def test_one_json_value_of_many_lines_is_still_one(tmp_path):
     path = tmp_path / "test.json"
     path.write_text(json.dumps({"17": row(), "18": row()}, indent=1))
     assert [location for location, _ in rows(path, path.name)] == ["test.json item 17", "test.json item 18"]
+    path.write_text(json.dumps({"patient 0042": row(), "patient 4711": row(question="")}))
+    with pytest.raises(UserError, match=r"test\.json item 2 has no question\.") as refused:
+        load("multiple_choice", path=str(path))
+    assert "patient" not in str(refused.value)  # a key may be a patient's id
     path.write_text(json.dumps([row()], indent=1)[:-3])
     with pytest.raises(UserError, match=r"test\.json line 11 is no JSON"):
         list(rows(path, path.name))

@@ -33,7 +33,7 @@ from patientdx.privacy.lira import lira
 from patientdx.tasks.example import TaskData
 
 # Part of the fingerprint: raise it when the same losses come to give other numbers.
-LEAKAGE = 1
+LEAKAGE = 2
 
 Shadows = tuple[Array, NDArray[np.bool_]]
 
@@ -158,7 +158,7 @@ def _result(
         if both is not None:
             model["mia"] = _attacked(records, losses, before, shadows if role == FINETUNED else None, draws)
         models[role] = model | memorised[role]
-    lines = [line for role, model in models.items() for line in reading(role, model, draws)]
+    lines = [line for role, model in models.items() for line in reading(role, model, draws, records.kind)]
     return result | {"models": models, "reading": lines}
 
 

@@ -29,6 +29,7 @@ def conflicts(plain: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[st
     yield from _of_privacy(plain)
     yield from _of_search(plain, words)
     yield from _of_kind(plain)
+    yield from _of_thresholds(plain)
 
 
 def _writes(plain: Mapping[str, Any]) -> bool:
@@ -45,6 +46,21 @@ def _of_pair(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
                 f"pair={pair.get('name')} sets {group}={pair[group]}, but this study has {group}={chosen} in its "
                 f"overlay. Say which: {group}={pair[group]}, or leave pair out."
             )
+
+
+def _of_thresholds(plain: Mapping[str, Any]) -> Iterator[str]:
+    """One rule chooses the threshold, and a number of alerts a day is less than that of the stays that are scored."""
+    thresholds = plain.get("thresholds") or {}
+    alerts, stays = thresholds.get("alerts_per_day"), thresholds.get("stays_per_day")
+    if alerts is None:
+        return
+    if thresholds.get("target_sensitivity") is not None:
+        yield "thresholds.alerts_per_day: one rule chooses the threshold. Set target_sensitivity=null, or this to null."
+    if stays is None or (isinstance(alerts, int | float) and isinstance(stays, int | float) and alerts >= stays):
+        yield (
+            f"thresholds.alerts_per_day={alerts}: set thresholds.stays_per_day to a larger number, of the stays that "
+            "are scored a day."
+        )
 
 
 def _of_finetune(plain: Mapping[str, Any]) -> Iterator[str]:
@@ -113,6 +129,8 @@ def _of_search(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
             f"splits={splits}: search=private does not publish the pilot patients' scores, and numbers of the "
             "pilot split would. Leave splits out, or give it without pilot."
         )
+    if name == PRIVATE:
+        yield from _of_private(plain)
     if group_name(plain, "task") == "none":
         yield f"{search} chooses λ by scores, and task=none has none. Choose a task, or use search=fixed."
     elif not (plain.get("task") or {}).get("metrics"):
@@ -123,6 +141,23 @@ def _of_search(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
         yield (
             f"{search}: save and dry_run are about one λ, which is not known yet. Search first, then give the λ that "
             "it chose: search=fixed lambda=<it> save=<folder>."
+        )
+
+
+def _of_private(plain: Mapping[str, Any]) -> Iterator[str]:
+    """What else of a run would depend on the pilot patients, beside λ."""
+    method, finetune = group_name(plain, "finetune"), plain.get("finetune") or {}
+    if method in ("none", None):
+        return
+    if finetune.get("patience") is not None:
+        yield (
+            f"search=private with finetune.patience={finetune['patience']}: training would end by the pilot patients' "
+            "losses, which ε does not cover. Use finetune.patience=null, or search=grid."
+        )
+    if finetune.get("split") == CHOSEN_ON:
+        yield (
+            f"search=private with finetune.split={CHOSEN_ON}: the fine-tuned model would hold the pilot patients. "
+            "Train on another split, or use search=grid."
         )
 
 

@@ -20,7 +20,7 @@ from patientdx.evaluation.config.conflicts import conflicts
 from patientdx.evaluation.config.finetune import FinetuneConfig
 from patientdx.evaluation.config.inference import BootstrapConfig, InferenceConfig
 from patientdx.evaluation.config.merge import MergeConfig, SaveConfig
-from patientdx.evaluation.config.search import SearchConfig
+from patientdx.evaluation.config.search import CHOSEN_ON, SearchConfig
 from patientdx.evaluation.config.section import Section, key, of_language_model
 from patientdx.evaluation.config.systems import SystemsConfig
 from patientdx.evaluation.config.task import TaskConfig
@@ -68,6 +68,11 @@ class RunConfig(Section):
     def search_config(self) -> SearchConfig:
         """The search for λ; ValueError for a run without one."""
         return present(self.search, "search=fixed searches nothing")
+
+    @property
+    def withheld(self) -> str | None:
+        """The split of which the run may tell nothing but the λ that was chosen on it; None without such a search."""
+        return CHOSEN_ON if self.search is not None and not self.search.releases_scores else None
 
     @property
     def task_config(self) -> TaskConfig:

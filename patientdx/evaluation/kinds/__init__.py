@@ -31,7 +31,7 @@ class PromptSpec:
     """What prompts are made by: folder of the tokenizer, whether its model is a chat model, task, longest prompt.
 
     template_args: arguments of the chat template, as JSON. context: the longest text that the models read, in tokens;
-    None where they do not say.
+    None where they do not say. without: the split whose examples are left out.
     """
 
     tokenizer: Path
@@ -40,6 +40,7 @@ class PromptSpec:
     max_tokens: int
     template_args: str = "{}"
     context: int | None = None
+    without: str | None = None
 
     def load_tokenizer(self) -> Any:
         """The tokenizer, with the arguments of its template."""
