@@ -34,7 +34,7 @@ def show_run(folder: Path, console: Console | None = None) -> None:
 
 def headlines(study: Study) -> list[str]:
     """The sentences of every group of a study, with its title where there are several."""
-    parts = groups(study)
+    parts = groups(study) if all(run.rows for run in study.runs) else []
     return [f"{part.title}: {line}" if len(parts) > 1 else line for part in parts for line in headline(part).lines]
 
 
