@@ -174,7 +174,7 @@ def built(entity: str, project: str, tasks: Sequence[str]) -> tuple[Any, Any]:
         blocks: list[Any] = [
             wr.P(
                 "λ is chosen on the pilot split and reported once on test; the rest of the test curve is exploratory. "
-                "Intervals are patient bootstraps."
+                "Intervals are by patient."
             )
         ]
         for title, panels in sections(tasks).items():

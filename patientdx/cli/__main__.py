@@ -7,7 +7,9 @@ certify   a certificate of a saved merge
 compare   two models, tensor by tensor, before anything is merged
 identify  which candidates, merged how and with which λ, a published model is
 report    the page of a study, or one of its tables for a paper
+checklist TRIPOD+AI and TRIPOD-LLM, filled from a run
 labels    the examples of a task as MEDS label files
+predictions  the predictions of a run in the schema of MEDS' evaluation
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from importlib import import_module
 
 from patientdx.cli.ending import ended
 
-COMMANDS = ("run", "merge", "verify", "certify", "compare", "identify", "report", "labels")
+COMMANDS = ("run", "merge", "verify", "certify", "compare", "identify", "report", "checklist", "labels", "predictions")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -82,7 +82,8 @@ def _is_open(cfg: DictConfig) -> bool:
     try:
         task = cfg.task
         files = task.get("path") or ("path" in task and cfg.get("data"))
-        return task.get("mimic_root", "somewhere") is None and not files
+        outside = set(task.get("external") or ()) - {"synthetic"}
+        return task.get("mimic_root", "somewhere") is None and not files and not outside
     except (OmegaConfBaseException, AttributeError, TypeError):
         return False
 

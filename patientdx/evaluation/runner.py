@@ -24,7 +24,8 @@ from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import fingerprint, make_writable
 from patientdx.evaluation.systems import systems_of
 from patientdx.merge.schedule import label
-from patientdx.records.splits import SPLITS
+from patientdx.metrics.jackknife import INTERVALS
+from patientdx.records.splits import EVERY
 
 
 class Publisher(Protocol):
@@ -105,12 +106,13 @@ def plan(session: Session, config: RunConfig) -> Plan:
         "metrics": tuple((name, plugins.identity(target)) for name, target in config.task_config.metrics),
         "resamples": config.bootstrap.resamples,
         "level": config.bootstrap.level,
+        "intervals": INTERVALS,
         "analyses": parts,
         "parents": [] if context.parents is None else [model.name for model in config.merge_config.spec.models],
         "search": None if config.search is None else [config.search.call.identity, config.search.call.arguments],
     }
     # Which split is reported depends on their order; in their usual order it adds nothing.
-    if list(config.inference.splits) != sorted(config.inference.splits, key=SPLITS.index):
+    if list(config.inference.splits) != sorted(config.inference.splits, key=EVERY.index):
         inputs["splits"] = config.inference.splits
     return replace(planned, key=fingerprint(inputs))
 

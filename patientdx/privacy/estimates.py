@@ -95,14 +95,14 @@ def _answer_loss(sums: Mapping[str, Any]) -> Any:
 
 
 def auc(score: ArrayLike, member: ArrayLike, subject: Sequence[str], bootstrap: Bootstrap) -> Estimate:
-    """Area under the ROC curve by patient bootstrap; score (n,), member (n,) of 0 and 1."""
+    """Area under the ROC curve with its interval by patient; score (n,), member (n,) of 0 and 1."""
     return estimates({"": auroc}, score, np.asarray(member).astype(int), subject, **bootstrap.keywords)[0][""]
 
 
 def attack(
     score: ArrayLike, base: ArrayLike | None, member: ArrayLike, subject: Sequence[str], bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """How well an attack works: `auc` by patient bootstrap, `tpr` at 1 % and 0.1 % false positives, and over_base.
+    """How well an attack works: `auc` with its interval by patient, `tpr` at 1 % and 0.1 % false positives, over_base.
 
     score (n,), higher means member; base (n,) the same attack on the model before, or None where there is none.
     `over_base`: area minus that on base, paired, with its p-value.
@@ -142,7 +142,7 @@ def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap) -> lis
     """What a model's numbers mean, in sentences: of the leakage test, and of the attacks together.
 
     measured: its entry in privacy.json. An attack counts where its area is above that on the model before, by a
-    p-value corrected for the number of attacks (Holm) at 1 - level. Too few resamples give no p-value that small.
+    p-value corrected for the number of attacks (Holm) at 1 - level.
     """
     sentences, against = [], measured["against"]
     if "dlt" in measured:
@@ -155,8 +155,5 @@ def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap) -> lis
         corrected = holm({name: over["p_value"] for name, over in tests.items()})
         works = [name for name, over in tests.items() if over["value"] > 0 and corrected[name] < 1 - bootstrap.level]
         result = f"found by {', '.join(works)}" if works else "found by none"
-        least = len(tests) * 2 / (bootstrap.resamples + 1)
-        if not works and least >= 1 - bootstrap.level:
-            result = f"not decided: {bootstrap.resamples} resamples are too few for so many tests"
         sentences.append(f"{role}, against {against}: of {len(tests)} attacks, membership is {result}.")
     return sentences
