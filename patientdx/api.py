@@ -10,22 +10,16 @@ the live model for all calls of a process.
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
-from rich.console import Console
-
 from patientdx import reporting
 from patientdx.cli import run, save, sweep_state, sweep_summary
-from patientdx.cli.compose import configuration
+from patientdx.cli.compose import configuration, word
 from patientdx.core.locks import exclusive_lock
-from patientdx.core.validation import in_yaml
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import make_writable
@@ -38,7 +32,6 @@ if TYPE_CHECKING:
 
 Weight = float | Sequence[float] | None
 _UNSCORED = ("task=none", "tracking=none")
-_PLAIN = re.compile(r"[\w./:-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -52,8 +45,8 @@ class Merge:
 
     def at(self, weight: Weight) -> Merge:
         """The same merge at another λ; None: the default of its method."""
-        words = [word for word in self.words if not word.startswith("lambda=")]
-        return replace(self, words=(*words, *([] if weight is None else [_word("lambda", weight)])))
+        words = [text for text in self.words if not text.startswith("lambda=")]
+        return replace(self, words=(*words, *([] if weight is None else [word("lambda", weight)])))
 
     @cached_property
     def config(self) -> RunConfig:
@@ -67,7 +60,7 @@ class Merge:
 
     def save(self, folder: str | Path, *, overrides: Sequence[str] = ()) -> Path:
         """Write the merged model as a Hugging Face folder, with its record and card; returns the folder."""
-        config = configuration([*self.words, *_UNSCORED, _word("save", folder), *overrides])
+        config = configuration([*self.words, *_UNSCORED, word("save", folder), *overrides])
         save.save(run.SESSION, config)
         return Path(folder).expanduser()
 
@@ -179,8 +172,8 @@ def merge(
     base, pivot: a name in conf/models, a folder, or a hub id. weight: λ, 0 the base and 1 the pivot; a list for a
     λ by depth; None: the method's default. parameters: numbers of the method, such as ``density=0.2``.
     """
-    words = [_word("base_model", base), _word("pivot_model", pivot), _word("merge", method)]
-    words += [_word(f"merge.{name}", value) for name, value in parameters.items()]
+    words = [word("base_model", base), word("pivot_model", pivot), word("merge", method)]
+    words += [word(f"merge.{name}", value) for name, value in parameters.items()]
     made = Merge((*words, *overrides)).at(weight)
     _ = made.config
     return made
@@ -199,7 +192,7 @@ def select(merge: Merge, task: str = "mortality", strategy: str = "grid", *, ove
 
     strategy: grid, racing, bayes, depth or private, as ``search=`` takes it.
     """
-    words = [*merge.at(None).words, *_task(task), _word("search", strategy), *overrides]
+    words = [*merge.at(None).words, *_task(task), word("search", strategy), *overrides]
     return _evaluated(configuration(words))
 
 
@@ -223,11 +216,11 @@ def sweep(merge: Merge, weights: Sequence[Weight], task: str = "mortality", *, o
     except BaseException:
         sweep_state.drop(state)
         raise
-    jobs, shown = sweep_state.read_jobs(state), io.StringIO()
+    jobs = sweep_state.read_jobs(state)
     with exclusive_lock(study / sweep_state.PUBLISHED):
         sweep_state.publish(state, study)
-        rows = sweep_summary.summarise(study, jobs, Console(file=shown, width=terminal.WIDTH))
-    return Sweep(study, tuple(results), rows, shown.getvalue())
+        rows, summary = sweep_summary.as_text(study, jobs)
+    return Sweep(study, tuple(results), rows, summary)
 
 
 def _evaluated(config: RunConfig) -> Result:
@@ -235,22 +228,8 @@ def _evaluated(config: RunConfig) -> Result:
     return Result(result.folder, result.reused)
 
 
-def _word(key: str, value: Any) -> str:
-    """``key=value`` as the command line has it."""
-    if isinstance(value, Mapping):
-        text = "{" + ",".join(_word(name, item).replace("=", ":", 1) for name, item in value.items()) + "}"
-    elif isinstance(value, list | tuple):
-        text = "[" + ",".join(_word("", item).removeprefix("=") for item in value) + "]"
-    elif isinstance(value, str | Path):
-        text = str(value)
-        text = text if _PLAIN.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
-    else:
-        text = str(in_yaml(value))
-    return f"{key}={text}"
-
-
 def _task(task: str) -> tuple[str, ...]:
-    return (_word("task", task), "tracking=none")
+    return (word("task", task), "tracking=none")
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:

@@ -6,12 +6,13 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -21,9 +22,11 @@ from patientdx.core import extras
 from patientdx.core.disk import disk_error
 from patientdx.core.errors import UserError, meant
 from patientdx.core.paths import CONF, expanded
+from patientdx.core.validation import in_yaml
 from patientdx.evaluation.config.run_config import RunConfig, parse
 
 log = logging.getLogger(__name__)
+_PLAIN = re.compile(r"[\w./:-]+", re.ASCII)
 
 
 def configuration(overrides: Sequence[str], *, sweep: bool = False) -> RunConfig:
@@ -41,6 +44,20 @@ def configuration(overrides: Sequence[str], *, sweep: bool = False) -> RunConfig
             raise
         raise mended from error
     return parse(with_recipe(cfg), sweep=sweep, overrides=overrides)
+
+
+def word(key: str, value: Any) -> str:
+    """``key=value`` as the command line has it."""
+    if isinstance(value, Mapping):
+        text = "{" + ",".join(word(name, item).replace("=", ":", 1) for name, item in value.items()) + "}"
+    elif isinstance(value, list | tuple):
+        text = "[" + ",".join(word("", item).removeprefix("=") for item in value) + "]"
+    elif isinstance(value, str | Path):
+        text = str(value)
+        text = text if _PLAIN.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
+    else:
+        text = str(in_yaml(value))
+    return f"{key}={text}"
 
 
 def user_error(error: Exception, words: Sequence[str] | None = None) -> UserError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from patientdx.core.paths import short_name
 from patientdx.core.tables import metric_title
 from patientdx.evaluation.store import write_json
 from patientdx.reporting.tables import models
+from patientdx.reporting.terminal import WIDTH
 
 Row = dict[str, Any]
 Jobs = Mapping[int, Mapping[str, Any]]  # what each job wrote, by its number: see `sweep_state.read_jobs`
@@ -58,6 +60,12 @@ def summarise(study: Path, jobs: Jobs, console: Console | None = None) -> list[R
     for line in lines:
         _print(console, line)
     return rows
+
+
+def as_text(study: Path, jobs: Jobs) -> tuple[list[Row], str]:
+    """`summarise` with what it would show as text, for a caller without a terminal."""
+    shown = io.StringIO()
+    return summarise(study, jobs, Console(file=shown, width=WIDTH)), shown.getvalue()
 
 
 def _better(run: reporting.Run, metric: str) -> bool | None:
