@@ -203,7 +203,7 @@ def notes(runs: Mapping[str, Run]) -> Iterator[str]:
     counts = ", ".join(f"{task} {next(r for r in run.rows if r['split'] == TEST)['n']}" for task, run in runs.items())
     yield (
         f"Base {row['base']}, pivot {row['pivot']}, merged {model_name(row)}, {row['dtype']}; rows: {counts}. "
-        "Intervals by bootstrap of patients or queries, differences paired. What is right is known from the tables."
+        "Intervals by patient or query, differences paired. What is right is known from the tables."
     )
     block = published("case_study")
     lines = [PublishedLine(name, "", cell) for name, cell in block.cells.items()]

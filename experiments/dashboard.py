@@ -25,11 +25,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from rich.console import Console
 
+from patientdx.core import extras
 from patientdx.core.errors import UserError
 from patientdx.evaluation.analyses.privacy_tables import ATTACKS
 from patientdx.evaluation.registry import kind_traits
 
-REQUIREMENT = "wandb-workspaces==0.4.13"
 TASKS = Path(__file__).resolve().parents[1] / "conf" / "task"
 REPORTED = "test"  # the split whose numbers go by the task's own name, and whose curves are drawn
 _SECONDS = 20  # that a dead network may cost
@@ -174,7 +174,7 @@ def built(entity: str, project: str, tasks: Sequence[str]) -> tuple[Any, Any]:
         blocks: list[Any] = [
             wr.P(
                 "λ is chosen on the pilot split and reported once on test; the rest of the test curve is exploratory. "
-                "Intervals are patient bootstraps."
+                "Intervals are by patient."
             )
         ]
         for title, panels in sections(tasks).items():
@@ -249,10 +249,7 @@ def _needed() -> None:
     try:
         import wandb_workspaces.workspaces  # noqa: F401
     except ImportError:
-        raise UserError(
-            "python -m experiments.dashboard needs the package wandb-workspaces, which is not installed. Install it "
-            f"with\n  pip install {REQUIREMENT}"
-        ) from None
+        raise UserError(f"python -m experiments.dashboard needs {extras.advice('wandb_workspaces')}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

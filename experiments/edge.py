@@ -185,7 +185,7 @@ def notes(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"The merged model is merge=published/{found['merges'][0]['name']}; {found['task']}, {found['questions']} "
         f"questions; a new token is the median of {found['new_tokens']}, greedy, one prompt at a time. "
-        f"{found['draws']['level']:.0%} intervals by bootstrap of questions."
+        f"{found['draws']['level']:.0%} intervals by question."
     )
     yield (
         "int8: 8-bit weights of all linear layers but the head, worked out in bfloat16; int8 dynamic: their inputs, "

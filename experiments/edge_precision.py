@@ -9,7 +9,6 @@ bfloat16.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from experiments.permuted_heads import asked_of
+from patientdx.core import extras
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds.multiple_choice import KIND
@@ -52,11 +52,8 @@ def check(precision: str) -> None:
     """UserError for a precision that is none, and for int8 without torchao."""
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision} does not exist; it is one of {', '.join(PRECISIONS)}.")
-    if precision.startswith("int8") and importlib.util.find_spec("torchao") is None:
-        raise UserError(
-            f"{precision} needs torchao, which is not installed: pip install -r requirements-int8.txt, or leave it "
-            "out, as in --precisions float32,bfloat16."
-        )
+    if precision.startswith("int8") and (absent := extras.absence(["torchao"])):
+        raise UserError(f"{precision} needs {absent} Or leave it out, as in --precisions float32,bfloat16.")
 
 
 def quantize(model: torch.nn.Module, precision: str) -> None:

@@ -244,7 +244,7 @@ def notes(found: Sequence[Curves], block: Block, said: Sequence[Line]) -> Iterat
     yield (
         f"Ours: {row['task']}, base {row['base']}, domain model {row['pivot']}{made}, {row['dtype']}; {TEST}: {count}; "
         f"{tuned['name']}, {tuned['epochs']:g} epochs, seed {tuned['seed']}; {config['bootstrap']['level']:.0%} "
-        "intervals by bootstrap, differences paired."
+        "intervals by patient, differences paired."
     )
     yield "Nested: the examples of a smaller k are among those of a larger one. One draw and one seed; see seed=."
     if len(found) == 1:

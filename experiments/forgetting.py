@@ -267,7 +267,7 @@ def notes(found: Curves, block: Block, said: Sequence[Line]) -> Iterator[str]:
     told = ", ".join(f"{task} {most}" for task, most in length.items() if most is not None)
     yield (
         f"Ours: base {row['base']}, domain model {row['pivot']}, {row['dtype']}; {TEST} rows: {rows}; "
-        f"{config['bootstrap']['level']:.0%} intervals by bootstrap, differences and shares of them paired. F: the "
+        f"{config['bootstrap']['level']:.0%} intervals by patient, shares of differences by bootstrap. F: the "
         "base's score less the model's." + (f" Most new tokens: {told}." if told else "")
     )
     yield (

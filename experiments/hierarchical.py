@@ -298,7 +298,7 @@ def notes(study: Study, found: Sequence[Found]) -> Iterator[str]:
     yield CAVEAT
     yield (
         f"Ours: {row['task']}, base {row['base']}, pivot {row['pivot']}, {row['dtype']}, {found[0].model.metric}; "
-        f"{SPLIT}: {found[0].value.n} questions; {found[0].value.level:.0%} intervals by bootstrap of questions; "
+        f"{SPLIT}: {found[0].value.n} questions; {found[0].value.level:.0%} intervals by question; "
         "differences are paired. Direction: whether the difference is on the side that was published; unclear where "
         "its interval holds 0 or McNemar's test (of any draw) says nothing."
     )

@@ -96,7 +96,7 @@ class Study:
         return (
             f"{row['task']}, base {row['base']}, pivot{'s' * (len(pivots) > 1)} {', '.join(pivots)}, {row['dtype']}; "
             f"{split}: {row['n']} rows of {row['patients']} patients, {row['events']} events; {level:.0%} intervals by "
-            "patient bootstrap; differences are paired."
+            "patient; differences are paired."
         )
 
     def straight_lines(self) -> Iterator[str]:

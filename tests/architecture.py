@@ -25,11 +25,11 @@ LOOSE = {"__init__.py", "api.py"}  # the only modules directly in patientdx/
 MERGE_PACKAGES = {"torch", "numpy", "scipy", *sys.stdlib_module_names}
 ONLY_IN = {  # third-party package: prefixes of the files that may import it
     "altair": ("patientdx/reporting/",),
-    "hydra": ("run.py", "patientdx/cli/", "patientdx/evaluation/config/"),
+    "hydra": ("run.py", "patientdx/api.py", "patientdx/cli/", "patientdx/evaluation/config/"),
     "matplotlib": (),
     "omegaconf": ("run.py", "patientdx/cli/", "patientdx/evaluation/config/"),
     "pydantic": ("patientdx/core/validation.py", "patientdx/evaluation/config/"),
-    "rich": ("run.py", "patientdx/cli/", "patientdx/reporting/"),
+    "rich": ("patientdx/api.py", "patientdx/cli/", "patientdx/reporting/"),
     "sklearn": ("patientdx/privacy/", "patientdx/training/"),
     "trackio": ("patientdx/tracking/",),
     "vllm": ("patientdx/lm/vllm.py",),

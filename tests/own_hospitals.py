@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -129,6 +130,17 @@ def yaib(folder: Path, house: Hospital) -> Path:
     static = [{"stay_id": row["stay_id"], "age": float(row["age"]), "sex": row["sex"], "height": 170.0, "weight": 70.0}
               for row in house.stays]  # fmt: skip
     table(folder / "sta.parquet", static)
+    return folder
+
+
+def later(ward: Path, folder: Path) -> Path:
+    """A copy of a hospital of which every fourth patient came in later years."""
+    shutil.copytree(ward, folder)
+    path = folder / "hosp/patients.parquet"
+    table = pyarrow.parquet.read_table(path)
+    years = ["2017 - 2019" if subject % 4 == 0 else "2011 - 2013" for subject in table["subject_id"].to_pylist()]
+    number = table.column_names.index("anchor_year_group")
+    pyarrow.parquet.write_table(table.set_column(number, "anchor_year_group", pa.array(years)), path)
     return folder
 
 

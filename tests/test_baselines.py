@@ -35,7 +35,12 @@ def give(monkeypatch):
 
     def give(**fields) -> None:
         def changed(data):
-            usual = {"features": features(data), "groups": groups(data), "prompt_variants": probes(data)}
+            usual = {
+                "features": features(data),
+                "severity": None,
+                "groups": groups(data),
+                "prompt_variants": probes(data),
+            }
             return replace(data, **(usual | {k: v(data) if callable(v) else v for k, v in fields.items()}))
 
         change_task(monkeypatch, changed)
@@ -173,9 +178,7 @@ def one_outcome(data):
 
 
 def infinite(data):
-    found = features(data)
-    found.values[3, 2] = np.inf
-    return found
+    return Features(features(data).names, np.where(np.arange(4) == 2, np.inf, features(data).values))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +186,12 @@ def infinite(data):
     [
         ({"features": None}, ["baselines=tabular_gbm"], NO_FEATURES),
         ({"features": None}, ["model=tabular_gbm"], NO_FEATURES),
+        (
+            {},
+            ["model=tabular_gbm_tuned_train_pilot", "splits=[pilot]"],
+            "tabular_gbm_tuned_train_pilot: a tabular model is fitted on train and pilot, so its scores there say "
+            "nothing about it. Give another split, as in splits=[test].",
+        ),
         (
             {},
             [BOTH, "splits=train"],
@@ -205,11 +214,10 @@ def infinite(data):
             {"prompt_variants": ()},
             ["prompt_variants=true"],
             "prompt_variants=true asks the question of task=mortality in other words, and it has none. Leave "
-            "prompt_variants out, or use "
-            "a task that has.",
+            "prompt_variants out, or use a task that has.",
         ),
     ],
-    ids=["no features", "no features, alone", "train", "one outcome", "infinite", "no probes"],
+    ids=["no features", "no features, alone", "pilot", "train", "one outcome", "infinite", "no probes"],
 )
 def test_what_cannot_be_done_is_refused(make, give, fields, words, said, counted):
     give(**fields)
@@ -288,3 +296,50 @@ def test_an_evaluation_that_nobody_wants_is_not_made(make):
     outcome = run(make("parents=false"))
     assert "clinical" not in outcome.analyses
     assert not (outcome.folder / "clinical.json").exists()
+
+
+def points_of(data) -> Features:
+    """Two scores; a component of the first is missing in every other stay."""
+    label = np.array([example.label for example in data.examples], dtype=float)
+    values = np.column_stack([5 + 3 * label, np.arange(len(label)) % 2, 20 - 5 * label, 0 * label])
+    return Features(("sofa", "sofa missing", "news2", "news2 missing"), values)
+
+
+FAIR = ("tabular_logistic_tuned", "tabular_logistic_tuned_train_pilot", "sofa", "news2")
+
+
+def test_tuned_models_and_severity_scores_are_systems(make, give, counted):
+    give(severity=points_of)
+    words = [f"baselines=[{','.join(FAIR)}]", "clinical=true", "parents=false"]
+    outcome = run(make(*words))
+    rows = {(row["role"], row["split"]): row for row in outcome.rows}
+    assert {split for role, split in rows if role == FAIR[1]} == {"test"}  # pilot is a part of its fit
+    assert {split for role, split in rows if role == FAIR[0]} == {"pilot", "test"}
+    assert rows["sofa", "test"]["auroc"] == 1
+    assert rows["news2", "test"]["auroc"] == 0  # in train it points the other way, and its order stays
+    facts = {part["name"]: part for part in json.loads((outcome.folder / "provenance.json").read_text())["baselines"]}
+    assert [facts[name]["fitted_on"] for name in FAIR] == ["train", "train+pilot", "train", "train"]
+    assert facts[FAIR[1]]["n"] > facts[FAIR[0]]["n"] == facts["sofa"]["n"]
+    assert facts[FAIR[0]]["chosen"].keys() == {"C", "auroc", "folds"}
+    stays = facts["sofa"]["missing_components"]["of"]
+    assert facts["sofa"]["missing_components"] == {
+        "mean": pytest.approx(0.5, abs=0.01),
+        "stays": stays // 2,
+        "of": stays,
+    }
+    models = outcome.analyses["clinical"]["models"]
+    assert models[FAIR[0]]["calibration"]["logistic"].keys() == models["merged"]["calibration"]["logistic"].keys()
+    assert models[FAIR[1]]["threshold"]["reason"] == "there are no scores of this model on the pilot split to fit it on"
+    fits = counted["fit"]
+    other = run(make(*words, "lambda=0.3", "name=other"))  # the responses are there, and with them what was chosen
+    again = {part["name"]: part for part in json.loads((other.folder / "provenance.json").read_text())["baselines"]}
+    assert (again, counted["fit"]) == (facts, fits)
+
+
+def test_another_patient_of_a_row_is_another_tuned_model(make, give):
+    words = ("baselines=[tabular_logistic,tabular_logistic_tuned]", "splits=test", "parents=false")
+    before = plan(make(*words)).keys
+    give(examples=lambda data: tuple(replace(one, subject=f"{one.subject}-1") for one in data.examples))
+    after = plan(make(*words)).keys
+    changed = {role for role, split in before if before[role, split] != after[role, split]}
+    assert changed - {"merged"} == {"tabular_logistic_tuned"}

@@ -12,6 +12,7 @@ from patientdx.core.errors import UserError
 from patientdx.metrics import bootstrap, calibration, clinical, decision, paired, ranking
 from patientdx.metrics.clinical import Scored, VariantScores, evaluate
 from patientdx.metrics.decision import decision_curve
+from patientdx.metrics.thresholds import Rule
 
 ROLES = ("merged", "base", "pivot", "tabular_gbm")
 
@@ -54,7 +55,8 @@ def test_it_is_plain_json_and_the_same_twice(scored, found):
     again = evaluate(scored, resamples=200)
     assert again["models"]["pivot"]["calibration"] == found["models"]["pivot"]["calibration"]
     other = evaluate(scored, resamples=200, seed=1)["models"]["pivot"]
-    assert other["discrimination"]["auroc"] != found["models"]["pivot"]["discrimination"]["auroc"]
+    of_resamples = (one["discrimination"]["sensitivity_at_specificity"] for one in (other, found["models"]["pivot"]))
+    assert next(of_resamples) != next(of_resamples)
 
 
 def test_cohorts_and_models(scored, found):
@@ -154,10 +156,32 @@ def test_a_pilot_split_without_events_fits_nothing(scored):
 
 
 def test_a_target_sensitivity_chooses_the_threshold(scored):
-    model = evaluate(scored, resamples=50, target_sensitivity=0.9)["models"]["merged"]
+    model = evaluate(scored, resamples=50, rule=Rule(target_sensitivity=0.9))["models"]["merged"]
     pilot = scored["merged", "pilot"]
     cut = decision.threshold_for_sensitivity(pilot.probability, pilot.label, 0.9)
     assert (model["threshold"]["value"], model["threshold"]["rule"]) == (cut, "sensitivity 0.9")
+
+
+def test_a_budget_of_alerts_chooses_the_threshold_on_pilot(scored):
+    rule = Rule(alerts_per_day=3, stays_per_day=30)
+    model = evaluate(scored, resamples=50, rule=rule)["models"]["merged"]["threshold"]
+    pilot = scored["merged", "pilot"].probability
+    assert (model["rule"], model["value"]) == ("3 alerts a day of 30 stays", sorted(pilot)[-(len(pilot) // 10)])
+    assert model["alerts_per_day"]["value"] == pytest.approx(0.3 * model["alerts_per_100"]["value"])
+    told = evaluate(scored, resamples=50, rule=Rule(stays_per_day=10))["models"]["merged"]["threshold"]
+    assert (told["rule"], told["alerts_per_day"]["high"]) == ("youden", told["alerts_per_100"]["high"] / 10)
+
+
+def test_net_benefit_and_smooth_calibration_have_intervals(scored):
+    found = evaluate(scored, resamples=100)["models"]["merged"]
+    for kind in ("raw", "logistic", "temperature"):
+        curve, benefit = found["decision_curve"][kind], found["net_benefit"][kind]
+        assert list(benefit) == ["0.05", "0.10", "0.20", "0.30", "0.50"]
+        assert benefit["0.10"]["value"] == pytest.approx(curve["model"][9])
+        assert all(one["low"] <= one["value"] <= one["high"] for one in benefit.values())
+        smooth = [found["calibration"][kind][name] for name in clinical.SMOOTH]
+        assert all(0 <= one["low"] <= one["high"] <= 1 for one in smooth)
+        assert smooth[1]["value"] <= smooth[2]["value"]
 
 
 def test_a_constant_score_and_certainties_stay_honest():
@@ -232,7 +256,7 @@ REFUSED = [
     ({"scored": {("base", "test"): ONE}}, "0 of 2 stays of the test split have the event; an evaluation needs both"),
     (
         {"scored": {("base", "test"): replace(ONE, label=np.array([0, 1]), subject=["a", "a"])}},
-        "a bootstrap by patient needs at least 2 patients; there are 1",
+        "an interval by patient needs at least 2 patients; there are 1",
     ),
     ({"groups": {"sex": ["F"]}}, "the grouping sex has 1 values for 40 rows; it needs one per row"),
     ({"level": 95}, "level=95 is not valid"),

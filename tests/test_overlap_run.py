@@ -115,7 +115,7 @@ def test_predictions_hold_the_numbers_and_reports_work_from_them_alone(config_of
         assert np.stack(own["chrf"]).shape == (5, 7)
     best = reporting.best(outcome.rows, [outcome.folder])
     assert not any(metric == "length_ratio" for _, metric in best.bold)  # neither more nor less is better
-    assert any("paired bootstrap" in note for note in best.notes)
+    assert any("paired, by patient" in note for note in best.notes)
     assert not any("could be compare" in note for note in best.notes)
     (group,) = groups(read(outcome.folder))
     shown = [[cell.text for cell in row] for row in models(group.rows).rows]

@@ -5,8 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from benchmark_files import overrides
-from command_line import ROOT, forked, rows_of
+from command_line import ROOT, forked, rows_of, tiny
 from own_files import notes, write
 from own_hospitals import concepts, hospital, long, meds, wide, yaib
 
@@ -22,7 +21,7 @@ def commands(heading: str) -> list[list[str]]:
 
 def with_small_models(base: Path, pivot: Path, words: list[str], name: str) -> list[str]:
     """A command of the page on tiny models, and with what makes it fast."""
-    small = [word for word in overrides(base, pivot) if not word.startswith("splits=")]
+    small = [word for word in tiny(base, pivot) if not word.startswith("splits=")]
     at = words.index("-m") + 1 if "-m" in words else 0
     return [*words[:at], *small, f"name={name}", "clinical=false", *words[at:]]
 

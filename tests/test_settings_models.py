@@ -8,6 +8,9 @@ from test_settings import composed, errors
 from patientdx.evaluation.config.run_config import parse
 
 TABULAR = ("tabular_gbm", "tabular_logistic")
+SCORES = ("sofa", "oasis", "news2")
+TUNED = tuple(f"{name}_tuned{end}" for name in TABULAR for end in ("", "_train_pilot"))
+ALL = tuple(sorted((*TABULAR, *SCORES, *TUNED)))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,8 @@ def test_further_parents():
 @pytest.mark.parametrize(
     ("words", "names", "needed"),
     [
-        ([], TABULAR, False),
+        ([], (*TABULAR, *SCORES), False),
+        (["baselines=all"], ALL, True),
         (["baselines=[]"], (), True),
         (["baselines=tabular_logistic"], TABULAR[1:], True),
         (["baselines=[tabular_logistic,tabular_gbm,tabular_logistic]"], TABULAR[::-1], True),
@@ -66,13 +70,15 @@ def test_a_tabular_model_alone_takes_its_keys_and_leaves_those_of_a_merge_out_of
     assert {"task", "seed", "bootstrap", "splits"} <= config.composed.keys()
 
 
-@pytest.mark.parametrize("name", TABULAR)
+@pytest.mark.parametrize("name", ALL)
 def test_a_baseline_is_what_its_yaml_says(name):
     alone, beside = parse(composed(f"model={name}")), parse(composed(f"baselines={name}"))
     assert alone.systems.baselines == beside.systems.baselines
     ((_, call),) = beside.systems.baselines
     defaults = {key: one.default for key, one in inspect.signature(call.function).parameters.items()}
-    assert call.keywords == {key: value for key, value in defaults.items() if key != "seed"}
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in call.keywords.items()}
+    own = {"score": name} if name in SCORES else {"fit_on": ("train", "pilot")} if name.endswith("pilot") else {}
+    assert given == {key: value for key, value in defaults.items() if key != "seed"} | own
 
 
 def test_a_pair_beside_a_study_is_accepted_with_parents_of_the_command():

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
-from benchmark_files import overrides
-from command_line import forked, small, the_one
+from command_line import forked, small, the_one, tiny
 from own_files import notes, write
+from own_hospitals import Hospital, concepts, long
+from own_hospitals import hospital as hospital_of_its_own
 from tasks_by_yaml import load
 
 from patientdx.cli import certify
@@ -32,6 +33,7 @@ MARK = "zqvwx"  # followed by a number for each column, as in zqvwx07
 SAME = {"icd_code": f"{MARK}00"}  # what tables are joined by has one mark in all
 NAMES_A_TABLE = "linksto"  # no text of a hospital
 IDS = ("subject_id", "hadm_id", "stay_id")
+ASKED = "task.question='Does the patient die? Answer with yes or no.'"
 FIRST_ID = 918_273_000_000  # twelve digits, as none of the synthetic hospital's
 DIGITS = re.compile(rb"(?=(918[,_ ]?\d{3}[,_ ]?\d{3}[,_ ]?\d{3}))")
 
@@ -93,7 +95,27 @@ def own_notes(roots, ids) -> list[str]:
     for i, row in enumerate(rows):
         row |= {"text": f"{row['text']} {MARK}97", "ward": f"{MARK}98", "patient_id": people[i // 2]}
     path = write(roots[0].parent / "notes.csv", rows)
-    return ["task=yes_no", f"task.path={path}", "task.question='Does the patient die? Answer with yes or no.'"]
+    return ["task=yes_no", f"task.path={path}", ASKED]
+
+
+@pytest.fixture(scope="module")
+def own_stays(roots, ids) -> list[str]:
+    """The same of stays in a long table, with marks in what is told of a patient and in codes that nothing reads."""
+    people, house, folder = sorted(ids), hospital_of_its_own(), roots[0].parent / "stays"
+    of = {row["stay_id"]: people[i] for i, row in enumerate(house.stays)}
+    for row in house.stays:
+        row |= {"stay_id": of[row["stay_id"]], "subject_id": of[row["stay_id"]], "sex": f"{MARK}95"}
+    values = [(of[stay], *rest) for stay, *rest in house.values]
+    labels, records = long(folder, Hospital(house.stays, values))
+    with records.open("a") as file:
+        file.write(f"{values[0][0]},3,{MARK}96,1\n{values[0][0]},4,LOCAL//HR,{MARK}94\n")
+    words = {"layout": "long", "path": labels, "records": records, "concepts": concepts(folder / "concepts.csv")}
+    return [
+        "task=labelled_stays",
+        ASKED,
+        "task.static=[age,sex]",
+        *(f"task.{key}={word}" for key, word in words.items()),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +169,12 @@ WHOLE = (
     "fine-tuning with attacks",
     "notes",
     "a sweep over notes",
+    "stays",
 )  # the runs that come to their end
 
 
 @pytest.fixture(scope="module")
-def left(house, roots, own_notes, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
+def left(house, roots, own_notes, own_stays, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
     """What all runs left outside the cache, by file, and what they said; unpacked."""
     whole, damaged = roots
     plain = [one for one in small(tiny_base, tiny_pivot, *EVERY) if not one.startswith(("tracking", "splits"))]
@@ -159,7 +182,7 @@ def left(house, roots, own_notes, talkative, tiny_base, tiny_pivot) -> dict[str,
     scored = [one for one in of_whole if not one.startswith(("baselines", "clinical"))]
     bad_base = [f"base_model.source={talkative}", f"pivot_model.source={talkative}"]
     merged = house.work / "merged"
-    of_notes = [*overrides(tiny_base, tiny_pivot), *own_notes, "splits=[pilot,test]"]
+    of_notes = [*tiny(tiny_base, tiny_pivot), *own_notes, "splits=[pilot,test]"]
     of_notes = [word for word in of_notes if not word.startswith(("tracking", "splits=[test]"))]
     runs = {
         "everything": [
@@ -182,6 +205,7 @@ def left(house, roots, own_notes, talkative, tiny_base, tiny_pivot) -> dict[str,
         "fine-tuning with attacks": [*of_whole, *TUNED, *ATTACKED, "name=tuned"],
         "notes": [*of_notes, *TUNED, "privacy=all", "name=notes", "task.features=[lactate]", "prompt_variants=false"],
         "a sweep over notes": ["-m", *of_notes, "name=notes_sweep", "lambda=0.2,0.6", "search=fixed"],
+        "stays": [*of_notes[:-4], *own_stays, "splits=[pilot,test]", "name=stays"],
         "notes with a text for a feature": [*of_notes, "name=notes_bad", "task.features=[ward]"],
         "notes with a text for a label": [*of_notes, "name=notes_bad", "task.label_column=text"],
         "fine-tuning that fails": [*of_whole, *TUNED, "name=torn", "finetune.learning_rate=1e38", "tracking=none"],

@@ -62,7 +62,7 @@ def _records(folder: Path, args: argparse.Namespace) -> list[list[int]]:
     """Records of the synthetic hospital by the longest template, cut to --tokens; the longest first."""
     tokenizer = load_tokenizer(folder)
     hospital = {"stays": max(240, 2 * args.records), "seed": 0}
-    data = harness.mortality_task(args.cache, template="narrative", synthetic=hospital).load()
+    data = harness.mortality_task(args.cache, template="narrative/1", synthetic=hospital).load()
     rows = [tokenizer(example.context)["input_ids"][: args.tokens] for example in data.examples]
     return sorted(rows, key=len, reverse=True)[: args.records]
 

@@ -103,7 +103,7 @@ def _measured(args: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
     root = _run(args, "records_stages", "make", "--root", work, "--stays", more, "--form", "parquet")["folder"]
     tokenizer = ("--tokenizer", args.tokenizer) if args.tokenizer else ()
     shared = ("--root", root, "--cache", cache, "--memory", args.memory, "--threads", args.threads)
-    for template in ("intervals", "narrative"):
+    for template in ("intervals/1", "intervals/2", "narrative/1"):
         options = ("--stays", args.token_stays, "--template", template, *tokenizer)
         yield _run(args, "records_stages", "tokens", *shared, *options) | {"stage": "tokens", "template": template}
     shutil.rmtree(cache, ignore_errors=True)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stays", type=int, default=10_000, help="of `make` and `tokens`")
     parser.add_argument("--form", default="csv.gz", help="of `make`")
     parser.add_argument("--unread", type=float, default=0, help="of `make`: chart rows per hour that nothing reads")
-    parser.add_argument("--template", default="intervals")
+    parser.add_argument("--template", default="intervals/1")
     parser.add_argument("--means", type=Path, help="where `features` writes the means of its readings")
     parser.add_argument("--tokenizer", type=Path, help="model folder; default: that of the default base model")
     args = parser.parse_args(arguments)
@@ -54,7 +54,7 @@ def _source_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _opened(args: argparse.Namespace):
-    needed = window.needed("none", cohort.NEEDED)
+    needed = window.needed("none", cohort.NEEDED, revision=templates.template(args.template).revision)
     return opened_source(SourceConfig(cache=args.cache, **_source_options(args)), needed)
 
 
@@ -65,7 +65,10 @@ def _cohort(source: Source) -> int:
 
 def _texts(source: Source, template: templates.Template) -> Iterator[str]:
     """The text of every stay of the cohort, a batch of stays in memory at a time."""
-    for _, record in window.stream(source.con, every_item=template.every_item, courses=template.courses):
+    how: dict[str, Any] = (
+        {"every_item": True, "pipeline": True} if template.every_item else {"revision": template.revision}
+    )
+    for _, record in window.stream(source.con, courses=template.courses, **how):
         yield template.write(record, WINDOW)
 
 
@@ -95,18 +98,18 @@ def select_cohort(args: argparse.Namespace) -> Result:
 
 def tabular_features(args: argparse.Namespace) -> Result:
     """Opening again, the cohort, and the tabular features of every stay."""
-    start = time.perf_counter()
+    start, revision = time.perf_counter(), templates.template(args.template).revision
     rows: list[tuple[int, str, float]] = []
 
     def records(source: Source) -> Iterator[tuple[int, window.Record]]:
-        for stay, record in window.stream(source.con, courses=True):
+        for stay, record in window.stream(source.con, courses=True, revision=revision):
             if args.means is not None:
                 rows.extend((stay, name, mean) for name, mean in record.readings)
             yield stay, record
 
     with _opened(args) as source:
         stays = _cohort(source)
-        _, table = features.table(records(source))
+        _, table = features.table(records(source), revision=revision)
         seconds = time.perf_counter() - start
     if args.means is not None:
         columns = dict(zip(("stay_id", "name", "mean"), map(list, zip(*rows, strict=True)), strict=True))

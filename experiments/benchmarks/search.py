@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from experiments.benchmarks.harness import REPOSITORY
 from experiments.benchmarks.search_toys import SHAPES, STEPS, toy
 from patientdx.core.functions import dotted
 from patientdx.metrics.ranking import auroc
-from patientdx.selection.pilot import Candidate, Pilot
+from patientdx.selection.pilot import Choice, Pilot
 
 GRID = tuple(i / 10 for i in range(11))
 STRATEGIES = ("racing", "racing wilcoxon", "racing unlimited", "bayes")
@@ -131,7 +132,7 @@ def compare(case: Case, strategies: Sequence[str]) -> Iterator[dict[str, Any]]:
         pilot = Pilot(
             case.label, case.subject, auroc, lambda candidate, rows: case.pilot[case.at(candidate.weight)][rows]
         )
-        chosen = chosen_by(strategy, pilot, case).weight
+        chosen = choice_by(strategy, pilot, case.steps, case.seed).chosen.weight
         yield {
             "case": case.name,
             "seed": case.seed,
@@ -144,15 +145,17 @@ def compare(case: Case, strategies: Sequence[str]) -> Iterator[dict[str, Any]]:
         }
 
 
-def chosen_by(strategy: str, pilot: Pilot, case: Case) -> Candidate:
-    """What the strategy chooses with the numbers of its yaml."""
+def choice_by(strategy: str, pilot: Pilot, models: int, seed: int) -> Choice:
+    """What the strategy chooses with the numbers of its yaml, among so many models along λ."""
     name = strategy.split()[0]
     node = yaml.safe_load((REPOSITORY / "conf" / "search" / f"{name}.yaml").read_text(encoding="utf-8"))
     numbers = {key: value for key, value in node.items() if key not in ("name", "_target_")}
     numbers |= CHANGED.get(strategy, {})
     if "step" in numbers:
-        numbers["step"] = max(numbers["step"], 1 / (case.steps - 1))  # no model lies between
-    return dotted(node["_target_"])(pilot, **numbers, seed=case.seed).chosen
+        numbers["step"] = max(numbers["step"], 1 / (models - 1))  # no model lies between
+    strategy_function = dotted(node["_target_"])
+    seeded = {"seed": seed} if "seed" in signature(strategy_function).parameters else {}
+    return strategy_function(pilot, **numbers, **seeded)
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:

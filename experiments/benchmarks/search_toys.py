@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 SHAPES = ("inside", "end", "flat", "step")
 STEPS = 101  # models along λ: 0, 0.01, …, 1
@@ -15,7 +16,7 @@ STEPS = 101  # models along λ: 0, 0.01, …, 1
 class Toy:
     """Scores (101, n) of the models at λ = 0, 0.01, …, 1 on pilot and test rows, with labels and patients of the rows.
 
-    best: the planted λ; None where all are equally good.
+    best: the planted λ; None where all are equally good. area: (101,) the true AUROC of the models.
     """
 
     pilot: NDArray[np.float64]
@@ -25,6 +26,7 @@ class Toy:
     test_label: NDArray[np.bool_]
     test_subject: NDArray[np.int64]
     best: float | None
+    area: NDArray[np.float64]
 
 
 def toy(shape: str, patients: int, seed: int, *, prevalence: float = 0.15) -> Toy:
@@ -55,4 +57,4 @@ def toy(shape: str, patients: int, seed: int, *, prevalence: float = 0.15) -> To
         label = random.random(subject.size) < prevalence
         label[:2] = True, False
         parts += [signal[:, None] * label + factor @ random.standard_normal((STEPS, subject.size)), label, subject]
-    return Toy(*parts, best)
+    return Toy(*parts, best, norm.cdf(signal / np.sqrt(2)))

@@ -22,6 +22,7 @@ from patientdx.checkpoints.layout import Shard
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.source import ModelSource
 from patientdx.checkpoints.writer import FORMAT
+from patientdx.core import plugins
 from patientdx.core.errors import UserError
 from patientdx.merge.schedule import Schedule, filters_of, label, schedule
 
@@ -184,7 +185,12 @@ def _plain(weight: Schedule | None) -> float | list | None:
 
 
 def _code(method: str) -> str:
-    """SHA-256 over the sources of a merge method's module and of all in `patientdx.merge` that it imports."""
+    """SHA-256 over the sources of a merge method's module and of all in `patientdx.merge` that it imports.
+
+    Of a plug-in, over those of its package too.
+    """
+    if plugins.is_plugin(method):
+        return hashlib.sha256(f"{plugins.code(method)} {_code('curve')}".encode()).hexdigest()
     folder = Path(patientdx.__file__).parent / "merge"
     sources: dict[str, bytes] = {}
     left = {"curve", method.rpartition(".")[2]}

@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from tqdm import tqdm
-
 from patientdx.checkpoints.identity import content_hash, weights_hash
 from patientdx.checkpoints.journal import Journal, entries
 from patientdx.checkpoints.layout import distribute, index
@@ -30,6 +28,7 @@ from patientdx.checkpoints.write_plan import SHARD_BYTES, WritePlan, plan_write
 from patientdx.checkpoints.writer import ShardFiles
 from patientdx.core.atomic_io import sync
 from patientdx.core.errors import UserError
+from patientdx.core.progress import progress
 
 log = logging.getLogger(__name__)
 _ELSEWHERE = "choose a folder that you can write to."
@@ -144,7 +143,7 @@ def _write_shards(plan: WritePlan, staging: StagingFolder, process: tuple[int, i
         try:
             with (
                 closing(results),
-                tqdm(total=total, unit="B", unit_scale=True, desc="merge", disable=True if rank else None) as bar,
+                progress(total=total, unit="B", unit_scale=True, desc="merge", show=not rank) as bar,
             ):
                 for source in results:
                     entry = {"sha256": source.result, "facts": source.diagnostics, "sources": source.hashes}

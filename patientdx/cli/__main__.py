@@ -1,22 +1,27 @@
-"""python -m patientdx.cli <command>: the commands beside run.py. Each takes --help.
+"""patientdx <command>, or python -m patientdx.cli <command>. Each takes --help.
 
+run       merge, evaluate, and search or sweep over λ: the words of run.py
+merge     write a merged model, and score nothing: save=<folder>
 verify    whether a saved merge is what its record says, bit for bit
 certify   a certificate of a saved merge
 compare   two models, tensor by tensor, before anything is merged
 identify  which candidates, merged how and with which λ, a published model is
 report    the page of a study, or one of its tables for a paper
+checklist TRIPOD+AI and TRIPOD-LLM, filled from a run
 labels    the examples of a task as MEDS label files
+predictions  the predictions of a run in the schema of MEDS' evaluation
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from patientdx.cli.ending import ended
 
-COMMANDS = ("verify", "certify", "compare", "identify", "report", "labels")
+COMMANDS = ("run", "merge", "verify", "certify", "compare", "identify", "report", "checklist", "labels", "predictions")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,11 +29,46 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print((__doc__ or "").strip())
         return 0 if argv else 2
+    if argv[0] == "--version":
+        from patientdx import __version__
+
+        print(f"patientdx {__version__}")
+        return 0
+    if argv[0] == "-sc":
+        return _complete(argv)
     if argv[0] not in COMMANDS:
         print(f"{argv[0]} is no command; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
+    if argv[0] in ("run", "merge"):
+        from patientdx.cli import entry
+
+        return getattr(entry, argv[0])(argv[1:])
     return import_module(f"patientdx.cli.{argv[0]}").main(argv[1:])
 
 
+def _complete(argv: Sequence[str]) -> int:
+    """Shell completion: Hydra's for the words after run or merge, and before them the commands.
+
+    Hydra's script asks with ``-sc query=<shell>`` and the line so far in COMP_LINE. It knows lines that begin with one
+    name of a program, so the command is left out of what it gets.
+    """
+    from patientdx.cli import entry
+
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if "query=" in " ".join(argv) and len(words) < 3:
+        print("\n".join(name for name in COMMANDS if name.startswith(words[-1])))
+        return 0
+    if words[1:2] in (["run"], ["merge"]):
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    return entry.run(argv)
+
+
+def console() -> None:
+    """The console command `patientdx`."""
+    argv = sys.argv[1:]
+    # What runs Hydra ends by itself, with the table of its sweep.
+    sys.exit(main(argv) if argv[:1] in (["run"], ["merge"], ["-sc"]) else ended(lambda: main(argv)))
+
+
 if __name__ == "__main__":
-    sys.exit(ended(lambda: main(sys.argv[1:])))
+    console()

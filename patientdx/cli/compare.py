@@ -17,13 +17,13 @@ from pathlib import Path
 
 from rich.console import Console
 from torch import Tensor
-from tqdm import tqdm
 
 from patientdx.checkpoints.identity import Source
 from patientdx.checkpoints.source import ModelSource
 from patientdx.cli.compose import configuration
 from patientdx.cli.messages import run_command
 from patientdx.core.errors import UserError
+from patientdx.core.progress import progress
 from patientdx.core.tables import ABSENT, Cell, Table, count, make_table, word, write_csv
 from patientdx.evaluation.session import open_parents
 from patientdx.evaluation.store import make_writable
@@ -128,7 +128,7 @@ def cells(rows: Sequence[Row]) -> dict[tuple[int | None, str], Sums]:
 def measure_tensors(checkpoints: Sequence[Source], names: Sequence[str]) -> Iterator[Row]:
     """Each tensor of base, pivot and, if it is there, their ancestor; a bar on a terminal says how far it is."""
     size = sum(checkpoint.tensors[name].nbytes for checkpoint in checkpoints for name in names)
-    with tqdm(total=size, unit="B", unit_scale=True, disable=None, leave=False, desc="compare") as bar:
+    with progress(total=size, unit="B", unit_scale=True, leave=False, desc="compare") as bar:
         for name in names:
             sums = measure(*(checkpoint.read(name) for checkpoint in checkpoints))
             yield Row(name, layer_of(name), kind_of(name), checkpoints[0].tensors[name].shape, sums)

@@ -31,17 +31,17 @@ from rich.console import Console
 from yaml import YAMLError
 
 from patientdx.checkpoints.identity import Source
-from patientdx.checkpoints.source import REPOSITORY, ModelSource, open_checkpoint
+from patientdx.checkpoints.source import ModelSource, open_checkpoint
 from patientdx.cli.identify_bits import with_bits
 from patientdx.cli.identify_search import RUN, Sampling, common_names, measure_all, rank, sample_names
 from patientdx.cli.identify_tables import Findings, table, verdict, write
 from patientdx.cli.messages import run_command
 from patientdx.core.errors import UserError
-from patientdx.core.paths import cache_folder
+from patientdx.core.paths import CONF, cache_folder
 from patientdx.evaluation.store import make_writable
 from patientdx.reporting import show
 
-MODELS = REPOSITORY / "conf" / "models"
+MODELS = CONF / "models"
 MOST_CANDIDATES = 8  # the number of hypotheses grows with its third power
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -17,10 +17,10 @@ from itertools import combinations
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from patientdx.checkpoints.identity import Source
 from patientdx.cli.identify_hypotheses import Arc, Hypothesis, Pair, arc_of, beyond, hypotheses
+from patientdx.core.progress import progress
 from patientdx.core.threads import workers
 from patientdx.merge.identification import (
     ALLOWED,
@@ -187,7 +187,7 @@ def measure_all(
     merged: Source, models: Sequence[Source], names: Sequence[str], sampling: Sampling
 ) -> list[Measured | None]:
     """Every sampled tensor, in order; a bar on a terminal says how far it is."""
-    with workers() as parallel, tqdm(total=len(names), disable=None, leave=False, desc="identify") as bar:
+    with workers() as parallel, progress(total=len(names), leave=False, desc="identify") as bar:
         rows = []
         for row in parallel(partial(measure, merged, models, sampling), names):
             rows.append(row)

@@ -5,7 +5,8 @@
 takes a folder and what run.py takes, and writes into the folder
 
 - labels/<task>.parquet: subject_id, prediction_time, boolean_value (MEDS label schema);
-- labels/<task>_stays.parquet: subject_id, prediction_time, stay_id, row by row the same, as that schema takes no more;
+- labels/<task>_stays.parquet: subject_id, prediction_time, stay_id, row by row the same, as that schema takes no more
+  (where the task's examples are stays with a number);
 - metadata/subject_splits.parquet: subject_id, split: train, tuning (our pilot) or held_out (our test).
 
 The files hold ids and dates of patients. Where the data is credentialed they are credentialed too: keep them where the

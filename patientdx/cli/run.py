@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import torch
 from hydra.conf import HydraConf
@@ -23,6 +24,9 @@ from patientdx.core.errors import UserError
 from patientdx.evaluation import store
 from patientdx.evaluation.config.run_config import RunConfig, parse
 from patientdx.evaluation.session import Session
+
+if TYPE_CHECKING:
+    from patientdx.evaluation.results import EvaluationResult
 
 SESSION = Session()  # what the jobs of a sweep in this process share
 RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -78,7 +82,8 @@ def _is_open(cfg: DictConfig) -> bool:
     try:
         task = cfg.task
         files = task.get("path") or ("path" in task and cfg.get("data"))
-        return task.get("mimic_root", "somewhere") is None and not files
+        outside = set(task.get("external") or ()) - {"synthetic"}
+        return task.get("mimic_root", "somewhere") is None and not files and not outside
     except (OmegaConfBaseException, AttributeError, TypeError):
         return False
 
@@ -106,19 +111,10 @@ def _save(config: RunConfig) -> None:
 
 
 def _evaluate(cfg: DictConfig, config: RunConfig, job: HydraConf) -> None:
-    """Search λ where the config asks for it, evaluate, and show the result."""
-    # Not at the top: a merge to disk starts without the libraries that run a model.
+    """Evaluate, and show the result."""
     from patientdx import reporting
-    from patientdx.evaluation import runner
-    from patientdx.evaluation.inference import Timer
-    from patientdx.selection import find_weight
-    from patientdx.tracking.publish import TrackingPublisher
 
-    publisher, timer, search = TrackingPublisher(config.tracking), Timer(), None
-    if config.search is not None:
-        runner.check(SESSION, config)
-        config, search = find_weight.search(SESSION, config, timer)
-    result = runner.run(SESSION, config, timer=timer, search=search, publisher=publisher)
+    result = evaluate(SESSION, config)
     if not is_first_process():
         return
     if not result.reused:
@@ -135,6 +131,24 @@ def _evaluate(cfg: DictConfig, config: RunConfig, job: HydraConf) -> None:
         reporting.show_run(result.folder)
         draw(result.rows, result.folder)
     Console(soft_wrap=True, highlight=False, markup=False).print(f"{note}{result.folder}")
+
+
+def evaluate(session: Session, config: RunConfig) -> EvaluationResult:
+    """Search λ where the config asks for it, evaluate, and record the run with its tracker; nothing is shown.
+
+    Raises UserError for whatever the user can correct.
+    """
+    # Not at the top: a merge to disk starts without the libraries that run a model.
+    from patientdx.evaluation import runner
+    from patientdx.evaluation.inference import Timer
+    from patientdx.selection import find_weight
+    from patientdx.tracking.publish import TrackingPublisher
+
+    publisher, timer, search = TrackingPublisher(config.tracking), Timer(), None
+    if config.search is not None:
+        runner.check(session, config)
+        config, search = find_weight.search(session, config, timer)
+    return runner.run(session, config, timer=timer, search=search, publisher=publisher)
 
 
 def _draw_training(folder) -> None:

@@ -65,7 +65,7 @@ def _write(session: Session, config: RunConfig, sources: tuple[ModelSource, ...]
     options = {"cache": config.cache, "sources": sources, "tokenizer": spec.tokenizer, "dtype": config.save.dtype}
     target = config.save.folder or config.output / config.name / "merged"
     device = "cpu"
-    if config.inference.device == "auto" and torch.cuda.is_available():
+    if config.inference.device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{process[0] % torch.cuda.device_count()}"
     if config.save.dry_run:
         if process[0] == 0:

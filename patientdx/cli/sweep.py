@@ -23,11 +23,10 @@ from patientdx.cli.messages import is_first_process
 from patientdx.core import redaction
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
-from patientdx.core.paths import folder_path, study_name
+from patientdx.core.paths import REPOSITORY, folder_path, study_name
 from patientdx.core.validation import in_yaml
 from patientdx.evaluation.store import make_writable
 
-_ROOT = Path(__file__).resolve().parents[2]
 _NO_RECORD = "its process ended without a record: killed, or out of memory"
 
 
@@ -72,6 +71,7 @@ class SweepSummary(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with code 2 where results cannot be written, before anything is read."""
         with _exit_on_error():
+            _refuse_folders(config)
             study = study_of(config)
             if config.dry_run is True:  # nothing is written, so no log either
                 _set(config, "hydra.run.dir", Path.cwd())
@@ -83,12 +83,13 @@ class SweepSummary(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The same; then set the order of the jobs, and begin the folder of their state."""
         with _exit_on_error():
+            _refuse_folders(config)
             _arrange(config)
             study = study_of(config)
             _set(config, "hydra.sweep.dir", study)
             make_writable(study)
             # Processes that a launcher starts in another folder find this package.
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
             if not is_first_process():
                 return
             jobs = sweep_order.count(config.hydra.overrides.task)
@@ -127,6 +128,16 @@ def study_of(config: DictConfig) -> Path:
         except UserError as error:
             raise UserError(f"{key}={in_yaml(value)}: {error}") from None
     return parts[0] / parts[1]
+
+
+def _refuse_folders(config: DictConfig) -> None:
+    """UserError for a folder of Hydra's on the command line: results go where `output` and `name` say."""
+    for word in config.hydra.overrides.hydra:
+        key = word.lstrip("+~").partition("=")[0]
+        if key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"):
+            raise UserError(
+                f"{word}: results and log go to <output>/<name>. Leave {key} out, and give output= and name=."
+            )
 
 
 def _set(config: DictConfig, key: str, value: Path | list[str]) -> None:

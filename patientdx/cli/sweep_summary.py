@@ -46,7 +46,9 @@ def summarise(study: Path, jobs: Jobs, console: Console | None = None) -> list[R
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         reporting.show(models(of_task, title=f"{study.name}: {len(folders)} runs", best=best), console=console)
-    lines = [*choices(rows, better), *_job_lines(jobs)]
+    if seeds := reporting.over_seeds(reporting.Study(study, runs)):
+        reporting.show(seeds, console=console)
+    lines = [*choices(rows, better), *_headlines(study, runs), *_job_lines(jobs)]
     if rows:
         reporting.write_csv(rows, study / "sweep.csv")
         if candidates := pilot_candidates(rows):
@@ -73,6 +75,15 @@ def _best(rows: list[Row], folders: Sequence[Path]) -> Any:
     except Exception as error:
         print_error(f"nothing is marked as best: {redaction.describe(error, open_data=True)}")
         return None
+
+
+def _headlines(study: Path, runs: tuple[reporting.Run, ...]) -> list[str]:
+    """The sentences on what was chosen; an error is only printed, as the tables are there."""
+    try:
+        return reporting.headlines(reporting.Study(study, runs)) if runs else []
+    except Exception as error:
+        print_error(f"nothing was compared with the parents: {redaction.describe(error, open_data=True)}")
+        return []
 
 
 def _print(console: Console, line: str) -> None:

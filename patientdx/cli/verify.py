@@ -20,7 +20,6 @@ from threading import Lock
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from patientdx.checkpoints.identity import content_hash, tensor_hash
 from patientdx.checkpoints.manifest import FILE, SOURCE_FIELDS, metadata, read_record, sources_of, state, summary
@@ -31,9 +30,11 @@ from patientdx.checkpoints.sidecar_files import CARD, sidecar_files
 from patientdx.checkpoints.source import ModelSource, holds_patients
 from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import tensors_to_write
+from patientdx.core import plugins
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.core.paths import cache_folder, expanded
+from patientdx.core.progress import progress
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
@@ -69,7 +70,7 @@ def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path], cache: Pat
     if unknown:
         names = ", ".join(model["name"] for model in models)
         raise UserError(f"--parent {min(unknown)}=...: the record names no such model; it names {names}.")
-    if not record["method"].startswith("patientdx.merge."):
+    if not (record["method"].startswith("patientdx.merge.") or plugins.is_plugin(record["method"])):
         raise UserError(f"The record's method {record['method']} is no merge method; nothing else is called.")
     sources = [source_of(model, folders) for model in models]
     ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None
@@ -166,7 +167,7 @@ def _inside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, threa
     threads = threads or len(os.sched_getaffinity(0))
     total = sum(header.nbytes for header in tensors.values())
     results = stream(recipe, tensors, comparison.put, lambda name: None, threads=threads)
-    with closing(results), tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=None) as bar:
+    with closing(results), progress(total=total, unit="B", unit_scale=True, desc="verify") as bar:
         for merged in results:
             bar.update(merged.nbytes)
     differing = [name for name in recipe.names if name in comparison.differences]

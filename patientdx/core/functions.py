@@ -1,4 +1,4 @@
-"""Functions of patientdx as a yaml names them, with their arguments checked against their signatures."""
+"""Functions of patientdx and of plug-ins as a yaml names them; arguments are checked against their signatures."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.errors import UserError
+from patientdx.core import extras, plugins
+from patientdx.core.errors import UserError, meant
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
 
 @dataclass(frozen=True)
 class Call:
-    """A function of patientdx with its keywords, hashable: `target` is a dotted name, `arguments` are JSON."""
+    """A function with its keywords, hashable: `target` is a dotted name, `arguments` are JSON."""
 
     target: str
     arguments: str
+
+    @property
+    def identity(self) -> str:
+        """What a result depends on of the function; see `plugins.identity`."""
+        return plugins.identity(self.target)
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -39,22 +45,32 @@ class Call:
 
 
 def dotted(target: str) -> Any:
-    """What a dotted name inside patientdx stands for; UserError for anything else."""
+    """What a dotted name inside patientdx, or a package that declares plug-ins, stands for; UserError for another."""
     module, _, name = str(target).rpartition(".")
-    if not module.startswith("patientdx."):
-        raise UserError(f"{target} is not inside patientdx; only its own functions can be named in a yaml.")
+    root = module.partition(".")[0]
+    if not module.startswith("patientdx.") and not (module and plugins.is_plugin(module)):
+        others = "".join(f" or {package}" for package in plugins.packages())
+        raise UserError(
+            f"{target} is not inside patientdx{others}; no other function can be named in a yaml. docs/plugins.md says "
+            "how another package declares its own."
+        )
     try:
-        function = getattr(importlib.import_module(module), name, None)
+        imported = importlib.import_module(module)
+        # What a module imports late, since it costs seconds, is checked here: a run would fail after its work.
+        absent = extras.absence(getattr(imported, "REQUIRES", ()))
+        if absent is not None:
+            raise UserError(f"{module} needs {absent}")
+        function = getattr(imported, name, None)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
-            raise UserError(f"{module} needs the package {error.name}, which is not installed.") from error
+            raise UserError(f"{module} needs {extras.advice(error.name or module)}") from error
         function = None
     except ImportError as error:
         raise UserError(f"{module} cannot be imported: {error}.") from error
     if function is None:
-        raise UserError(f"{target} does not exist; name a function as patientdx.<module>.<function>.")
+        raise UserError(f"{target} does not exist; name a function as {root}.<module>.<function>.")
     if not callable(function):
-        raise UserError(f"{target} is no function; name a function as patientdx.<module>.<function>.")
+        raise UserError(f"{target} is no function; name a function as {root}.<module>.<function>.")
     return function
 
 
@@ -87,7 +103,8 @@ def argument_errors(
     known = [name for name in parameters if name not in supplied]
     for name, value in keywords.items():
         if name not in known:
-            yield f"{where}.{name}: {function.__name__} has no such parameter; it takes {', '.join(known) or 'none'}."
+            takes = ", ".join(known) or "none"
+            yield f"{where}.{name}: {function.__name__} has no such parameter; it takes {takes}.{meant(name, known)}"
         elif not _fits(value, hints.get(name)):
             yield f"{where}.{name} must be {_in_words(hints[name])}, got {value!r}."
     for name in known:

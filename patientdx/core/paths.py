@@ -9,6 +9,10 @@ from typing import Any
 
 from patientdx.core.errors import UserError
 
+PACKAGE = Path(__file__).resolve().parents[1]
+REPOSITORY = PACKAGE.parent  # where a relative path of a yaml starts, in a clone as in an installed package
+# A wheel has the yamls inside the package; a clone, and an editable install of it, beside the package.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else REPOSITORY / "conf"
 LONGEST_NAME = 160  # bytes; a disk takes 255, and locks, temporary files and hashes add to a name
 RESERVED = frozenset({"scores", "trackio"})  # folders of <output> that are no study's
 

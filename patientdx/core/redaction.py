@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 
 from patientdx.core.errors import UserError
+from patientdx.core.paths import CONF, PACKAGE, REPOSITORY
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
+_OURS = PACKAGE if CONF.is_relative_to(PACKAGE) else REPOSITORY  # other packages lie beside an installed one
+
 _MAX_CHARACTERS = 300  # of a message
 # These packages receive numbers only, so their messages cannot quote a text.
 _WITHOUT_TEXT = ("torch", "accelerate", "safetensors")
@@ -87,7 +89,7 @@ def _location(error: BaseException) -> str:
 
 
 def _is_ours(file: str) -> bool:
-    return Path(file).is_relative_to(_REPOSITORY) and "site-packages" not in Path(file).parts
+    return Path(file).is_relative_to(_OURS) and "site-packages" not in Path(file).relative_to(_OURS).parts
 
 
 def _raised_without_text(error: BaseException) -> bool:
@@ -100,4 +102,4 @@ def _short(file: str) -> str:
     path = Path(file)
     if "site-packages" in path.parts:
         return Path(*path.parts[path.parts.index("site-packages") + 1 :]).as_posix()
-    return path.relative_to(_REPOSITORY).as_posix() if path.is_relative_to(_REPOSITORY) else path.name
+    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path.name

@@ -18,6 +18,9 @@ from patientdx.core.atomic_io import write_atomically
 
 ABSENT = "–"
 DIGITS = 3
+FEW_EVENTS = 30  # below that many the coverage of intervals was not always reached in simulation, see docs/intervals.md
+FEW = "†"  # behind a number of few events
+FEW_NOTE = f"{FEW} fewer than {FEW_EVENTS} events, or rows without: wide, and may not cover (docs/intervals.md)"
 
 Row = dict[str, Any]
 """One model on one split, as metrics.json holds it; `patientdx.reporting` lists its keys."""
@@ -89,7 +92,11 @@ def make_table(
     section: str = "",
     keys: int = 1,
 ) -> Table:
-    """A table of these rows; columns that are only named are aligned by their cells, and equal notes appear once."""
+    """A table of these rows; columns that are only named are aligned by their cells, and equal notes appear once.
+
+    A note explains the mark of few events where a cell has it.
+    """
+    notes = [*notes, *([FEW_NOTE] if any(cell.text.endswith(FEW) for row in rows for cell in row) else [])]
     typed = tuple(
         column if isinstance(column, Column) else _column(column, index, [row[index] for row in rows])
         for index, column in enumerate(columns)
@@ -127,18 +134,27 @@ def interval(
     digits: int = DIGITS,
     bold: bool = False,
     sign: bool = False,
+    few: bool = False,
 ) -> Cell:
-    """A cell with a number and its interval; `sign` writes a plus before positive numbers."""
+    """A cell with a number and its interval; `sign` writes a plus before positive numbers, `few` marks few events."""
     if format_value(value) == ABSENT:
         return Cell(ABSENT)
-    text, short = (format_interval(value, low, high, places, sign=sign) for places in (digits, max(digits - 1, 1)))
+    texts = (format_interval(value, low, high, places, sign=sign) for places in (digits, max(digits - 1, 1)))
+    text, short = (f"{text}{FEW if few else ''}" for text in texts)
     return Cell(text, value, low, high, bold, short)
+
+
+def few_events(known: Mapping[str, Any]) -> bool:
+    """Whether a row of results or an estimate is of few events, or of few rows without one; false without events."""
+    events, n = known.get("events"), known.get("n")
+    rarer = min(events, n - events) if events and n else events
+    return bool(rarer) and rarer < FEW_EVENTS
 
 
 def estimate(result: Mapping[str, Any] | None, digits: int = DIGITS, *, sign: bool = False) -> Cell:
     """The same of an estimate of `patientdx.metrics.intervals`, a mapping with `value`, `low` and `high`."""
     value, low, high = ((result or {}).get(key) for key in ("value", "low", "high"))
-    return interval(value, low, high, digits=digits, sign=sign)
+    return interval(value, low, high, digits=digits, sign=sign, few=few_events(result or {}))
 
 
 def p_value(value: float | None) -> Cell:
@@ -166,8 +182,9 @@ def format_interval(value: Any, low: Any, high: Any, digits: int = 2, *, sign: b
 
 
 def format_estimate(result: Mapping[str, Any], digits: int = 2) -> str:
-    """The same of an estimate of `patientdx.metrics.intervals`."""
-    return format_interval(result.get("value"), result.get("low"), result.get("high"), digits)
+    """The same of an estimate of `patientdx.metrics.intervals`, with the mark of few events."""
+    text = format_interval(result.get("value"), result.get("low"), result.get("high"), digits)
+    return f"{text}{FEW}" if few_events(result) and text != ABSENT else text
 
 
 def format_p_value(value: float | None) -> str:
@@ -198,7 +215,7 @@ def metric_cell(row: Mapping[str, Any] | None, metric: str) -> Cell:
     if row is None:
         return Cell(ABSENT)
     low, high = (row.get(f"{metric}_ci_{end}") for end in ("low", "high"))
-    return interval(as_number(row.get(metric)), low, high)
+    return interval(as_number(row.get(metric)), low, high, few=few_events(row))
 
 
 def model_name(row: Row) -> str:

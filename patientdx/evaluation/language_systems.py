@@ -160,7 +160,12 @@ def merge_identity(config: RunConfig, parents: Parents) -> dict[str, Any]:
     alike = parents.number_of(config.merge_config.config_from) in (None, weight)
     if alike and ends is not None and (weight == 0.0 or (weight == 1.0 and len(config.merge_config.spec.models) == 2)):
         return {"parent": parents.hashes[ends[0 if weight == 0.0 else 1]]}
-    identity = {"merge": merge.target, "arguments": merge.arguments, "weight": weight, "parents": list(parents.hashes)}
+    identity = {
+        "merge": merge.identity,
+        "arguments": merge.arguments,
+        "weight": weight,
+        "parents": list(parents.hashes),
+    }
     if parents.ancestor is not None:
         identity["ancestor"] = content_hash(parents.ancestor, config.cache)
     if "seed" in inspect.signature(merge.function).parameters:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import yaml
 
 from patientdx.core.functions import dotted
-from patientdx.core.tables import csv_text
+from patientdx.core.tables import csv_text, few_events
 from patientdx.evaluation.analyses import Analysis, read
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Measures, Scored, TaskContext
@@ -72,7 +72,7 @@ class Record:
 
 
 def metric_rows(run: Run) -> list[dict[str, Any]]:
-    """One row a system and split, as `report` takes them: every metric with its interval by bootstrap of clusters."""
+    """One row a system and split, as `report` takes them: every metric with its interval by cluster."""
     config, plan = run.config, run.plan
     systems = {system.role: system for system in plan.systems}
     rows = []
@@ -102,7 +102,7 @@ def _intervals(config: RunConfig, context: TaskContext, measures: Measures) -> d
         intervals |= bootstrap.intervals(metrics, *measures.values[names[0]], clusters, **config.bootstrap.keywords)
     for name in targets:
         interval = intervals[name]
-        row |= {name: interval.value, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
+        row |= {name: interval.value, f"{name}_ci_low": interval.ends[0], f"{name}_ci_high": interval.ends[1]}
     return row
 
 
@@ -228,7 +228,8 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
     """The run for a tracker: numbers by `mortality/auroc`, ROC and PR points by `mortality/test/roc`.
 
     The last split is the one that is reported and goes by the task's own name; others say which they are. The other
-    systems' metrics are beside those of the run's own, by `mortality/base/auroc`.
+    systems' metrics are beside those of the run's own, by `mortality/base/auroc`. A metric of few events has their
+    number beside it, by `mortality/auroc_few_events`, and the run a tag.
     """
     config, plan, task = run.config, run.plan, run.config.task_config.name
     summary: dict[str, float | int | str] = {}
@@ -240,6 +241,9 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
             summary |= {f"{stem}/{k}": v for k, v in row.items() if k not in NAMES and v is not None}
         else:
             summary |= {f"{stem}/{row['role']}/{k}": row[k] for k in metrics if row.get(k) is not None}
+        few = row.get("events") if few_events(row) else None
+        prefix = "" if row["role"] == plan.main.role else f"{row['role']}/"
+        summary |= {f"{stem}/{prefix}{name}_few_events": few for name, _ in plan.context.metrics if few is not None}
     for role, split in plan.keys:
         if role == plan.main.role:
             points = plan.context.kind.curves(run.measures(role, split))
@@ -255,7 +259,12 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
         name=f"{task} {config.method}" + ("" if config.weight is None else f" λ={label(config.weight)}"),
         group=config.name,
         job_type=task,
-        tags=[config.method, *names, "open" if plan.data.open_data else "credentialed"],
+        tags=[
+            config.method,
+            *names,
+            "open" if plan.data.open_data else "credentialed",
+            *(["few events"] if any(map(few_events, result.rows)) else []),
+        ],
         config={"method": config.method} | config.composed,
         summary=summary,
         curves=curves if plan.data.open_data else {},  # every point of a ROC curve is a patient

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from patientdx.core import distributed
+from patientdx.core import distributed, plugins
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock
 from patientdx.core.paths import short_name
@@ -26,7 +26,8 @@ from patientdx.evaluation.session import Session
 from patientdx.evaluation.store import fingerprint, make_writable
 from patientdx.evaluation.systems import systems_of
 from patientdx.merge.schedule import label
-from patientdx.records.splits import SPLITS
+from patientdx.metrics.jackknife import INTERVALS
+from patientdx.records.splits import EVERY
 
 
 class Publisher(Protocol):
@@ -94,6 +95,9 @@ def plan(session: Session, config: RunConfig) -> Plan:
     state = Run(session, config, planned, Timer())
     analyses = applicable(config, context.data, context.kind)
     parts = {analysis.name: analysis.fingerprint(state) for analysis in analyses}
+    for name, module in ((analysis.name, type(analysis).__module__) for analysis in analyses):
+        if plugins.is_plugin(module):
+            parts[name] = [parts[name], plugins.code(module)]
     inputs = {
         "keys": sorted(keys.values()),
         "method": config.method,
@@ -101,15 +105,16 @@ def plan(session: Session, config: RunConfig) -> Plan:
         "seed": config.seed,
         "task": config.task_config.name,
         "data": context.data.fingerprint,
-        "metrics": config.task_config.metrics,
+        "metrics": tuple((name, plugins.identity(target)) for name, target in config.task_config.metrics),
         "resamples": config.bootstrap.resamples,
         "level": config.bootstrap.level,
+        "intervals": INTERVALS,
         "analyses": parts,
         "parents": [] if context.parents is None else [model.name for model in config.merge_config.spec.models],
-        "search": None if config.search is None else [config.search.call.target, config.search.call.arguments],
+        "search": None if config.search is None else [config.search.call.identity, config.search.call.arguments],
     }
     # Which split is reported depends on their order; in their usual order it adds nothing.
-    if list(config.inference.splits) != sorted(config.inference.splits, key=SPLITS.index):
+    if list(config.inference.splits) != sorted(config.inference.splits, key=EVERY.index):
         inputs["splits"] = config.inference.splits
     return replace(planned, key=fingerprint(inputs))
 

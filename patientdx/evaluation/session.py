@@ -11,7 +11,7 @@ import inspect
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,7 +140,7 @@ class Session:
         return results[key]
 
     def accelerator(self, device: str) -> Accelerator:
-        """This process's rank and its device; `device` is auto or cpu."""
+        """This process's rank and its device; `device` is auto, cpu, or what auto takes."""
 
         def make() -> Accelerator:
             from accelerate import Accelerator
@@ -199,16 +199,18 @@ class Session:
         return self.remember("task_data", task, lambda: task().load())
 
     def fitted(self, task: Call, name: str, model: Call, seed: int) -> Any:
-        """The tabular model that `model` makes, fitted on the task's train split."""
+        """The tabular model that `model` makes, fitted on the splits of the task that it names, by default train."""
 
         def make() -> Any:
             from patientdx.training.tabular import fit
 
             data = self.task_data(task)
-            rows = train_rows(data)
+            rows = fit_rows(data, fitted_on(model))
+            examples = [data.examples[i] for i in rows]
             seeded = {"seed": seed} if "seed" in inspect.signature(model.function).parameters else {}
-            values, labels = features_of(data).values[rows], [data.examples[i].label or 0 for i in rows]
-            return fit(model.function(**model.keywords, **seeded), values, labels, name=name)
+            values, labels = inputs_of(data, model).values[rows], [example.label or 0 for example in examples]
+            patients = [example.subject for example in examples]
+            return fit(model.function(**model.keywords, **seeded), values, labels, patients=patients, name=name)
 
         return self.remember("fitted", (task, name, model, seed), make)
 
@@ -263,13 +265,25 @@ def open_parents(
     return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache, tuple(names[: len(models)]))
 
 
-def features_of(data: TaskData) -> Features:
-    """The features of a task that has some; ValueError for another."""
-    if data.features is None:
-        raise ValueError(f"{data.name} has no features")
-    return data.features
+def has_inputs(data: TaskData, model: Call) -> bool:
+    """Whether the task has what a tabular model is fitted on: its features, or the points of a severity score."""
+    return (data.severity if "score" in model.keywords else data.features) is not None
 
 
-def train_rows(data: TaskData) -> list[int]:
+def inputs_of(data: TaskData, model: Call) -> Features:
+    """The task's features, or the points of the score that `model` names, (n, 1); ValueError where it has none."""
+    score = model.keywords.get("score")
+    table = data.features if score is None else data.severity
+    if table is None:
+        raise ValueError(f"{data.name} has nothing to fit {model.target} on")
+    return table if score is None else table.column(score)
+
+
+def fitted_on(model: Call) -> tuple[str, ...]:
+    """The splits that a tabular model is fitted on: its argument `fit_on`, else train."""
+    return tuple(model.keywords.get("fit_on", ("train",)))
+
+
+def fit_rows(data: TaskData, splits: Sequence[str]) -> list[int]:
     """The numbers of the examples that a tabular model is fitted on."""
-    return [i for i, example in enumerate(data.examples) if example.split == "train"]
+    return [i for i, example in enumerate(data.examples) if example.split in splits]

@@ -14,10 +14,10 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 from transformers.cache_utils import DynamicCache
 
 from patientdx.core.errors import UserError
+from patientdx.core.progress import progress
 from patientdx.lm.prefix_attention import after_prefix
 from patientdx.lm.prompts import Prompts
 
@@ -109,7 +109,7 @@ def run_batches(
     rank, processes = shard
     batches = batches[rank::processes]
     total = sum(len(batch.positions) for batch in batches)
-    bar = tqdm(total=total, desc=label, unit=unit, disable=True if rank or not label else None, leave=False)
+    bar = progress(total=total, desc=label, unit=unit, show=not rank and bool(label), leave=False)
     with bar, after_prefix(model):
         for ids, group in groupby(batches, key=lambda batch: batch.prefix):
             prefix = run_prefix(model, ids)

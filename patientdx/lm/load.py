@@ -27,9 +27,9 @@ def load_tokenizer(folder: Path, template_args: Mapping[str, Any] | None = None)
 def default_dtype(device: str) -> str:
     """The dtype that a model computes in where none is set: bfloat16, or float32 on a CPU without bfloat16 arithmetic.
 
-    device: auto or cpu. Such a CPU emulates bfloat16 in software, many times slower than float32.
+    device: auto, cpu, or what auto takes. Such a CPU emulates bfloat16 in software, many times slower than float32.
     """
-    accelerated = device == "auto" and torch.accelerator.is_available()
+    accelerated = device != "cpu" and torch.accelerator.is_available()
     return "bfloat16" if accelerated or torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
+
+from patientdx.core import extras
 
 if TYPE_CHECKING:
     from patientdx.lm.generate import Continuation
@@ -26,8 +27,8 @@ def errors(generator: str | None) -> list[str]:
     """Why the configured vLLM cannot generate here: it is not installed, or there is no GPU."""
     if generator != NAME:
         return []
-    if find_spec(NAME) is None:
-        return ["generator=vllm: vLLM is not installed. Install it (pip install vllm), or leave generator out."]
+    if absent := extras.absence([NAME]):
+        return [f"generator=vllm needs {absent} Or leave generator out."]
     gpu = torch.cuda.is_available()
     return [] if gpu else ["generator=vllm: vLLM needs a GPU, and this machine shows none. Leave generator out."]
 

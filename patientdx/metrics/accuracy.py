@@ -15,14 +15,14 @@ from patientdx.metrics.specification import Values, metric
 Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]
 
 
-@metric("accuracy", greater_is_better=True, takes="answers")
+@metric("accuracy", greater_is_better=True, takes="answers", low=0, high=1)
 def accuracy(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """The fraction of rows whose answer `score` (n,) is the right one, `label` (n,): numbers of options, or counts."""
     score, label, weight = check_rows(score, label, weight)
     return ratio((score == label).astype(np.float64), np.ones(score.size), weight)
 
 
-@metric("share of parts", greater_is_better=True, takes="counts")
+@metric("share of parts", greater_is_better=True, takes="counts", low=0, high=1)
 def share(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """All parts that were right, `score` (n,), out of all parts, `label` (n,): a ratio of sums over the rows.
 
@@ -34,7 +34,7 @@ def share(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     return ratio(score, label, weight)
 
 
-@metric("accuracy", greater_is_better=True, takes="probabilities")
+@metric("accuracy", greater_is_better=True, takes="probabilities", low=0, high=1)
 def accuracy_at_half(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """The fraction of rows on the right side of one half: probabilities `score` (n,) against labels 0 and 1."""
     score, label, weight = check_rows(score, label, weight)

@@ -1,9 +1,10 @@
-"""Uncertainty of a metric, by drawing patients.
+"""Uncertainty of a metric by patients, whose rows are not independent.
 
-Rows of one patient are not independent, so patients are drawn with replacement, each with all rows (the cluster
-bootstrap; Field and Welsh, J. R. Stat. Soc. B 2007). The weight of a row is how often its patient was drawn. Metrics
-take all resamples of a block at once as weights (resamples, n), see `patientdx.metrics.specification`: scores are
-sorted once a block and never copied.
+Intervals come from the values of a metric without each patient, see `patientdx.metrics.jackknife`. A metric that is not
+smooth or not declared gets the percentile interval of a bootstrap: patients are drawn with replacement, each with all
+rows (the cluster bootstrap; Field and Welsh, J. R. Stat. Soc. B 2007). Metrics take all resamples, or patients left
+out, of a block at once as weights (resamples, n), see `patientdx.metrics.specification`: scores are sorted once a block
+and never copied.
 
 The draws depend on nothing but the seed and the patients: metrics and models with the same seed and the same rows get
 the same resamples, which is what makes a difference between two models paired.
@@ -19,13 +20,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from patientdx.core.errors import UserError
-from patientdx.metrics.specification import Metric
+from patientdx.metrics.jackknife import Deletion, Jackknife, check_patients
+from patientdx.metrics.specification import Metric, declared
 
 # Weights held at once, in numbers: small enough for the cache, and the bound on memory however many rows.
 _BLOCK = 1 << 18
 
 Seed = int | Sequence[int]
 Name = TypeVar("Name", bound=Hashable)
+# What an interval comes from; of two models on the same rows, a - b is that of their difference.
+Spread = Jackknife | NDArray[np.float64]
 
 
 class BootstrapOptions(TypedDict, total=False):
@@ -38,7 +42,8 @@ class BootstrapOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How many resamples are drawn from which seed, and the level of the interval.
+    """The level of intervals, and how many resamples are drawn from which seed where they come from resamples; a
+    jackknife leaves out patients in at most as many groups.
 
     UserError for fewer than 1 resample or a level outside (0, 1).
     """
@@ -59,9 +64,9 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its percentile interval.
+    """A value with its interval, whose ends are NaN where patients are too few for one.
 
-    `n` rows, `events` of them positive, of `patients`; `resamples` were used, `dropped` had only one class.
+    `n` rows, `events` of them positive, of `patients`.
     """
 
     value: float
@@ -70,19 +75,22 @@ class Interval:
     n: int
     events: int
     patients: int
-    resamples: int
-    dropped: int
     level: float
+
+    @property
+    def ends(self) -> tuple[float, float] | tuple[None, None]:
+        """Both ends, None where there is no interval."""
+        return (None, None) if np.isnan(self.low) else (self.low, self.high)
 
 
 def interval(
     metric: Metric, score: ArrayLike, label: ArrayLike, subject: ArrayLike, **options: Unpack[BootstrapOptions]
 ) -> Interval:
-    """The metric and its percentile interval under the patient bootstrap.
+    """The metric and its interval by patients.
 
     `score` (n,) or (n, k) and `label` (n,) as the metric takes them; `subject` (n,) is one id per row, of a type that
-    can be sorted; `options` as in `Bootstrap`. A resample that lacks a class has no value: it is dropped and counted.
-    Raises ValueError as the metric does, and UserError for settings or sizes that give no interval.
+    can be sorted; `options` as in `Bootstrap`. Raises ValueError as the metric does, and UserError for settings or
+    sizes that give no interval.
     """
     return intervals({"": metric}, score, label, subject, **options)[""]
 
@@ -94,11 +102,17 @@ def intervals(
     subject: ArrayLike,
     **options: Unpack[BootstrapOptions],
 ) -> dict[Name, Interval]:
-    """`interval` for several metrics, which share the resamples. Same arguments, same errors."""
+    """`interval` for several metrics. Same arguments, same errors."""
     bootstrap, label = Bootstrap(**options), np.asarray(label)
     values = {name: metric(score, label) for name, metric in metrics.items()}
-    drawn = replicates(metrics, score, label, subject, resamples=bootstrap.resamples, seed=bootstrap.seed)
-    return {name: _interval(values[name], drawn[name], label, subject, bootstrap.level) for name in metrics}
+    by_name = spreads(metrics, score, label, subject, bootstrap)
+    sizes = label.size, int(label.sum()), np.unique(np.asarray(subject)).size
+    return {
+        name: Interval(
+            float(values[name]), *ends(values[name], by_name[name], bootstrap.level, metric), *sizes, bootstrap.level
+        )
+        for name, metric in metrics.items()
+    }
 
 
 def paired_difference(
@@ -109,30 +123,82 @@ def paired_difference(
     subject: ArrayLike,
     **options: Unpack[BootstrapOptions],
 ) -> Interval:
-    """The metric of model a minus that of model b on the same rows, both on the same resamples.
+    """The metric of model a minus that of model b on the same rows, with the interval of the difference.
 
     Arguments and errors as in `interval`. An interval that leaves out 0 means that the models differ.
     """
     bootstrap, label = Bootstrap(**options), np.asarray(label)
-    value, drawn_a, drawn_b = paired_replicates(metric, score_a, score_b, label, subject, bootstrap)
-    return _interval(value, drawn_a - drawn_b, label, subject, bootstrap.level)
+    value, spread = paired_spread(metric, score_a, score_b, label, subject, bootstrap)
+    patients = np.unique(np.asarray(subject)).size
+    low, high, _ = difference_ends(value, spread, patients, bootstrap.level)
+    return Interval(value, low, high, label.size, int(label.sum()), patients, bootstrap.level)
 
 
-def paired_replicates(
+def paired_spread(
     metric: Metric,
     score_a: ArrayLike,
     score_b: ArrayLike,
     label: ArrayLike,
     subject: ArrayLike,
     bootstrap: Bootstrap,
-) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]:
-    """The metric of model a minus that of b, and of each model on the same resamples, (resamples,)."""
-    value = metric(score_a, label) - metric(score_b, label)
-    drawn_a, drawn_b = (
-        replicates({"": metric}, score, label, subject, resamples=bootstrap.resamples, seed=bootstrap.seed)[""]
-        for score in (score_a, score_b)
-    )
-    return value, drawn_a, drawn_b
+) -> tuple[float, Spread]:
+    """The metric of model a minus that of b, and what the interval of that difference comes from."""
+    value = float(metric(score_a, label) - metric(score_b, label))
+    a, b = (spreads({"": metric}, score, label, subject, bootstrap)[""] for score in (score_a, score_b))
+    return value, subtracted(a, b)
+
+
+def subtracted(a: Spread, b: Spread) -> Spread:
+    """What the interval of a difference comes from. ValueError for a jackknife and a bootstrap."""
+    if isinstance(a, Jackknife) and isinstance(b, Jackknife):
+        return a - b
+    if isinstance(a, Jackknife) or isinstance(b, Jackknife):
+        raise ValueError("a difference needs two metrics with the same kind of interval")
+    return a - b
+
+
+def spreads(
+    metrics: Mapping[Name, Metric], score: ArrayLike, label: ArrayLike, subject: ArrayLike, bootstrap: Bootstrap
+) -> dict[Name, Spread]:
+    """What the interval of each metric comes from: its values without each patient, or those of resamples.
+
+    Patients are left out in at most `bootstrap.resamples` groups.
+    """
+    label, made = np.asarray(label), {}
+    specs = {name: declared(metric) for name, metric in metrics.items()}
+    _check_rows(score, label, subject)
+    check_patients(np.unique(np.asarray(subject)).size)
+    for has_events in (True, False):
+        smooth = {
+            name: metrics[name]
+            for name, spec in specs.items()
+            if spec is not None and spec.is_smooth and spec.has_events == has_events
+        }
+        if smooth:
+            event = label.astype(bool) if has_events else np.zeros(label.size, dtype=bool)
+            deletion = Deletion.of(subject, event, bootstrap.resamples)
+            without = _on_weights(smooth, score, label, deletion.weights(), deletion.has_event.size)
+            made |= {name: Jackknife(values, deletion) for name, values in without.items()}
+    others = {name: metric for name, metric in metrics.items() if name not in made}
+    if others:
+        made |= replicates(others, score, label, subject, resamples=bootstrap.resamples, seed=bootstrap.seed)
+    return made
+
+
+def ends(value: Any, spread: Spread, level: float, metric: Metric) -> tuple[float, float]:
+    """Ends of the interval of a value of this metric; NaN where there is none."""
+    spec = declared(metric)
+    if isinstance(spread, Jackknife) and spec is not None:
+        return spread.interval(float(value), level, spec)
+    return percentile_interval(np.asarray(spread), level)[:2]
+
+
+def difference_ends(value: float, spread: Spread, patients: int, level: float) -> tuple[float, float, float | None]:
+    """Ends of the interval of a difference, NaN where there is none, and the p-value of "no difference" or None."""
+    if isinstance(spread, Jackknife):
+        low, high, p_value = spread.difference(value, level)
+        return low, high, None if np.isnan(p_value) else p_value
+    return *percentile_interval(spread, level)[:2], bootstrap_p(spread, patients)
 
 
 def replicates(
@@ -149,11 +215,21 @@ def replicates(
     Entry i of every metric, and of every model with the same seed and rows, comes from the same patients.
     """
     _check_resamples(resamples)
+    _check_rows(score, label, subject)
+    return _on_weights(metrics, score, label, patient_weights(subject, resamples, seed), resamples)
+
+
+def _check_rows(score: ArrayLike, label: ArrayLike, subject: ArrayLike) -> None:
     if not np.asarray(score).shape[:1] == np.asarray(label).shape == np.asarray(subject).shape:
         raise ValueError("score, label and subject must be of one shape (n,); score alone may be (n, k)")
-    drawn = {name: np.empty(resamples) for name in metrics}
-    done = 0
-    for weight in patient_weights(subject, resamples, seed):
+
+
+def _on_weights(
+    metrics: Mapping[Name, Metric], score: ArrayLike, label: ArrayLike, weights: Iterator[Any], count: int
+) -> dict[Name, NDArray[np.float64]]:
+    """Each metric on `count` rows of weights that come in blocks (some, n)."""
+    values, done = {name: np.empty(count) for name in metrics}, 0
+    for weight in weights:
         for name, metric in metrics.items():
             value = np.asarray(metric(score, label, weight))
             if value.shape != (len(weight),):
@@ -161,17 +237,16 @@ def replicates(
                     f"the metric {getattr(metric, '__name__', metric)} gave shape {value.shape} for weights "
                     f"{weight.shape}; a metric must return one per resample (see patientdx.metrics.specification)"
                 )
-            drawn[name][done : done + len(weight)] = value
+            values[name][done : done + len(weight)] = value
         done += len(weight)
-    return drawn
+    return values
 
 
 def patient_weights(subject: ArrayLike, resamples: int, seed: Seed) -> Iterator[NDArray[np.float64]]:
     """Blocks of (some resamples, n): how often each row's patient was drawn."""
     _, patient = np.unique(np.asarray(subject), return_inverse=True)
     patients = int(patient.max()) + 1 if patient.size else 0
-    if patients < 2:
-        raise UserError(f"a bootstrap by patient needs at least 2 patients; there are {patients}")
+    check_patients(patients)
     one_row_each = patients == patient.size and np.array_equal(patient, np.arange(patients))
     random = np.random.default_rng(seed)
     block = max(1, _BLOCK // patient.size)
@@ -220,20 +295,3 @@ def check_level(level: float) -> None:
 def _check_resamples(resamples: int) -> None:
     if resamples < 1:
         raise UserError(f"resamples={resamples} is not valid: a bootstrap needs at least 1")
-
-
-def _interval(value: Any, drawn: NDArray[np.float64], label: NDArray, subject: ArrayLike, level: float) -> Interval:
-    low, high, used = percentile_interval(drawn, level)
-    if not used:
-        raise UserError(f"none of {drawn.size} resamples held both classes: too few patients for an interval")
-    return Interval(
-        value=float(value),
-        low=low,
-        high=high,
-        n=int(label.size),
-        events=int(label.sum()),
-        patients=int(np.unique(np.asarray(subject)).size),
-        resamples=used,
-        dropped=drawn.size - used,
-        level=level,
-    )

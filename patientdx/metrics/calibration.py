@@ -31,7 +31,7 @@ _STEPS = 200
 _CLOSE = 1e-6  # of a step, in logits: what is left after it is of the order of its square
 
 
-@metric("Brier score", greater_is_better=False, takes="probabilities")
+@metric("Brier score", greater_is_better=False, takes="probabilities", low=0, high=1)
 def brier(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Mean squared distance of the probability from what happened (Brier 1950); 0 is best."""
     score, label, weight, many = check_probabilities(score, label, weight)
@@ -46,7 +46,7 @@ def scaled_brier(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = 
     return scalar_or_array(1 - _mean((score - label) ** 2, label, weight) / (prevalence * (1 - prevalence)), many)
 
 
-@metric("log loss", greater_is_better=False, takes="probabilities")
+@metric("log loss", greater_is_better=False, takes="probabilities", low=0)
 def log_loss(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Mean negative log-likelihood in nats."""
     score, label, weight, many = check_probabilities(score, label, weight)
@@ -54,7 +54,7 @@ def log_loss(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None
     return scalar_or_array(_mean(-np.log(likelihood), label, weight), many)
 
 
-@metric("expected calibration error", greater_is_better=False, takes="probabilities")
+@metric("expected calibration error", greater_is_better=False, takes="probabilities", is_smooth=False)
 def ece(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, bins: int = 10) -> Values:
     """Expected calibration error: mean over stays of |observed rate - mean probability| of the stay's bin.
 

@@ -20,8 +20,10 @@ from patientdx.metrics import calibration, decision, paired, ranking
 from patientdx.metrics.decision import decision_curve
 from patientdx.metrics.intervals import Drawn, absent, estimates, on_scores
 from patientdx.metrics.prompt_variants import VariantScores, abstention, variant_spread
+from patientdx.metrics.smooth_calibration import smooth_metrics
 from patientdx.metrics.specification import Metric
 from patientdx.metrics.subgroups import subgroups
+from patientdx.metrics.thresholds import Rule
 
 # What is fitted or binned anew in each resample takes longest; so many are enough for it.
 FIT_RESAMPLES = 500
@@ -43,6 +45,10 @@ _SPECIFICITIES = {
 _AT_THRESHOLD = {
     name: getattr(decision, name) for name in ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100")
 }
+# Thresholds at which the net benefit has an interval; the curve has all percents.
+RISKS = (0.05, 0.1, 0.2, 0.3, 0.5)
+_BENEFITS = {f"{risk:.2f}": partial(decision.net_benefit, threshold=risk) for risk in RISKS}
+SMOOTH = ("ici", "e50", "e90")
 _RECALIBRATIONS = {"logistic": calibration.fit_logistic, "temperature": calibration.fit_temperature}
 _HISTOGRAM_BINS = 25
 
@@ -66,7 +72,8 @@ class _Settings:
 
     reported: str
     pilot: str | None
-    target_sensitivity: float | None
+    rule: Rule
+    intersections: Sequence[Sequence[str]]
     groups: Mapping[str, Sequence[str]]
     bins: int
     min_events: int
@@ -81,7 +88,8 @@ def evaluate(
     pilot: str | None = "pilot",
     groups: Mapping[str, Sequence[str]] | None = None,
     wordings: Mapping[str, Mapping[str, VariantScores]] | None = None,
-    target_sensitivity: float | None = None,
+    rule: Rule = Rule(),  # noqa: B008 - immutable
+    intersections: Sequence[Sequence[str]] = (),
     min_events: int = 20,
     min_rows: int = 10,
     resamples: int = 2000,
@@ -91,17 +99,17 @@ def evaluate(
     """Everything that is printed about models, as a dict that JSON can hold: no NaN, no array.
 
     `scored` by (role, split); within a split all roles have the same stays in the same order. Each role is judged on
-    the `reported` split. Recalibration and the threshold (Youden's, or the highest with `target_sensitivity`) come from
-    the `pilot` split; without one they are left out and their place says why. `groups` hold a value for each stay
-    of the reported split, by name; `wordings` the probabilities for the same stays under other wordings, by role
-    and name. `min_events` and `min_rows`: see `metrics.subgroups`.
+    the `reported` split. Recalibration and the threshold (chosen by `rule`) come from the `pilot` split; without one
+    they are left out and their place says why. `groups` hold a value for each stay of the reported split, by name;
+    `wordings` the probabilities for the same stays under other wordings, by role and name. `min_events`, `min_rows`
+    and `intersections`: see `metrics.subgroups`.
 
     Keys: `reported`, `pilot`, `level`, `resamples`, `fit_resamples` (of ECE, intercept and slope), `seed`, `bins` (of
     equal mass: 10, or fewer so that each has `min_rows` stays), `cohorts` by split, `patients_in_both` splits (None
-    without pilot), `models` by role and `comparisons`. A model has `discrimination`, `calibration` and `decision_curve`
-    (raw and recalibrated), `threshold`, `distribution`, `subgroups`, `abstention` and `wording`. Compared is
-    merged with every other role, or without a merged model every pair. Estimates are those of `metrics.estimates`;
-    p-values are two-sided, and `p_holm` is corrected over the comparisons of one metric.
+    without pilot), `models` by role and `comparisons`. A model has `discrimination`, `calibration`, `decision_curve`
+    and `net_benefit` (raw and recalibrated; the last at RISKS, with intervals), `threshold`, `distribution`,
+    `subgroups`, `abstention` and `wording`. Compared is merged with every other role, or without a merged model every
+    pair. Estimates are those of `metrics.estimates`; p-values are two-sided, `p_holm` corrected over one metric.
 
     Raises UserError for splits, roles and lengths that do not fit, a reported split with one class only, and fewer
     than 2 patients; ValueError for scores that are not probabilities.
@@ -110,7 +118,7 @@ def evaluate(
     roles = _checked_roles(scored, reported, pilot, wordings)
     n = len(scored[roles[0], reported].label)
     settings = _Settings(
-        reported, pilot, target_sensitivity, groups, max(1, min(10, n // max(1, min_rows))), min_events, min_rows,
+        reported, pilot, rule, intersections, groups, max(1, min(10, n // max(1, min_rows))), min_events, min_rows,
         {"resamples": resamples, "level": level, "seed": seed},
     )  # fmt: skip
     models, drawn = {}, {}
@@ -185,21 +193,22 @@ def _model(settings: _Settings, test: Scored, tuned: Scored | None) -> tuple[dic
     """One model's part of the evaluation, and its metrics on each resample for the comparisons."""
     score, label, _, _ = calibration.check_probabilities(test.probability, test.label, None)
     chosen = _threshold(settings, tuned)
-    kinds = {"raw": None, **_recalibrations(settings, tuned)}
+    kinds: dict[str, Any] = {"raw": None, **_recalibrations(settings, tuned)}
     metrics: dict[Any, Metric] = _RANKING | {("at", name): metric for name, metric in _SPECIFICITIES.items()}
     fits: dict[Any, Metric] = {}
     probabilities = {}
     for kind, fit in kinds.items():
         if kind == "raw" or callable(fit):
             probabilities[kind] = score if fit is None else fit(score)
-            metrics |= {(kind, name): on_scores(metric, probabilities[kind]) for name, metric in _MEANS.items()}
-            fits |= {(kind, name): on_scores(metric, probabilities[kind]) for name, metric in _FITS.items()}
-            fits[kind, "ece"] = on_scores(partial(calibration.ece, bins=settings.bins), probabilities[kind])
+            metrics |= _on(probabilities[kind], kind, _MEANS) | _on(probabilities[kind], (kind, "benefit"), _BENEFITS)
+            of_fit = _FITS | smooth_metrics() | {"ece": partial(calibration.ece, bins=settings.bins)}
+            fits |= _on(probabilities[kind], kind, of_fit)
     if chosen["value"] is not None:
         metrics |= {("threshold", k): partial(m, threshold=chosen["value"]) for k, m in _AT_THRESHOLD.items()}
     result, drawn = estimates(metrics, score, label, test.subject, **settings.bootstrap)
     fewer = settings.bootstrap | {"resamples": min(settings.bootstrap["resamples"], FIT_RESAMPLES)}
     result |= estimates(fits, score, label, test.subject, **fewer)[0]
+    at_threshold = {key[1]: item for key, item in result.items() if key[0] == "threshold"}
     shown = {
         "discrimination": {
             **{name: result[name] for name in _RANKING},
@@ -214,17 +223,24 @@ def _model(settings: _Settings, test: Scored, tuned: Scored | None) -> tuple[dic
             for kind, fit in kinds.items()
         },
         "at_the_edge": int(((score == 0) | (score == 1)).sum()),
-        "threshold": chosen | {key[1]: item for key, item in result.items() if key[0] == "threshold"},
+        "threshold": chosen | at_threshold | settings.rule.described(at_threshold),
         "decision_curve": {kind: decision_curve(item, label) for kind, item in probabilities.items()},
+        "net_benefit": {kind: {risk: result[(kind, "benefit"), risk] for risk in _BENEFITS} for kind in probabilities},
         "distribution": _distribution(score, label),
         "subgroups": subgroups(
             score, label, test.subject, settings.groups, threshold=chosen["value"],
-            min_events=settings.min_events, min_rows=settings.min_rows, **settings.bootstrap,
+            min_events=settings.min_events, min_rows=settings.min_rows, intersections=settings.intersections,
+            **settings.bootstrap,
         ) if settings.groups else {},
         "abstention": None if test.mass is None else abstention(test.mass),
     }  # fmt: skip
     raw = {name: drawn["raw", name] for name in COMPARED if ("raw", name) in drawn}
     return shown, raw | {name: drawn[name] for name in _RANKING}
+
+
+def _on(score: NDArray[np.float64], kind: Any, metrics: Mapping[str, Metric]) -> dict[Any, Metric]:
+    """The metrics of these probabilities, by (kind, name)."""
+    return {(kind, name): on_scores(metric, score) for name, metric in metrics.items()}
 
 
 def _without_pilot(settings: _Settings) -> str:
@@ -237,19 +253,11 @@ def _threshold(settings: _Settings, tuned: Scored | None) -> dict[str, Any]:
     """The threshold with the rule that chose it, or why there is none."""
     if tuned is None:
         return absent(_without_pilot(settings))
-    target = settings.target_sensitivity
     try:
-        if target is None:
-            value = decision.youden_threshold(tuned.probability, tuned.label)
-        else:
-            value = decision.threshold_for_sensitivity(tuned.probability, tuned.label, target)
+        value = settings.rule.choose(tuned.probability, tuned.label)
     except ValueError as error:
         return absent(f"on {settings.pilot}: {error}")
-    return {
-        "value": value,
-        "rule": "youden" if target is None else f"sensitivity {target:g}",
-        "chosen_on": settings.pilot,
-    }
+    return {"value": value, "rule": settings.rule.name, "chosen_on": settings.pilot}
 
 
 def _recalibrations(settings: _Settings, tuned: Scored | None) -> dict[str, Any]:
@@ -265,7 +273,7 @@ def _recalibrations(settings: _Settings, tuned: Scored | None) -> dict[str, Any]
 
 def _calibration(kind: str, fit, score, label, result, settings: _Settings) -> dict[str, Any]:
     """The estimates of one kind of probabilities with their curve; fitted kinds also say by what."""
-    shown = {name: result[kind, name] for name in (*_MEANS, *_FITS, "ece")}
+    shown = {name: result[kind, name] for name in (*_MEANS, *_FITS, "ece", *SMOOTH)}
     try:
         shown["ece_if_calibrated"] = calibration.ece_if_calibrated(
             score, bins=settings.bins, seed=settings.bootstrap["seed"]

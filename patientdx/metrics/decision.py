@@ -40,37 +40,61 @@ def threshold_for_sensitivity(score: ArrayLike, label: ArrayLike, target: float)
     return float(thresholds[np.flatnonzero(sensitivity >= target - 1e-12)[-1]])
 
 
-@metric("sensitivity", greater_is_better=True, takes="scores")
+def threshold_for_alerts(score: ArrayLike, label: ArrayLike, share: float) -> float:
+    """The lowest score at which alerts go off for no more than a `share` of the rows, above 0 and below 1.
+
+    Raises ValueError as metrics do, and where so many rows share the highest score that it alone gives more alerts.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"a share of alerts of {share} is not valid: it must lie between 0 and 1")
+    score, _, _, _ = check_scores(score, label, None)
+    thresholds = np.unique(score)
+    alerts = 1 - np.searchsorted(np.sort(score), thresholds, side="left") / score.size
+    allowed = np.flatnonzero(alerts <= share + 1e-12)
+    if not allowed.size:
+        raise ValueError(f"the highest score alone gives {alerts[-1]:.1%} alerts, more than {share:.1%}")
+    return float(thresholds[allowed[0]])
+
+
+@metric("sensitivity", greater_is_better=True, takes="scores", low=0, high=1)
 def sensitivity(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Fraction of events with an alert."""
     return _fraction(score, label, weight, lambda alert, event: (alert & event, event), threshold)
 
 
-@metric("specificity", greater_is_better=True, takes="scores")
+@metric("specificity", greater_is_better=True, takes="scores", low=0, high=1)
 def specificity(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Fraction of non-events without an alert."""
     return _fraction(score, label, weight, lambda alert, event: (~alert & ~event, ~event), threshold)
 
 
-@metric("PPV", greater_is_better=True, takes="scores")
+@metric("FPR", greater_is_better=False, takes="scores", low=0, high=1)
+def false_positive_rate(
+    score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float
+) -> Values:
+    """Fraction of non-events with an alert."""
+    return _fraction(score, label, weight, lambda alert, event: (alert & ~event, ~event), threshold)
+
+
+@metric("PPV", greater_is_better=True, takes="scores", low=0, high=1)
 def ppv(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Positive predictive value: fraction of alerts that are events. ValueError without an alert."""
     return _fraction(score, label, weight, lambda alert, event: (alert & event, alert), threshold)
 
 
-@metric("NPV", greater_is_better=True, takes="scores")
+@metric("NPV", greater_is_better=True, takes="scores", low=0, high=1)
 def npv(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Negative predictive value: fraction of rows without an alert that are non-events. ValueError without such."""
     return _fraction(score, label, weight, lambda alert, event: (~alert & ~event, ~alert), threshold)
 
 
-@metric("alerts per 100", greater_is_better=False, takes="scores")
+@metric("alerts per 100", greater_is_better=False, takes="scores", low=0, high=100)
 def alerts_per_100(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
     """Alerts per 100 rows."""
     return 100 * _fraction(score, label, weight, lambda alert, event: (alert, alert | ~alert), threshold)
 
 
-@metric("sensitivity at specificity", greater_is_better=True, takes="scores")
+@metric("sensitivity at specificity", greater_is_better=True, takes="scores", is_smooth=False)
 def sensitivity_at_specificity(
     score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, target: float
 ) -> Values:
@@ -91,6 +115,17 @@ def sensitivity_at_specificity(
         fraction = np.where(allowed, hits, 0.0).max(axis=1) / total_pos
     fraction[total_neg <= 0] = np.nan
     return scalar_or_array(fraction, many)
+
+
+@metric("net benefit", greater_is_better=True, takes="probabilities")
+def net_benefit(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, *, threshold: float) -> Values:
+    """TP/n - FP/n * t / (1 - t) of acting where score >= t (Vickers and Elkin 2006), per row."""
+    score, label, weight, many = check_probabilities(score, label, weight)
+    gain = np.where(label, 1.0, -threshold / (1 - threshold)) * (score >= threshold)
+    with np.errstate(invalid="ignore"):
+        benefit = np.einsum("rn,n->r", weight, gain) / weight.sum(axis=1)
+    benefit[lacks_class(label, weight)] = np.nan
+    return scalar_or_array(benefit, many)
 
 
 def decision_curve(

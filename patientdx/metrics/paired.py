@@ -15,11 +15,14 @@ from patientdx.metrics.bootstrap import (
     Bootstrap,
     BootstrapOptions,
     Name,
-    bootstrap_p,
+    Spread,
     check_level,
-    paired_replicates,
+    difference_ends,
+    paired_spread,
+    subtracted,
 )
-from patientdx.metrics.intervals import Estimate, estimate
+from patientdx.metrics.intervals import Estimate, estimate, with_ends
+from patientdx.metrics.jackknife import Jackknife
 from patientdx.metrics.ranking import check_scores
 from patientdx.metrics.specification import Metric
 
@@ -96,21 +99,25 @@ def paired_estimate(
     subject: ArrayLike,
     **options: Unpack[BootstrapOptions],
 ) -> Estimate:
-    """The metric of model a minus that of b as an estimate with `p_value`, both on the same resamples.
+    """The metric of model a minus that of b as an estimate with `p_value`, None where there is none.
 
-    Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `bootstrap.bootstrap_p`.
+    Arguments and errors as in `bootstrap.paired_difference`; the p-value is that of `jackknife.Jackknife.difference`,
+    or of `bootstrap.bootstrap_p` for a metric whose interval comes from resamples.
     """
     bootstrap = Bootstrap(**options)
-    drawn = paired_replicates(metric, score_a, score_b, label, subject, bootstrap)
-    return difference_of(*drawn, np.unique(np.asarray(subject)).size, bootstrap.level)
+    value, spread = paired_spread(metric, score_a, score_b, label, subject, bootstrap)
+    return _difference(value, spread, np.unique(np.asarray(subject)).size, bootstrap.level)
 
 
-def difference_of(
-    value: float, drawn_a: NDArray[np.float64], drawn_b: NDArray[np.float64], patients: int, level: float
-) -> Estimate:
-    """The same from a difference and each model's values on the same resamples of `patients`, (resamples,) each."""
-    drawn = drawn_a - drawn_b
-    return estimate(value, drawn, level) | {"p_value": bootstrap_p(drawn, patients)}
+def difference_of(value: float, a: Spread, b: Spread, patients: int, level: float) -> Estimate:
+    """The same from a difference and what each model's interval comes from, on the same rows of `patients`."""
+    return _difference(value, subtracted(a, b), patients, level)
+
+
+def _difference(value: float, spread: Spread, patients: int, level: float) -> Estimate:
+    low, high, p_value = difference_ends(value, spread, patients, level)
+    made = with_ends(value, low, high, spread) if isinstance(spread, Jackknife) else estimate(value, spread, level)
+    return made | {"p_value": p_value}
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:

@@ -68,7 +68,7 @@ def variant_spread(
       so much. `not_reversed` (or `not_kept`) is the fraction of pairs of rows, of those the question orders, that the
       variant orders otherwise or ties; chance is one half.
 
-    Intervals by patient bootstrap. Raises ValueError as calibration metrics do, and UserError for variants of another
+    Intervals by patient. Raises ValueError as calibration metrics do, and UserError for variants of another
     length.
     """
     question, label, _, _ = check_probabilities(question, label, None)

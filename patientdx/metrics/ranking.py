@@ -23,7 +23,7 @@ Points = list[tuple[float, float]]
 _ONE_CLASS = "both classes are needed; the weights leave out one of them"
 
 
-@metric("AUROC", greater_is_better=True, takes="scores")
+@metric("AUROC", greater_is_better=True, takes="scores", low=0, high=1, ranks=True)
 def auroc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Area under the ROC curve: the chance that an event outranks a non-event, ties counting one half.
 
@@ -38,7 +38,7 @@ def auroc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     return scalar_or_array(area, many)
 
 
-@metric("AUPRC", greater_is_better=True, takes="scores")
+@metric("AUPRC", greater_is_better=True, takes="scores", low=0, high=1)
 def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Average precision: the step-wise area under the precision-recall curve, without interpolation.
 

@@ -19,10 +19,11 @@ from patientdx.core.errors import UserError
 from patientdx.metrics.accuracy import check_rows, ratio
 from patientdx.metrics.specification import Values, metric
 
+REQUIRES = ("ir_measures",)
 NAMES = ("ndcg_K", "map", "mrr", "recall_K")
 
 
-@metric("mean over queries", greater_is_better=True, takes="counts")
+@metric("mean over queries", greater_is_better=True, takes="counts", low=0, high=1)
 def mean_over_queries(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """The mean of one number per query, `score` (n,); `label` (n,) is not used."""
     score, label, weight = check_rows(score, label, weight)

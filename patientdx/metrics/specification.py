@@ -12,8 +12,10 @@ All raise ValueError for arrays that do not fit together or hold what is not a n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -34,33 +36,69 @@ _ATTRIBUTE = "metric_spec"
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric's function name, its name in tables, its direction (None: neither is better) and its kind of score."""
+    """A metric's function name, its name in tables, its direction (None: neither is better) and its kind of score.
+
+    low, high: ends of the range of its values, which decide the scale of its interval. is_smooth: whether it changes
+    little with one patient; of others a jackknife has no meaning. ranks: whether it is a mean over pairs of an event
+    and a non-event.
+    """
 
     name: str
     verbose_name: str
     greater_is_better: bool | None
     takes: Input
+    low: float = -math.inf
+    high: float = math.inf
+    is_smooth: bool = True
+    ranks: bool = False
+
+    @property
+    def has_events(self) -> bool:
+        """Whether its labels are 0 and 1, the event."""
+        return self.takes in ("scores", "probabilities")
 
 
-def metric(verbose_name: str, *, greater_is_better: bool | None, takes: Input) -> Callable[[Function], Function]:
-    """Declare a function as a metric; `metric_spec` reads the declaration."""
+def metric(
+    verbose_name: str,
+    *,
+    greater_is_better: bool | None,
+    takes: Input,
+    low: float = -math.inf,
+    high: float = math.inf,
+    is_smooth: bool = True,
+    ranks: bool = False,
+) -> Callable[[Function], Function]:
+    """Declare a function as a metric; `metric_spec` reads the declaration. Arguments: see `MetricSpec`."""
 
     def declare(function: Function) -> Function:
-        setattr(function, _ATTRIBUTE, MetricSpec(function.__name__, verbose_name, greater_is_better, takes))
+        spec = MetricSpec(function.__name__, verbose_name, greater_is_better, takes, low, high, is_smooth, ranks)
+        setattr(function, _ATTRIBUTE, spec)
         return function
 
     return declare
 
 
 def metric_spec(function: Metric) -> MetricSpec:
-    """The declaration of a metric. Raises UserError for a function that `metric` does not declare."""
-    spec = getattr(function, _ATTRIBUTE, None)
+    """The declaration of a metric, also of one with arguments set. UserError for a function that `metric` does not
+    declare."""
+    spec = declared(function)
     if spec is None:
         raise UserError(
             f"{function.__module__}.{getattr(function, '__name__', function)} does not declare whether higher is "
             "better; declare it with patientdx.metrics.specification.metric"
         )
     return spec
+
+
+def declared(function: Metric) -> MetricSpec | None:
+    """The declaration of a metric, read through `functools.partial` and `functools.wraps`; None without one."""
+    inner: Metric | None = function
+    while inner is not None:
+        spec = getattr(inner, _ATTRIBUTE, None)
+        if spec is not None:
+            return spec
+        inner = inner.func if isinstance(inner, partial) else getattr(inner, "__wrapped__", None)
+    return None
 
 
 def higher_is_better(function: Metric) -> bool:

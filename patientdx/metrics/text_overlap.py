@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from patientdx.metrics.accuracy import check_rows
 from patientdx.metrics.specification import Values, metric
 
+REQUIRES = ("rouge_score", "sacrebleu")
 ROUGE = ("rouge1", "rouge2", "rougeL")
 WORDS, CHARACTERS = 4, 6  # longest n-grams: of words in BLEU, of characters in chrF
 BETA = 2  # chrF: recall counts so many times as much as precision
@@ -51,19 +52,19 @@ def compare(text: str, reference: str) -> dict[str, tuple[float, ...]]:
     }
 
 
-@metric("mean", greater_is_better=True, takes="counts")
+@metric("mean", greater_is_better=True, takes="counts", low=0, high=1)
 def mean(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """The mean of `score` (n,), which is better the higher; `label` (n,) is 1 in every row."""
     return ratio(score, label, weight)
 
 
-@metric("rate", greater_is_better=False, takes="counts")
+@metric("rate", greater_is_better=False, takes="counts", low=0, high=1)
 def rate(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """The mean of a defect, which is better the lower."""
     return ratio(score, label, weight)
 
 
-@metric("ratio", greater_is_better=None, takes="counts")
+@metric("ratio", greater_is_better=None, takes="counts", low=0)
 def ratio(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """The sum of `score` (n,) over that of `label` (n,), a ratio of sums over the rows; 1 is best."""
     score, label, weight = check_rows(score, label, weight)
@@ -72,7 +73,7 @@ def ratio(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
         return _unwrap(numerator / denominator, weight)
 
 
-@metric("BLEU", greater_is_better=True, takes="counts")
+@metric("BLEU", greater_is_better=True, takes="counts", low=0, high=100)
 def bleu(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Corpus BLEU-4, 0 to 100, with sacrebleu's exponential smoothing (Post, WMT 2018).
 
@@ -93,7 +94,7 @@ def bleu(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) ->
     return _unwrap(np.where(shared.any(axis=0) & (ngrams > 0).all(axis=0), value, 0.0), weight)
 
 
-@metric("chrF", greater_is_better=True, takes="counts")
+@metric("chrF", greater_is_better=True, takes="counts", low=0, high=100)
 def chrf(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Corpus chrF2, 0 to 100: precision and recall are means over n = 1 to 6, as sacrebleu has it.
 

@@ -100,14 +100,14 @@ def _answer_loss(sums: Mapping[str, Any]) -> Any:
 
 
 def auc(score: ArrayLike, member: ArrayLike, subject: Sequence[str], bootstrap: Bootstrap) -> Estimate:
-    """Area under the ROC curve by patient bootstrap; score (n,), member (n,) of 0 and 1."""
+    """Area under the ROC curve with its interval by patient; score (n,), member (n,) of 0 and 1."""
     return estimates({"": auroc}, score, np.asarray(member).astype(int), subject, **bootstrap.keywords)[0][""]
 
 
 def attack(
     score: ArrayLike, base: ArrayLike | None, member: ArrayLike, subject: Sequence[str], bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """How well an attack works: `auc` by patient bootstrap, `tpr` at 1 % and 0.1 % false positives, and over_base.
+    """How well an attack works: `auc` with its interval by patient, `tpr` at 1 % and 0.1 % false positives, over_base.
 
     score (n,), higher means member; base (n,) the same attack on the model before, or None where there is none.
     `over_base`: area minus that on base, paired, with its p-value.

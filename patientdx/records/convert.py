@@ -14,10 +14,10 @@ from pathlib import Path
 
 import duckdb
 import pyarrow.parquet
-from tqdm import tqdm
 
 from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
+from patientdx.core.progress import progress
 from patientdx.records.tables import Needed, Table, opened, present
 
 VERSION = 2  # raise it when a change makes other files
@@ -102,7 +102,7 @@ def _bar(con: duckdb.DuckDBPyConnection, label: str) -> Iterator[None]:
     for setting in ("enable_progress_bar = true", "enable_progress_bar_print = false", "progress_bar_time = 0"):
         con.execute(f"SET {setting}")
     done = threading.Event()
-    with tqdm(total=100, desc=label, unit="%", bar_format="{l_bar}{bar}| {elapsed}", disable=None) as bar:
+    with progress(total=100, desc=label, unit="%", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 
         def look() -> None:
             while not done.wait(0.25):

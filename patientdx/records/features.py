@@ -24,6 +24,10 @@ class Features:
     names: tuple[str, ...]
     values: NDArray[np.float64]
 
+    def column(self, name: str) -> "Features":
+        """One column, (n, 1)."""
+        return Features((name,), self.values[:, [self.names.index(name)]])
+
 
 def table(
     records: Iterable[tuple[int, Record]],

@@ -43,7 +43,7 @@ OPTIONAL_COLUMNS: Needed = {
     "icu/inputevents": {
         "rate": "DOUBLE", "rateuom": "VARCHAR", "amountuom": "VARCHAR", "patientweight": "DOUBLE",
     },
-    "icu/outputevents": {"valueuom": "VARCHAR"},
+    "icu/outputevents": {"valueuom": "VARCHAR", "storetime": "TIMESTAMP"},
     "icu/procedureevents": {"endtime": "TIMESTAMP"},
 }  # fmt: skip
 
@@ -307,8 +307,8 @@ def _source(table: Table) -> str:
 def _view(table: Table, columns: Mapping[str, str]) -> str:
     there = {name: f'"{name}"' for name in present(table, columns)}
     chosen = ", ".join(f'CAST({there.get(name, "NULL")} AS {kind}) AS "{name}"' for name, kind in columns.items())
-    given = f"WHERE statusdescription IS DISTINCT FROM '{REWRITTEN}'" if "statusdescription" in _columns(table) else ""
-    return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)} {given}"
+    rows = f"WHERE statusdescription IS DISTINCT FROM '{REWRITTEN}'" if "statusdescription" in _columns(table) else ""
+    return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)} {rows}"
 
 
 def _empty(name: str, columns: Mapping[str, str]) -> str:

@@ -10,8 +10,9 @@ from patientdx.core.tables import metric_names, model_name, write_csv
 from patientdx.evaluation.pilot_choice import choose
 from patientdx.reporting.pages import write_report
 from patientdx.reporting.pictures import lambda_curve
-from patientdx.reporting.run_tables import show_run
+from patientdx.reporting.run_tables import headlines, show_run
 from patientdx.reporting.runs import Run, Study
+from patientdx.reporting.seeds import over_seeds
 from patientdx.reporting.significance import best
 from patientdx.reporting.terminal import show
 
@@ -20,9 +21,11 @@ __all__ = [
     "Study",
     "best",
     "choose",
+    "headlines",
     "lambda_curve",
     "metric_names",
     "model_name",
+    "over_seeds",
     "show",
     "show_run",
     "write_csv",

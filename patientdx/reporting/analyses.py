@@ -11,6 +11,7 @@ from patientdx.reporting import angles, provenance, tables
 from patientdx.reporting.groups import Group
 from patientdx.reporting.runs import Study
 from patientdx.reporting.search_tables import search_table
+from patientdx.reporting.seeds import over_seeds
 
 
 def group_tables(group: Group) -> list[Table]:
@@ -34,4 +35,6 @@ def group_tables(group: Group) -> list[Table]:
 
 def study_tables(study: Study, groups: Iterable[Group]) -> list[Table]:
     """The tables of all groups and that of the runs."""
-    return [*(table for group in groups for table in group_tables(group)), provenance.runs(study)]
+    seeds = over_seeds(study)
+    return [*(table for group in groups for table in group_tables(group)), *([seeds] if seeds else []),
+            provenance.runs(study)]  # fmt: skip

@@ -12,7 +12,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "λ": r"$\lambda$", "−": r"$-$", "–": "--", "—": "---", "≤": r"$\leq$", "≥": r"$\geq$",
     "°": r"$^\circ$", "·": r"$\cdot$", "×": r"$\times$", "Δ": r"$\Delta$", "ε": r"$\varepsilon$", "…": r"\dots{}",
-    "→": r"$\to$", '"': "''", "’": "'",
+    "†": r"$^\dagger$", "→": r"$\to$", '"': "''", "’": "'",
 }  # fmt: skip
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 

@@ -14,14 +14,16 @@ from patientdx.reporting.analyses import group_tables
 from patientdx.reporting.chart_style import dark_style
 from patientdx.reporting.figures import Figure, figures
 from patientdx.reporting.groups import Group, groups
+from patientdx.reporting.headline import headline
 from patientdx.reporting.runs import Study, read
+from patientdx.reporting.seeds import over_seeds
 
 _PAGE = Path(__file__).parent / "page"
 # Sections in the order of the page, by the `section` of their tables and figures: title and first sentence.
 _SECTIONS = {
     "curve": (
         "λ curve",
-        "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient bootstrap.",
+        "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient.",
     ),
     "methods": ("Methods compared", ""),
     "models": ("All models", ""),
@@ -59,6 +61,7 @@ class Part:
     id: str
     title: str
     results: Sequence[dict[str, str]]
+    verdicts: Sequence[str]
     cautions: Sequence[str]
     sections: Sequence[Section]
 
@@ -98,6 +101,7 @@ def page(study: Study) -> str:
         groups=[_part(group, f"g{index}") for index, group in enumerate(groups(study), start=1)],
         command=lines,
         hidden=any("PATH" in line for line in lines),
+        seeds=over_seeds(study),
         runs=provenance.runs(study),
         style=Markup((_PAGE / "page.css").read_text(encoding="utf-8") + dark_style()),
         script=Markup((_PAGE / "page.js").read_text(encoding="utf-8")),
@@ -138,11 +142,12 @@ def _part(group: Group, name: str) -> Part:
         if members or drawings.get(key):
             intro = intro.format(level=group.level)
             sections.append(Section(f"{name}-{key}", title, intro, drawings.get(key, []), members))
-    return Part(name, group.title, results, _cautions(group), sections)
+    sentences = headline(group)
+    return Part(name, group.title, results, sentences.verdicts, [*sentences.warnings, *_cautions(group)], sections)
 
 
 def _cautions(group: Group) -> list[str]:
-    """What a reader must know before the numbers."""
+    """What else a reader must know before the numbers."""
     lines = []
     if group.has_unchosen:
         lines.append("λ was not chosen on a pilot split: the best of these is the best of several noisy values.")

@@ -11,7 +11,9 @@ from patientdx.core.tables import Table
 from patientdx.evaluation.analyses import all_tables, clinical_tables, comparison_tables
 from patientdx.evaluation.analyses.entries import Comparison, Entry
 from patientdx.reporting import pictures, tables, terminal
-from patientdx.reporting.runs import Run
+from patientdx.reporting.groups import groups
+from patientdx.reporting.headline import headline
+from patientdx.reporting.runs import Run, Study
 from patientdx.reporting.search_tables import search_table
 
 if TYPE_CHECKING:
@@ -19,13 +21,21 @@ if TYPE_CHECKING:
 
 
 def show_run(folder: Path, console: Console | None = None) -> None:
-    """Print the tables of a result folder; write clinical.txt and the pictures of a clinical evaluation into it."""
+    """Print the tables of a result folder and its headline; write clinical.txt and the pictures of a clinical
+    evaluation into it."""
     run = Run(Path(folder))
     terminal.show(*run_tables(run), console=console)
+    terminal.say(*headlines(Study(run.folder, (run,))), console=console)
     if run.clinical is not None:
         text = terminal.text(*clinical_text_tables(run), width=100)
         write_atomically(run.folder / "clinical.txt", lambda temporary: temporary.write_text(text, encoding="utf-8"))
         pictures.clinical(run.clinical, run.folder)
+
+
+def headlines(study: Study) -> list[str]:
+    """The sentences of every group of a study, with its title where there are several."""
+    parts = groups(study)
+    return [f"{part.title}: {line}" if len(parts) > 1 else line for part in parts for line in headline(part).lines]
 
 
 def run_tables(run: Run) -> list[Table]:

@@ -29,7 +29,7 @@ _NOT_IN_NAMES = (
     "name", "output", "cache", "lambda", "tracking", "device", "model", "parents", "baselines", "save", "save_dtype",
     "dry_run", "experiment", "prompt_variants", "clinical", "splits", "search", "privacy", "memory_limit", "task.cache",
     "task.seed", "task.threads", "task.memory_limit", "task._target_", "task.name", "task.probes", "task.metrics",
-    "scoring.batch_tokens", "merge._target_", "merge.name",
+    "scoring.batch_tokens", "merge._target_", "merge.name", "thresholds", "subgroups",
 )  # fmt: skip
 
 

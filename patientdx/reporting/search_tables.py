@@ -54,7 +54,9 @@ def _notes(record: Mapping[str, Any]) -> list[str]:
         corrected = record["corrected"]
         notes += [
             f"{split} {format_estimate(record['pilot'], 3)}, not corrected for the choice",
-            f"{split} {format_estimate(corrected | {'value': corrected['corrected']}, 3)}, corrected for the choice",
+            f"{split} {format_estimate(corrected | {'value': corrected['corrected']}, 3)}, corrected for the choice"
+            if corrected["corrected"] is not None
+            else f"no value corrected for the choice: {corrected['reason']}",
         ]
     if record.get("reported") is not None:
         notes.append(f"{record['reported']['split']} {format_estimate(record['reported'], 3)}")

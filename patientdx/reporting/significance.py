@@ -1,14 +1,14 @@
 """Which model of a table is best, where the paired test can tell.
 
-The best value of a column is compared with every other model of the same task, setting and split: a paired bootstrap
-by patient, with Holm's correction over the comparisons. It counts as best where all p-values are below the level.
+The best value of a column is compared with every other model of the same task, setting and split: paired, by patient,
+with Holm's correction over the comparisons. It counts as best where all p-values are below the level.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,10 +26,9 @@ class Best:
 
 
 class _Test(NamedTuple):
-    """Fingerprints of the rows that are best, and the resamples and level of the test."""
+    """Fingerprints of the rows that are best, and the level of the test."""
 
     best: Sequence[str]
-    resamples: int
     alpha: float
 
 
@@ -78,9 +77,9 @@ def _tested(rows: Sequence[Row], metric: str, sources: Source) -> _Test | None:
     """The test of the best row against the others; None where none could be made."""
     import numpy as np
 
-    from patientdx.metrics.bootstrap import bootstrap_p, replicates
+    from patientdx.metrics.bootstrap import Bootstrap, difference_ends, spreads, subtracted
     from patientdx.metrics.paired import holm
-    from patientdx.metrics.specification import higher_is_better
+    from patientdx.metrics.specification import higher_is_better, metric_spec
 
     scored: dict[str, Predictions] = {}
     for row in rows:
@@ -101,41 +100,43 @@ def _tested(rows: Sequence[Row], metric: str, sources: Source) -> _Test | None:
     function = run.metric_functions.get(metric)
     if function is None:
         return None
-    resamples, alpha = run.bootstrap["resamples"], 1 - run.bootstrap["level"]
-    others = len(models) - 1
+    draws, others = Bootstrap(**run.bootstrap), len(models) - 1
+    alpha = 1 - draws.level
     if not others:  # as the same: no answer was empty, for example
-        return _Test([], resamples, alpha)
-    # The smallest p is 2 / (resamples + 1), and Holm multiplies it by the number of comparisons.
-    resamples = max(resamples, math.ceil(5 * others / alpha))
+        return _Test([], alpha)
+    if not metric_spec(function).is_smooth:
+        # The smallest p of resamples is 2 / (resamples + 1), and Holm multiplies it by the number of comparisons.
+        draws = replace(draws, resamples=max(draws.resamples, math.ceil(5 * others / alpha)))
     try:
-        drawn = [
-            replicates({metric: function}, *scored[same[0]["fingerprint"]].of(metric), first.subject,
-                       resamples=resamples, seed=run.bootstrap["seed"])[metric]
+        kinds = [
+            spreads({metric: function}, *scored[same[0]["fingerprint"]].of(metric), first.subject, draws)[metric]
             for same in models.values()
-        ]  # fmt: skip
+        ]
     except (UserError, ValueError):  # too few patients, or a metric of other scores than these
         return None
     values = [same[0][metric] for same in models.values()]
     top = int(np.argmax(values) if higher_is_better(function) else np.argmin(values))
     patients = np.unique(np.asarray(first.subject)).size
-    tests = {i: bootstrap_p(drawn[top] - drawn[i], patients) for i in range(len(drawn)) if i != top}
+    tests = {
+        i: difference_ends(values[top] - values[i], subtracted(kinds[top], kinds[i]), patients, draws.level)[2]
+        for i in range(len(kinds))
+        if i != top
+    }
     p_values = {i: p for i, p in tests.items() if p is not None}
     if len(p_values) < len(tests) or max(holm(p_values).values()) >= alpha:
-        return _Test([], resamples, alpha)
-    return _Test([row["fingerprint"] for row in list(models.values())[top]], resamples, alpha)
+        return _Test([], alpha)
+    return _Test([row["fingerprint"] for row in list(models.values())[top]], alpha)
 
 
 def _notes(any_bold: bool, tests: Sequence[_Test], untested: bool) -> list[str]:
     """What the bold type of the table means."""
     notes = []
     if tests:
-        _, resamples, alpha = max(tests, key=lambda test: (test.resamples, test.alpha))
+        alpha = max(test.alpha for test in tests)
         result = (
             "bold: better than every other model" if any_bold else "nothing is bold: no model differs from all others"
         )
-        notes.append(
-            f"{result} (paired bootstrap by patient, {resamples} resamples, Holm's correction, p < {alpha:.3g})"
-        )
+        notes.append(f"{result} (paired, by patient, Holm's correction, p < {alpha:.3g})")
     if untested:
         notes.append("not all models could be compared: other stays, or no predictions.parquet")
     return notes

@@ -49,7 +49,7 @@ def models(
             cells.append(replace(metric_cell(row, metric), bold=bold))
         lines.append([*cells, *(cell(row.get(key)) for key, (_, cell) in answers.items())])
     notes = sizes(rows)
-    notes += [] if level is None else [f"brackets: {level:.0%} interval by patient bootstrap"]
+    notes += [] if level is None else [f"brackets: {level:.0%} interval by patient"]
     notes += [] if best is None else best.notes
     title = title if tasks or not rows or rows[0].get("task") is None else f"{title}, {rows[0]['task']}"
     return make_table("models", title, columns, lines, notes=notes, section="models", keys=2 + len(tasks))
@@ -112,12 +112,9 @@ def chosen(group: Group) -> Table | None:
 
 def comparisons(group: Group) -> Table | None:
     """Each chosen model minus each parent and tabular model, and minus the chosen models of other methods."""
-    resamples = group.runs[0].bootstrap["resamples"]
     notes = [
         *group.sizes(group.reported),
-        f"on {group.reported}, paired: both models on the same draws of patients",
-        f"the smallest p that {resamples} resamples can give is {2 / (resamples + 1):.2g}, before Holm's correction "
-        "over the pairs of this table",
+        f"on {group.reported}, paired: both models without the same patients in turn",
     ]
     return comparison_tables.comparisons(_corrected([*_within_runs(group), *_between_runs(group)]), notes=notes)
 

@@ -15,7 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from patientdx.core.tables import Cell, Column, Table, word
+from patientdx.core.tables import FEW, Cell, Column, Table, word
 
 WIDTH = 80
 _GAP = 2  # blanks between columns
@@ -27,6 +27,15 @@ def show(*tables: Table, console: Console | None = None) -> None:
     console = console or Console()
     for table in tables:
         console.print("", rendered(table, min(console.width, WIDTH) if console.is_terminal else WIDTH))
+
+
+def say(*sentences: str, console: Console | None = None) -> None:
+    """Print sentences below a blank line, each of which the terminal breaks where it ends."""
+    console = console or Console()
+    if sentences:
+        console.print()
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 def text(*tables: Table, width: int = WIDTH) -> str:
@@ -91,12 +100,13 @@ def _with_cells(table: Table, change) -> Table:
 
 
 def _stacked(cell: Cell) -> Cell:
-    """The value above its interval."""
-    value, bracket, ends = cell.text.partition(" [")
+    """The value, with the mark that it may have, above its interval."""
+    mark = FEW if cell.text.endswith(FEW) else ""
+    value, bracket, ends = cell.text.removesuffix(mark).partition(" [")
     if not bracket or cell.low is None:
         return cell
     low, _, high = ends.rstrip("]").partition(", ")
-    return replace(cell, text=f"{value}\n{low}{' to ' if low.startswith('-') else '–'}{high}")
+    return replace(cell, text=f"{value}{mark}\n{low}{' to ' if low.startswith('-') else '–'}{high}")
 
 
 def _cells(table: Table) -> list[list[Cell]]:

@@ -20,6 +20,7 @@ from patientdx.checkpoints.identity import content_hash
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
+from patientdx.core.progress import progress
 from patientdx.evaluation.config.analyses import PrivacyConfig
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.config.search import CHOSEN_ON
@@ -69,11 +70,8 @@ def search(session: Session, config: RunConfig, timer: Timer | None = None) -> t
     planned = distributed.run_on_all_ranks(lambda: _plan(session, config, Candidate(config.weight or 0.0), CHOSEN_ON))
     state = _Search(session, config, measured, _units(planned))
     score = partial(_score, state)
-    with tqdm(
-        desc=f"search={config.search_config.name}",
-        unit="forward",
-        disable=None if state.is_first and not config.withheld else True,
-    ) as bar:
+    show = state.is_first and not config.withheld
+    with progress(desc=f"search={config.search_config.name}", unit="forward", show=show) as bar:
         pilot = _pilot(state, planned, score, bar)
         choice = _lead(config, pilot) if state.is_first else _follow(score)
     timer.record("search")

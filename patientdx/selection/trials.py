@@ -132,7 +132,7 @@ def _reported(metric: Metric, rows: Scored, split: str, draws: Mapping[str, Any]
 def _single(
     metric: Metric, choice: Choice, reported: Mapping[Candidate, Scored], split: str, draws: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The single λ on the reported split, and the chosen candidate's value minus its, by paired bootstrap."""
+    """The single λ on the reported split, and the chosen candidate's value minus its, paired."""
     if choice.single is None:
         return None
     chosen, single = reported[choice.chosen], reported[choice.single]
@@ -140,5 +140,6 @@ def _single(
     return _named(choice.single) | {"reported": _reported(metric, single, split, draws), "difference": difference}
 
 
-def _ends(result: Interval) -> dict[str, float]:
-    return {"value": result.value, "low": result.low, "high": result.high}
+def _ends(result: Interval) -> dict[str, float | None]:
+    low, high = result.ends
+    return {"value": result.value, "low": low, "high": high}

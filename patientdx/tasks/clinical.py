@@ -11,8 +11,9 @@ from patientdx.core.errors import UserError
 from patientdx.records import cohort, groups, splits, templates, window
 from patientdx.records.clinical_window import CLOCKS
 from patientdx.records.parameters import check_choice, check_numbers
-from patientdx.records.source import SourceConfig, opened_source
+from patientdx.records.source import Source, SourceConfig, opened_source
 from patientdx.tasks.clinical_records import read_records
+from patientdx.tasks.elsewhere import elsewhere, with_elsewhere
 from patientdx.tasks.example import Example, PromptVariant, TaskData, fingerprint
 from patientdx.tasks.outcomes import OUTCOMES, ClinicalOutcome
 
@@ -70,21 +71,31 @@ class ClinicalTask(SourceConfig):
     excluded_discharges: Sequence[str] | None = None
     competing_death: str | None = None
     predict_at: str | None = None
+    external: Mapping[str, Any] | None = None
+    external_years: Sequence[str] | None = None
 
     def load(self) -> TaskData:
         """One example per stay of the cohort; label 1 where the outcome happened.
 
-        Raises UserError on parameters, files or a cohort that are not valid, before anything expensive where possible.
+        With `external` also one per stay of another hospital, all in the split external. Raises UserError on
+        parameters, files or a cohort that are not valid, before anything expensive where possible.
         """
+        inside = self._load()
+        return inside if self.external is None else with_elsewhere(inside, elsewhere(self)._load(is_elsewhere=True))
+
+    def _load(self, *, is_elsewhere: bool = False) -> TaskData:
+        """The examples of one hospital; is_elsewhere: all of them are in the split external."""
         entry, switches = _entry(self.outcome), self.switches()
         parameters = self._parameters(entry)
         hours = {"window_hours": self.window_hours, "gap_hours": self.gap_hours}
         outcome, words = entry.define(switches | hours | parameters)
         template = _template(switches["template"], self.sections, outcome.predict_at, switches["clock"])
         fractions = splits.checked_fractions(self.fractions)
+        years = {} if self.external_years is None else {"hosp/patients": {"anchor_year_group": "VARCHAR"}}
         needed = window.needed(
-            switches["diagnoses"], cohort.NEEDED, outcome.needed, revision=template.revision, clock=switches["clock"]
-        )
+            switches["diagnoses"], cohort.NEEDED, outcome.needed, years, revision=template.revision,
+            clock=switches["clock"],
+        )  # fmt: skip
         check_numbers(
             window_hours=(self.window_hours, 1), gap_hours=(self.gap_hours, 0), limit=(self.limit, 1),
             seed=(self.seed, 0),
@@ -95,15 +106,7 @@ class ClinicalTask(SourceConfig):
             group = cohort.select(
                 source.con, outcome, **hours, **{name: switches[name] for name in ("death", "age", "stays", "stepdown")}
             )
-            of_patients = source.splits if self.fractions is None and switches["split_by"] == "patient" else None
-            group = group.of_patients(of_patients)
-            rows = splits.divided(
-                group.stays, by=switches["split_by"], seed=self.seed, fractions=fractions, limit=self.limit,
-                of_patients=of_patients, secret=source.secret,
-            )  # fmt: skip
-            # Before texts are written. A split on which λ is chosen is checked where it is used: a private search must
-            # end the same way whoever is in it.
-            splits.check_splits([(split, label) for _, _, label, split in rows], ("test",))
+            group, rows, is_drawn = self._divided(source, group, switches["split_by"], is_elsewhere=is_elsewhere)
             read = read_records(
                 source.con, rows, template, switches, self.window_hours, comorbidities=not outcome.asks_codes
             )
@@ -113,8 +116,9 @@ class ClinicalTask(SourceConfig):
         settings: dict[str, Any] = {
             "task": self.outcome, **switches, "template": template.id, "template_sha256": template.sha256,
             "sections": dict(template.sections), "seed": self.seed, **hours, "limit": self.limit, "question": question,
-            "fractions": fractions if of_patients is None else splits.OF_SOURCE, **parameters,
+            "fractions": fractions if is_drawn else splits.OF_SOURCE, **parameters,
         }  # fmt: skip
+        settings |= {} if self.external_years is None else {"external_years": list(self.external_years)}
         provenance = {"source": source.data_sources, "tables": source.files, "absent": source.absent}
         provenance |= {"sections_cut": read.cut, "stays_without_readings": len(read.unread)}
         return TaskData(
@@ -127,7 +131,7 @@ class ClinicalTask(SourceConfig):
             cohort=group.attrition,
             readings=read.readings,
             prompt_variants=variants,
-            features=read.features,
+            **read.inputs,
             groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )
@@ -135,7 +139,7 @@ class ClinicalTask(SourceConfig):
     def switches(self) -> dict[str, str]:
         """The value of every switch: the user's, or where that is None the preset's.
 
-        Raises UserError on an unknown `preset`, `split_by` or `outliers`; the others are checked where they are used.
+        Raises UserError on unknown values; `death`, `age`, `diagnoses` and `template` are checked where they are used.
         """
         if self.preset not in PRESETS:
             raise UserError(
@@ -153,6 +157,40 @@ class ClinicalTask(SourceConfig):
         check_choice("stays", switches["stays"], cohort.STAYS)
         check_choice("stepdown", switches["stepdown"], cohort.STEPDOWN)
         return switches
+
+    def _divided(
+        self, source: Source, group: cohort.Cohort, unit: str, *, is_elsewhere: bool
+    ) -> tuple[cohort.Cohort, list[splits.Row], bool]:
+        """The cohort and its stays with their splits, and whether these are drawn; UserError for splits that lack an
+        outcome.
+        """
+        is_drawn = self.fractions is not None or unit != "patient" or is_elsewhere or source.splits is None
+        of_patients = None if is_drawn else source.splits
+        group = group.of_patients(of_patients)
+        later = {subject for _, subject, _ in group.stays} if is_elsewhere else self._later(source.con)
+        rows = splits.divided(
+            group.stays, by=unit, seed=self.seed, fractions=splits.checked_fractions(self.fractions),
+            limit=self.limit, of_patients=of_patients, later=later, secret=source.secret,
+        )  # fmt: skip
+        # Before texts are written. A split on which λ is chosen is checked where it is used: a private search must end
+        # the same way whoever is in it.
+        scored = (*(() if is_elsewhere else ("test",)), *((splits.EXTERNAL,) if later else ()))
+        splits.check_splits([(split, label) for _, _, label, split in rows], scored)
+        return group, rows, is_drawn
+
+    def _later(self, con: duckdb.DuckDBPyConnection) -> set[int]:
+        """The patients of `external_years`. UserError where there are none, or no others."""
+        if self.external_years is None:
+            return set()
+        rows = con.execute("SELECT subject_id, trim(anchor_year_group) FROM patients").fetchall()
+        present = sorted({str(years) for _, years in rows})
+        chosen = {str(years) for years in self.external_years}
+        if not chosen or chosen - set(present) or chosen == set(present):
+            raise UserError(
+                f"task.external_years={sorted(chosen)}: name one or more of the values of anchor_year_group in "
+                f"patients, but not all: {', '.join(present)}."
+            )
+        return {subject for subject, years in rows if years in chosen}
 
     def _predict_at(self) -> str:
         return self.predict_at or OUTCOMES[self.outcome].parameters.get("predict_at", "admission")

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from patientdx.core.errors import UserError
-from patientdx.records import features, outliers, splits, templates, window
+from patientdx.records import features, outliers, severity, splits, templates, window
 from patientdx.records.clinical_window import Counts
 
 
@@ -18,7 +18,7 @@ class ReadRecords:
 
     Attributes:
         texts: by stay_id. cut: what the sections' budgets left out (see templates.left_out).
-        features: in the order of the rows; None without stays in train.
+        features, severity: in the order of the rows; None without stays in train.
         unread: the stays without a reading in the window.
         readings: for each reading: values charted, dropped as impossible, stays without any; empty for revision 1.
     """
@@ -26,8 +26,14 @@ class ReadRecords:
     texts: dict[int, str]
     cut: dict[str, dict[str, int]]
     features: features.Features | None
+    severity: features.Features | None
     unread: set[int]
     readings: list[dict[str, Any]]
+
+    @property
+    def inputs(self) -> dict[str, features.Features | None]:
+        """Features and severity scores, by their names in TaskData."""
+        return {"features": self.features, "severity": self.severity}
 
 
 def read_records(
@@ -60,14 +66,19 @@ def read_records(
     counts, settings = Counts(), {"diagnoses": switches["diagnoses"], "courses": True, "revision": template.revision}
     if template.revision > 1:
         settings |= {"clock": switches["clock"], "comorbidities": comorbidities, "counts": counts}
-    plain = window.stream(con, limits=limits[False], **settings)
+    scores = severity.Scores(hours)
+    plain = scores.watch(window.stream(con, limits=limits[False], **settings))
     records = plain if template.every_item else writing(plain)
-    table = None
+    table = points = None
     # Which drugs and codes are common is counted on train: without it there is nothing to fit a tabular model on.
-    if train:
-        order, unsorted = features.table(records, fit_on=train, revision=template.revision)
+    # Of stays from elsewhere every one is a column: those of the hospital that is fitted on are taken of them.
+    is_elsewhere = all(split == splits.EXTERNAL for *_, split in rows)
+    if train or is_elsewhere:
+        fit = {"common": 0.0} if is_elsewhere else {"fit_on": train}
+        order, unsorted = features.table(records, revision=template.revision, **fit)
         row_of = {stay: row for row, stay in enumerate(order)}
         table = features.Features(unsorted.names, unsorted.values[[row_of[stay] for stay, *_ in rows]])
+        points = scores.table([stay for stay, *_ in rows])
     if template.every_item:
         everything = window.stream(
             con, diagnoses=switches["diagnoses"], courses=template.courses, every_item=True, limits=limits[True],
@@ -76,8 +87,8 @@ def read_records(
         records = writing(everything)
     deque(records, maxlen=0)  # runs through the records that nothing has consumed yet
     return ReadRecords(
-        {stay: written.text for stay, written in texts.items()}, templates.left_out(texts.values()), table, unread,
-        counts.rows() if counts.stays else [],
+        {stay: written.text for stay, written in texts.items()}, templates.left_out(texts.values()), table, points,
+        unread, counts.rows() if counts.stays else [],
     )  # fmt: skip
 
 

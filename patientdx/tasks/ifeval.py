@@ -18,6 +18,7 @@ from patientdx.tasks.hub_files import origin
 from patientdx.tasks.ifeval_rules import PATTERNS, RELATIONS, RULES, loose, strict
 from patientdx.tasks.item_files import limited, rows
 
+REQUIRES = ("langdetect",)
 # Names of lm-evaluation-harness. Strict: the answer as it is; loose: or without its first line, last line or asterisks.
 METRICS = ("prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc")
 VERSION = 2  # of the rules: raise it when an answer is scored in another way

@@ -19,14 +19,16 @@ from patientdx.records.labelled.concept_file import YAIB, ConceptFile, concept_f
 from patientdx.records.labelled.events import LAYOUTS, Events, Names, open_events, yaib_file
 from patientdx.records.labelled.readings import Readings, read
 from patientdx.records.parameters import check_choice, check_numbers
-from patientdx.records.splits import SPLITS, checked_fractions, position
-from patientdx.tasks.clinical import FRACTIONS, OPTIONS, checked_variants
+from patientdx.records.severity import of_features
+from patientdx.records.splits import EVERY, EXTERNAL, FRACTIONS, checked_fractions, position
+from patientdx.tasks.clinical import OPTIONS, checked_variants
 from patientdx.tasks.data_files import located
+from patientdx.tasks.elsewhere import elsewhere, with_elsewhere
 from patientdx.tasks.example import Example, TaskData, fingerprint
 from patientdx.tasks.item_files import limited
 from patientdx.tasks.labelled_rows import asked_question, check_columns
 from patientdx.tasks.leaks import check_leaks
-from patientdx.tasks.stay_labels import LabelledStay, Named, StayLabels, cells_by, label_files, meds_splits
+from patientdx.tasks.stay_labels import LabelledStay, Named, StayLabels, cells_by, label_files
 
 VERSION = 1  # raise it when the same files give other prompts or other splits
 NAME = "labelled_stays"
@@ -62,9 +64,18 @@ class LabelledStaysTask:
     open_data: bool = False
     memory_limit: str = "2GB"
     threads: int | None = None
+    external: Mapping[str, Any] | None = None
 
     def load(self) -> TaskData:
-        """One example per label. Raises UserError for parameters, files or rows that are not valid."""
+        """One example per label, with `external` also those of another hospital, in the split external.
+
+        Raises UserError for parameters, files or rows that are not valid.
+        """
+        inside = self._load()
+        return inside if self.external is None else with_elsewhere(inside, elsewhere(self)._load(split=EXTERNAL))
+
+    def _load(self, *, split: str | None = None) -> TaskData:
+        """The examples of one hospital; split: that of all of them, None: as the labels say, or drawn."""
         question = asked_question(self.question)
         check_choice("layout", self.layout, LAYOUTS)
         check_numbers(limit=(self.limit, 1), seed=(self.seed, 0), text_tokens=(self.text_tokens, 100))
@@ -77,7 +88,7 @@ class LabelledStaysTask:
         cache = expanded(self.cache)
         with connected(memory_limit=self.memory_limit, threads=self.threads, spill=cache / "spill") as con:
             events = open_events(con, records, self.layout, self._names())
-            stays = self._labels(events, labels, records)
+            stays = self._labels(events, labels, records, split)
             readings = read(con, events, concepts, [stay.stay for stay in stays])
         known = [stay for stay, present in zip(stays, readings.present, strict=True) if present]
         kept, readings = self._kept(stays, readings)
@@ -110,6 +121,7 @@ class LabelledStaysTask:
             cohort=_cohort({"labels": stays, "with records": known, "kept": kept}),
             prompt_variants=variants,
             features=table,
+            severity=of_features(table, {name: concept.unit for name, concept in concepts.concepts.items()}),
             groups=_groups(statics),
             times=_times(kept) if events.dated else (),
         )
@@ -141,18 +153,20 @@ class LabelledStaysTask:
             return tuple(self.static)
         return _YAIB_STATIC if self.layout == "yaib" else ()
 
-    def _labels(self, events: Events, files: list[tuple[Path, str]], records: Path) -> list[LabelledStay]:
+    def _labels(
+        self, events: Events, files: list[tuple[Path, str]], records: Path, split: str | None
+    ) -> list[LabelledStay]:
         named = Named(
             self.label_column, self.patient_column, self.time_column, self.discharge_column, self.split_column,
             () if self.layout == "yaib" else self._static(),
         )  # fmt: skip
-        splits = meds_splits(records) if self.layout == "meds" else {}
+        splits = events.splits if split is None else {}
         reader = StayLabels(named, events, self.window_hours, self.labels, self.fractions, self.seed, splits)
         statics = {}
         if self.layout == "yaib":
             file = yaib_file(records, "sta.parquet")
             statics = dict(cells_by(file, events.id.lower(), self._static()))
-        return reader.read(files, statics)
+        return reader.read(files, statics, split)
 
     def _kept(self, stays: Sequence[LabelledStay], readings: Readings) -> tuple[list[LabelledStay], Readings]:
         """The stays that have records, at most `limit` of each split, split after split; and their readings."""
@@ -160,9 +174,9 @@ class LabelledStaysTask:
         order = limited(
             numbers,
             lambda number: (stays[number].row.split, position("order", self.seed, stays[number].row.uid)),
-            dict.fromkeys(SPLITS, self.limit),
+            dict.fromkeys(EVERY, self.limit),
         )
-        order.sort(key=lambda number: SPLITS.index(stays[number].row.split))
+        order.sort(key=lambda number: EVERY.index(stays[number].row.split))
         courses = tuple(readings.courses[number] for number in order)
         return [stays[number] for number in order], Readings(courses, (True,) * len(order), readings.counts)
 

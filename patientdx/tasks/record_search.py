@@ -26,6 +26,7 @@ from patientdx.tasks.example import TaskData
 from patientdx.tasks.first_stage import DEPTH, K1, QUESTION, B, Query, Search, check_search, ranking_task
 from patientdx.tasks.item_files import limited
 
+REQUIRES = ("bm25s",)
 UNITS = ("record", "passage")
 _ALL = 1_000_000  # tokens of a section: nothing that a query looks for is left out
 _TEXT = template("intervals/1", dict.fromkeys(("person", "readings", "drugs", "procedures"), _ALL))

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meds import subject_splits_filepath
-
 from patientdx.core.errors import UserError
 from patientdx.records.labelled.events import Events, hours_of
 from patientdx.records.labelled.readings import Stay
 from patientdx.tasks.item_files import SUFFIXES, rows
-from patientdx.tasks.labelled_rows import SPLIT_VALUES, Columns, LabelledRow, LabelledRows, identifier
+from patientdx.tasks.labelled_rows import Columns, LabelledRow, LabelledRows, identifier
 
 # The usual names of each column, in the order in which they are looked for; MEDS' label schema has the first ones.
 LABELS, PATIENTS, TIMES = ("boolean_value", "label"), ("subject_id", "patient_id"), ("prediction_time", "time")
@@ -51,8 +49,11 @@ class StayLabels:
     seed: int
     subject_splits: Mapping[str, str] = field(default_factory=dict)
 
-    def read(self, files: Sequence[tuple[Path, str]], statics: Mapping[str, Mapping[str, Any]]) -> list[LabelledStay]:
+    def read(
+        self, files: Sequence[tuple[Path, str]], statics: Mapping[str, Mapping[str, Any]], split: str | None = None
+    ) -> list[LabelledStay]:
         """The labels of all files. statics: columns of a second file (YAIB's sta.parquet), by the id of the records.
+        split: that of all rows, whatever the files state.
 
         Raises UserError for a file or a row that is not valid.
         """
@@ -60,7 +61,7 @@ class StayLabels:
         reader = LabelledRows(columns, self.labels, self.fractions, self.seed)
         stays: list[LabelledStay] = []
         locations: dict[tuple[str, float], str] = {}
-        for row in reader.read([(path, name, None) for path, name in files]):
+        for row in reader.read([(path, name, None) for path, name in files], split):
             stay = self._stay(row)
             first = locations.setdefault((stay.key, stay.stop), row.location)
             if first != row.location:
@@ -154,17 +155,3 @@ def cells_by(path: Path, key: str, columns: Sequence[str]) -> Iterator[tuple[str
             raise UserError(f"{location}: its {key} occurs before; each stay has one row.")
         ids.add(value)
         yield value, {column.lower(): cells[column.lower()] for column in columns}
-
-
-def meds_splits(folder: Path) -> dict[str, str]:
-    """The split of each patient by metadata/subject_splits.parquet of a MEDS folder; {} without that file."""
-    path = folder / subject_splits_filepath
-    if not path.is_file():
-        return {}
-    splits = {}
-    for location, cells in rows(path, subject_splits_filepath, header=True):
-        split = SPLIT_VALUES.get(str(cells.get("split")))
-        if split is None:
-            raise UserError(f"{location}: column split holds none of train, tuning, held_out.")
-        splits[identifier(cells.get("subject_id"))] = split
-    return splits

@@ -12,11 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
+from patientdx.core.progress import progress
 from patientdx.records.parameters import check_choice, check_numbers
 from patientdx.records.splits import SPLITS, checked_fractions, position, split_of
 from patientdx.tasks.corpora import CORPORA, Corpus
@@ -128,7 +127,7 @@ class TextPairsTask:
         repeats = Repeats(across=fractions is not None)
         for file, name, split in files:
             lines = rows(file, name, header=True)
-            for location, row in tqdm(lines, desc=name, unit="row", delay=5, leave=False, disable=None):
+            for location, row in progress(lines, desc=name, unit="row", delay=5, leave=False):
                 steps["read"] += 1
                 self._check_columns(corpus, location, row)
                 text, reference = (part.replace("\r\n", "\n").strip() for part in corpus.read(row))

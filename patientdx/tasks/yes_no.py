@@ -14,9 +14,10 @@ import numpy as np
 from patientdx.core.errors import UserError
 from patientdx.records.features import Features
 from patientdx.records.parameters import check_numbers
-from patientdx.records.splits import FRACTIONS, SPLITS, checked_fractions, position
+from patientdx.records.splits import EVERY, EXTERNAL, FRACTIONS, checked_fractions, position
 from patientdx.tasks.clinical import OPTIONS, checked_variants
 from patientdx.tasks.data_files import digests, located, split_files
+from patientdx.tasks.elsewhere import elsewhere, with_elsewhere
 from patientdx.tasks.example import Example, TaskData, fingerprint
 from patientdx.tasks.hub_files import origin
 from patientdx.tasks.item_files import limited
@@ -48,9 +49,18 @@ class YesNoTask:
     limit: int | None = None
     prompt_variants: Sequence[Mapping[str, Any]] = ()
     open_data: bool = False
+    external: Mapping[str, Any] | None = None
 
     def load(self) -> TaskData:
-        """One example per row. Raises UserError for a parameter, a file or a row that is not valid."""
+        """One example per row, with `external` also those of another file, in the split external.
+
+        Raises UserError for a parameter, a file or a row that is not valid.
+        """
+        inside = self._load()
+        return inside if self.external is None else with_elsewhere(inside, elsewhere(self)._load(split=EXTERNAL))
+
+    def _load(self, *, split: str | None = None) -> TaskData:
+        """The examples of one hospital; split: that of all of them, None: as the files say, or drawn."""
         question = asked_question(self.question)
         check_numbers(limit=(self.limit, 1), seed=(self.seed, 0))
         fractions = checked_fractions(self.fractions)
@@ -62,13 +72,13 @@ class YesNoTask:
         reader = LabelledRows(self._columns(), self.labels, fractions, self.seed)
         texts = _Texts(self.text_column)
         kept = limited(
-            texts.checked(reader.read(_files(root))),
+            texts.checked(reader.read(_files(root), split)),
             lambda row: (row.split, position("order", self.seed, row.uid)),
-            dict.fromkeys(SPLITS, self.limit),
+            dict.fromkeys(EVERY, self.limit),
         )
         reader.check_outcomes(root.name)
         texts.check()
-        kept.sort(key=lambda row: SPLITS.index(row.split))
+        kept.sort(key=lambda row: EVERY.index(row.split))
         examples = tuple(
             Example(
                 uid=row.uid, subject=row.subject, split=row.split, prefix="", context=texts.of(row),

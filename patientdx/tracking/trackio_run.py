@@ -14,7 +14,6 @@ from pathlib import Path
 
 from patientdx.tracking.run import Run
 
-# As in requirements-dev.txt; a run needs it only with tracking=trackio.
 FOLDER = "trackio"
 
 _SECONDS = 60.0

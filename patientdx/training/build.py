@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.checkpoints.patient_mark import mark, marked
-from patientdx.checkpoints.source import REPOSITORY, ModelSource
+from patientdx.checkpoints.source import ModelSource
 from patientdx.core.cache import build_folder
 from patientdx.core.errors import UserError
+from patientdx.core.paths import REPOSITORY
 from patientdx.training.job import Job
 
 TRAINING = "training.json"

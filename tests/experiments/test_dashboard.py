@@ -208,8 +208,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError) as refused:
         dashboard._needed()
-    pinned = [one for one in (ROOT / "requirements-dev.txt").read_text().splitlines() if one.startswith("wandb-work")]
     assert str(refused.value) == (
-        "python -m experiments.dashboard needs the package wandb-workspaces, which is not installed. Install it with\n"
-        f"  pip install {pinned[0]}"
+        "python -m experiments.dashboard needs the package wandb_workspaces, which is not installed: "
+        "pip install 'patientdx[dashboards]', or in a clone pip install '.[dashboards]'."
     )

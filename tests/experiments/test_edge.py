@@ -10,6 +10,7 @@ from benchmark_files import questions
 from experiments import all as every
 from experiments import edge, edge_precision
 from experiments.benchmarks.watch import Watched
+from patientdx.core import extras
 from patientdx.evaluation.store import write_json
 
 
@@ -118,9 +119,9 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_merged(tiny_base,
     assert "there is no conf/merge/published/slerping.yaml" in capsys.readouterr().err
     assert edge.main(["--precisions", "int4", *given]) == 2
     assert "precision int4 does not exist; it is one of float32, bfloat16, int8" in capsys.readouterr().err
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     assert edge.main(["--precisions", "float32,int8", *given]) == 2
-    assert "pip install -r requirements-int8.txt" in capsys.readouterr().err
+    assert "pip install 'patientdx[int8]'" in capsys.readouterr().err
     monkeypatch.undo()
     assert edge.main(["--precisions", "float32", "task=numeric_questions", f"base_model.source={tiny_base}"]) == 2
     assert "task=numeric_questions is not multiple choice" in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_lambda_is_chosen_on_pilot_and_stands_beside_what_was_published(study, a
         f"SLERP − linear {last:+.1f} %." in out
     )
     assert "mistral_merged_0_4" in out
-    assert "90% intervals by patient bootstrap" in out
+    assert "90% intervals by patient;" in out
 
 
 @pytest.mark.parametrize(("test_strength", "said"), [(2.5, "same"), (0.6, "unclear"), (-2.0, "opposite")])
@@ -164,8 +164,8 @@ def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, tmp_path, a
     pivot = study.row("pivot", "test")
     at_one = [row for row in study.rows if row["lambda"] == 1.0 and row["split"] == "test"]
     assert {row["fingerprint"] for row in at_one} == {pivot["fingerprint"]}
-    # Base, pivot, slerp 0.5, linear 0.5 and two tabular models.
-    assert len(list((tmp_path / "scores").glob("*.parquet"))) == 2 * 6
+    # Base, pivot, slerp 0.5, linear 0.5, two tabular models and three severity scores.
+    assert len(list((tmp_path / "scores").glob("*.parquet"))) == 2 * 9
     code, said, error = ask(lambda_curve, tmp_path / "short")
     assert code == 0, error
     assert f"{pivot['auroc']:.3f} [{pivot['auroc_ci_low']:.3f}, {pivot['auroc_ci_high']:.3f}]" in said

@@ -311,8 +311,8 @@ def test_a_half_in_another_python_gets_the_job_and_returns_the_result(tmp_path, 
     assert harness.run_half("half", [1], Path(sys.executable)) == [1, 2]
 
 
-NAMES = ("bootstrap", "ifeval", "merge", "multiple_choice", "privacy", "records", "records_pandas", "records_stages",
-         "scoring", "search")  # fmt: skip
+NAMES = ("bootstrap", "coverage", "ifeval", "merge", "multiple_choice", "privacy", "records", "records_pandas",
+         "records_stages", "scoring", "search", "selection_bias")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,7 @@ from command_line import tiny_settings as settings
 from in_process import plan, run, session
 from transformers import AutoTokenizer
 
+from patientdx.core import extras
 from patientdx.core.errors import UserError
 from patientdx.evaluation.inference import Timer
 from patientdx.evaluation.session import Session
@@ -109,9 +110,9 @@ def test_a_run_hands_over_each_model_as_a_folder_that_is_gone_afterwards(asked, 
 
 def test_where_it_is_not_there_it_is_refused_before_anything_is_read(monkeypatch, tiny_base, tiny_pivot, tmp_path):
     words = ["task=ifeval", "task.path=nowhere", "generator=vllm"]
-    with pytest.raises(UserError, match=r"generator=vllm: vLLM is not installed\. Install it"):
+    with pytest.raises(UserError, match=r"generator=vllm needs the package vllm, .*: pip install 'patientdx\[vllm\]'"):
         settings(tiny_base, tiny_pivot, tmp_path, *words)
-    monkeypatch.setattr(vllm, "find_spec", lambda name: name)
+    monkeypatch.setattr(extras, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"generator=vllm: vLLM needs a GPU, and this machine shows none"):
         settings(tiny_base, tiny_pivot, tmp_path, *words)

@@ -1,13 +1,14 @@
 import time
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from patientdx.core.errors import UserError
-from patientdx.metrics import bootstrap
+from patientdx.metrics import bootstrap, jackknife
 from patientdx.metrics.bootstrap import interval, intervals, paired_difference, replicates
+from patientdx.metrics.decision import sensitivity_at_specificity
 from patientdx.metrics.ranking import auprc, auroc
 
 
@@ -26,7 +27,7 @@ def test_value_counts_and_order():
     assert result.value == auroc(score, label)
     assert result.low < result.value < result.high
     assert (result.n, result.events, result.patients) == (label.size, label.sum(), 150)
-    assert (result.resamples, result.dropped, result.level) == (500, 0, 0.95)
+    assert result.level == 0.95
     narrow = interval(auroc, score, label, subject, resamples=500, level=0.5, seed=1)
     assert result.low < narrow.low < narrow.high < result.high
 
@@ -43,12 +44,14 @@ def test_equals_resampling_written_out():
 
 def test_same_seed_same_numbers_whatever_the_block(monkeypatch):
     score, label, subject = stays()
-    first = intervals({"auroc": auroc, "auprc": auprc}, score, label, subject, resamples=200, seed=5)
-    assert first == intervals({"auprc": auprc, "auroc": auroc}, score, label, subject, resamples=200, seed=5)
-    assert first["auprc"] == interval(auprc, score, label, subject, resamples=200, seed=5)
-    assert first["auroc"] != interval(auroc, score, label, subject, resamples=200, seed=6)
+    area = partial(sensitivity_at_specificity, target=0.9)
+    first = intervals({"auroc": auroc, "at": area}, score, label, subject, resamples=200, seed=5)
+    assert first == intervals({"at": area, "auroc": auroc}, score, label, subject, resamples=200, seed=5)
+    assert first["at"] == interval(area, score, label, subject, resamples=200, seed=5)
+    assert first["at"] != interval(area, score, label, subject, resamples=200, seed=6)
     monkeypatch.setattr(bootstrap, "_BLOCK", 1000)
-    assert first["auroc"] == interval(auroc, score, label, subject, resamples=200, seed=5)
+    monkeypatch.setattr(jackknife, "_BLOCK", 1000)
+    assert first == intervals({"auroc": auroc, "at": area}, score, label, subject, resamples=200, seed=5)
 
 
 def test_subject_ids_may_be_text():
@@ -66,38 +69,28 @@ def test_repeated_rows_of_a_patient_do_not_narrow_the_interval():
     assert ten_times.high - ten_times.low == pytest.approx(once.high - once.low, rel=0.1)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    truth = 0.7602499  # two normals one standard deviation apart: Phi(1 / sqrt(2))
-    covered = 0
-    for seed in range(100):
-        score, label, subject = stays(seed, patients=200)
-        result = interval(auroc, score, label, subject, resamples=300, level=0.9, seed=seed)
-        covered += result.low <= truth <= result.high
-    assert 82 <= covered <= 97
+def test_a_metric_without_a_declaration_has_the_percentiles_of_resamples():
+    score, label, subject = stays(patients=60)
+
+    def lowest(score, label, weight=None):
+        return np.where(np.atleast_2d(weight) > 0, score, np.inf).min(axis=1) if weight is not None else score.min()
+
+    result = interval(lowest, score, label, subject, resamples=300, seed=4)
+    drawn = replicates({"": lowest}, score, label, subject, resamples=300, seed=4)[""]
+    assert (result.low, result.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1e-12)
 
 
-def test_paired_difference_uses_the_same_resamples():
+def test_paired_difference_knows_what_the_models_share():
     score, label, subject = stays(patients=400)
     noise = np.random.default_rng(4).normal(size=score.size)
     worse = score + 0.8 * noise
     result = paired_difference(auroc, score, worse, label, subject, resamples=500, seed=9)
     assert result.value == auroc(score, label) - auroc(worse, label)
-    a, b = (replicates({"m": auroc}, each, label, subject, resamples=500, seed=9)["m"] for each in (score, worse))
-    assert (result.low, result.high) == pytest.approx(tuple(np.quantile(a - b, [0.025, 0.975])), abs=1e-12)
-    apart = np.quantile(a - np.roll(b, 1), [0.025, 0.975])
-    assert result.high - result.low < 0.8 * (apart[1] - apart[0])
+    a, b = (replicates({"m": auroc}, each, label, subject, resamples=1000, seed=9)["m"] for each in (score, worse))
+    assert (result.high - result.low) / 3.92 == pytest.approx(np.std(a - b), rel=0.1)
+    assert (result.high - result.low) / 3.92 < 0.8 * np.std(a - np.roll(b, 1))
     same = paired_difference(auroc, score, 2 * score + 1, label, subject, resamples=100)
     assert (same.value, same.low, same.high) == (0, 0, 0)
-
-
-def test_resamples_without_an_event_are_dropped_and_counted():
-    score = np.arange(20.0)
-    label = np.arange(20) == 15
-    result = interval(auroc, score, label, np.arange(20), resamples=2000)
-    assert result.resamples + result.dropped == 2000
-    # The one event is missed with probability (19/20)^20.
-    assert result.dropped / 2000 == pytest.approx(0.95**20, abs=0.04)
-    assert 0 < result.low <= result.value <= result.high < 1
 
 
 def test_two_thousand_resamples_of_five_thousand_rows_are_quick_and_small():
@@ -115,13 +108,3 @@ def test_two_thousand_resamples_of_five_thousand_rows_are_quick_and_small():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50e6
-
-
-def test_no_resample_with_both_classes_is_an_error():
-    # Two patients with one class each are drawn together half of the time: here never.
-    with pytest.raises(UserError, match="none of 1 resamples held both classes"):
-        interval(auroc, [0.1, 0.2], [0, 1], [1, 2], resamples=1, seed=_seed_that_draws_one_patient())
-
-
-def _seed_that_draws_one_patient() -> int:
-    return next(seed for seed in range(50) if np.ptp(np.random.default_rng(seed).integers(0, 2, 2)) == 0)

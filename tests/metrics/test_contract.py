@@ -29,7 +29,7 @@ COLUMNS = {"bleu": 5, "chrf": 7}
 CLASSES = [name for name, function in METRICS.items() if metric_spec(function).takes in ("scores", "probabilities")]
 CLASSES.remove("accuracy.accuracy_at_half")
 DIRECTIONS = {
-    False: {"brier", "log_loss", "ece", "alerts_per_100", "rate"},
+    False: {"brier", "log_loss", "ece", "alerts_per_100", "false_positive_rate", "rate"},
     None: {"observed_minus_expected", "calibration_intercept", "calibration_slope", "ratio"},
 }
 
@@ -51,7 +51,7 @@ def callable_of(name: str):
 
 
 def test_all_metrics_are_declared():
-    assert len(METRICS) == 24
+    assert len(METRICS) == 26
     for name, function in METRICS.items():
         spec = metric_spec(function)
         assert spec.name == name.split(".")[1]

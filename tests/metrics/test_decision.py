@@ -8,11 +8,13 @@ from patientdx.metrics.decision import (
     PERCENTS,
     alerts_per_100,
     decision_curve,
+    net_benefit,
     npv,
     ppv,
     sensitivity,
     sensitivity_at_specificity,
     specificity,
+    threshold_for_alerts,
     threshold_for_sensitivity,
     youden_threshold,
 )
@@ -85,6 +87,30 @@ def test_net_benefit_by_hand():
     assert curve["model"] == pytest.approx([2 / 5 - 2 / 5 / 9, 1 / 5 - 1 / 5 / 3, 1 / 5])
     assert curve["treat_all"] == pytest.approx([2 / 5 - 3 / 5 / 9, 2 / 5 - 3 / 5 / 3, 2 / 5 - 3 / 5])
     assert curve["treat_none"] == [0, 0, 0]
+
+
+def test_a_net_benefit_is_a_point_of_the_curve_and_has_an_interval():
+    score, label = stays()
+    score = (score - score.min()) / (score.max() - score.min())
+    curve = decision_curve(score, label)
+    for number in (4, 9, 29):
+        benefit = net_benefit(score, label, threshold=curve["threshold"][number])
+        assert benefit == pytest.approx(curve["model"][number], abs=1e-12)
+    weights = np.random.default_rng(0).integers(0, 3, (5, 300)).astype(float)
+    repeated = [np.repeat(np.arange(300), row.astype(int)) for row in weights]
+    one_by_one = [net_benefit(score[rows], label[rows], threshold=0.2) for rows in repeated]
+    np.testing.assert_allclose(net_benefit(score, label, weights, threshold=0.2), one_by_one)
+
+
+def test_a_budget_of_alerts_is_kept_and_used():
+    score, label = stays()
+    for share in (0.05, 0.25, 0.8):
+        threshold = threshold_for_alerts(score, label, share)
+        assert (score >= threshold).mean() <= share
+        lower = score[score < threshold].max()
+        assert (score >= lower).mean() > share
+    with pytest.raises(ValueError, match=r"the highest score alone gives 100.0% alerts, more than 10.0%"):
+        threshold_for_alerts(np.full(300, 0.4), label, 0.1)
 
 
 def test_every_percent_written_out():

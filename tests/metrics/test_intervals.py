@@ -4,6 +4,7 @@ import pytest
 from patientdx.metrics.bootstrap import intervals
 from patientdx.metrics.calibration import brier, calibration_slope
 from patientdx.metrics.intervals import estimate, estimates, on_rows, on_scores
+from patientdx.metrics.jackknife import Jackknife
 from patientdx.metrics.ranking import auroc
 
 
@@ -12,13 +13,14 @@ def stays(n: int = 80, seed: int = 0):
     return random.random(n), random.random(n) < 0.4, np.arange(n) // 2
 
 
-def test_estimates_are_the_intervals_of_the_bootstrap():
+def test_estimates_are_the_intervals_by_patient_with_the_events():
     score, label, subject = stays()
     result, drawn = estimates({"auroc": auroc, "brier": brier}, score, label, subject, resamples=100, seed=1)
     same = intervals({"auroc": auroc, "brier": brier}, score, label, subject, resamples=100, seed=1)
     for name, item in same.items():
-        assert result[name] == {"value": item.value, "low": item.low, "high": item.high, "dropped": item.dropped}
-        assert drawn[name].shape == (100,)
+        events = int(min(label.sum(), 80 - label.sum()))
+        assert result[name] == {"value": item.value, "low": item.low, "high": item.high, "events": events}
+        assert isinstance(drawn[name], Jackknife)
 
 
 def test_what_has_no_value_has_the_reason_and_the_others_stay():

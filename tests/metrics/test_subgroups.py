@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import t
 
 from patientdx.metrics.bootstrap import replicates
 from patientdx.metrics.intervals import on_rows
@@ -44,11 +45,12 @@ def test_the_largest_gap_is_found_and_its_interval_widened_for_the_pairs():
     highest = gap["highest"]
     assert gap["value"] == cells[highest]["auroc"]["value"] - cells["C"]["auroc"]["value"]
     assert gap["low"] > 0  # a unit ranked at random is found out
-    # Both cells through the same draws of all patients.
+    # As both cells through the same draws of all patients, and t as wide as three pairs need.
     metrics = {v: on_rows(auroc, np.flatnonzero(unit == v)) for v in (highest, "C")}
     drawn = replicates(metrics, score, label, subject, resamples=400, seed=2)
-    ends = np.quantile(drawn[highest] - drawn["C"], [0.05 / 6, 1 - 0.05 / 6])
-    assert (gap["low"], gap["high"]) == pytest.approx(tuple(ends))
+    reach = t.ppf(1 - 0.05 / 6, np.unique(subject).size - 1) * np.std(drawn[highest] - drawn["C"])
+    assert (gap["low"] + gap["high"]) / 2 == pytest.approx(gap["value"])
+    assert (gap["high"] - gap["low"]) / 2 == pytest.approx(reach, rel=0.1)
     assert "sensitivity" not in result["gaps"]
 
 

@@ -171,7 +171,7 @@ def test_a_bar_follows_the_query(monkeypatch, tmp_path):
         def update(self, more):
             self.n += more
 
-    monkeypatch.setattr(convert, "tqdm", Bar)
+    monkeypatch.setattr(convert, "progress", Bar)
     with tables.opened({}, {}, memory_limit="1GB", threads=1, spill=tmp_path) as con:
         query = "SELECT hash(range) AS stay_id FROM range(6_000_000)"
         convert.write_sorted(con, query, {"stay_id": "BIGINT"}, tmp_path / "x/events.parquet")

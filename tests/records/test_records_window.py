@@ -49,7 +49,7 @@ def everything(roots: list[Path], spill: Path) -> dict:
     loaded = {"limits": limits, "cut": cut, "records": (belonging, raw)}
     for template in templates.TEMPLATES:
         of = raw if template.every_item else revised if template.revision > 1 else belonging
-        for chosen in (None, {"drugs": 20, "person": None, "readings": 100, "diagnoses": 10}):
+        for chosen in (None, {"drugs": 20, "person": None, "readings": 400, "diagnoses": 10}):
             write = templates.template(template.id, chosen).write
             loaded[template.id, chosen is None] = {stay: write(record, 48) for stay, record in of.items()}
     for revision, of in ((1, belonging), (2, revised)):

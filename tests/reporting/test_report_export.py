@@ -52,7 +52,7 @@ def test_latex_is_a_booktabs_table_with_n_events_and_prevalence_in_its_caption(m
     assert re.findall(r"\\(toprule|midrule|bottomrule)", latex) == ["toprule", "midrule", "bottomrule"]
     caption = next(line for line in latex.splitlines() if "caption" in line)
     assert "Test: n = 180, 170 patients, 45 events, prevalence 0.250." in caption
-    assert "better than every other model (paired bootstrap" in caption
+    assert "better than every other model (paired, by patient" in caption
     body = latex[latex.index("midrule") : latex.index("bottomrule")]
     lines = [line for line in body.splitlines() if "&" in line]
     assert len(lines) == 12

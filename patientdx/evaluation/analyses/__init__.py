@@ -11,8 +11,11 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
+from patientdx.core import plugins
+from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.evaluation.analyses.entries import Entry
 from patientdx.evaluation.registry import ANALYSES, member, members
@@ -63,8 +66,24 @@ class Analysis(Protocol):
 
 
 def all_analyses() -> tuple[Analysis, ...]:
-    """All analyses, ordered by name."""
-    return tuple(cast(Analysis, member(ANALYSES, name)) for name in members(ANALYSES))
+    """All analyses, ordered by name; those that other packages declare come last."""
+    return tuple(cast(Analysis, member(ANALYSES, name)) for name in members(ANALYSES)) + tuple(
+        cast(Analysis, module.ANALYSIS) for _, module in _plugins()
+    )
+
+
+def _plugins() -> list[tuple[str, ModuleType]]:
+    """Name and module of each analysis of another package. UserError for one that is no analysis, or named as ours."""
+    modules = []
+    for point in plugins.declared("patientdx.analyses"):
+        module = import_module(point.module)
+        if point.name != getattr(getattr(module, "ANALYSIS", None), "name", None) or point.name in members(ANALYSES):
+            raise UserError(
+                f"{point.value} is declared as the analysis {point.name}: its module needs an ANALYSIS of that name, "
+                f"which is none of {', '.join(members(ANALYSES))}."
+            )
+        modules.append((point.name, module))
+    return modules
 
 
 class AnalysisTables(NamedTuple):
@@ -81,9 +100,12 @@ class AnalysisTables(NamedTuple):
 
 
 def all_tables() -> tuple[AnalysisTables, ...]:
-    """The tables of all analyses that have some, ordered by name; the libraries that run a model are not imported."""
+    """The tables of all analyses that have some, ordered by name; the libraries that run a model are not imported.
+
+    A plug-in's functions stand in the module of its analysis.
+    """
     names = sorted(name for _, name, _ in pkgutil.iter_modules(__path__) if name.endswith("_tables"))
-    modules = {name.removesuffix("_tables"): import_module(f"{__name__}.{name}") for name in names}
+    modules = {name.removesuffix("_tables"): import_module(f"{__name__}.{name}") for name in names} | dict(_plugins())
     return tuple(
         AnalysisTables(name, module.roles, module.tables, getattr(module, "overview", module.tables))
         for name, module in modules.items() if hasattr(module, "roles")

@@ -5,22 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from patientdx.evaluation.analyses import Analysis, Curves
+from patientdx.evaluation.analyses.cohort_description import describe
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.kinds.binary import mass, probability
 from patientdx.evaluation.plan import Run
 from patientdx.metrics import clinical
+from patientdx.metrics.thresholds import Rule
 from patientdx.tasks.example import TaskData
 
 # Part of the fingerprint: raise it when the same responses come to give other results.
-EVALUATION = 1
+EVALUATION = 2
 
+_OF_FIT = ("fitted_on", "n", "events", "features", "chosen", "missing_components")
 _NUMBERS = ("brier", "ece", "intercept", "slope", "observed_minus_expected")
 _ENDS = {"": "value", "_ci_low": "low", "_ci_high": "high"}
 
 
 class Clinical(Analysis):
-    """Discrimination, calibration, net benefit, thresholds, subgroups and paired differences."""
+    """Who was studied, discrimination, calibration, net benefit, thresholds, subgroups and paired differences."""
 
     name = "clinical"
 
@@ -31,8 +34,10 @@ class Clinical(Analysis):
         return None if kind.gives_probability else f"{kind.name} tasks have no probability of an outcome"
 
     def fingerprint(self, run: Run) -> Any:
-        """Its version, and the groups."""
-        return {"version": EVALUATION, "groups": dict(run.plan.data.groups)}
+        """Its version, the groups, and what is set of groups and thresholds."""
+        analyses = run.config.analyses
+        settings = {"thresholds": analyses.thresholds.model_dump(), "subgroups": analyses.subgroups.model_dump()}
+        return {"version": EVALUATION, "groups": dict(run.plan.data.groups), **settings}
 
     def compute(self, run: Run, collected: Any) -> dict[str, Any]:
         """The evaluation of every system that responds to the reported split."""
@@ -50,13 +55,22 @@ class Clinical(Analysis):
                 mass(responses) if in_words[role] else None,
             )
         rows = plan.context.rows[split]
-        return clinical.evaluate(
+        fitted = [
+            part for system in plan.systems for part in system.provenance(config, plan.context).get("baselines", [])
+        ]
+        result = clinical.evaluate(
             scored,
             reported=split,
             pilot="pilot" if "pilot" in config.inference.splits and split != "pilot" else None,
             groups={name: [values[i] for i in rows] for name, values in plan.data.groups.items()},
+            rule=Rule(**config.analyses.thresholds.model_dump()),
+            **config.analyses.subgroups.model_dump(),
             **config.bootstrap.keywords,
         )
+        return result | {
+            "baselines": {part["name"]: {k: part[k] for k in _OF_FIT if k in part} for part in fitted},
+            "description": describe(config, plan.data, result["models"]),
+        }
 
     def summary(self, result: dict[str, Any], task: str) -> dict[str, float]:
         """Raw calibration, with the ends of intervals."""

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from patientdx.core.tables import Cell, Table, count, estimate, make_table, plain, word
+from patientdx.evaluation.analyses import cohort_tables
 from patientdx.evaluation.analyses.entries import Entry, missing_values, split_size
 
 _FIT = {"brier": "Brier", "scaled_brier": "scaled Brier", "log_loss": "log loss"}
 _CALIBRATION = {"intercept": "intercept", "slope": "slope", "ece": "ECE"}
+_SMOOTH = {"ici": "ICI", "e50": "E50", "e90": "E90"}
 _AT_THRESHOLD = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV",
                  "alerts_per_100": "alerts per 100"}  # fmt: skip
-_IN_GROUPS = {"auroc": "AUROC", "observed_minus_expected": "observed − expected", "sensitivity": "sensitivity"}
+_IN_GROUPS = {"auroc": "AUROC", "observed_minus_expected": "observed − expected", "sensitivity": "sensitivity",
+              "false_positive_rate": "FPR", "ppv": "PPV"}  # fmt: skip
 _RISKS = (0.05, 0.1, 0.2, 0.3, 0.5)  # thresholds of the net benefit
 _RISK = 0.1  # the one in the overview
 
@@ -23,9 +26,25 @@ def roles(result: Mapping[str, Any]) -> Iterable[str]:
 
 
 def tables(entries: Sequence[Entry]) -> list[Table]:
-    """Cohorts, discrimination, fit, calibration, threshold, net benefit, subgroups and answers; [] without entries."""
-    builders = (_splits, _discrimination, _fit, _calibration, _threshold, _net_benefit, _subgroups, _gaps, _abstention)
+    """Cohorts, characteristics, fits, discrimination, calibration, threshold, net benefit, subgroups and answers.
+
+    [] without entries.
+    """
+    builders = (
+        _splits,
+        _fitted,
+        _discrimination,
+        _fit,
+        _calibration,
+        _smooth,
+        _threshold,
+        _net_benefit,
+        _subgroups,
+        _gaps,
+        _abstention,
+    )
     made = [builder(entries) for builder in builders] if entries else []
+    made[1:1] = cohort_tables.tables(entries[0].result) if entries else []
     return [table for table in made if table is not None and (table.rows or table.notes)]
 
 
@@ -69,7 +88,7 @@ def _splits(entries: Sequence[Entry]) -> Table:
         [word(split), *(count(sizes[key]) for key in ("n", "patients", "events")), plain(sizes["prevalence"])]
         for split, sizes in result["cohorts"].items()
     ]
-    notes = [f"reported on {result['reported']}; intervals: {result['level']:.0%} by patient bootstrap, "
+    notes = [f"reported on {result['reported']}; intervals: {result['level']:.0%} by patient, "
              f"{result['resamples']} resamples"]  # fmt: skip
     both = result["patients_in_both"]
     if both is not None:
@@ -80,6 +99,31 @@ def _splits(entries: Sequence[Entry]) -> Table:
         )
     columns = ["split", "stays", "patients", "events", "prevalence"]
     return make_table("splits", "Splits", columns, rows, notes=notes, section="discrimination")
+
+
+def _fitted(entries: Sequence[Entry]) -> Table:
+    """What tabular models and severity scores were fitted on, and what was chosen or missing."""
+    rows, notes = [], []
+    for name, role, result in entries:
+        part = result.get("baselines", {}).get(role)
+        if part is None:
+            continue
+        chosen = dict(part.get("chosen", {}))
+        inner = plain(chosen.pop("auroc", None), 2)
+        chosen.pop("folds", None)
+        words = ", ".join(f"{key} {value:g}" for key, value in chosen.items())
+        missing = part.get("missing_components")
+        cells = [word(name), word(part["fitted_on"]), count(part["n"]), count(part["events"]), inner]
+        rows.append([*cells, plain(missing and missing["mean"], 1)])
+        notes += [f"{name}: {words}"] if words else []
+        if missing:
+            notes.append(
+                f"{name}: {missing['stays']} of {missing['of']} stays lack a component, which counts as normal"
+            )
+    notes += ["inner AUROC: of the hyperparameters chosen, in cross-validation by patient inside the rows of the fit"]
+    columns = ["model", "fitted on", "n", "events", "inner AUROC", "missing"]
+    return make_table("fitted", "Tabular models and scores", columns, rows, notes=notes if rows else [],
+                      section="discrimination")  # fmt: skip
 
 
 def _discrimination(entries: Sequence[Entry]) -> Table:
@@ -119,6 +163,16 @@ def _calibration(entries: Sequence[Entry]) -> Table:
     return make_table("calibration", "Calibration", columns, rows, notes=notes, section="calibration", keys=2)
 
 
+def _smooth(entries: Sequence[Entry]) -> Table:
+    """Calibration without bins; empty for results of before it."""
+    models = [entry for entry in entries if "ici" in entry.result["models"][entry.role]["calibration"]["raw"]]
+    rows, _ = _of_probabilities(models, list(_SMOOTH))
+    notes = ["mean, median and 90th percentile of the distance to the smoothed rate of events (loess)"] if rows else []
+    columns = ["model", "probabilities", *_SMOOTH.values()]
+    title = "Smooth calibration"
+    return make_table("smooth_calibration", title, columns, rows, notes=notes, section="calibration", keys=2)
+
+
 def _of_probabilities(
     entries: Sequence[Entry], keys: Sequence[str], *, noise: bool = False
 ) -> tuple[list[list[Cell]], list[str]]:
@@ -146,6 +200,8 @@ def _threshold(entries: Sequence[Entry]) -> Table:
             notes.append(f"{name}: {part['reason']}")
             continue
         rule = "Youden's, sensitivity + specificity at its highest" if part["rule"] == "youden" else part["rule"]
+        if "alerts_per_day" in part:
+            notes.append(f"{name}: {estimate(part['alerts_per_day'], 1).text} alerts a day")
         notes += [f"chosen on {part['chosen_on']}: {rule}", *missing_values(name, [part[key] for key in _AT_THRESHOLD])]
         cells = [estimate(part[key], 1 if key == "alerts_per_100" else 3) for key in _AT_THRESHOLD]
         rows.append([word(name), plain(part["value"]), *cells])
@@ -159,12 +215,21 @@ def _net_benefit(entries: Sequence[Entry]) -> Table:
     for name, model, _ in _models(entries):
         for kind, curve in model["decision_curve"].items():
             cells = [word(name), word("as predicted" if kind == "raw" else kind)]
-            rows.append([*cells, *(_benefit(curve, "model", risk) for risk in _RISKS)])
+            intervals = model.get("net_benefit", {}).get(kind, {})
+            benefits = (_with_interval(curve, intervals.get(f"{risk:.2f}"), risk) for risk in _RISKS)
+            rows.append([*cells, *benefits])
     for line in ("treat_all", "treat_none"):
         rows.append([word(line.replace("_", " ")), word(""), *(_benefit(curve, line, risk) for risk in _RISKS)])
     columns = ["model", "probabilities", *(f"{risk:.0%}" for risk in _RISKS)]
     title = "Net benefit per 100 stays by threshold"
     return make_table("net_benefit", title, columns, rows, section="decision", keys=2)
+
+
+def _with_interval(curve: Mapping[str, Any], measured: Mapping[str, Any] | None, risk: float) -> Cell:
+    """Net benefit per 100 stays with its interval; without one for results of before it."""
+    if measured is None:
+        return _benefit(curve, "model", risk)
+    return estimate({key: 100 * measured[key] for key in ("value", "low", "high") if measured.get(key) is not None}, 2)
 
 
 def _benefit(curve: Mapping[str, Any], line: str, risk: float) -> Cell:

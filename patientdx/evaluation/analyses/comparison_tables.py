@@ -49,11 +49,13 @@ def comparisons(pairs: Sequence[Comparison], *, notes: Iterable[str] = ()) -> Ta
         reasons += missing_values(f"{pair.a} minus {pair.b}, {title}", [pair.result])
     columns = ["model", "minus", "measure", "difference", "p", "p Holm"]
     columns += ["only first", "only second", "p McNemar"] if exact else []
-    explained = ["difference and p by paired bootstrap of patients; p Holm: corrected over the pairs of one measure"]
+    explained = ["difference and p paired, by patient; p Holm: corrected over the pairs of one measure"]
     if exact:
         explained.append("only first, only second: questions that only that model answers correctly (McNemar's test)")
     if any(pair.result.get("rows_independent") is False for pair in pairs):
-        explained.append("DeLong's test assumes independent stays, and some patients have several: use the bootstrap")
+        explained.append(
+            "DeLong's test assumes independent stays, and some patients have several: use the difference by patient"
+        )
     return make_table("comparisons", "Differences", columns, rows, notes=[*notes, *reasons, *explained],
                       section="methods", keys=3)  # fmt: skip
 
@@ -64,4 +66,4 @@ def dependence(result: Mapping[str, Any]) -> list[str]:
     if subjects >= rows or not any("mcnemar" in pair for pair in result["comparisons"]):
         return []
     return [f"McNemar's test assumes that the {rows} questions are independent; they belong to {subjects} subjects "
-            "(patients, or distinct questions), which the bootstrap resamples"]  # fmt: skip
+            "(patients, or distinct questions), which the difference by patient takes together"]  # fmt: skip

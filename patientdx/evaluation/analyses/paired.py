@@ -18,7 +18,7 @@ from patientdx.tasks.example import TaskData
 class Paired(Analysis):
     """The run's own system minus each other one, and each other one minus a reference, by every metric.
 
-    `comparisons`: difference with interval and p-value by paired bootstrap; where a unit is entirely right or wrong
+    `comparisons`: difference with paired interval and p-value; where a unit is entirely right or wrong
     also McNemar's exact test (`only_a`, `only_b`, `p_value`), which takes the `rows` for independent, though they may
     be of fewer `subjects`.
     """

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
-from patientdx.core.validation import Flag, at_least
+from patientdx.core.validation import Flag, Positive, at_least, number
 from patientdx.evaluation.config.section import Loop, Section, key, model_key
 
 _MEASURES = {"none": (), "dlt": ("dlt",), "mia": ("mia",), "all": ("dlt", "mia")}
@@ -28,6 +28,16 @@ def _copies(value: Any) -> Any:
     if not isinstance(value, list | tuple) or not all(type(number) is int and number >= 1 for number in value):
         raise ValueError("give numbers of copies of at least 1, as in [1,4,16]; [] for none.")
     return tuple(value)
+
+
+def _crossed(value: Any) -> Any:
+    listed = isinstance(value, list | tuple) and all(isinstance(pair, list | tuple) for pair in value)
+    if not listed or any(len(pair) != 2 or len(set(pair)) != 2 for pair in value):
+        raise ValueError("give pairs of different groupings, as in [[sex,race]]; [] for none.")
+    return tuple(tuple(map(str, pair)) for pair in value)
+
+
+Sensitivity = Annotated[float, number("give a fraction above 0, up to 1.", lambda value: 0 < value <= 1)]
 
 
 class PrivacyConfig(Section):
@@ -62,9 +72,31 @@ class PrivacyConfig(Section):
         return "mia" in _MEASURES[self.name]
 
 
+class ThresholdsConfig(Section):
+    """How the threshold of alerts is chosen on pilot; both rules null: Youden's index. stays_per_day: scored a day."""
+
+    loop: ClassVar[Loop] = Loop.SCORES
+
+    target_sensitivity: Sensitivity | None = key("thresholds", "target_sensitivity")
+    alerts_per_day: Positive | None = key("thresholds", "alerts_per_day")
+    stays_per_day: Positive | None = key("thresholds", "stays_per_day")
+
+
+class SubgroupsConfig(Section):
+    """The smallest groups that results are shown for, and pairs of groupings that are crossed."""
+
+    loop: ClassVar[Loop] = Loop.SCORES
+
+    min_events: Annotated[int, at_least(0)] = key("subgroups", "min_events")
+    min_rows: Annotated[int, at_least(1)] = key("subgroups", "min_rows")
+    intersections: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_crossed)] = key("subgroups", "intersections")
+
+
 class AnalysesConfig(Section):
     """Which analyses follow. Each leaves itself out where the task has not what it needs."""
 
     clinical: Flag = key("clinical", loop=Loop.SCORES)
+    thresholds: ThresholdsConfig
+    subgroups: SubgroupsConfig
     prompt_variants: Flag = model_key("prompt_variants", loop=Loop.SCORES)
     privacy: PrivacyConfig

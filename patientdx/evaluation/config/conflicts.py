@@ -8,6 +8,7 @@ from typing import Any
 from patientdx.evaluation.config.search import CHOSEN_ON, FIXED, PRIVATE
 from patientdx.evaluation.config.section import MERGED, group_name
 from patientdx.evaluation.registry import kind_names, kind_traits
+from patientdx.records.splits import EXTERNAL
 
 
 def conflicts(plain: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
@@ -28,6 +29,7 @@ def conflicts(plain: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[st
     yield from _of_privacy(plain)
     yield from _of_search(plain, words)
     yield from _of_kind(plain)
+    yield from _of_thresholds(plain)
 
 
 def _writes(plain: Mapping[str, Any]) -> bool:
@@ -44,6 +46,21 @@ def _of_pair(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
                 f"pair={pair.get('name')} sets {group}={pair[group]}, but this study has {group}={chosen} in its "
                 f"overlay. Say which: {group}={pair[group]}, or leave pair out."
             )
+
+
+def _of_thresholds(plain: Mapping[str, Any]) -> Iterator[str]:
+    """One rule chooses the threshold, and a number of alerts a day is less than that of the stays that are scored."""
+    thresholds = plain.get("thresholds") or {}
+    alerts, stays = thresholds.get("alerts_per_day"), thresholds.get("stays_per_day")
+    if alerts is None:
+        return
+    if thresholds.get("target_sensitivity") is not None:
+        yield "thresholds.alerts_per_day: one rule chooses the threshold. Set target_sensitivity=null, or this to null."
+    if stays is None or (isinstance(alerts, int | float) and isinstance(stays, int | float) and alerts >= stays):
+        yield (
+            f"thresholds.alerts_per_day={alerts}: set thresholds.stays_per_day to a larger number, of the stays that "
+            "are scored a day."
+        )
 
 
 def _of_finetune(plain: Mapping[str, Any]) -> Iterator[str]:
@@ -102,7 +119,7 @@ def _of_search(plain: Mapping[str, Any], words: set[str]) -> Iterator[str]:
         yield f"{search} finds λ, and the command gives lambda as well. Leave lambda out, or use search=fixed."
     if plain.get("mergekit_config") is not None:
         yield f"{search} finds λ, and a mergekit recipe gives it. Leave mergekit_config out, or use search=fixed."
-    if isinstance(splits, list) and CHOSEN_ON in splits[-1:]:
+    if isinstance(splits, list) and CHOSEN_ON in [split for split in splits if split != EXTERNAL][-1:]:
         yield (
             f"splits={splits}: {search} chooses λ on pilot, and the best of several noisy numbers is too good to "
             "be reported. Put another split last, as in splits=[pilot,test]."

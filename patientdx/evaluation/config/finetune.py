@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from patientdx.core import extras
 from patientdx.core.validation import ConfigErrors, at_least
 from patientdx.evaluation.config.section import Section, group_name, model_key
 from patientdx.training.hyperparameters import Hyperparameters
@@ -25,6 +26,8 @@ def _hyperparameters(node: Any) -> Any:
     )
     errors = [f".{name}: finetune={method} has no such key." for name in sorted(node.keys() - beside - known)]
     errors += [f".{name} is missing." for name in sorted(known - node.keys())]
+    if method == "lora" and (absent := extras.absence(["peft"])):
+        errors.append(f"=lora needs {absent}")
     if errors and method in ("lora", "full"):
         raise ConfigErrors(errors)
     return {"method": method} | {name: value for name, value in node.items() if name in known}

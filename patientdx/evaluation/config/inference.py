@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import ValidationInfo, field_validator
 
 from patientdx.core.validation import ConfigErrors, at_least, number
-from patientdx.evaluation.config.search import FIXED
+from patientdx.evaluation.config.search import FIXED, PRIVATE
 from patientdx.evaluation.config.section import Loop, Section, group_name, key, model_key
-from patientdx.records.splits import SPLITS
+from patientdx.records.splits import EVERY, EXTERNAL, SPLITS
+
+# The keys of a task that give it a split of patients from elsewhere.
+ELSEWHERE = ("external", "external_years")
 
 
 class InferenceConfig(Section):
@@ -19,7 +23,7 @@ class InferenceConfig(Section):
     """
 
     splits: tuple[str, ...] = key("splits", loop=Loop.SCORES)
-    device: Literal["auto", "cpu"] = key("device", loop=Loop.LOAD)
+    device: Literal["auto", "cpu", "cuda", "mps"] = key("device", loop=Loop.LOAD)
     device_map: str | None = model_key("device_map", loop=Loop.LOAD)
     generator: Literal["transformers", "vllm"] = model_key("generator")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = model_key("dtype", loop=Loop.LOAD)
@@ -28,8 +32,8 @@ class InferenceConfig(Section):
 
     @property
     def reported(self) -> str:
-        """The split whose numbers go by the task's own name: the last."""
-        return self.splits[-1]
+        """The split whose numbers go by the task's own name: the last one that is not of patients from elsewhere."""
+        return ([split for split in self.splits if split != EXTERNAL] or [EXTERNAL])[-1]
 
     @field_validator("splits", mode="before")
     @classmethod
@@ -37,11 +41,26 @@ class InferenceConfig(Section):
         if value is None:  # a sweep chooses λ on pilot, and reports it on test
             context = info.context or {}
             sweep = context.get("sweep") and group_name(context.get("plain", {}), "search") == FIXED
-            return ("pilot", "test") if sweep else ("test",)
+            plain = context.get("plain", {})
+            has_elsewhere = any((plain.get("task") or {}).get(name) is not None for name in ELSEWHERE)
+            # What is frozen for patients from elsewhere is fitted on pilot, whose scores a private choice keeps back.
+            with_pilot = sweep or (has_elsewhere and group_name(plain, "search") != PRIVATE)
+            return ("pilot",) * bool(with_pilot) + ("test",) + (EXTERNAL,) * has_elsewhere
         names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list | tuple) or not names or any(name not in SPLITS for name in names):
-            raise ValueError(f"give one or more of {', '.join(SPLITS)}.")
+        if not isinstance(names, list | tuple) or not names or any(name not in EVERY for name in names):
+            raise ValueError(f"give one or more of {', '.join(SPLITS)}, and {EXTERNAL} where the task has it.")
         return tuple(dict.fromkeys(names))
+
+    @field_validator("device", mode="after")
+    @classmethod
+    def _check_device(cls, value: str) -> str:
+        present = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        kind = "cpu" if present is None else present.type
+        if value not in ("auto", "cpu", kind):
+            raise ValueError(
+                f"this machine shows no such device. Give auto or {' or '.join(dict.fromkeys(('cpu', kind)))}."
+            )
+        return value
 
     @field_validator("dtype", mode="after")
     @classmethod

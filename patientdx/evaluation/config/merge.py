@@ -13,16 +13,16 @@ from omegaconf import OmegaConf
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from patientdx.checkpoints.merge_plan import SUPPLIED
-from patientdx.checkpoints.source import REPOSITORY, ModelSource, licence_of, name_of
+from patientdx.checkpoints.source import ModelSource, licence_of, name_of
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, argument_errors, dotted
-from patientdx.core.paths import expanded, plain_name
+from patientdx.core.paths import CONF, expanded, plain_name
 from patientdx.core.validation import ConfigErrors, Flag, Folder, Name, at_least
 from patientdx.evaluation.config.section import MERGED, Loop, Section, as_call, group_name, key, model_key
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import Schedule, schedule, values
 
-MODELS = REPOSITORY / "conf" / "models"
+MODELS = CONF / "models"
 DType = Literal["bfloat16", "float16", "float32"]
 
 
@@ -210,6 +210,8 @@ def _schedule(value: Any, low: float, high: float) -> Schedule:
         weight = schedule(value)
     except ValueError:
         hint = " To sweep, add -m and write lambda=0.1,0.2,0.4." if isinstance(value, list) else ""
+        if isinstance(value, str) and value.count(":") in (1, 2):
+            hint = " For a range add -m and write 'lambda=range(0.1,0.51,0.1)': first, end, step; the end is left out."
         raise ConfigErrors([f"={value} is not a number. Give one {ends}.{hint}"]) from None
     errors = []
     for number in values(weight):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError
 
-from patientdx.core.errors import UserError, present
+from patientdx.core.errors import UserError, meant, present
 from patientdx.core.paths import study_name
 from patientdx.core.validation import Folder, at_least, messages
 from patientdx.evaluation.config.analyses import AnalysesConfig
@@ -138,11 +138,11 @@ def _unknown_keys(plain: Mapping[str, Any]) -> Iterator[str]:
     """Keys that no field takes. Groups that become a call or a dataclass are checked with these."""
     paths = {path for path, _ in RunConfig.key_fields()}
     first = {path[0] for path in paths}
-    yield from (f"{name}: there is no such key." for name in plain if name not in first)
+    yield from (f"{name}: there is no such key.{meant(name, first)}" for name in plain if name not in first)
     for group in sorted(first - {path[0] for path in paths if len(path) == 1}):
         known = [path[1] for path in paths if path[0] == group]
         for name in (name for name in plain.get(group) or {} if name not in known):
-            yield f"{group}.{name}: there is no such key; it takes {', '.join(sorted(known))}."
+            yield f"{group}.{name}: there is no such key; it takes {', '.join(sorted(known))}.{meant(name, known)}"
 
 
 def _record(config: RunConfig, plain: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run scores: the merged model or a tabular one tabular, the parents, and tabular baselines."""
+"""What a run scores: the merged model or a tabular one alone, the parents, tabular models and severity scores."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 from omegaconf import OmegaConf
 from pydantic import ValidationInfo, field_validator
 
-from patientdx.checkpoints.source import REPOSITORY
 from patientdx.core.functions import Call
+from patientdx.core.paths import CONF
 from patientdx.core.validation import ConfigErrors, Flag, Name
 from patientdx.evaluation.config.section import MERGED, Loop, Section, group_name, key, model_key, to_call
 
-BASELINES = ("tabular_gbm", "tabular_logistic")  # beside a merged model where the config names none
-_CARDS = REPOSITORY / "conf" / "model"
+# Beside a merged model where the config names none. The tuned ones are fitted some fifty times, so they are named.
+BASELINES = ("tabular_gbm", "tabular_logistic", "sofa", "oasis", "news2")
+ALL = "all"
+_CARDS = CONF / "model"
 _SEEDED = ("seed",)  # what the pipeline gives a tabular model beside its yaml
 
 
@@ -51,9 +53,9 @@ class SystemsConfig(Section):
             scored = group_name((info.context or {}).get("plain", {}), "task") != "none"
             value = BASELINES if scored and info.data.get("model") == MERGED else ()
         known = sorted(path.stem for path in _CARDS.glob("*.yaml") if path.stem != MERGED)
-        names = [value] if isinstance(value, str) else value
+        names = (known if value == ALL else [value]) if isinstance(value, str) else value
         if not isinstance(names, list | tuple) or any(name not in known for name in names):
-            raise ValueError(f"give a list of {', '.join(known)}, or [] for none.")
+            raise ValueError(f"give a list of {', '.join(known)}, all, or [] for none.")
         for name in names:
             if name not in calls:
                 node = OmegaConf.to_container(OmegaConf.load(_CARDS / f"{name}.yaml"))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, model_validator
 
+from patientdx.core import extras
 from patientdx.core.validation import ConfigErrors
 from patientdx.evaluation.config.section import Loop, Section, key
 
-TRACKIO = "trackio==0.43.0"  # whose functions `tracking.trackio_run` calls
 _NOT_IN_A_PROJECT = re.compile(r"[/\\#?%:\x00-\x1f]")
 
 
@@ -48,9 +47,6 @@ class TrackingConfig(Section):
 
     @model_validator(mode="after")
     def _check_installed(self) -> TrackingConfig:
-        if self.mode == "trackio" and find_spec("trackio") is None:
-            raise ConfigErrors([
-                "tracking=trackio: the package trackio is not installed. Install it (pip install "
-                f"{TRACKIO}), or use tracking=wandb_offline or tracking=none."
-            ])  # fmt: skip
+        if self.mode == "trackio" and (absent := extras.absence(["trackio"])):
+            raise ConfigErrors([f"tracking=trackio needs {absent} Or use tracking=wandb_offline or tracking=none."])
         return self

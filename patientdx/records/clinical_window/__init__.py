@@ -2,7 +2,7 @@
 
 Only what is dated from the window's begin up to, and not including, its end is read (see `periods` for what goes on
 over its edges), of the laboratory also the 24 h before ICU admission. By default a value is dated by its charttime;
-`clock="storetime"` takes it only if it was in the record before the window ended.
+`clock="storetime"` takes it only if it was in the record before the window ended (one without a storetime as charted).
 """
 
 from collections.abc import Iterator, Mapping
@@ -75,8 +75,9 @@ def batch(
     `bounds` is the condition on stay_id that they meet; `titles` are rows of coded diagnoses by stay.
     """
     name_items(con, limits)
-    con.execute(readings.charted(bounds, clock))
-    con.execute(readings.laboratory(clock))
+    known_at = {"charttime": "e.charttime", "storetime": "coalesce(e.storetime, e.charttime)"}[clock]
+    con.execute(readings.charted(bounds, known_at))
+    con.execute(readings.laboratory(known_at))
     con.execute(readings.KNOWN)
     for derived in (readings.RATIO, readings.BODY_MASS, readings.COMA):
         con.execute(derived)
@@ -90,12 +91,13 @@ def batch(
     read = listed(readings.COURSES)
     infusions = listed(periods.drugs(bounds))
     performed = listed(periods.procedures(bounds))
-    words = listed(readings.words(bounds, clock))
+    words = listed(readings.words(bounds, known_at))
     for stay, rows in listed(readings.UNABLE).items():
         words.setdefault(stay, []).extend(rows)
-    before = listed(readings.earlier(clock))
+    before = listed(readings.earlier(known_at))
     queries = (
-        periods.fluid_in(bounds), periods.fluid_out(bounds, "out", clock), periods.fluid_out(bounds, "urine", clock),
+        periods.fluid_in(bounds), periods.fluid_out(bounds, "out", known_at),
+        periods.fluid_out(bounds, "urine", known_at),
     )  # fmt: skip
     volumes = [{stay: rows[0][0] for stay, rows in listed(query).items()} for query in queries]
     names = listed(periods.outputs(bounds))
@@ -120,9 +122,10 @@ def _record(
     person: list, known: tuple[str, ...], read: list[tuple], drugs: list[tuple], done: list[tuple], rest: dict[str, Any]
 ) -> Record:
     """One stay from the rows of the queries: a person of PEOPLE, readings, drugs and procedures; `rest` as it is."""
-    age, gender, race, insurance, *admission, at_discharge = person
+    age, gender, race, insurance, kind, location, unit, hours, surgical, at_discharge = person
     return Record(
-        age=age, gender=gender, race=race, insurance=insurance, background=Background(*admission, known),
+        age=age, gender=gender, race=race, insurance=insurance, 
+        background=Background(kind, location, unit, hours, surgical, known),
         at_discharge=at_discharge,
         readings=tuple((name, mean) for name, mean, *_ in read),
         courses=tuple(Course(*values) for _, _, *values in read),

@@ -80,7 +80,7 @@ def fluid_out(bounds: str, direction: str, clock: str) -> str:
     FROM outputevents e JOIN batch s USING (stay_id)
     JOIN fluid_items f ON f.itemid = e.itemid AND f.direction = '{direction}'
     WHERE e.stay_id {bounds} AND e.charttime >= s.window_start AND e.charttime < s.window_end
-        AND e.{clock} < s.window_end AND e.value BETWEEN 0 AND f.most
+        AND {clock} < s.window_end AND e.value BETWEEN 0 AND f.most
     GROUP BY e.stay_id ORDER BY e.stay_id"""
 
 

@@ -19,7 +19,7 @@ _INTUBATED = f"""EXISTS (SELECT 1 FROM procedureevents p JOIN named n ON n.itemi
 def charted(bounds: str, clock: str) -> str:
     """`charted`: every value of a read item in the window, and whether it is a reading.
 
-    `clock` is charttime, or storetime: when the value was in the record. A verbal response of an intubated patient says
+    `clock` is the SQL of the time at which the value was known. A verbal response of an intubated patient says
     nothing ("No Response-ETT"; where the source keeps no words, a 1 during invasive ventilation): `unable`.
     """
     verbal = _LINE[items.VERBAL]
@@ -30,7 +30,7 @@ def charted(bounds: str, clock: str) -> str:
         CASE WHEN r.line = {verbal} THEN coalesce(contains(e.value, 'ETT') OR contains(e.value, 'ET/Trach'), false)
             OR (e.valuenum = 1 AND {wordless} AND {_INTUBATED}) ELSE false END AS unable
     FROM chartevents e JOIN batch s USING (stay_id) JOIN read_items r USING (itemid)
-    WHERE e.stay_id {bounds} AND e.charttime >= s.window_start AND e.{clock} < s.window_end
+    WHERE e.stay_id {bounds} AND e.charttime >= s.window_start AND {clock} < s.window_end
         AND e.charttime < s.window_end AND e.valuenum IS NOT NULL"""
 
 
@@ -40,7 +40,7 @@ def laboratory(clock: str) -> str:
     SELECT s.stay_id, r.line, r.place, r.again, epoch_us(e.charttime) - epoch_us(s.window_start),
         e.valuenum * r.scale + r.shift, {_POSSIBLE}, false
     FROM labevents e JOIN batch s USING (subject_id) JOIN lab_items r USING (itemid)
-    WHERE r.only AND e.charttime >= s.window_start AND e.charttime < s.window_end AND e.{clock} < s.window_end
+    WHERE r.only AND e.charttime >= s.window_start AND e.charttime < s.window_end AND {clock} < s.window_end
         AND e.valuenum IS NOT NULL"""
 
 
@@ -49,7 +49,7 @@ def earlier(clock: str) -> str:
     return f"""
     SELECT s.stay_id, l.name, arg_max(e.valuenum * r.scale + r.shift, (e.charttime, -r.place, -e.valuenum))
     FROM labevents e JOIN batch s USING (subject_id) JOIN lab_items r USING (itemid) JOIN concept_lines l USING (line)
-    WHERE e.charttime >= s.intime - to_hours({LAB_HOURS}) AND e.charttime < s.intime AND e.{clock} < s.window_end
+    WHERE e.charttime >= s.intime - to_hours({LAB_HOURS}) AND e.charttime < s.intime AND {clock} < s.window_end
         AND {_POSSIBLE}
     GROUP BY s.stay_id, l.name, l.line ORDER BY s.stay_id, l.line"""
 
@@ -118,7 +118,7 @@ def words(bounds: str, clock: str) -> str:
             (epoch_us(e.charttime) - epoch_us(s.window_start)) / {HOUR}.0 AS hour
         FROM chartevents e JOIN batch s USING (stay_id) JOIN word_items w USING (itemid)
         WHERE e.stay_id {bounds} AND e.charttime >= s.window_start AND e.charttime < s.window_end
-            AND e.{clock} < s.window_end AND e.value IS NOT NULL AND TRY_CAST(e.value AS DOUBLE) IS NULL)
+            AND {clock} < s.window_end AND e.value IS NOT NULL AND TRY_CAST(e.value AS DOUBLE) IS NULL)
     SELECT stay_id, name, arg_max(text, (hour, text)), max(hour) FROM entries WHERE text <> ''
     GROUP BY stay_id, name, weight ORDER BY stay_id, weight DESC, name"""
 

@@ -172,9 +172,9 @@ def interventions(kind: str, dictionary: Iterable[tuple[int, str, str]]) -> dict
     named: dict[int, Intervention] = {}
     for itemid, label, category in dictionary:
         rule = by_item.get(itemid) or by_category.get(category)
-        name = rule and (rule["name"] or shortened(label))
-        if rule is None or not name or name == LEFT_OUT:
+        if rule is None or rule["name"] == LEFT_OUT:
             continue
+        name = rule["name"] or shortened(label)
         highest = float(rule["maximum"] or "inf")
         named[itemid] = Intervention(kind, name, rule["group"], int(rule["weight"]), rule["unit"], highest)
     return named

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,14 @@ class Names:
 class Events:
     """The table `events` (key, time in hours, code, value) of a connection; value is NULL where it is no number.
 
-    id: the column that `key` was. dated: whether times are hours since 1970. files: name to path, for hashes.
+    id: the column that `key` was. dated: whether times are hours since 1970. files: name to path, for hashes. splits:
+    that of each patient by its id, where a MEDS folder says it.
     """
 
     id: str
     dated: bool
     files: Mapping[str, Path]
+    splits: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -113,7 +115,9 @@ def _meds(con: duckdb.DuckDBPyConnection, path: Path) -> Events:
             f"epoch_us(time) / {_HOURS} AS time, code, CAST({folder.value} AS DOUBLE) AS value "
             f"FROM read_parquet([{files}], union_by_name=true) WHERE time IS NOT NULL"
         )
-    return Events(MEDS_ID, True, {file.relative_to(folder.root).as_posix(): file for file in folder.files})
+    files_by_name = {file.relative_to(folder.root).as_posix(): file for file in folder.files}
+    splits = {str(subject): split for subject, split in (folder.splits or {}).items()}
+    return Events(MEDS_ID, True, files_by_name, splits)
 
 
 def _normalised(
@@ -128,8 +132,8 @@ def _normalised(
     time, kind = types[names.time.lower()]
     hours, dated = _hours(con, time, kind)
     written, id_kind = types[key]
-    whole = f"CAST({_name(written)} AS BIGINT)" if id_kind in ("DOUBLE", "FLOAT") else _name(written)
-    start = f"CAST({whole} AS VARCHAR) AS key, {hours} AS time"
+    integral = f"CAST({_name(written)} AS BIGINT)" if id_kind in ("DOUBLE", "FLOAT") else _name(written)
+    start = f"CAST({integral} AS VARCHAR) AS key, {hours} AS time"
     if layout == "long":
         code, value = (_name(types[column.lower()][0]) for column in (names.code, names.value))
         query = f"SELECT {start}, trim(CAST({code} AS VARCHAR)) AS code, {value} AS written FROM raw"

@@ -13,8 +13,9 @@ from patientdx.core.errors import UserError
 from patientdx.records.labelled.concept_file import ConceptFile
 from patientdx.records.labelled.events import Events, plain_errors
 from patientdx.records.labelled.units import Spread, objection
-from patientdx.records.window import Course
+from patientdx.records.record import Course
 
+_NAMED = 8  # codes in a line of the log
 log = logging.getLogger(__name__)
 
 
@@ -88,7 +89,8 @@ def _check_codes(con: duckdb.DuckDBPyConnection, concepts: ConceptFile) -> None:
             f"{absent[0]}? Compare its column code with the codes of the records."
         )
     if absent:
-        log.warning("%d codes of %s occur nowhere in the records: %s", len(absent), concepts.file, ", ".join(absent))
+        named = ", ".join(absent[:_NAMED]) + (", …" if len(absent) > _NAMED else "")
+        log.warning("%d codes of %s occur nowhere in the records: %s", len(absent), concepts.file, named)
 
 
 def _check_units(con: duckdb.DuckDBPyConnection, concepts: ConceptFile) -> None:

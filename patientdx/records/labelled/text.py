@@ -9,12 +9,11 @@ import numpy as np
 from patientdx.records.concept_table import Concept
 from patientdx.records.features import STATISTICS, Features
 from patientdx.records.labelled.readings import Readings
-from patientdx.records.templates.sections import Section, count, fitted
-from patientdx.records.window import Course
+from patientdx.records.record import Course
+from patientdx.records.templates.sections import Section, fitted
 
 VERSION = 1  # raise it when the same readings give another text or other features
 _SEX = {"f": "female", "female": "female", "w": "female", "m": "male", "male": "male"}
-_REST = " more readings did not fit."
 
 
 def text(
@@ -30,14 +29,14 @@ def text(
     """
     lines = [f"{name}: {shown}" for name, value in statics.items() if (shown := _static(name, value))]
     ordered = sorted(courses, key=lambda name: -concepts[name].weight)
-    items = [_line(concepts[name], *courses[name]) for name in ordered]
-    before = "Readings before the prediction, unit and usual interval in brackets:\n"
-    written, dropped = fitted(Section(items, before=before, separator="\n"), budget)
-    if dropped:
-        written, dropped = fitted(Section(items, before=before, separator="\n"), budget - count(f"{dropped}{_REST}"))
-    if not items:
-        lines.append("No readings.")
-    return "\n".join([*lines, *([written] if written else []), *([f"{dropped}{_REST}"] if dropped else [])]), dropped
+    section = Section(
+        [_line(concepts[name], *courses[name]) for name in ordered],
+        before="Readings before the prediction, unit and usual interval in brackets:\n",
+        separator="\n",
+        rest="\n{n} more readings did not fit.",
+    )
+    written, dropped = fitted(section, budget)
+    return "\n".join([*lines, written or "No readings."]), dropped
 
 
 def _line(concept: Concept, course: Course, mean: float) -> str:

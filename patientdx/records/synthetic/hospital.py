@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from tqdm import tqdm
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.locks import locked
+from patientdx.core.progress import progress
 from patientdx.records.synthetic import physiology, population
 
 VERSION = 2  # raise it when a change makes other patients
@@ -116,7 +116,7 @@ def _tables(folder: Path, parameters: dict) -> dict[str, str]:
     """Write all tables, block by block so that memory stays the same for any size; sha256 of each file."""
     writers: dict[str, _Writer] = {}
     missing, number = parameters["stays"], 0
-    bar = tqdm(total=missing, desc="synthetic hospital", unit="stay", delay=2, disable=None)
+    bar = progress(total=missing, desc="synthetic hospital", unit="stay", delay=2)
     try:
         while missing > 0:
             stays, tables = _block(parameters["seed"], number, parameters.get("returns"), parameters.get("unread", 0))
