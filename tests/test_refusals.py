@@ -25,8 +25,7 @@ SAID = {
     ),
     "no positives": (
         ["task.limit=1"],
-        "AUROC needs both outcomes in every scored split: pilot has 0 positives and 1 negatives; "
-        f"test has 1 positives and 0 negatives. {NEITHER}",
+        f"AUROC needs both outcomes in every scored split: test has 1 positives and 0 negatives. {NEITHER}",
     ),
     "no positives in a split that is not always scored": (
         ["task.synthetic.seed=1", "splits=[train]"],
