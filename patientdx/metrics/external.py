@@ -1,23 +1,23 @@
 """The same models on patients of elsewhere: everything that is fitted or chosen is frozen, and both sides are shown.
 
 Recalibration and threshold come from the pilot split of the first hospital. The loss is how much worse a model is
-elsewhere, by the direction of the metric; patients of both sides are drawn independently. Losses of two models are
-compared on the same draws.
+elsewhere, by the direction of the metric; the patients of the two sides are independent of each other. Losses of two
+models are compared on the same patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from patientdx.metrics import calibration, decision, ranking
-from patientdx.metrics.bootstrap import bootstrap_p
+from patientdx.metrics.bootstrap import subtracted
 from patientdx.metrics.clinical import Scored
-from patientdx.metrics.intervals import Drawn, Estimate, absent, estimate, estimates, on_scores
+from patientdx.metrics.intervals import Drawn, Estimate, absent, estimates, on_scores, with_ends
+from patientdx.metrics.jackknife import Jackknife, independent_difference
 from patientdx.metrics.specification import Metric, metric_spec
 
 # The measures with a loss; of the others neither more nor less is better.
@@ -52,29 +52,23 @@ def compare(
     """
     options = {"resamples": resamples, "level": level}
     models: dict[str, dict[str, Any]] = {}
-    drawn: dict[str, Drawn] = {}
+    drawn: dict[str, tuple[Drawn, ...]] = {}
     for role in inside:
         fit, threshold = _frozen(pilot.get(role))
-        sides = {}
-        for number, (side, scored) in enumerate((("inside", inside[role]), ("outside", outside[role]))):
-            metrics = _metrics(scored, fit, threshold)
-            # Another seed for each side: the draws of one say nothing about those of the other.
-            sides[side] = estimates(
-                metrics, scored.probability, scored.label, scored.subject, seed=2 * seed + number, **options
+        sides = [
+            estimates(
+                _metrics(scored, fit, threshold), scored.probability, scored.label, scored.subject, seed=seed, **options
             )
-        measures, drawn[role] = _measures(sides, level)
+            for scored in (inside[role], outside[role])
+        ]
+        drawn[role] = tuple(spreads for _, spreads in sides)
         models[role] = {
-            "measures": measures,
+            "measures": _measures([measured for measured, _ in sides], drawn[role], level),
             "threshold": threshold,
             "fit": None if fit is None else vars(fit),
         }
     first = next(iter(inside))
-    patients = min(len(set(scored[first].subject)) for scored in (inside, outside))
-    paired = [
-        {"a": first, "b": role} | _paired(models, drawn, first, role, patients, level)
-        for role in inside
-        if role != first
-    ]
+    paired = [{"a": first, "b": role} | _paired(models, drawn, first, role, level) for role in inside if role != first]
     cohorts = {side: _sizes(scored[first]) for side, scored in (("inside", inside), ("outside", outside))}
     return {"cohorts": cohorts, "models": models, "paired": paired, "seed": seed, **options}
 
@@ -104,40 +98,44 @@ def _metrics(scored: Scored, fit: Any, threshold: float | None) -> dict[str, Met
 
 
 def _measures(
-    sides: Mapping[str, tuple[dict[str, Estimate], Drawn]], level: float
-) -> tuple[dict[str, dict[str, Estimate]], Drawn]:
-    """The estimates of each measure, and the losses on each resample."""
-    (inside, drawn_inside), (outside, drawn_outside) = sides["inside"], sides["outside"]
-    measures, losses = {}, {}
+    sides: Sequence[Mapping[str, Estimate]], drawn: Sequence[Drawn], level: float
+) -> dict[str, dict[str, Estimate]]:
+    """The estimates of each measure on both sides, and the losses of those that are compared."""
+    (inside, outside), measures = sides, {}
     for name in inside:
         measures[name] = {"inside": inside[name], "outside": outside[name]}
         metric = COMPARED.get(name.removeprefix(f"{_RECALIBRATED} "))
         if metric is None:
             continue
-        if name not in drawn_inside or name not in drawn_outside:
+        if not all(name in side for side in drawn):
             measures[name]["loss"] = absent("one side has no value")
             continue
         sign = 1.0 if metric_spec(metric).greater_is_better else -1.0
-        losses[name] = sign * (drawn_inside[name] - drawn_outside[name])
-        measures[name]["loss"] = estimate(_loss(measures[name], sign), losses[name], level)
-    return measures, losses
+        loss = sign * (inside[name]["value"] - outside[name]["value"])
+        measures[name]["loss"], _ = _between_sides(loss, [side[name] for side in drawn], level)
+    return measures
 
 
-def _loss(measure: Mapping[str, Estimate], sign: float) -> float:
-    return sign * (measure["inside"]["value"] - measure["outside"]["value"])
+def _between_sides(value: float, spreads: Sequence[Any], level: float) -> tuple[Estimate, float | None]:
+    """A value inside minus that outside with its interval, and the p-value of "no difference" or None."""
+    inside, outside = spreads
+    if not (isinstance(inside, Jackknife) and isinstance(outside, Jackknife)):
+        raise ValueError("a loss is one of a metric that is smooth")
+    low, high, p_value = independent_difference(value, inside, outside, level)
+    return with_ends(value, low, high, inside), None if np.isnan(p_value) else p_value
 
 
 def _paired(
-    models: Mapping[str, Any], drawn: Mapping[str, Drawn], a: str, b: str, patients: int, level: float
+    models: Mapping[str, Any], drawn: Mapping[str, Sequence[Drawn]], a: str, b: str, level: float
 ) -> dict[str, Estimate]:
-    """The loss of a minus that of b, on the same resamples, by measure."""
+    """The loss of a minus that of b, on the same patients, by measure."""
     result = {}
     for name in COMPARED:
-        if name in drawn[a] and name in drawn[b]:
+        if all(name in side for role in (a, b) for side in drawn[role]):
             values = [models[role]["measures"][name]["loss"]["value"] for role in (a, b)]
-            differences: NDArray[np.float64] = drawn[a][name] - drawn[b][name]
-            result[name] = estimate(values[0] - values[1], differences, level)
-            result[name]["p_value"] = bootstrap_p(differences, patients)
+            sides = [subtracted(mine[name], theirs[name]) for mine, theirs in zip(drawn[a], drawn[b], strict=True)]
+            result[name], p_value = _between_sides(values[0] - values[1], sides, level)
+            result[name]["p_value"] = p_value
     return result
 
 

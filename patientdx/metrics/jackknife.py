@@ -151,6 +151,23 @@ class Jackknife:
         return value - reach * error, value + reach * error, min(1.0, p_value)
 
 
+def independent_difference(value: float, a: Jackknife, b: Jackknife, level: float) -> tuple[float, float, float]:
+    """Ends of the interval of a difference between values of different patients, and its p-value; NaN without one.
+
+    By t with Welch's degrees of freedom.
+    """
+    variances = [jackknife.standard_error**2 for jackknife in (a, b)]
+    total = sum(variances)
+    if math.isnan(total):
+        return math.nan, math.nan, math.nan
+    if total == 0:
+        return value, value, float(value == 0)
+    groups = [jackknife.without.size for jackknife in (a, b)]
+    degrees = total**2 / sum(variance**2 / (count - 1) for variance, count in zip(variances, groups, strict=True))
+    error, reach = math.sqrt(total), float(t.ppf((1 + level) / 2, degrees))
+    return value - reach * error, value + reach * error, min(1.0, 2 * float(t.sf(abs(value) / error, degrees)))
+
+
 def _wilson(share: float, count: float, reach: float) -> tuple[float, float]:
     """Wilson's interval of a share of `count` draws (J. Am. Stat. Assoc. 1927), which has a width at 0 and 1 too."""
     square = reach**2 / count

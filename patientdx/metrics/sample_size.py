@@ -8,9 +8,8 @@ independent: with several stays a patient the true intervals are wider.
 from __future__ import annotations
 
 from math import ceil, sqrt
+from statistics import NormalDist
 from typing import Any
-
-from scipy.stats import norm
 
 AUROC = 0.8  # at which the size is judged
 HALF_WIDTH = 0.05  # of an interval that is narrow enough
@@ -28,7 +27,7 @@ def statement(n: int, events: int, *, level: float = 0.95, auroc: float = AUROC)
     allowed: dict[str, Any] = {"n": n, "events": events, "auroc": auroc, "enough": min(events, n - events) >= ENOUGH}
     if events in (0, n):
         return allowed | {"half_width": None, "rows_for_auroc": None, "rows_for_ratio": None}
-    quantile, prevalence = float(norm.ppf(0.5 + level / 2)), events / n
+    quantile, prevalence = NormalDist().inv_cdf(0.5 + level / 2), events / n
     # The width falls with the size: bisection between two rows of the rarer outcome and more than any register has.
     low, high = ceil(2 / min(prevalence, 1 - prevalence)), 10**9
     while low < high:

@@ -26,16 +26,20 @@ def show(*tables: Table, console: Console | None = None) -> None:
     """Print the tables, each below a blank line."""
     console = console or Console()
     for table in tables:
-        console.print("", rendered(table, min(console.width, WIDTH) if console.is_terminal else WIDTH))
+        console.print("", rendered(table, _width_of(console)))
 
 
 def say(*sentences: str, console: Console | None = None) -> None:
-    """Print sentences below a blank line, each of which the terminal breaks where it ends."""
+    """Print sentences below a blank line, in lines as wide as tables are."""
     console = console or Console()
     if sentences:
         console.print()
     for sentence in sentences:
-        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+        console.print(sentence, highlight=False, markup=False, width=_width_of(console))
+
+
+def _width_of(console: Console) -> int:
+    return min(console.width, WIDTH) if console.is_terminal else WIDTH
 
 
 def text(*tables: Table, width: int = WIDTH) -> str:
