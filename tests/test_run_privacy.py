@@ -12,6 +12,7 @@ from command_line import launch, rows_of, small, the_one
 from tasks_by_yaml import load
 from tracked_runs import final_state, log_records, run_record
 
+from patientdx.records import concept_table, concepts
 from patientdx.records.splits import position
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.tasks.example import TaskData
@@ -55,7 +56,11 @@ def left(result, place) -> bytes:
     assert {"run.log", "said", "config.yaml", "provenance.json", "clinical.json", "clinical.txt", "cohort.csv"} <= names
     assert [path for path in files if path.suffix == ".wandb"]
     tables = (str(pyarrow.parquet.read_table(path).to_pydict()) for path in files if path.suffix == ".parquet")
-    return b"\n".join([*(path.read_bytes() for path in files), *(table.encode() for table in tables)])
+    everything = b"\n".join([*(path.read_bytes() for path in files), *(table.encode() for table in tables)])
+    # Tables count by reading: the names of readings are in every text, and have nothing of a patient.
+    for name in sorted({*concepts.readings(), *concept_table.concepts()}, key=len, reverse=True):
+        everything = everything.replace(name.encode(), b"-")
+    return everything
 
 
 def pieces(record: str) -> set[bytes]:
@@ -89,7 +94,7 @@ def test_a_small_group_is_named_and_nothing_else(result):
         for name, grouping in model["subgroups"].items()
         for value, cell in grouping["cells"].items()
     }
-    assert len({role for role, _, _ in cells}) == 5
+    assert len({role for role, _, _ in cells}) == 8
     assert len({name for _, name, _ in cells}) >= 2
     assert all(cell.keys() == {"suppressed"} for cell in cells.values())
 
@@ -114,7 +119,7 @@ def test_the_tracked_run_reads_back(result, tiny_base):
     assert run_id.startswith(result.name.rsplit("_", 1)[1])  # the fingerprint
     run, state = run_record(result, run_id), final_state(result, run_id)
     assert (run["run_group"], run["job_type"], run["display_name"]) == ("trial", "mortality", "mortality slerp λ=0.4")
-    assert run["tags"] == ["slerp", "unknown_base", "unknown_pivot", "credentialed"]
+    assert run["tags"] == ["slerp", "unknown_base", "unknown_pivot", "credentialed", "few events"]
     config, summary = state["config"], state["summary"]
     assert (config["lambda"], config["merge"]["name"], config["dtype"], config["seed"]) == (0.4, "slerp", "float32", 0)
     assert "mimic_root" not in config["task"]

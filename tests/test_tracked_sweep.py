@@ -71,11 +71,12 @@ def test_every_number_is_the_one_on_disk_to_the_last_digit(runs):
         expected = {}
         for row in rows_of(folder):
             stem = "mortality" if row["split"] == "test" else f"mortality_{row['split']}"
+            few = {f"{metric}_few_events": row["events"] for metric in ("auroc", "auprc")}
             if row["role"] == "merged":
-                expected |= {f"{stem}/{key}": value for key, value in numbers(row).items()}
+                expected |= {f"{stem}/{key}": value for key, value in (numbers(row) | few).items()}
             else:
                 metrics = {key: value for key, value in row.items() if re.fullmatch(r"(auroc|auprc)(_ci_\w+)?", key)}
-                expected |= {f"{stem}/{row['role']}/{key}": value for key, value in metrics.items()}
+                expected |= {f"{stem}/{row['role']}/{key}": value for key, value in (metrics | few).items()}
         (merged,) = {row["lambda"] for row in rows_of(folder) if row["role"] == "merged"}
         expected["lambda"] = merged
         told = json.loads((folder / "clinical.json").read_text())["models"]["merged"]["calibration"]["raw"]

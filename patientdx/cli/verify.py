@@ -255,7 +255,7 @@ def parser(command: str, doc: str | None) -> argparse.ArgumentParser:
 
 def parent_folders(pairs: Sequence[str]) -> dict[str, Path]:
     """The folder of each model from name=folder. UserError for other words."""
-    folders = dict(pair.partition("=")[::2] for pair in pairs)
+    folders = {name: path for name, _, path in (pair.partition("=") for pair in pairs)}
     if not all(folders.values()):
         raise UserError(f"--parent {' '.join(pairs)}: write it as name=folder.")
     return {name: expanded(folder) for name, folder in folders.items()}

@@ -13,18 +13,17 @@ SECONDS = 30.0
 class _Lines(tqdm):
     """A line instead of a bar that is drawn over itself."""
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Write the line; an empty one, which would clear a bar, is left out."""
         if msg != "":
             self.fp.write(f"{self if msg is None else msg}\n")
             self.fp.flush()
-        return True
 
     def close(self) -> None:
         """End without the return that would begin a bar's line again."""
         if not self.disable:
             self.disable = True
-            self._decr_instances(self)
+            self._decr_instances(self)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def progress(*items: Any, show: bool = True, **options: Any) -> tqdm:

@@ -59,7 +59,9 @@ class _Comparison:
         made: dict[tuple[str, str], dict[str, Any]] = {}
         for model in self.group.models:
             function, scores = model.run.metric_functions.get(self.metric), self.scores(model, "merged")
-            for parent in PARENTS if function is not None and scores is not None else ():
+            if function is None or scores is None:
+                continue
+            for parent in PARENTS:
                 other = self.scores(model, parent)
                 if other is None or not scores.is_paired_with(other, self.metric) or self.is_parent(model, parent):
                     continue
@@ -88,7 +90,8 @@ class _Comparison:
 
     def sentence(self, model: ReportedModel) -> str:
         """What the model is, and how it stands to each parent."""
-        end = {0.0: "base", 1.0: "pivot"}.get(as_number(model.row.get("lambda")), "")
+        weight = as_number(model.row.get("lambda"))
+        end = "" if weight is None else {0.0: "base", 1.0: "pivot"}.get(weight, "")
         same = [parent for parent in PARENTS if self.is_parent(model, parent)]
         parts = []
         if end in same or (not same and end and _has_exact_ends(model)):

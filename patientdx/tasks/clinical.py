@@ -104,8 +104,9 @@ class ClinicalTask(SourceConfig):
         variants = checked_variants(entry.variants if self.prompt_variants is None else self.prompt_variants, words)
         with opened_source(self, needed) as source:
             group = cohort.select(
-                source.con, outcome, **hours, **{name: switches[name] for name in ("death", "age", "stays", "stepdown")}
-            )
+                source.con, outcome, **hours, death=switches["death"], age=switches["age"], stays=switches["stays"],
+                stepdown=switches["stepdown"],
+            )  # fmt: skip
             group, rows, is_drawn = self._divided(source, group, switches["split_by"], is_elsewhere=is_elsewhere)
             read = read_records(
                 source.con, rows, template, switches, self.window_hours, comorbidities=not outcome.asks_codes
@@ -131,7 +132,8 @@ class ClinicalTask(SourceConfig):
             cohort=group.attrition,
             readings=read.readings,
             prompt_variants=variants,
-            **read.inputs,
+            features=read.features,
+            severity=read.severity,
             groups=groups.groups(tuple(person) for _, *person in people),
             times=tuple(time for time, *_ in people),
         )

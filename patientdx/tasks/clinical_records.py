@@ -10,6 +10,7 @@ import duckdb
 from patientdx.core.errors import UserError
 from patientdx.records import features, outliers, severity, splits, templates, window
 from patientdx.records.clinical_window import Counts
+from patientdx.records.features import Features
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,10 @@ class ReadRecords:
 
     texts: dict[int, str]
     cut: dict[str, dict[str, int]]
-    features: features.Features | None
-    severity: features.Features | None
+    features: Features | None
+    severity: Features | None
     unread: set[int]
     readings: list[dict[str, Any]]
-
-    @property
-    def inputs(self) -> dict[str, features.Features | None]:
-        """Features and severity scores, by their names in TaskData."""
-        return {"features": self.features, "severity": self.severity}
 
 
 def read_records(
@@ -74,10 +70,10 @@ def read_records(
     # Of stays from elsewhere every one is a column: those of the hospital that is fitted on are taken of them.
     is_elsewhere = all(split == splits.EXTERNAL for *_, split in rows)
     if train or is_elsewhere:
-        fit = {"common": 0.0} if is_elsewhere else {"fit_on": train}
+        fit: dict[str, Any] = {"common": 0.0} if is_elsewhere else {"fit_on": train}
         order, unsorted = features.table(records, revision=template.revision, **fit)
         row_of = {stay: row for row, stay in enumerate(order)}
-        table = features.Features(unsorted.names, unsorted.values[[row_of[stay] for stay, *_ in rows]])
+        table = Features(unsorted.names, unsorted.values[[row_of[stay] for stay, *_ in rows]])
         points = scores.table([stay for stay, *_ in rows])
     if template.every_item:
         everything = window.stream(

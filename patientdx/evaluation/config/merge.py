@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from omegaconf import OmegaConf
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
@@ -43,8 +43,8 @@ def _model(node: Any, info: ValidationInfo | None) -> ModelSource:
         raise ConfigErrors(errors)
     model = ModelSource(**node)
     card = MODELS / f"{model.name}.yaml"
-    described = OmegaConf.to_container(OmegaConf.load(card)) if card.is_file() else {}
-    return _as_stated(model, described if isinstance(described, dict) else {}, (info and info.field_name) or "model")
+    described = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(card))) if card.is_file() else {}
+    return _as_stated(model, described, "model" if info is None else info.field_name or "model")
 
 
 def _as_stated(model: ModelSource, described: Mapping[str, Any], role: str) -> ModelSource:
