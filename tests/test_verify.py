@@ -13,6 +13,7 @@ from merged_folders import recipe_of, sources
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from patientdx import __version__
 from patientdx.checkpoints.patient_mark import MARK, mark, marked
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
@@ -130,7 +131,7 @@ def test_other_versions_are_named_where_weights_differ(folder, capsys):
     _, _, words = said(capsys, folder)
     assert words.endswith(
         "Its checksum is the recorded one, so the file was not changed; it was written with patientdx 0.0.1, here "
-        "0.1.0, other code of the merge methods."
+        f"{__version__}, other code of the merge methods."
     )
 
 
