@@ -94,10 +94,12 @@ class Curves:
 
     @property
     def beyond(self) -> tuple[str, ...]:
-        """The tasks of which neither parent's score on pilot is shown to be above 0: one answer would decide."""
-        lows = {task: [one.rows[task, PILOT].get(f"{name}_ci_low") for one in self.parents]
-                for task, name in self.metrics.items()}  # fmt: skip
-        return tuple(task for task, found in lows.items() if not any(low is not None and low > 0 for low in found))
+        """The tasks of which neither parent's score on pilot is known to a factor of two: one answer would decide."""
+        rows = {task: [(one.rows[task, PILOT], name) for one in self.parents] for task, name in self.metrics.items()}
+        return tuple(
+            task for task, found in rows.items()
+            if not any((row.get(f"{name}_ci_high") or np.inf) < 2 * row[name] for row, name in found)
+        )  # fmt: skip
 
     def score(self, model: Model, task: str, split: str) -> float:
         """The model's value of the task's metric."""
@@ -273,7 +275,7 @@ def notes(found: Curves, block: Block, said: Sequence[Line]) -> Iterator[str]:
     yield (
         "* λ chosen on pilot by the mean of the domain's score and the general ones', each as a share of the better "
         "parent's."
-        + (f" Neither parent is shown above 0 there in {', '.join(beyond)}, which has no say." if beyond else "")
+        + (f" Neither parent's is known to a factor of two in {', '.join(beyond)}, which has no say." if beyond else "")
     )
     yield "Direction: whether our interval is on the side that the paper reports; unclear where it holds 0."
     yield from source_notes(block, said)

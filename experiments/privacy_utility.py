@@ -26,7 +26,8 @@ from experiments.reading import Content, command, folder, option, script
 from experiments.study import Study, last_sweep, refuse_shared_patients
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
-from patientdx.metrics.bootstrap import replicates
+from patientdx.metrics.bootstrap import Bootstrap, spreads
+from patientdx.metrics.jackknife import Jackknife
 from patientdx.metrics.ranking import auroc
 from patientdx.reporting import choose
 from patientdx.reporting.chart_style import COLOURS
@@ -39,7 +40,7 @@ EPSILONS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 class Curve:
     """One method's grid: AUROC of each λ on pilot (stays that count) and on test, and what the mechanism needs of them.
 
-    weights (K,) ascending; resampled (K, resamples): test AUROC on the same draws of patients for every λ.
+    weights (K,) ascending; without: test AUROC of each λ without each patient.
     """
 
     method: str
@@ -49,7 +50,7 @@ class Curve:
     events: int
     pilot: NDArray[np.float64]
     test: NDArray[np.float64]
-    resampled: NDArray[np.float64]
+    without: tuple[Jackknife, ...]
     best: int
     level: float
 
@@ -59,10 +60,9 @@ class Curve:
 
     def loss(self, chances: NDArray[np.float64]) -> tuple[float, float, float]:
         """Test AUROC of the grid's λ less the expected one, with its interval by patient, paired; chances as given."""
-        drawn = self.resampled[self.best] - chances @ self.resampled
-        tail = (1 - self.level) / 2
-        low, high = np.nanquantile(drawn, [tail, 1 - tail])
-        return float(self.test[self.best] - chances @ self.test), float(low), float(high)
+        loss, best = float(self.test[self.best] - chances @ self.test), self.without[self.best]
+        expected = chances @ np.array([jackknife.without for jackknife in self.without])
+        return loss, *Jackknife(best.without - expected, best.deletion).difference(loss, self.level)[:2]
 
 
 def curves(study: Study, max_stays: int) -> list[Curve]:
@@ -97,17 +97,17 @@ def _curve(study: Study, method: str, weights: tuple[float, ...], max_stays: int
         raise UserError(f"of {len(label)} pilot stays that count {events} are events: an AUROC needs both outcomes.")
     config = runs[0].config
     test_patient, test_label, _ = zip(*answers["test"][0].values(), strict=True)
-    drawn = [
-        replicates({"": auroc}, [row[2] for row in one.values()], test_label, test_patient,
-                   resamples=config["bootstrap"]["resamples"], seed=config["seed"])[""]
+    bootstrap = Bootstrap(**config["bootstrap"], seed=config["seed"])
+    without = [
+        spreads({"": auroc}, [row[2] for row in one.values()], test_label, test_patient, bootstrap)[""]
         for one in answers["test"]
-    ]  # fmt: skip
+    ]
     merged = [row for row in study.rows if row["role"] == "merged" and row["method"] == method]
     tested = {row["lambda"]: row["auroc"] for row in merged if row["split"] == "test"}
     return Curve(
         method, weights, doubled, len(label), events,
         np.array(doubled) / (2 * events * (len(label) - events)), np.array([tested[weight] for weight in weights]),
-        np.array(drawn), weights.index(choose(merged, "auroc")["lambda"]), config["bootstrap"]["level"],
+        tuple(without), weights.index(choose(merged, "auroc")["lambda"]), config["bootstrap"]["level"],
     )  # fmt: skip
 
 

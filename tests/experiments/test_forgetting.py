@@ -124,11 +124,12 @@ def test_a_task_that_no_parent_can_do_has_no_say_in_lambda(tmp_path, ask):
     study = run_all(tmp_path / "forgetting", general=dict.fromkeys(GENERAL, 0.0) | {0.25: 0.4})
     found = forgetting.curves(last_sweep(study, "x", by=("task",)))
     assert found.chosen("slerp").weight == 0.75  # by the domain alone
-    assert "Neither parent is shown above 0 there in numbers, which has no say." in ask(forgetting, study)[1]
+    assert "Neither parent's is known to a factor of two in numbers, which has no say." in ask(forgetting, study)[1]
 
 
 def test_one_right_answer_is_no_share_of_what_a_parent_can_do(tmp_path, capsys):
-    # Of 120 pilot rows one is right: its interval holds 0, and the merge that lost it is as good as another.
+    # Of 120 pilot rows one is right: its interval goes beyond twice the score.
+    # The merge that lost it is as good as another.
     study = run_all(tmp_path / "forgetting", general=dict.fromkeys(GENERAL, 0.0) | {"base": 1 / 120})
     found = forgetting.curves(last_sweep(study, "x", by=("task",)))
     assert found.beyond == ("numbers",)

@@ -131,8 +131,9 @@ def test_a_run_prints_every_stage(tmp_path, capsys, tiny_base):
         "text",
         "task",
         "pandas",
-        "tokens intervals",
-        "tokens narrative",
+        "tokens intervals/1",
+        "tokens intervals/2",
+        "tokens narrative/1",
     ):
         assert f"  {name} " in output
     assert "times faster" in output
