@@ -297,7 +297,7 @@ def test_what_meds_cannot_give_is_refused_by_name(bare, tmp_path):
     )
 
 
-@pytest.mark.parametrize(("window_hours", "left"), [(24, (96, 72, 10)), (48, (68, 52, 9))])
+@pytest.mark.parametrize(("window_hours", "left"), [(24, (95, 71, 10)), (48, (67, 51, 9))])
 @pytest.mark.parametrize("rewritten", [False, True])
 def test_the_demo_in_meds_has_the_cohort_of_its_tables(demo, store, tmp_path, window_hours, left, rewritten):
     root = demo / "meds"
