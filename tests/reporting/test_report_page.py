@@ -119,6 +119,7 @@ def test_every_part_is_there_with_its_charts(parsed):
     assert set(parsed.tables) == {
         "chosen", "comparisons", "models", "fit", "calibration", "threshold", "subgroups", "gaps", "abstention",
         "angles", "cohort", "parents", "settings", "runs", "splits", "discrimination", "net_benefit",
+        "smooth_calibration",
     }  # fmt: skip
 
 
