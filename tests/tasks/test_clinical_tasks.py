@@ -274,9 +274,11 @@ def test_stays_without_a_reading_are_counted(spoil, tmp_path, caplog):
 def test_the_split_follows_the_seed_and_nothing_else_does(default, store):
     assert 240 <= len(default.examples) <= 242
     again, other = load("mortality", cache=store), load("mortality", cache=store, seed=1)
-    assert again.features.names == default.features.names
-    np.testing.assert_array_equal(again.features.values, default.features.values)
-    assert dataclasses.replace(again, features=None) == dataclasses.replace(default, features=None)
+    for mine, theirs in ((again.features, default.features), (again.severity, default.severity)):
+        assert mine.names == theirs.names
+        np.testing.assert_array_equal(mine.values, theirs.values)
+    without = {"features": None, "severity": None}
+    assert dataclasses.replace(again, **without) == dataclasses.replace(default, **without)
     first, second = ({e.uid: e for e in data.examples} for data in (default, other))
     assert first.keys() == second.keys()
     assert all(dataclasses.replace(second[uid], split=first[uid].split) == first[uid] for uid in first)
