@@ -55,13 +55,13 @@ def test_a_run_leaves_every_measure_of_every_model(outcome):
 def test_the_fine_tuned_model_memorises_and_the_merge_does_not(outcome):
     models = told(outcome)["models"]
     assert models["finetuned"]["dlt"]["delta2"]["over_base"]["low"] > 0
-    assert models["finetuned"]["mia"]["reference"]["auc"]["value"] > 0.8
+    assert models["finetuned"]["mia"]["reference"]["auc"]["low"] > 0.5
     for delta in models["merged"]["dlt"].values():
         assert delta["over_base"]["low"] < 0 < delta["over_base"]["high"]
     said = " ".join(told(outcome)["reading"])
-    assert "merged, against base: neither Δ1 below 0 nor Δ2 above 0" in said
+    assert "merged, against base: not decided: 300 resamples are too few for so many tests (corrected" in said
     assert "merged, against base: of 7 attacks, membership is found by none." in said
-    assert "finetuned, against base: Δ2 is above 0 beyond its interval" in said
+    assert "finetuned, against base: Δ2 is above 0: a sign that train records were memorised" in said
 
 
 def test_canaries_are_sought_in_the_model_and_in_what_it_started_from(outcome):

@@ -195,7 +195,7 @@ def reading(role: str, measured: Mapping[str, Any], bootstrap: Bootstrap, refere
         sentences.append(f"{role}, against {against}: {words} (corrected for {len(tests)} tests).{unread}")
     if "mia" in measured:
         works = [name for part, name in shows if part == "mia"]
-        words = f"found by {', '.join(works)}" if works else undecided or "found by none"
+        words = f"found by {', '.join(works)}" if works else "found by none"
         count = sum(part == "mia" for part, _ in tests)
         sentences.append(f"{role}, against {against}: of {count} attacks, membership is {words}.")
     return sentences
