@@ -123,7 +123,7 @@ def test_the_same_run_is_found_again_and_another_first_stage_is_another_run(conf
 def test_ids_of_closed_data_are_hashed_with_a_secret(config_of, outcome, monkeypatch):
     given = config_of("name=closed", "parents=false")
     data = session().task_data(given.task_config.call)
-    monkeypatch.setattr(Session, "task_data", lambda self, task: replace(data, open_data=False))
+    monkeypatch.setattr(Session, "task_data", lambda self, task, without=None: replace(data, open_data=False))
     closed = run(given)
     ids = [
         set(pq.read_table(one.folder / "predictions.parquet", columns=["id"])["id"].to_pylist())

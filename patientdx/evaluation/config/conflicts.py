@@ -154,11 +154,6 @@ def _of_private(plain: Mapping[str, Any]) -> Iterator[str]:
             f"search=private with finetune.patience={finetune['patience']}: training would end by the pilot patients' "
             "losses, which ε does not cover. Use finetune.patience=null, or search=grid."
         )
-    if finetune.get("split") == CHOSEN_ON:
-        yield (
-            f"search=private with finetune.split={CHOSEN_ON}: the fine-tuned model would hold the pilot patients. "
-            "Train on another split, or use search=grid."
-        )
 
 
 def _of_kind(plain: Mapping[str, Any]) -> Iterator[str]:
