@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from patientdx.cli.ending import ended
-from patientdx.cli.messages import print_error
+from patientdx.cli.messages import print_output
 from patientdx.core.errors import UserError
 from patientdx.reporting import checklist, export, terminal
 from patientdx.reporting.runs import read
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="the result folder of one run")
     parser.add_argument("--format", choices=FORMATS, default="text")
     args = parser.parse_args(argv)
-    try:
+
+    def output() -> str:
         study = read(args.folder)
         run, *others = study.runs
         if others:
@@ -39,12 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{study.name} holds {len(study.runs)} runs, and a checklist is filled from one. Give its result "
                 f"folder, as in {study.name}/{run.folder.name}."
             )
-        shown = FORMATS[args.format](checklist.tables(run))
-    except (UserError, OSError) as error:
-        print_error(str(error))
-        return 2
-    sys.stdout.write(shown)
-    return 0
+        return FORMATS[args.format](checklist.tables(run))
+
+    return print_output(output)
 
 
 if __name__ == "__main__":

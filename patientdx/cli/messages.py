@@ -36,6 +36,17 @@ def run_command(doc: str | None, arguments: Sequence[str], command: Callable[[],
         return 2
 
 
+def print_output(make: Callable[[], str]) -> int:
+    """Print what `make` gives, and return 0; 2 with one message where it raises UserError or OSError."""
+    try:
+        output = make()
+    except (UserError, OSError) as error:
+        print_error(str(error))
+        return 2
+    sys.stdout.write(output)
+    return 0
+
+
 def accept_all_characters() -> None:
     """Let stdout and stderr print "?" for what their encoding lacks, and say so once: λ is in every table."""
     lacking = []

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from patientdx.cli.ending import ended
+from patientdx.cli.messages import run_command
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
 from patientdx.evaluation.config.task import TaskConfig
@@ -101,15 +102,15 @@ def main(arguments: Sequence[str]) -> int:
         print((__doc__ or "").strip())
         return 0 if arguments else 2
     words = {name: value for name, _, value in (word.partition("=") for word in arguments[2:])}
-    try:
+
+    def command() -> int:
         if unknown := sorted(set(words) - set(_DEFAULTS)):
             raise UserError(f"{', '.join(unknown)}: predictions takes role=<role> and split=<split>.")
         written = predictions(Path(arguments[0]), Path(arguments[1]), **_DEFAULTS | words)
-    except UserError as fault:
-        print(fault, file=sys.stderr)
-        return 2
-    print("\n".join(written))
-    return 0
+        print("\n".join(written))
+        return 0
+
+    return run_command(__doc__, arguments, command)
 
 
 if __name__ == "__main__":

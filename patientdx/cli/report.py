@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from patientdx.cli.ending import ended
-from patientdx.cli.messages import print_error
+from patientdx.cli.messages import print_output
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.reporting import export
@@ -48,16 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", choices=("html", *FORMATS), default="html")
     parser.add_argument("--table", default="models", help="which table, as in models, comparisons, calibration, runs")
     args = parser.parse_args(argv)
-    try:
+
+    def output() -> str:
         if args.format == "html":
-            output = f"written: {write_report(args.folder)}\n"
-        else:
-            output = FORMATS[args.format](named_tables(read(args.folder), args.table))
-    except (UserError, OSError) as error:
-        print_error(str(error))
-        return 2
-    sys.stdout.write(output)
-    return 0
+            return f"written: {write_report(args.folder)}\n"
+        return FORMATS[args.format](named_tables(read(args.folder), args.table))
+
+    return print_output(output)
 
 
 if __name__ == "__main__":
