@@ -305,9 +305,10 @@ def _source(table: Table) -> str:
 
 
 def _view(table: Table, columns: Mapping[str, str]) -> str:
-    there = {name: f'"{name}"' for name in present(table, columns)}
+    stored = set(_columns(table))
+    there = {name: f'"{name}"' for name in columns if name in stored}
     chosen = ", ".join(f'CAST({there.get(name, "NULL")} AS {kind}) AS "{name}"' for name, kind in columns.items())
-    rows = f"WHERE statusdescription IS DISTINCT FROM '{REWRITTEN}'" if "statusdescription" in _columns(table) else ""
+    rows = f"WHERE statusdescription IS DISTINCT FROM '{REWRITTEN}'" if "statusdescription" in stored else ""
     return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)} {rows}"
 
 
