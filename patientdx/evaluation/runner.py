@@ -27,7 +27,7 @@ from patientdx.evaluation.store import fingerprint, make_writable
 from patientdx.evaluation.systems import systems_of
 from patientdx.merge.schedule import label
 from patientdx.metrics.jackknife import INTERVALS
-from patientdx.records.splits import EVERY
+from patientdx.records.splits import ALL_SPLITS
 
 
 class Publisher(Protocol):
@@ -114,7 +114,7 @@ def plan(session: Session, config: RunConfig) -> Plan:
         "search": None if config.search is None else [config.search.call.identity, config.search.call.arguments],
     }
     # Which split is reported depends on their order; in their usual order it adds nothing.
-    if list(config.inference.splits) != sorted(config.inference.splits, key=EVERY.index):
+    if list(config.inference.splits) != sorted(config.inference.splits, key=ALL_SPLITS.index):
         inputs["splits"] = config.inference.splits
     return replace(planned, key=fingerprint(inputs))
 

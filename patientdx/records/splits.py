@@ -10,7 +10,7 @@ from patientdx.core.errors import UserError
 SPLITS = ("train", "pilot", "test")
 SCORED = ("pilot", "test")
 EXTERNAL = "external"  # the patients of another hospital, or of later years: nothing is fitted or chosen on them
-EVERY = (*SPLITS, EXTERNAL)
+ALL_SPLITS = (*SPLITS, EXTERNAL)
 UNITS = ("patient", "stay")
 FRACTIONS = MappingProxyType({"train": 0.3, "pilot": 0.3, "test": 0.4})
 OF_SOURCE = "as the source has its patients split"
@@ -56,19 +56,19 @@ def divided(
     fractions: Mapping[str, float],
     limit: int | None,
     of_patients: Mapping[int, str] | None = None,
-    later: Collection[int] = (),
+    external: Collection[int] = (),
     secret: bytes = b"",
 ) -> list[Row]:
     """Stays, given as (stay_id, subject_id, label), split after split; within a split in an order by stay and seed.
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
     each split. of_patients: the split of each patient, where the source has splits; none is drawn then. The stays of
-    the subjects in `later` are in the split external, whatever else is said. secret: keys the order of data that are
+    the subjects in `external` are in the split external, whatever else is said. secret: keys the order of data that are
     not open: rows in an order that ids give are named by it, hashed ids or not.
     """
-    parts: dict[str, list[Row]] = {name: [] for name in EVERY}
+    parts: dict[str, list[Row]] = {name: [] for name in ALL_SPLITS}
     for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0], secret=secret)):
-        if subject in later:
+        if subject in external:
             part = EXTERNAL
         elif of_patients is None:
             part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)

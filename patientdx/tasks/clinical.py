@@ -169,18 +169,18 @@ class ClinicalTask(SourceConfig):
         is_drawn = self.fractions is not None or unit != "patient" or is_elsewhere or source.splits is None
         of_patients = None if is_drawn else source.splits
         group = group.of_patients(of_patients)
-        later = {subject for _, subject, _ in group.stays} if is_elsewhere else self._later(source.con)
+        external = {subject for _, subject, _ in group.stays} if is_elsewhere else self._external_patients(source.con)
         rows = splits.divided(
             group.stays, by=unit, seed=self.seed, fractions=splits.checked_fractions(self.fractions),
-            limit=self.limit, of_patients=of_patients, later=later, secret=source.secret,
+            limit=self.limit, of_patients=of_patients, external=external, secret=source.secret,
         )  # fmt: skip
         # Before texts are written. A split on which λ is chosen is checked where it is used: a private search must end
         # the same way whoever is in it.
-        scored = (*(() if is_elsewhere else ("test",)), *((splits.EXTERNAL,) if later else ()))
+        scored = (*(() if is_elsewhere else ("test",)), *((splits.EXTERNAL,) if external else ()))
         splits.check_splits([(split, label) for _, _, label, split in rows], scored)
         return group, rows, is_drawn
 
-    def _later(self, con: duckdb.DuckDBPyConnection) -> set[int]:
+    def _external_patients(self, con: duckdb.DuckDBPyConnection) -> set[int]:
         """The patients of `external_years`. UserError where there are none, or no others."""
         if self.external_years is None:
             return set()

@@ -12,6 +12,8 @@ from typing import Any
 
 from patientdx.core.errors import UserError
 from patientdx.records.splits import SPLITS, split_of
+from patientdx.tasks.clinical import OPTIONS
+from patientdx.tasks.example import Example
 from patientdx.tasks.item_columns import without_key
 from patientdx.tasks.item_files import SPLIT_WORDS, rows
 
@@ -55,6 +57,13 @@ class LabelledRow:
     split: str
     label: int
     cells: Mapping[str, Any]
+
+    def example(self, text: str, question: str) -> Example:
+        """The question behind a text of this row, answered with yes or no."""
+        return Example(
+            uid=self.uid, subject=self.subject, split=self.split, prefix="", context=text, suffix=f"\n\n{question}",
+            options=OPTIONS, label=self.label,
+        )  # fmt: skip
 
 
 @dataclass

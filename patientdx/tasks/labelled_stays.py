@@ -20,11 +20,11 @@ from patientdx.records.labelled.events import LAYOUTS, Events, Names, open_event
 from patientdx.records.labelled.readings import Readings, read
 from patientdx.records.parameters import check_choice, check_numbers
 from patientdx.records.severity import of_features
-from patientdx.records.splits import EVERY, EXTERNAL, FRACTIONS, checked_fractions, position
-from patientdx.tasks.clinical import OPTIONS, checked_variants
+from patientdx.records.splits import ALL_SPLITS, EXTERNAL, FRACTIONS, checked_fractions, position
+from patientdx.tasks.clinical import checked_variants
 from patientdx.tasks.data_files import located
 from patientdx.tasks.elsewhere import elsewhere, with_elsewhere
-from patientdx.tasks.example import Example, TaskData, fingerprint
+from patientdx.tasks.example import TaskData, fingerprint
 from patientdx.tasks.item_files import limited
 from patientdx.tasks.labelled_rows import asked_question, check_columns
 from patientdx.tasks.leaks import check_leaks
@@ -94,13 +94,7 @@ class LabelledStaysTask:
         kept, readings = self._kept(stays, readings)
         statics = [{name: stay.row.cells[name.lower()] for name in self._static()} for stay in kept]
         texts, dropped = self._texts(readings, statics, concepts.concepts)
-        examples = tuple(
-            Example(
-                uid=stay.row.uid, subject=stay.row.subject, split=stay.row.split, prefix="", context=text,
-                suffix=f"\n\n{question}", options=OPTIONS, label=stay.row.label,
-            )
-            for stay, text in zip(kept, texts, strict=True)
-        )  # fmt: skip
+        examples = tuple(stay.row.example(text, question) for stay, text in zip(kept, texts, strict=True))
         table = writing.features(readings, tuple(concepts.concepts), statics)
         check_leaks(table, [stay.row.label for stay in kept], "task.static and of the concepts")
         settings = self._settings(question, concepts)
@@ -174,9 +168,9 @@ class LabelledStaysTask:
         order = limited(
             numbers,
             lambda number: (stays[number].row.split, position("order", self.seed, stays[number].row.uid)),
-            dict.fromkeys(EVERY, self.limit),
+            dict.fromkeys(ALL_SPLITS, self.limit),
         )
-        order.sort(key=lambda number: EVERY.index(stays[number].row.split))
+        order.sort(key=lambda number: ALL_SPLITS.index(stays[number].row.split))
         courses = tuple(readings.courses[number] for number in order)
         return [stays[number] for number in order], Readings(courses, (True,) * len(order), readings.counts)
 

@@ -14,8 +14,8 @@ import numpy as np
 from patientdx.core.errors import UserError
 from patientdx.records.features import Features
 from patientdx.records.parameters import check_numbers
-from patientdx.records.splits import EVERY, EXTERNAL, FRACTIONS, checked_fractions, position
-from patientdx.tasks.clinical import OPTIONS, checked_variants
+from patientdx.records.splits import ALL_SPLITS, EXTERNAL, FRACTIONS, checked_fractions, position
+from patientdx.tasks.clinical import checked_variants
 from patientdx.tasks.data_files import digests, located, split_files
 from patientdx.tasks.elsewhere import elsewhere, with_elsewhere
 from patientdx.tasks.example import Example, TaskData, fingerprint
@@ -74,18 +74,12 @@ class YesNoTask:
         kept = limited(
             texts.checked(reader.read(_files(root), split)),
             lambda row: (row.split, position("order", self.seed, row.uid)),
-            dict.fromkeys(EVERY, self.limit),
+            dict.fromkeys(ALL_SPLITS, self.limit),
         )
         reader.check_outcomes(root.name)
         texts.check()
-        kept.sort(key=lambda row: EVERY.index(row.split))
-        examples = tuple(
-            Example(
-                uid=row.uid, subject=row.subject, split=row.split, prefix="", context=texts.of(row),
-                suffix=f"\n\n{question}", options=OPTIONS, label=row.label,
-            )
-            for row in kept
-        )  # fmt: skip
+        kept.sort(key=lambda row: ALL_SPLITS.index(row.split))
+        examples = tuple(row.example(texts.of(row), question) for row in kept)
         settings: dict[str, Any] = {
             "task": NAME, "version": VERSION, "question": question, "fractions": fractions, "seed": self.seed,
             "limit": self.limit, "features": list(self.features), "open_data": self.open_data,

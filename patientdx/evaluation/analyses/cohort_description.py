@@ -9,7 +9,7 @@ import numpy as np
 
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.metrics import description, sample_size
-from patientdx.records.splits import EVERY
+from patientdx.records.splits import ALL_SPLITS
 from patientdx.tasks.example import TaskData
 
 _MEAN = " mean"
@@ -25,7 +25,7 @@ def describe(config: RunConfig, data: TaskData, models: Mapping[str, Any]) -> di
     """
     split = [example.split for example in data.examples]
     label = [example.label or 0 for example in data.examples]
-    splits = [name for name in EVERY if name in split]
+    splits = [name for name in ALL_SPLITS if name in split]
     reported, least = config.inference.reported, config.analyses.subgroups.min_rows
     values = _values(data)
     events = sum(outcome for outcome, name in zip(label, split, strict=True) if name == reported)

@@ -10,7 +10,7 @@ from pydantic import ValidationInfo, field_validator
 from patientdx.core.validation import ConfigErrors, at_least, number
 from patientdx.evaluation.config.search import FIXED, PRIVATE
 from patientdx.evaluation.config.section import Loop, Section, group_name, key, model_key
-from patientdx.records.splits import EVERY, EXTERNAL, SPLITS
+from patientdx.records.splits import ALL_SPLITS, EXTERNAL, SPLITS
 
 # The keys of a task that give it a split of patients from elsewhere.
 ELSEWHERE = ("external", "external_years")
@@ -47,7 +47,7 @@ class InferenceConfig(Section):
             with_pilot = sweep or (has_elsewhere and group_name(plain, "search") != PRIVATE)
             return ("pilot",) * bool(with_pilot) + ("test",) + (EXTERNAL,) * has_elsewhere
         names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list | tuple) or not names or any(name not in EVERY for name in names):
+        if not isinstance(names, list | tuple) or not names or any(name not in ALL_SPLITS for name in names):
             raise ValueError(f"give one or more of {', '.join(SPLITS)}, and {EXTERNAL} where the task has it.")
         return tuple(dict.fromkeys(names))
 
