@@ -297,7 +297,7 @@ def _distribution(score, label) -> dict[str, list]:
 
 
 def _comparisons(scored, settings: _Settings, roles: list[str], models, drawn) -> list[dict[str, Any]]:
-    """The difference a - b of each pair and metric, by bootstrap; of the AUROC by DeLong's test too."""
+    """The difference a - b of each pair and metric, with intervals by patient; of the AUROC by DeLong's test too."""
     merged = [("merged", role) for role in roles if role != "merged"]
     pairs = merged if "merged" in roles else list(combinations(roles, 2))
     comparisons = []
