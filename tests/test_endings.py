@@ -12,7 +12,8 @@ import pytest
 from command_line import ROOT, environment, forked, small
 
 from patientdx.cli import ending
-from patientdx.cli.compose import configuration, user_error
+from patientdx.cli.compose import configuration
+from patientdx.cli.user_errors import user_error
 from patientdx.core import paths
 from patientdx.core.errors import UserError
 
