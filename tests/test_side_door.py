@@ -215,7 +215,7 @@ def left(house, roots, own_notes, own_stays, talkative, tiny_base, tiny_pivot) -
         "a crash while scoring": [*of_whole, "name=crashed", "lambda=0.9", "parents=false"],
     }
     errors = [{"kind": "score", "at": 1, "error": "key"} if "crash" in name else None for name in runs]
-    done = forked(house.work, list(runs.values()), errors=errors)
+    done = forked(house.work, list(runs.values()), errors=errors, pictures=True)
     for name, one in zip(runs, done, strict=True):
         assert (one.returncode == 0) == (name in WHOLE), (name, one.stderr)
     study = the_one(house.work, "outputs/full/mortality_*")
