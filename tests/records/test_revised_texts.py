@@ -64,7 +64,8 @@ def test_intervals_tells_trends_and_worst_values_to_the_letter():
     record = Record(
         age=71, gender="F",
         readings=(
-            ("Lactate", 3.14), ("Creatinine", 1.2), ("Sedation scale (RASS)", -3.0), ("Potassium", 4.2), ("Sodium", 140.0),
+            ("Lactate", 3.14), ("Creatinine", 1.2), ("Sedation scale (RASS)", -3.0), ("Potassium", 4.2),
+            ("Sodium", 140.0),
         ),
         courses=(
             Course(5.0, 2.0, 1.9, 5.2, 6, 1, 40), Course(1.2, 1.2, 1.2, 1.2, 1, 3, 3), Course(-4, -2, -4, -2, 2, 1, 9),
