@@ -13,8 +13,8 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,16 +38,12 @@ FIRST_ID = 918_273_000_000  # twelve digits, as none of the synthetic hospital's
 DIGITS = re.compile(rb"(?=(918[,_ ]?\d{3}[,_ ]?\d{3}[,_ ]?\d{3}))")
 
 
-@dataclass(frozen=True)
-class House:
+class House(NamedTuple):
     """What processes see: their own home, folder for temporary files and working folder, all watched; and the cache."""
 
     watched: Path
     cache: Path
-
-    @property
-    def work(self) -> Path:
-        return self.watched / "work"
+    work: Path
 
 
 def marked(table: pa.Table, name: str, marks: dict[str, str]) -> pa.Table:
@@ -135,7 +131,7 @@ def ids(roots) -> set[int]:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Iterator[House]:
     watched = tmp_path_factory.mktemp("watched")
-    found = House(watched, tmp_path_factory.mktemp("house_cache"))
+    found = House(watched, tmp_path_factory.mktemp("house_cache"), watched / "work")
     places = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "home/cache", "XDG_CONFIG_HOME": "home/config"}
     with pytest.MonkeyPatch.context() as patch:
         for name, place in places.items():
