@@ -174,6 +174,10 @@ def test_a_truncated_gguf(tmp_path, kept):
     assert not [path for path in (tmp_path / "cache" / "models").iterdir() if not path.name.endswith(".lock")]
 
 
+def own_name(folder):
+    return name_of(str(folder))
+
+
 @pytest.mark.parametrize(
     ("of_folder", "text", "stated"),
     [
@@ -182,17 +186,17 @@ def test_a_truncated_gguf(tmp_path, kept):
         (licence_of, "# A model\nlicense: mit\n", ""),
         (licence_of, "---\nlanguage: en\n---\nlicense: mit\n", ""),
         (licence_of, None, ""),
-        (name_of, "---\nmodel_name: own-model\n---\n# Title\n", "own-model"),
-        (name_of, "---\nlicense: mit\n---\n\n# Own model 1B\n", "Own model 1B"),
-        (name_of, "# A / title that is no name\n", ""),
-        (name_of, "no title", ""),
-        (name_of, None, ""),
+        (own_name, "---\nmodel_name: own-model\n---\n# Title\n", "own-model"),
+        (own_name, "---\nlicense: mit\n---\n\n# Own model 1B\n", "Own model 1B"),
+        (own_name, "# A / title that is no name\n", ""),
+        (own_name, "no title", ""),
+        (own_name, None, ""),
     ],
 )
 def test_a_folder_states_its_own_licence_and_name(tmp_path, of_folder, text, stated):
     if text is not None:
         (tmp_path / "README.md").write_text(text)
-    assert of_folder(str(tmp_path)) == stated
+    assert of_folder(tmp_path) == stated
 
 
 @pytest.mark.parametrize("text", ["---\nlicense: mit\n---\n", "no front matter"])
