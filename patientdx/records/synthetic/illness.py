@@ -93,8 +93,8 @@ def _ventilation(
 
 def level(stays: dict, row: np.ndarray, hour: np.ndarray) -> np.ndarray:
     """How far each organ has failed, 0 or more, float64 (rows, organs), at hours after ICU admission."""
-    moved = stays["drift"][row] * np.clip(hour, -24, _SETTLES) / 48
-    return np.logaddexp(0, _STEEP * (stays["organs"][row] + moved[:, None])) / _STEEP
+    change = stays["drift"][row] * np.clip(hour, -24, _SETTLES) / 48
+    return np.logaddexp(0, _STEEP * (stays["organs"][row] + change[:, None])) / _STEEP
 
 
 def is_ventilated(stays: dict, row: np.ndarray, hour: np.ndarray) -> np.ndarray:

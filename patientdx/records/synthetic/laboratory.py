@@ -95,5 +95,5 @@ def _table(stays: dict, reported: Values) -> pa.Table:
     stay_admitted = dict(zip(stays["stay_id"].tolist(), stays["admitted"].tolist(), strict=True))
     admitted = times(np.array([stay_admitted[stay] for stay in columns.pop("stay_id").tolist()], np.int64))
     early = pc.call_function("less", [columns["charttime"], admitted])
-    columns["hadm_id"] = pc.if_else(early, pa.scalar(None, pa.int64()), pa.array(columns["hadm_id"]))
+    columns["hadm_id"] = pc.call_function("if_else", [early, pa.scalar(None, pa.int64()), pa.array(columns["hadm_id"])])
     return pa.table(columns)
