@@ -40,17 +40,16 @@ def compared(
     }
 
 
-def reading(parent: str, found: Mapping[str, Mapping[str, Any]], bootstrap: Bootstrap) -> str:
+def reading(parent: str, areas: Mapping[str, Mapping[str, Any]], bootstrap: Bootstrap) -> str:
     """What the comparison means, in a sentence: only differences that survive Holm's correction for all attacks."""
-    tests = {name: one["difference"] for name, one in found.items() if one["difference"].get("p_value") is not None}
-    corrected = holm({name: one["p_value"] for name, one in tests.items()})
-    shown = {
-        sign: [name for name, one in tests.items() if sign * one["value"] > 0 and corrected[name] < 1 - bootstrap.level]
-        for sign in (1, -1)
-    }
+    differences = {name: attack["difference"] for name, attack in areas.items()}
+    tests = {name: change for name, change in differences.items() if change.get("p_value") is not None}
+    corrected = holm({name: change["p_value"] for name, change in tests.items()})
+    clear = [name for name in tests if corrected[name] < 1 - bootstrap.level]
+    more, less = ([name for name in clear if sign * tests[name]["value"] > 0] for sign in (1, -1))
     words = f"not shown to tell more or less about {parent}'s own records than {parent} itself"
-    if shown[1]:
-        words = f"tells more about {parent}'s own records than {parent} itself, by {', '.join(shown[1])}"
-    elif shown[-1]:
-        words = f"tells less about {parent}'s own records than {parent} itself, by {', '.join(shown[-1])}"
+    if more:
+        words = f"tells more about {parent}'s own records than {parent} itself, by {', '.join(more)}"
+    elif less:
+        words = f"tells less about {parent}'s own records than {parent} itself, by {', '.join(less)}"
     return f"merged, records of a parent: {words} (corrected for {len(tests)} attacks)."

@@ -68,13 +68,15 @@ class Privacy(Analysis):
         columns = {system.role: loss_columns(run, system, records) for system in systems}
         shadows = shadow_losses(run, records) if privacy.shadows else None
         memorised = {system.role: _memorised(run, system, records, hidden) for system in systems}
-        told = None if of_parent is None else parents.told_of_parent(run, of_parent)
+        parent_losses = None if of_parent is None else parents.parent_losses(run, of_parent)
         run.timer.record("losses")
         result = distributed.run_on_all_ranks(
             lambda: _result(run, records, columns, shadows, memorised) if run.is_first else None
         )
-        if run.is_first and of_parent is not None and told is not None:
-            result |= {"parent": parents.result(run, of_parent, told, Bootstrap(**run.config.bootstrap.keywords))}
+        if run.is_first and of_parent is not None and parent_losses is not None:
+            result |= {
+                "parent": parents.result(run, of_parent, parent_losses, Bootstrap(**run.config.bootstrap.keywords))
+            }
         run.timer.record("leakage")
         return distributed.broadcast(result)
 

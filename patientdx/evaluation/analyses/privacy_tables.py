@@ -93,10 +93,10 @@ def _parents(entries: Sequence[Entry]) -> Table:
         part = entry.result.get("parent")
         if part is None or entry.role != entry.result["role"]:
             continue
-        for attack, found in part["attacks"].items():
-            cells = [estimate(found["merged"]), estimate(found["parent"]), estimate(found["difference"], sign=True)]
+        for attack, areas in part["attacks"].items():
+            cells = [estimate(areas["merged"]), estimate(areas["parent"]), estimate(areas["difference"], sign=True)]
             rows.append([word(entry.name), word(ATTACKS[attack]), *cells])
-        blind = {name: format_estimate(one["auc"]) for name, one in part["blind"].items()}
+        blind = {name: format_estimate(measured["auc"]) for name, measured in part["blind"].items()}
         notes += [
             f"{part['members']} records that {part['parent']} was trained on and {part['non_members']} others",
             f"without a model: words {blind['bag_of_words']}, length {blind['length']}",

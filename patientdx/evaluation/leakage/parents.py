@@ -89,7 +89,7 @@ def _row(location: str, cells: Mapping[str, Any]) -> tuple[str, str, int]:
     return text, patient, int(member)
 
 
-def told_of_parent(run: Run, records: ParentRecords) -> dict[str, Array]:
+def parent_losses(run: Run, records: ParentRecords) -> dict[str, Array]:
     """By role of a parent or of the merge the losses of the records, (n, 5); all processes take part."""
     systems = {system.role: system for system in run.plan.systems if isinstance(system, WeightsSystem)}
     k = run.config.analyses.privacy.k
@@ -121,12 +121,12 @@ def result(run: Run, records: ParentRecords, losses: Mapping[str, Array], draws:
             "rmia": attacks.rmia(np.exp(-mean), np.exp(-reference), outside, is_drawn),
         }
 
-    found = compared(scores(MERGED), scores(parent), records.member, records.subjects, draws)
+    areas = compared(scores(MERGED), scores(parent), records.member, records.subjects, draws)
     tokens = losses[parent][:, COLUMNS.index("tokens")]
     blind = blind_scores(records.texts, tokens, records.member, records.subjects, seed=draws.seed)
     count = {name: int((records.member == side).sum()) for name, side in (("members", 1), ("non_members", 0))}
     return {
         "parent": parent, **count, "patients": len(set(records.subjects)), "duplicates": records.duplicates,
         "blind": {name: {"auc": auc(score, records.member, records.subjects, draws)} for name, score in blind.items()},
-        "attacks": found, "reading": reading(parent, found, draws),
+        "attacks": areas, "reading": reading(parent, areas, draws),
     }  # fmt: skip
