@@ -14,7 +14,8 @@ from command_line import ROOT, environment, forked, small
 from patientdx.cli import ending
 from patientdx.cli.__main__ import COMMANDS
 from patientdx.cli.__main__ import main as console_main
-from patientdx.cli.compose import configuration, user_error
+from patientdx.cli.compose import configuration
+from patientdx.cli.user_errors import user_error
 from patientdx.core import paths
 from patientdx.core.errors import UserError
 
