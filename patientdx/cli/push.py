@@ -104,7 +104,7 @@ def push(folder: Path, repository: str, study: Path | None, *, dry_run: bool, pu
 def _send(repository: str, sent: Mapping[str, Path | bytes], message: str, public: bool) -> str:
     """One commit with all files; its address."""
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError  # pyright: ignore[reportPrivateImportUsage]
 
     api, files = HfApi(), [CommitOperationAdd(name, item) for name, item in sorted(sent.items())]
     try:
