@@ -61,16 +61,18 @@ def test_what_was_refused_elsewhere_is_said_here(other):
 
 @pytest.fixture
 def slurm(tmp_path) -> DictConfig:
-    """The config of a sweep that slurm_8gpu starts."""
+    """The config of a sweep that slurm_8gpu starts, with what a cluster may ask for."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        words = ["hydra/launcher=slurm_8gpu", "hydra.launcher.partition=gpu", f"output={tmp_path}"]
+        told = {"partition": "gpu", "account": "lab", "qos": "high", "gres": "gpu:a100:1", "gpus_per_node": "null"}
+        words = [f"hydra.launcher.{key}={value}" for key, value in told.items()]
+        words = ["machine=slurm_8gpu", *words, f"output={tmp_path}"]
         config = compose("config", words, return_hydra_config=True)
         with open_dict(config.hydra.job):
             config.hydra.job.name = "run"
             yield config
 
 
-def test_the_slurm_overlay_asks_for_eight_gpus_one_a_job(slurm, tmp_path, monkeypatch):
+def test_the_slurm_overlay_takes_eight_gpus_one_a_job(slurm, tmp_path, monkeypatch):
     """Submitit's own text for sbatch, from the overlay through Hydra's launcher; nothing is submitted."""
     for program in ("srun", "sbatch"):
         (tmp_path / program).write_text("#!/bin/sh\n")
@@ -90,12 +92,17 @@ def test_the_slurm_overlay_asks_for_eight_gpus_one_a_job(slurm, tmp_path, monkey
     text = texts[0]
     for line in (
         "array=0-21%8",
-        "gpus-per-node=1",
+        "gres=gpu:a100:1",
         "partition=gpu",
+        "account=lab",
+        "qos=high",
+        "requeue",
         "cpus-per-task=8",
         "mem=64GB",
         "time=720",
         "signal=USR2@120",
     ):
         assert f"#SBATCH --{line}\n" in text, text
+    assert "gpus-per-node" not in text
     assert "export OMP_NUM_THREADS=8\n" in text
+    assert slurm.chunks == 8

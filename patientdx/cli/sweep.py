@@ -175,7 +175,7 @@ def _checked_points(config: DictConfig) -> list[list[str]]:
     in_this_process = str(config.hydra.launcher._target_).endswith(".BasicLauncher")
     if config.chunks is not None and in_this_process and not preflight.requested:
         raise UserError(
-            f"chunks={in_yaml(config.chunks)}: it is for launchers that start processes, as hydra/launcher=slurm_8gpu. "
+            f"chunks={in_yaml(config.chunks)}: it is for launchers that start processes, as of machine=slurm_8gpu. "
             "In this process all points share one model already: leave chunks out."
         )
     if preflight.requested or not in_this_process:
