@@ -12,7 +12,10 @@ import pytest
 from command_line import ROOT, environment, forked, small
 
 from patientdx.cli import ending
-from patientdx.cli.compose import configuration, user_error
+from patientdx.cli.__main__ import COMMANDS
+from patientdx.cli.__main__ import main as console_main
+from patientdx.cli.compose import configuration
+from patientdx.cli.user_errors import user_error
 from patientdx.core import paths
 from patientdx.core.errors import UserError
 
@@ -190,6 +193,18 @@ def test_a_command_ends_with_a_code_and_says_why(command, code, words, capsys, m
     assert all(word in printed.err for word in words)
     assert QUOTED not in printed.err  # what an unexpected error quotes is not shown
     assert bool(printed.err) == bool(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[name] for name in COMMANDS if name not in ("run", "compare")]  # these two need no word
+    + [["labels", "--bogus"], ["predictions", "folder"], ["predictions", "folder", "result", "--bogus"]],
+    ids=" ".join,
+)
+def test_a_command_that_lacks_a_word_says_so_and_ends_with_2(words, capsys):
+    assert ending.ended(lambda: console_main(words)) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, bool(printed.err)) == ("", True)
 
 
 def test_an_error_of_the_disk_is_its_cause():

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from patientdx.cli import sweep_points
-from patientdx.cli.compose import user_error, with_recipe
+from patientdx.cli.compose import with_recipe
+from patientdx.cli.user_errors import user_error
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import parse
 

@@ -6,13 +6,12 @@ python -m patientdx.cli report outputs/lambda_curve --format latex --table model
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from patientdx.cli.ending import ended
-from patientdx.cli.messages import print_output
+from patientdx.cli.messages import argument_parser, print_output
 from patientdx.core.errors import UserError
 from patientdx.core.tables import Table
 from patientdx.reporting import export
@@ -43,7 +42,7 @@ def named_tables(study: Study, name: str) -> list[Table]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page, or print tables; 2 with one message where there is nothing to report."""
-    parser = argparse.ArgumentParser(prog="python -m patientdx.cli report", description=(__doc__ or "").splitlines()[0])
+    parser = argument_parser("report", __doc__)
     parser.add_argument("folder", type=Path, help="a study, <output>/<name>, or the result folder of one run")
     parser.add_argument("--format", choices=("html", *FORMATS), default="html")
     parser.add_argument("--table", default="models", help="which table, as in models, comparisons, calibration, runs")

@@ -16,9 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from patientdx.cli import sweep, sweep_points, sweep_state
-from patientdx.cli.compose import user_error, with_recipe
+from patientdx.cli.compose import with_recipe
 from patientdx.cli.ending import report_error
 from patientdx.cli.messages import is_first_process
+from patientdx.cli.user_errors import user_error
 from patientdx.core import distributed
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.errors import UserError

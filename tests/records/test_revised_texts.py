@@ -62,8 +62,11 @@ def test_what_is_left_keeps_its_order(name):
 
 def test_intervals_tells_trends_and_worst_values_to_the_letter():
     record = Record(
-        age=71, gender="F", readings=(("Lactate", 3.14), ("Creatinine", 1.2), ("Sedation scale (RASS)", -3.0), ("Potassium", 4.2),
-                  ("Sodium", 140.0)),
+        age=71, gender="F",
+        readings=(
+            ("Lactate", 3.14), ("Creatinine", 1.2), ("Sedation scale (RASS)", -3.0), ("Potassium", 4.2),
+            ("Sodium", 140.0),
+        ),
         courses=(
             Course(5.0, 2.0, 1.9, 5.2, 6, 1, 40), Course(1.2, 1.2, 1.2, 1.2, 1, 3, 3), Course(-4, -2, -4, -2, 2, 1, 9),
             Course(4.2, 4.3, 3.2, 4.5, 5, 1, 44), Course(139, 140, 138, 143, 5, 1, 44),

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -126,7 +125,7 @@ def _tables(folder: Path, parameters: dict) -> dict[str, str]:
             last = int(stays["subject_id"][enough]) if eligible[-1] >= missing else None
             for name, table in (tables | ({} if number else _dictionaries())).items():
                 if last is not None and "subject_id" in table.column_names:
-                    table = table.filter(pc.call_function("less_equal", [table["subject_id"], last]))
+                    table = table.filter(pa.array(table["subject_id"].to_numpy() <= last))
                 if name not in writers:
                     writers[name] = _Writer(folder / f"{name}.{parameters['form']}", table.schema)
                 writers[name].write(table)
