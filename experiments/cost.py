@@ -178,8 +178,9 @@ def notes(found: Sequence[Cost], device: str = DEVICE, utilisation: float = UTIL
     weights = ", ".join(f"{name} {2 * billions:.2g} GB" for name, billions in sizes.items())
     yield (
         f"Estimate: hours of one {device} at {utilisation:.0%} of its {PEAK[device] / 1e12:.0f} TFLOPS in bfloat16, "
-        "two operations a parameter and prompt token, with the tokens of these runs; no larger model was run. Training, generated "
-        "tokens and loading come on top. python -m experiments.benchmarks.scoring measures a GPU's own speed."
+        "two operations a parameter and prompt token, with the tokens of these runs; no larger model was run. "
+        "Training, generated tokens and loading come on top. python -m experiments.benchmarks.scoring measures a GPU's "
+        "own speed."
     )
     yield (
         f"Memory: the live model's weights in bfloat16, by parameters ({weights}), and what PyTorch and one prompt "

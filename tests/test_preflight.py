@@ -33,7 +33,7 @@ def test_data_models_licences_disk_and_a_prompt_are_shown(make_tiny, tiny_pivot,
     assert f"output={tmp_path / 'default'} has " in shown
     assert shown.count("prompt  ") == 1  # two points need the same, and the third is refused
     assert "of 4,096 at most" in shown or "of 2,048 at most" in shown
-    assert "Answer with yes or no" in shown
+    assert "<|im_start|>assistant" in shown  # as the model gets it
     assert "run 2 (lambda=7) will be refused: 1 problem in this configuration\n  lambda=7 is outside [0, 1]" in shown
     assert "checked: 2 of 3 can run\n" in shown
     assert not list(tmp_path.rglob("*.parquet"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.conf import HydraConf
@@ -39,8 +39,8 @@ def run_points(cfg: DictConfig, job: HydraConf) -> None:
     if sweep_points.CHUNK not in cfg:
         run_job(cfg, job)
         return
-    folder, master = sweep.folder_of(cfg, job.runtime.output_dir), HydraConfig.instance().cfg
-    assert master is not None
+    folder = sweep.folder_of(cfg, job.runtime.output_dir)
+    master: Any = HydraConfig.instance().cfg
     for number, words in sweep_points.chunk_of(cfg, folder):
         try:
             point = sweep_points.enter(master, words, number)
