@@ -210,3 +210,18 @@ def test_an_error_of_the_disk_is_its_cause():
     assert str(user_error(error)).startswith("/data/multirun.yaml cannot be written: No space left on device.")
     assert user_error(OSError(104, "Connection reset by peer")) is None
     assert user_error(KeyError("a")) is None
+
+
+SLOW = {"duckdb", "pandas", "scipy", "sklearn", "torch", "transformers"}  # seconds, each
+
+
+@pytest.mark.parametrize(
+    ("word", "needed"), [("--help", set()), ("task.no_key=3", set()), ("lambda=7", {"duckdb", "torch"})]
+)
+def test_help_and_refusals_start_without_what_they_do_not_need(tmp_path, word, needed):
+    code = "import sys; from patientdx.cli.entry import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code, word]
+    options = {"cwd": tmp_path, "env": environment() | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    imported = subprocess.run(command, check=True, **options).stderr.splitlines()[-1].split()
+    assert set(imported) & SLOW == needed
+    assert "patientdx.cli.entry" in imported
