@@ -17,11 +17,8 @@ from patientdx.evaluation.plan import Run
 from patientdx.records.synthetic.hospital import hospital
 from patientdx.reporting.terminal import text as terminal_text
 
-SHORT = (
-    "task.template=compact",
-    "splits=[test]",
-    "bootstrap.resamples=300",
-)  # too few for ten tests at once, but of a clear finding
+# Resamples too few for ten tests at once, but not for a clear finding.
+SHORT = ("task.template=compact", "splits=[test]", "bootstrap.resamples=380")
 TAUGHT = ("finetune=full", "finetune.loss=record", "finetune.epochs=15", "finetune.batch=16",
           "finetune.micro_batch_size=16", "finetune.learning_rate=6e-3", "finetune.patience=null")  # fmt: skip
 ALL = ("privacy=all", "privacy.neighbours=1", "privacy.canaries=[1,16]", "privacy.canaries_each=2",
@@ -63,7 +60,7 @@ def test_the_fine_tuned_model_memorises_and_the_merge_does_not(outcome):
     for delta in models["merged"]["dlt"].values():
         assert delta["over_base"]["low"] < 0 < delta["over_base"]["high"]
     said = " ".join(told(outcome)["reading"])
-    assert "merged, against base: not decided: 300 resamples are too few for so many tests (corrected" in said
+    assert "merged, against base: not decided: 380 resamples are too few for so many tests (corrected" in said
     assert "merged, against base: of 8 attacks, membership is found by none." in said
     assert "finetuned, against base: Δ2 is above 0: a sign that train records were memorised" in said
 

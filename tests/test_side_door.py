@@ -199,7 +199,8 @@ def left(house, of_tables, of_files) -> dict[str, bytes]:
     """What all runs left outside the cache, by file, and what they said; unpacked."""
     runs = of_tables | of_files
     errors = [{"kind": "score", "at": 1, "error": "key"} if "crash" in name else None for name in runs]
-    done = forked(house.work, list(runs.values()), errors=errors, pictures=True)
+    done = forked(house.work, list(of_tables.values()), errors=errors[: len(of_tables)], pictures=True)
+    done += forked(house.work, list(of_files.values()), pictures=True)
     for name, one in zip(runs, done, strict=True):
         assert (one.returncode == 0) == (name in WHOLE), (name, one.stderr)
     study = the_one(house.work, "outputs/full/mortality_*")
