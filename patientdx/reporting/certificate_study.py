@@ -205,4 +205,6 @@ def _measured(privacy: Mapping[str, Any] | None, measure: str, how: str) -> dict
     measures = model[measure]
     if measure == "dlt" and privacy.get("reference") == "resampled":  # for a clean model too another number than 0
         measures = {name: value for name, value in measures.items() if name != "delta1"}
+    if measure == "mia" and "parent" in privacy:
+        reading.append(privacy["parent"]["reading"])
     return {"found": measures, "reading": reading, **blind}
