@@ -33,10 +33,7 @@ _SECTIONS = {
     "decision": ("Decision curve and threshold", ""),
     "distribution": ("Predicted probabilities", ""),
     "subgroups": ("Subgroups", ""),
-    "answering": (
-        "Answers",
-        "A merged model that no longer answers yes or no gives them little probability.",
-    ),
+    "answering": ("Answers", "A merged model that no longer answers yes or no gives them little probability."),
     "angles": ("Angles between the parents", ""),
     "search": ("Search for λ", ""),
     "privacy": ("Leakage", ""),
