@@ -20,7 +20,7 @@ COPIED = {"CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing", "exper
 GROUPS = {
     "models": "Models", "pair": "Pairs of parents", "model": "Systems beside the merge", "search": "Searches for λ",
     "finetune": "Fine-tuning", "privacy": "Leakage tests", "tracking": "Trackers", "experiment": "Studies",
-    "size": "Sizes of studies", "hydra/launcher": "Launchers",
+    "size": "Sizes of studies", "machine": "Machines", "hydra/launcher": "Launchers",
 }  # fmt: skip
 PAGES = {ROOT / source: f"/generated/{name}.md" for source, name in COPIED.items()}
 PAGES |= {CONF / group: f"/generated/reference/{group}.md" for group in ("merge", "models", "task")}
@@ -114,10 +114,10 @@ def _tasks() -> str:
 
 
 def _commands() -> str:
-    from patientdx.cli.__main__ import COMMANDS
+    from patientdx.cli.__main__ import OTHERS
     from patientdx.cli.__main__ import __doc__ as doc
 
-    modules = {name: import_module(f"patientdx.cli.{name}") for name in COMMANDS if name not in ("run", "merge")}
+    modules = {name: import_module(f"patientdx.cli.{name}") for name in OTHERS}
     sections = [f"## `{name}`\n\n```text\n{_doc(module)}\n```\n" for name, module in modules.items()]
     return f"# Commands\n\n```text\n{(doc or '').strip()}\n```\n\n" + "\n".join(sections)
 

@@ -12,7 +12,7 @@ import pytest
 from command_line import ROOT, environment, forked, small
 
 from patientdx.cli import ending
-from patientdx.cli.__main__ import COMMANDS
+from patientdx.cli.__main__ import OTHERS
 from patientdx.cli.__main__ import main as console_main
 from patientdx.cli.compose import configuration
 from patientdx.cli.user_errors import user_error
@@ -195,7 +195,7 @@ def test_a_command_ends_with_a_code_and_says_why(command, code, words, capsys, m
 
 @pytest.mark.parametrize(
     "words",
-    [[name] for name in COMMANDS if name not in ("run", "compare")]  # these two need no word
+    [[name] for name in ("merge", *OTHERS) if name != "compare"]  # which compares the default pair
     + [["labels", "--bogus"], ["predictions", "folder"], ["predictions", "folder", "result", "--bogus"]],
     ids=" ".join,
 )

@@ -104,6 +104,14 @@ def test_the_config_dir_of_a_command_has_the_yamls(mylab, tmp_path):
     assert "_target_: mylab.power.power" in shown.stdout
 
 
+def test_a_result_keeps_the_folders_of_yamls_that_its_command_named(mylab, tiny_base, tiny_pivot, tmp_path):
+    words = [word for word in small(tiny_base, tiny_pivot) if not word.startswith("task.")]
+    done = launch(tmp_path, "--config-dir", str(mylab / "conf"), "merge=power", "task=fever", *words)
+    assert done.returncode == 0, done.stderr
+    (kept,) = tmp_path.glob("**/command.json")
+    assert json.loads(kept.read_text())["overrides"][:2] == [f"--config-dir={mylab / 'conf'}", "merge=power"]
+
+
 def test_a_package_that_declares_nothing_is_refused(mylab, tiny_base, tiny_pivot, tmp_path):
     with pytest.raises(UserError, match=r"os\.system is not inside patientdx or mylab"):
         dotted("os.system")

@@ -15,7 +15,15 @@ import yaml
 from command_line import ROOT, environment, forked, rows_of, the_one
 
 SWEEP = ("merge=slerp", "lambda=0.1,0.2,0.4")
-FILES = {"cohort.csv", "command.json", "config.yaml", "metrics.json", "predictions.parquet", "provenance.json"}
+FILES = {
+    "cohort.csv",
+    "command.json",
+    "config.yaml",
+    "metrics.json",
+    "predictions.parquet",
+    "prompt.txt",
+    "provenance.json",
+}
 PICTURES = {"lambda_curve_auroc.png", "lambda_curve_auprc.png"}
 ROW = {
     *("task", "split", "method", "lambda", "role", "base", "pivot"),

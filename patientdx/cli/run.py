@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,7 +67,7 @@ def _attempt(cfg: DictConfig, job: HydraConf) -> int:
     """Config in, merged model and result folder out. Returns 0, 2 for a UserError, 1 for any other error."""
     in_sweep = job.mode == RunMode.MULTIRUN
     try:
-        config = parse(with_recipe(cfg), sweep=in_sweep, overrides=job.overrides.task)
+        config = parse(with_recipe(cfg), sweep=in_sweep, overrides=_words(job))
         is_scored = config.task is not None and not config.save.dry_run
         if config.save.dry_run or config.save.folder is not None:
             if is_scored:
@@ -109,7 +110,14 @@ def _is_open(cfg: DictConfig) -> bool:
 
 def _record_job(cfg: DictConfig, job: HydraConf, content: dict) -> None:
     folder = sweep.folder_of(cfg, job.runtime.output_dir)
-    sweep_state.write_job(folder, job.job.num, content | {"overrides": list(job.overrides.task)})
+    sweep_state.write_job(folder, job.job.num, content | {"overrides": _words(job)})
+
+
+def _words(job: HydraConf) -> list[str]:
+    """The words that make the job again: folders of yamls beside conf/, then its overrides."""
+    folders = [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
+    searched = [word for word in job.overrides.hydra if word.startswith("hydra.searchpath=")]
+    return [*(f"--config-dir={Path(folder).absolute()}" for folder in folders), *searched, *job.overrides.task]
 
 
 def _check(config: RunConfig) -> None:

@@ -30,8 +30,9 @@ from patientdx.evaluation.store import hashed, read_json, write_json, write_parq
 from patientdx.lm.chat import DATE
 from patientdx.merge.schedule import label
 from patientdx.metrics import bootstrap
+from patientdx.records.tables import SYNTHETIC
 
-SEARCH = "search.json"
+SEARCH, PROMPT = "search.json", "prompt.txt"
 
 log = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scikit-learn", "duckdb")
@@ -202,9 +203,24 @@ def write(run: Run, result: EvaluationResult, search: Mapping[str, Any] | None) 
         write_text(csv_text(result.cohort), folder / "cohort.csv")
     if plan.data.readings:
         write_text(csv_text(plan.data.readings), folder / "readings.csv")
+    if (prompt := _synthetic_prompt(run)) is not None:
+        write_text(prompt, folder / PROMPT)
     if config.overrides:
         write_json({"overrides": list(config.overrides)}, folder / "command.json")
     seal_folder(folder, {"fingerprint": plan.key, "rows": result.rows})
+
+
+def _synthetic_prompt(run: Run) -> str | None:
+    """What a language model is asked about one stay of the synthetic hospital; None of other data, and without a model.
+
+    The first of the reported split, before the chat template is put around it and before a long record is cut.
+    """
+    plan = run.plan
+    if plan.context.parents is None or plan.data.provenance.get("source") != [SYNTHETIC]:
+        return None
+    rows = plan.context.rows[run.config.inference.reported]
+    example = plan.data.examples[rows[0]]
+    return f"{example.prefix}{example.context}{example.suffix}\n"
 
 
 def read_finished(

@@ -20,7 +20,7 @@ EVENT, OTHER = "#d55e00", "#4a90c2"
 # After Okabe and Ito, distinct with every common colour vision; two are darker, to be visible on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a67c00", "#4a90c2")
 PARENTS = {"base": "square", "pivot": "diamond"}
-PARENT_COLOURS = {"base": INK, "pivot": "#aa4499"}  # of no method
+PARENT_COLOURS = {"base": INK, "pivot": "#5500cc"}  # of no method
 _PIXELS = 2  # of a PNG for each unit of the chart
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
 SHAPES = ("circle", "triangle-up", "triangle-down", "cross")
@@ -40,7 +40,7 @@ DARK = {
     "#0072b2": "#58aef0",
     "#d55e00": "#ff9a52",
     "#009e73": "#35cf9f",
-    "#aa4499": "#e39ad4",
+    "#5500cc": "#9a6bff",
     "#a67c00": "#e8bf45",
     "#4a90c2": "#9ccdf2",
 }

@@ -109,7 +109,9 @@ class _Comparison:
         higher = model.run.higher_is_better(self.metric)
         p_value, alpha = result["p_holm"], 1 - model.run.bootstrap["level"]
         numbers = f"{metric_title(self.metric)} {format_estimate(result, 3)}"
-        numbers += f", p {format_p_value(p_value)}" if p_value is not None else ""
+        if p_value is not None:
+            plain, corrected = format_p_value(result["p_value"]), format_p_value(p_value)
+            numbers += f", p {plain}" + ("" if corrected == plain else f", with Holm's correction {corrected}")
         if higher is None:
             words = "differs from" if p_value is not None and p_value < alpha else "is not shown to differ from"
         elif p_value is None or p_value >= alpha:

@@ -21,7 +21,11 @@ from patientdx.reporting.seeds import over_seeds
 _PAGE = Path(__file__).parent / "page"
 # Sections in the order of the page, by the `section` of their tables and figures: title and first sentence.
 _SECTIONS = {
-    "curve": ("λ curve", "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient."),
+    "curve": (
+        "λ curve",
+        "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient. Marks are what was "
+        "measured; a line joins λ that are at most 0.1 apart.",
+    ),
     "methods": ("Methods compared", ""),
     "models": ("All models", ""),
     "discrimination": ("Discrimination", ""),
@@ -55,8 +59,6 @@ class Part:
     id: str
     title: str
     results: Sequence[dict[str, str]]
-    verdicts: Sequence[str]
-    cautions: Sequence[str]
     sections: Sequence[Section]
 
 
@@ -84,13 +86,16 @@ def page(study: Study) -> str:
     )
     templates.filters["minus"] = lambda text: text.replace("-", "−")
     templates.filters["safe"] = Markup
-    lines = provenance.command(study)
+    lines, parts = provenance.command(study), groups(study)
     return templates.get_template("page.html").render(
-        title=study.name,
+        name=study.name,
+        title=_title(study),
         lead=_lead(study),
+        conclusion=_conclusion(parts),
+        prompt=next((run.prompt for run in study.runs if run.prompt), None),
         unfinished=_unfinished(study),
         single=len(study.runs) == 1,
-        groups=[_part(group, f"g{index}") for index, group in enumerate(groups(study), start=1)],
+        groups=[_part(group, f"g{index}") for index, group in enumerate(parts, start=1)],
         command=lines,
         hidden=any("PATH" in line for line in lines),
         seeds=over_seeds(study),
@@ -100,10 +105,30 @@ def page(study: Study) -> str:
     )
 
 
+def _title(study: Study) -> str:
+    """Tasks and parents."""
+    tasks = " and ".join(dict.fromkeys(row["task"] for row in study.rows))
+    pairs = list(dict.fromkeys(f"{row['base']} and {row['pivot']}" for row in study.rows if row["base"]))
+    return tasks if not pairs else f"{tasks}: {pairs[0] if len(pairs) == 1 else f'{len(pairs)} pairs of parents'}"
+
+
+def _conclusion(parts: Sequence[Group]) -> list[tuple[str, str]]:
+    """The kind (verdict or caution) and the text of each sentence that a reader must know before the numbers."""
+    lines = []
+    for group in parts:
+        start, sentences = f"{group.title}: " if len(parts) > 1 else "", headline(group)
+        lines += [("verdict", f"{start}{line}") for line in sentences.verdicts]
+        lines += [("caution", f"{start}{line}") for line in (*sentences.warnings, *_cautions(group))]
+    return lines
+
+
 def _lead(study: Study) -> str:
     data = sorted({row["data"] for row in study.rows})
     models = len({(row["method"], row["variant"], row["lambda"]) for row in study.rows if row["role"] == "merged"})
-    return f"{_many(len(study.runs), 'run')}, {_many(models, 'merged model')}; data: {' and '.join(data)}."
+    days = sorted({run.date for run in study.runs})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    counts = f"{_many(len(study.runs), 'run')}, {_many(models, 'merged model')}"
+    return f"Study {study.name}, {when}. {counts}; data: {' and '.join(data)}."
 
 
 def _many(n: int, noun: str) -> str:
@@ -134,8 +159,7 @@ def _part(group: Group, name: str) -> Part:
         if members or drawings.get(key):
             intro = intro.format(level=group.level)
             sections.append(Section(f"{name}-{key}", title, intro, drawings.get(key, []), members))
-    sentences = headline(group)
-    return Part(name, group.title, results, sentences.verdicts, [*sentences.warnings, *_cautions(group)], sections)
+    return Part(name, group.title, results, sections)
 
 
 def _cautions(group: Group) -> list[str]:

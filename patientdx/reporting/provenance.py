@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -12,6 +13,7 @@ from patientdx.reporting.groups import Group
 from patientdx.reporting.runs import Run, Study, without_paths
 
 _QUOTES = "'\""
+_ENDINGS = "csv|tsv|parquet|jsonl?|xlsx|ya?ml|gguf"  # of files; a relative path may be a name alone
 _FOLDERS = ("output", "cache", "save")  # overrides that name a folder to write to
 
 
@@ -86,7 +88,7 @@ def command(study: Study) -> list[str]:
         return []
     jobs = [_portable(job) for job in overrides if job is not None]
     sweep = _sweep_command(jobs)
-    lines = [sweep] if sweep else [f"python run.py {' '.join(map(shlex.quote, job))}".rstrip() for job in jobs]
+    lines = [sweep] if sweep else [f"patientdx run {' '.join(map(shlex.quote, job))}".rstrip() for job in jobs]
     return list(dict.fromkeys(lines))
 
 
@@ -102,7 +104,7 @@ def _sweep_command(jobs: Sequence[Sequence[str]]) -> str | None:
     combinations = set(product(*values.values()))
     if combinations != {tuple(choice.values()) for choice in choices} or len(combinations) != len(jobs):
         return None
-    return "python run.py -m " + " ".join(shlex.quote(f"{key}={','.join(values[key])}") for key in keys)
+    return "patientdx run -m " + " ".join(shlex.quote(f"{key}={','.join(values[key])}") for key in keys)
 
 
 def _portable(overrides: Iterable[str]) -> list[str]:
@@ -111,6 +113,14 @@ def _portable(overrides: Iterable[str]) -> list[str]:
     for override in overrides:
         key, _, value = override.partition("=")
         if key.lstrip("+~") not in _FOLDERS:
-            shown = without_paths(value)
-            kept.append(f"{key}={'PATH' if shown.strip(_QUOTES) == 'PATH' else shown}")
+            kept.append(f"{key}={_without_path(value)}")
     return kept
+
+
+def _without_path(value: str) -> str:
+    """A value of an override with PATH in place of a path: all of a value that is one, blanks and commas included."""
+    if re.match(r"(?:~|\.{0,2})/", value.strip(_QUOTES)) or re.search(rf"\.(?:{_ENDINGS})[{_QUOTES}]?$", value):
+        return "PATH"
+    value = re.sub(r"file://[^\s,\]]*", "file://PATH", value)
+    quoted = rf"([{_QUOTES}])(?:~|\.{{0,2}})/.*?\1"
+    return without_paths(re.sub(quoted, "PATH", value))

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,18 @@ class Run:
             return []
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
+
+    @property
+    def date(self) -> str:
+        """The day on which it was finished, by the time of its metrics.json: as in 2026-11-30, UTC."""
+        seconds = (self.folder / "metrics.json").stat().st_mtime
+        return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+
+    @property
+    def prompt(self) -> str | None:
+        """What a model was asked about one record of the synthetic hospital; None of other data."""
+        path = self.folder / "prompt.txt"
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
     @cached_property
     def command(self) -> tuple[str, ...] | None:

@@ -2,14 +2,17 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
 from made_studies import rows_in, write_made_run, write_sweep
 from result_folders import reseal
 
 from patientdx.evaluation.store import write_sealed_json
 from patientdx.reporting import write_report
+from patientdx.reporting.chart_style import COLOURS, DARK, PARENT_COLOURS
+from patientdx.reporting.figures import figures
 from patientdx.reporting.groups import groups
 from patientdx.reporting.runs import read
 
@@ -147,7 +150,7 @@ def test_the_page_asks_nobody_for_anything(text, parsed):
 
 
 def test_names_are_escaped_and_the_page_is_small(made_page, text):
-    assert "<title>made &lt;study&gt; – PatientDx</title>" in text
+    assert "<title>made &lt;study&gt;, mortality: small and small_numeric – PatientDx</title>" in text
     assert "Does &lt;it&gt; &amp; work?" in text
     assert "<study>" not in text
     assert made_page.stat().st_size < 600_000
@@ -155,7 +158,7 @@ def test_names_are_escaped_and_the_page_is_small(made_page, text):
 
 def test_no_path_and_no_id_of_a_stay_or_patient(text, made_study):
     assert "/home/someone" not in text
-    assert "python run.py -m merge=slerp,linear lambda=0.2,0.6" in text
+    assert "patientdx run -m merge=slerp,linear lambda=0.2,0.6" in text
     answers = read(made_study).runs[0].predictions.values()
     ids = {value for one in answers for value in (*one.id, *one.subject)}
     assert len(ids) > 400
@@ -252,3 +255,64 @@ def test_tabular_models_alone_have_a_page(tmp_path):
     found = Page(write_report(folder).read_text(encoding="utf-8"))
     assert [line[0][0] for line in found.tables["models"][1:]] == ["tabular_gbm", "tabular_gbm"]
     assert {"chosen", "comparisons"}.isdisjoint(found.tables)
+
+
+def test_the_page_begins_with_task_parents_date_and_conclusion(made_study, text):
+    head = text[text.index("<header>") : text.index("</header>")]
+    assert "<h1>mortality: small and small_numeric</h1>" in head
+    days = {run.date for run in read(made_study).runs}
+    assert f"Study made &lt;study&gt;, {days.pop()}. 4 runs, 4 merged models; data: open." in head
+    lines = re.findall(r'<p class="verdict">(.*?)</p>', head)
+    assert [line.partition(" is ")[0] for line in lines] == ["linear λ=0.6", "slerp λ=0.6"]
+    assert lines == re.findall(r'<p class="verdict">(.*?)</p>', text)  # and nowhere else
+
+
+def test_the_prompt_of_a_synthetic_record_is_shown_and_escaped(tmp_path):
+    folder = write_made_run(tmp_path / "r", "slerp", 0.2, 1)
+    assert "<details" not in write_report(folder).read_text(encoding="utf-8")
+    (folder / "prompt.txt").write_text("HR < 88\nWill the patient die?\n")
+    shown = write_report(folder).read_text(encoding="utf-8")
+    assert '<pre tabindex="0">HR &lt; 88\nWill the patient die?\n</pre>' in shown
+
+
+def test_a_line_joins_what_was_measured_at_most_a_tenth_apart(tmp_path):
+    for weight in (0.1, 0.2, 0.3, 0.6, 0.9):
+        write_made_run(tmp_path / "s" / f"slerp_{weight}", "slerp", weight, 1)
+    (group,) = groups(read(tmp_path / "s"))
+    figure = figures(group, "g")["curve"][0]
+    layers = figure.chart.to_dict()["layer"]
+    (line,) = [layer["data"]["values"] for layer in layers if layer["mark"]["type"] == "line"]
+    assert [(a["x"], b["x"]) for a, b in zip(line[::2], line[1::2], strict=True)] == [
+        (0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.9, 1.0),
+    ]  # fmt: skip
+    assert sorted(row["lambda"] for row in figure.rows) == [0.0, 0.1, 0.2, 0.3, 0.6, 0.9, 1.0]
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1: linear RGB as protanopes and deuteranopes see it.
+BLINDNESS = {
+    "none": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_colours_of_base_and_pivot_differ_for_every_reader(kind, dark):
+    """In CIELAB, where 2.3 is just noticeable: far more, and from the two commonest methods too."""
+    colours = [DARK[colour] if dark else colour for colour in (*PARENT_COLOURS.values(), *COLOURS[:2])]
+    seen = [lab(np.clip(np.array(BLINDNESS[kind]) @ linear(colour), 0, 1)) for colour in colours]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 15
+
+
+def linear(colour: str) -> np.ndarray:
+    """Linear RGB of a colour of sRGB."""
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB (D65) of linear RGB."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ rgb
+    f = np.cbrt(np.maximum(xyz / [0.9505, 1.0, 1.089], 216 / 24389))
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

@@ -108,24 +108,40 @@ def commanded(*jobs, **files) -> list[str]:
 @pytest.mark.parametrize(
     ("jobs", "lines"),
     [
-        ([["merge=slerp", "lambda=0.2"]], ["python run.py merge=slerp lambda=0.2"]),
+        ([["merge=slerp", "lambda=0.2"]], ["patientdx run merge=slerp lambda=0.2"]),
         (
             [[f"merge={m}", f"lambda={w}"] for m in ("slerp", "linear") for w in (0.1, 0.2)],
-            ["python run.py -m merge=slerp,linear lambda=0.1,0.2"],
+            ["patientdx run -m merge=slerp,linear lambda=0.1,0.2"],
         ),
         (
             [["merge=slerp", "lambda=0.1"], ["merge=linear", "lambda=0.2"]],  # not every combination: two lines
-            ["python run.py merge=slerp lambda=0.1", "python run.py merge=linear lambda=0.2"],
+            ["patientdx run merge=slerp lambda=0.1", "patientdx run merge=linear lambda=0.2"],
         ),
         (
             [["lambda=[0.1,0.2]", "splits=[test]"], ["lambda=[0.3,0.4]", "splits=[test]"]],  # commas of their own
-            ["python run.py 'lambda=[0.1,0.2]' 'splits=[test]'", "python run.py 'lambda=[0.3,0.4]' 'splits=[test]'"],
+            ["patientdx run 'lambda=[0.1,0.2]' 'splits=[test]'", "patientdx run 'lambda=[0.3,0.4]' 'splits=[test]'"],
         ),
         (
             [["output=/home/me/o", "task.mimic_root=/data/mimic", "base_model.source='~/m'", "cache=x", "name=a"]],
-            ["python run.py task.mimic_root=PATH base_model.source=PATH name=a"],
+            ["patientdx run task.mimic_root=PATH base_model.source=PATH name=a"],
         ),
-        ([["+experiment=lambda_curve"]], ["python run.py +experiment=lambda_curve"]),
+        (
+            [
+                [
+                    "--config-dir=/home/me/conf",
+                    "hydra.searchpath=[file:///home/me/b,pkg://lab.conf]",
+                    "task=mine",
+                    "task.path='/data/my notes, new/x'",
+                    "data=notes.csv",
+                    "task.mimic_root=['/a b/c',/d]",
+                ]
+            ],
+            [
+                "patientdx run --config-dir=PATH 'hydra.searchpath=[file://PATH,pkg://lab.conf]' task=mine "
+                "task.path=PATH data=PATH 'task.mimic_root=[PATH,PATH]'"
+            ],
+        ),
+        ([["+experiment=lambda_curve"]], ["patientdx run +experiment=lambda_curve"]),
     ],
 )
 def test_the_command_names_exactly_these_runs_and_no_path(jobs, lines, monkeypatch):
@@ -138,7 +154,7 @@ def test_the_command_of_a_single_run_is_read_from_its_folder_and_never_made_up(t
     assert command(read(folder)) == []
     (folder / "command.json").write_text(json.dumps({"overrides": ["merge=slerp", "lambda=0.2"]}))
     reseal(folder)
-    assert command(read(folder)) == ["python run.py merge=slerp lambda=0.2"]
+    assert command(read(folder)) == ["patientdx run merge=slerp lambda=0.2"]
 
 
 def test_what_was_trained_is_called_by_its_method_and_a_tabular_model_once():

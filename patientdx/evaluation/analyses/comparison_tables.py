@@ -49,7 +49,10 @@ def comparisons(pairs: Sequence[Comparison], *, notes: Iterable[str] = ()) -> Ta
         reasons += missing_values(f"{pair.a} minus {pair.b}, {title}", [pair.result])
     columns = ["model", "minus", "measure", "difference", "p", "p Holm"]
     columns += ["only first", "only second", "p McNemar"] if exact else []
-    explained = ["difference and p paired, by patient; p Holm: corrected over the pairs of one measure"]
+    explained = [
+        "difference, its interval and p: paired, by patient, without correction; p Holm: p corrected over the pairs of "
+        "one measure"
+    ]
     if exact:
         explained.append("only first, only second: questions that only that model answers correctly (McNemar's test)")
     if any(pair.result.get("rows_independent") is False for pair in pairs):
