@@ -7,6 +7,7 @@ verify    whether a saved merge is what its record says, bit for bit
 certify   a certificate of a saved merge
 compare   two models, tensor by tensor, before anything is merged
 identify  which candidates, merged how and with which λ, a published model is
+push      publish a merged folder on the hub, or show what would be sent
 report    the page of a study, or one of its tables for a paper
 checklist TRIPOD+AI and TRIPOD-LLM, filled from a run
 labels    the examples of a task as MEDS label files
@@ -23,7 +24,8 @@ from importlib import import_module
 from patientdx.cli.ending import ended
 
 OF_HYDRA = ("run", "preflight", "merge")  # they take overrides, and end by themselves with the table of a sweep
-COMMANDS = (*OF_HYDRA, "verify", "certify", "compare", "identify", "report", "checklist", "labels", "predictions")
+OTHERS = ("verify", "certify", "compare", "identify", "push", "report", "checklist", "labels", "predictions")
+COMMANDS = (*OF_HYDRA, *OTHERS)
 
 
 def main(argv: Sequence[str]) -> int:
