@@ -1,9 +1,11 @@
 """Dashboards of a study at Weights & Biases: a workspace and a report over the keys that runs log.
 
-    python -m experiments.dashboard ENTITY/PROJECT                           # make both; their addresses are printed
-    python -m experiments.dashboard ENTITY/PROJECT --task mortality --task readmission_30d
-    python -m experiments.dashboard ENTITY/PROJECT --dry-run --json FILE     # only say what would be made
+    python -m experiments.dashboard ENTITY/PROJECT --study NAME              # make both; their addresses are printed
+    python -m experiments.dashboard ENTITY/PROJECT --study NAME --task mortality --task readmission_30d --seed 0
+    python -m experiments.dashboard ENTITY/PROJECT --study NAME --task own=auroc,auprc    # a task without a yaml here
+    python -m experiments.dashboard ENTITY/PROJECT --study NAME --dry-run --json FILE     # only say what would be made
 
+A study is one name= of runs, W&B's group; --base, --pivot, --seed, --data and --dtype take a part of its runs.
 Needs `pip install wandb-workspaces==0.4.13`, and unless it is a dry run an account and runs that were sent
 (tracking=wandb, or `wandb sync`). Each call makes a new view and a new report; none is changed or deleted.
 """
@@ -17,158 +19,35 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from rich.console import Console
 
+from experiments.dashboard_panels import RUNS, Shown, best, columns, filters, sections
 from patientdx.core import extras
 from patientdx.core.errors import UserError
-from patientdx.evaluation.analyses.privacy_tables import ATTACKS
-from patientdx.evaluation.registry import kind_traits
 
-TASKS = Path(__file__).resolve().parents[1] / "conf" / "task"
-REPORTED = "test"  # the split whose numbers go by the task's own name, and whose curves are drawn
 _SECONDS = 20  # that a dead network may cost
-_SHOWN = 100  # runs in one panel; W&B's own default is 10, fewer than a sweep has
-_INTERVAL = "value between the ends of its interval"
 
 
-def keys(stem: str, metric: str) -> list[str]:
-    """A metric and the ends of its interval, as a run's summary names them."""
-    return [f"{stem}/{metric}{end}" for end in ("_ci_low", "", "_ci_high")]
-
-
-def metrics(task: str) -> list[str]:
-    """The names of a task's metrics. UserError for a task that does not exist."""
-    known = sorted(one.stem for one in TASKS.glob("*.yaml") if one.stem != "none" and not one.stem.startswith("_"))
-    if task not in known:
-        raise UserError(f"--task {task}: there is no such task to show; there are {', '.join(known)}")
-    return list(_task(task)["metrics"])
-
-
-def predicts(task: str) -> bool:
-    """Whether the task asks for the risk of an event: only then are there calibration, decisions and abstention."""
-    return kind_traits(_task(task)["kind"]).gives_probability
-
-
-@cache
-def _task(name: str) -> DictConfig:
-    """The composed yaml of a task: most of its keys are those of its family."""
-    with initialize_config_dir(str(TASKS.parent), version_base="1.3"):
-        return compose(f"task/{name}").task
-
-
-def sections(tasks: Sequence[str]) -> dict[str, list[Any]]:
-    """The panels of each section, in order. Every key in them is one that a run logs."""
-    found: dict[str, list[Any]] = {}
-    for task in tasks:
-        found[f"λ curves: {task}"] = list(_lambda_curves(task))
-        found[f"Ablations: {task}"] = list(_ablations(task))
-        if predicts(task):
-            found[f"Calibration and decision: {task}"] = list(_clinical(task))
-    found["Leakage"] = list(_leakage(tasks))
-    return found
-
-
-def _lambda_curves(task: str) -> Iterator[Any]:
-    """Each metric against λ: a line a method with the ends of its interval; the parents' levels; a dot a run."""
-    import wandb_workspaces.reports.v2 as wr
-
-    for metric in metrics(task):
-        key = f"{task}/{metric}"
-        lines = {"groupby": wr.Config("method"), "groupby_aggfunc": "mean", "groupby_rangefunc": "none"}
-        lines |= {"x": "lambda", "title_x": "λ", "title_y": metric, "smoothing_type": "none"}
-        lines |= {"max_runs_to_show": _SHOWN}
-        yield wr.LinePlot(title=f"{key} by method, with interval ends", y=keys(task, metric), **lines)
-        if predicts(task):
-            parents = [f"{task}/{role}/{metric}" for role in ("base", "pivot")]
-            yield wr.LinePlot(title=f"{key} by method, beside base and pivot", y=[key, *parents], **lines)
-        yield wr.LinePlot(
-            title=f"{key} by method on pilot, where λ is chosen", y=keys(f"{task}_pilot", metric), **lines
-        )
-        yield wr.ScatterPlot(title=f"{key}, a dot a run", x=wr.SummaryMetric("lambda"), y=wr.SummaryMetric(key))
-
-
-def _bars(title: str, names: Sequence[str]) -> Any:
-    import wandb_workspaces.reports.v2 as wr
-
-    return wr.BarPlot(title=title, metrics=list(names), max_runs_to_show=_SHOWN, max_bars_to_show=3 * _SHOWN)
-
-
-def _ablations(task: str) -> Iterator[Any]:
-    for metric in metrics(task):
-        yield _bars(f"{task}/{metric}: {_INTERVAL}", keys(task, metric))
-    if predicts(task):
-        yield _bars(f"{task}: mass on yes and no together", [f"{task}/abstention_mass"])
-
-
-def _clinical(task: str) -> Iterator[Any]:
-    """The curves, all runs in one picture, and what of calibration is one number."""
-    import wandb_workspaces.reports.v2 as wr
-
-    from patientdx.tracking.wandb_run import AXES
-
-    for curve in ("calibration", "decision", "roc", "pr"):
-        x, y = AXES[curve]
-        key = f"{task}/{REPORTED}/{curve}"
-        yield wr.CustomChart(
-            query={"summaryTable": {"tableKey": f"{key}_table"}},
-            chart_name="wandb/line/v0",
-            chart_fields={"x": x, "y": y},
-            chart_strings={"title": key},
-        )
-    for name in ("slope", "intercept", "ece", "brier", "observed_minus_expected"):
-        yield _bars(f"{task} {name}: {_INTERVAL}", keys(f"{task}/calibration", name))
-
-
-def _leakage(tasks: Sequence[str]) -> Iterator[Any]:
-    """Of runs with privacy=…: what a model tells of the patients it saw, beside what it is good for."""
-    import wandb_workspaces.reports.v2 as wr
-
-    for stem, whose in (("", ""), ("finetuned/", " of the fine-tuned model")):
-        for name in ("delta1", "delta2", "delta1_over_base", "delta2_over_base"):
-            yield _bars(f"{name}{whose}, nats a token: {_INTERVAL}", keys(f"{stem}leakage", name))
-        for name, what in (("auc", "AUC by attack (0.5: none)"), ("auc_over_base", "AUC above the base's, by attack")):
-            yield _bars(f"membership inference{whose}, {what}", [f"{stem}mia/{attack}/{name}" for attack in ATTACKS])
-        exposed = [f"{stem}canary/exposure_{copies}" for copies in (1, 4, 16)]
-        yield _bars(f"exposure of canaries by copies{whose}, bits", exposed)
-    yield _bars("AUC without any model", [f"mia/blind/{name}/auc" for name in ("bag_of_words", "length")])
-    for task in tasks:
-        for metric in metrics(task)[:1]:
-            yield wr.ScatterPlot(
-                title=f"use against leakage: {task}/{metric} and Δ2",
-                x=wr.SummaryMetric("leakage/delta2"),
-                y=wr.SummaryMetric(f"{task}/{metric}"),
-            )
-
-
-def columns(tasks: Sequence[str]) -> list[str]:
-    """The columns of the run table, as W&B names them."""
-    summary = [key for task in tasks for metric in metrics(task) for key in keys(task, metric)[1:2]]
-    counts = [f"{task}/{name}" for task in tasks for name in ("n", "events") if name == "n" or predicts(task)]
-    config = ("method.value", "base_model.value.name", "pivot_model.value.name", "seed.value")
-    return [*(f"config:{name}" for name in config), *(f"summary:{name}" for name in ("lambda", *summary, *counts))]
-
-
-def built(entity: str, project: str, tasks: Sequence[str]) -> tuple[Any, Any]:
+def built(entity: str, project: str, shown: Shown) -> tuple[Any, Any]:
     """The workspace and the report as objects of wandb-workspaces; nothing is sent. Same arguments, same content."""
     with _same_ids():
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
 
-        name = f"PatientDx: {', '.join(tasks)}"
+        name = shown.name or f"PatientDx, {shown.study}: {', '.join(shown.tasks)}"
         workspace = ws.Workspace(
             entity=entity,
             project=project,
             name=name,
-            sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections(tasks).items()],
-            settings=ws.WorkspaceSettings(x_axis="lambda", max_runs=_SHOWN),
+            sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections(shown).items()],
+            settings=ws.WorkspaceSettings(x_axis="lambda", max_runs=RUNS),
             runset_settings=ws.RunsetSettings(
-                pinned_columns=columns(tasks), order=[ws.Ordering(ws.Summary("lambda"), ascending=True)]
+                filters=filters(shown),
+                pinned_columns=columns(shown),
+                order=[ws.Ordering(ws.Summary("lambda"), ascending=True)],
             ),
         )
         blocks: list[Any] = [
@@ -177,21 +56,29 @@ def built(entity: str, project: str, tasks: Sequence[str]) -> tuple[Any, Any]:
                 "Intervals are by patient."
             )
         ]
-        for title, panels in sections(tasks).items():
+        for task in shown.tasks:
+            blocks.append(wr.H2(f"Best λ: {task}"))
+            for _, runs, panel in best(shown, task):
+                panel.layout = wr.Layout(w=12, h=8)
+                blocks.append(wr.PanelGrid(runsets=[runs], panels=[panel]))
+        for title, panels in sections(shown).items():
             for place, panel in enumerate(panels):
                 panel.layout = wr.Layout(x=8 * (place % 3), y=6 * (place // 3), w=8, h=6)
-            blocks += [wr.H2(title), wr.PanelGrid(runsets=[_runs(tasks)], panels=panels)]
+            blocks += [wr.H2(title), wr.PanelGrid(runsets=[_runs(shown)], panels=panels)]
         compared = wr.RunComparer(diff_only=True, layout=wr.Layout(w=24, h=12))
-        blocks += [wr.H2("Runs"), wr.PanelGrid(runsets=[_runs(tasks)], panels=[compared])]
+        blocks += [wr.H2("Runs"), wr.PanelGrid(runsets=[_runs(shown)], panels=[compared])]
         return workspace, wr.Report(entity=entity, project=project, title=name, blocks=blocks, width="fluid")
 
 
-def _runs(tasks: Sequence[str]) -> Any:
+def _runs(shown: Shown) -> Any:
     import wandb_workspaces.reports.v2 as wr
 
     # Without entity and project it is the report's own project, and needs no look-up.
     return wr.Runset(
-        name="Runs", order=[wr.OrderBy(wr.SummaryMetric("lambda"), ascending=True)], pinned_columns=columns(tasks)
+        name=f"Runs of {shown.study}",
+        filters=filters(shown),
+        order=[wr.OrderBy(wr.SummaryMetric("lambda"), ascending=True)],
+        pinned_columns=columns(shown),
     )
 
 
@@ -252,26 +139,51 @@ def _needed() -> None:
         raise UserError(f"python -m experiments.dashboard needs {extras.advice('wandb_workspaces')}") from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the dashboards, or write what they would hold; 2 with one message where that cannot be."""
+def _shown(words: argparse.Namespace) -> Shown:
+    """What the words of the command show. UserError for a task that is neither known nor described."""
+    tasks = dict(word.partition("=")[::2] for word in words.task or ["mortality"])
+    own = {name: tuple(filter(None, text.split(","))) for name, text in tasks.items() if text}
+    chosen = {"base": words.base, "pivot": words.pivot, "seed": words.seed, "data_id": words.data, "dtype": words.dtype}
+    known = {key: value for key, value in chosen.items() if value is not None}
+    methods = tuple(words.method or ("slerp", "linear"))
+    shown = Shown(words.study, tuple(tasks), known, own, methods, words.leakage, words.name)
+    for task in tasks:
+        shown.metrics(task)
+    return shown
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments.dashboard", description=__doc__.splitlines()[0])
     parser.add_argument("project", metavar="ENTITY/PROJECT", help="where the runs are: a user or team, and a project")
-    parser.add_argument("--task", action="append", help="a task to show; may be given again (mortality)")
+    parser.add_argument("--study", required=True, help="name= of the runs; other studies are not averaged with them")
+    parser.add_argument("--task", action="append", help="a task, or task=metric,… of your own; may repeat (mortality)")
+    parser.add_argument("--base", help="name of the base model of the runs")
+    parser.add_argument("--pivot", help="name of their pivot model")
+    parser.add_argument("--seed", type=int, help="their seed")
+    parser.add_argument("--data", help="their data, by data_id in the table of runs")
+    parser.add_argument("--dtype", help="what their model computed in, as bfloat16")
+    parser.add_argument("--method", action="append", help="whose best λ is shown; may repeat (slerp and linear)")
+    parser.add_argument("--leakage", action="store_true", help="panels of runs with privacy=…")
+    parser.add_argument("--name", help="name of the workspace and title of the report")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what is made as JSON")
     parser.add_argument("--dry-run", action="store_true", help="make nothing: no account, no network")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the dashboards, or write what they would hold; 2 with one message where that cannot be."""
+    words = _parser().parse_args(arguments)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     try:
-        entity, project = _place(asked.project)
-        tasks = list(dict.fromkeys(asked.task or ["mortality"]))
-        shown = sum(len(metrics(task)) for task in tasks)
+        entity, project = _place(words.project)
+        shown = _shown(words)
         _needed()
-        workspace, report = built(entity, project, tasks)
-        if asked.json is not None:
+        workspace, report = built(entity, project, shown)
+        if words.json is not None:
             text = json.dumps(content(workspace, report), indent=2, ensure_ascii=False, sort_keys=True)
-            asked.json.write_text(text + "\n", encoding="utf-8")
-            console.print(f"written: {asked.json}")
-        if not asked.dry_run:
+            words.json.write_text(text + "\n", encoding="utf-8")
+            console.print(f"written: {words.json}")
+        if not words.dry_run:
             for url in saved(workspace, report):
                 console.print(url)
             return 0
@@ -280,7 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for section in workspace.sections:
         console.print(f"{section.name}: {len(section.panels)} panels")
-    console.print(f"a workspace and a report over {shown} metrics would be made in {asked.project}; nothing was sent")
+    count = sum(len(shown.metrics(task)) for task in shown.tasks)
+    console.print(f"a workspace and a report over {count} metrics would be made in {words.project}; nothing was sent")
     return 0
 
 

@@ -281,10 +281,22 @@ def record(run: Run, result: EvaluationResult, analyses: tuple[Analysis, ...]) -
             "open" if plan.data.open_data else "credentialed",
             *(["few events"] if any(map(few_events, result.rows)) else []),
         ],
-        config={"method": config.method} | config.composed,
+        config=config.composed | _filtered_by(run, names),
         summary=summary,
         curves=curves if plan.data.open_data else {},  # every point of a ROC curve is a patient
         folder=result.folder,
         output=config.output,
         open_data=plan.data.open_data,
     )
+
+
+def _filtered_by(run: Run, parents: list[str]) -> dict[str, Any]:
+    """What a tracker filters runs by, as keys of the first level.
+
+    data_id: of all prompts, keyed like the ids of records unless the data are open.
+    """
+    data, config = run.plan.data, run.config
+    data_id = hashed([data.fingerprint], open_data=data.open_data, cache=config.cache)[0][:12]
+    models = dict(zip(("base", "pivot"), parents, strict=False))
+    computed = {"dtype": config.inference.dtype} if parents else {}
+    return {"method": config.method, "data_id": data_id, **models, **computed}

@@ -71,6 +71,9 @@ def _recorded(run: Run, mode: Literal["offline", "online"], folder: Path) -> str
         settings=_settings(mode, folder),
     )
     try:
+        if "lambda" in run.numbers:  # so that W&B's own workspace draws every number against λ
+            started.define_metric("lambda", hidden=True)
+            started.define_metric("*", step_metric="lambda")
         # One row of history beside the summary: line plots draw from history only, against `lambda` for example.
         charts = {key: _chart(started, key, points) for key, points in run.curves.items()}
         started.log(charts | run.numbers)

@@ -15,6 +15,7 @@ from patientdx.core.errors import UserError
 from patientdx.evaluation.analyses.privacy_tables import ATTACKS, summary
 
 ROOT = Path(__file__).parents[2]
+STUDY = ("--study", "lambda_curve")
 NO_KEY = {"WANDB_API_KEY": "", "NETRC": "/nonexistent/netrc"}
 
 
@@ -35,7 +36,7 @@ def dry(tmp_path_factory) -> tuple[str, dict]:
     """What a dry run says and writes, with a key that opens nothing and a network that is none."""
     file = tmp_path_factory.mktemp("dashboard") / "dashboard.json"
     done = command(
-        "me/study", "--task", "mortality", "--task", "phenotype", "--dry-run", "--json", str(file),
+        "me/study", *STUDY, "--task", "mortality", "--task", "phenotype", "--leakage", "--dry-run", "--json", str(file),
         **NO_KEY, WANDB_BASE_URL="http://127.0.0.1:9",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -45,9 +46,11 @@ def dry(tmp_path_factory) -> tuple[str, dict]:
 def test_a_dry_run_says_what_would_be_made(dry):
     assert dry[0].splitlines()[1:] == [
         "λ curves: mortality: 8 panels",
+        "Differences from the parents: mortality: 4 panels",
         "Ablations: mortality: 3 panels",
         "Calibration and decision: mortality: 9 panels",
         "λ curves: phenotype: 8 panels",
+        "Differences from the parents: phenotype: 4 panels",
         "Ablations: phenotype: 3 panels",
         "Calibration and decision: phenotype: 9 panels",
         "Leakage: 17 panels",
@@ -60,12 +63,13 @@ def panels(content: dict, title: str) -> list[dict]:
     return section["panels"]
 
 
-def test_a_lambda_curve_is_a_line_a_method_with_the_ends_of_its_interval(dry):
+def test_a_lambda_curve_is_a_line_a_method_with_its_interval_as_a_band(dry):
     workspace = dry[1]["workspace"]
     curve = panels(workspace, "λ curves: mortality")[0]
     assert curve["viewType"] == "Run History Line Plot"
     config = curve["config"]
-    assert (config["xAxis"], config["groupBy"], config["groupAgg"]) == ("lambda", "method.value", "mean")
+    assert (config["xAxis"], config["groupBy"]) == ("lambda", "method.value")
+    assert (config["groupAgg"], config["groupArea"], config["aggregate"]) == ("median", "minmax", True)
     assert config["metrics"] == ["mortality/auroc_ci_low", "mortality/auroc", "mortality/auroc_ci_high"]
     assert config["smoothingType"] == "none"
     titles = [one["config"]["chartTitle"] for one in panels(workspace, "λ curves: mortality")]
@@ -105,21 +109,84 @@ def test_the_leakage_panel_draws_what_a_run_with_privacy_logs(dry):
 
 def test_a_task_that_asks_for_no_risk_has_no_panel_for_one(tmp_path):
     file = tmp_path / "dashboard.json"
-    assert dashboard.main(["me/study", "--task", "medqa", "--dry-run", "--json", str(file)]) == 0
+    assert dashboard.main(["me/study", *STUDY, "--task", "medqa", "--dry-run", "--json", str(file)]) == 0
     text = file.read_text()
     assert '"medqa/acc"' in text
     assert '"medqa_pilot/acc_norm_ci_low"' in text
-    for absent in ("calibration", "abstention", "events", "auroc", "base/acc"):
+    for absent in ("calibration", "abstention", "events", "auroc"):
         assert f"medqa/{absent}" not in text, absent
-    assert "medqa/test/" not in text
+    for absent in ("medqa/test/", "leakage/", "mia/"):
+        assert absent not in text, absent
+
+
+def test_only_the_runs_that_were_chosen_are_shown(tmp_path):
+    file = tmp_path / "dashboard.json"
+    words = [
+        "--base",
+        "llama",
+        "--pivot",
+        "dart",
+        "--seed",
+        "0",
+        "--data",
+        "0123",
+        "--dtype",
+        "bfloat16",
+        "--name",
+        "Ours",
+    ]
+    assert dashboard.main(["me/study", *STUDY, *words, "--dry-run", "--json", str(file)]) == 0
+    content = json.loads(file.read_text())
+    expected = {"group": "lambda_curve", "base": "llama", "pivot": "dart", "seed": 0, "data_id": "0123"}
+    expected["dtype"] = "bfloat16"
+    runsets = content["workspace"]["spec"]["section"]["runSets"]
+    runsets += [
+        one for block in content["report"]["spec"]["blocks"] for one in block.get("metadata", {}).get("runSets", [])
+    ]
+    assert len(runsets) == 8
+    for runset in runsets:
+        filters = {one["key"]["name"]: one["value"] for one in runset["filters"]["filters"]}
+        assert {key: value for key, value in filters.items() if key != "method"} == expected
+    assert (content["workspace"]["displayName"], content["report"]["displayName"]) == ("Ours", "Ours")
+
+
+def test_the_report_shows_each_methods_run_that_is_best_on_pilot(tmp_path):
+    file = tmp_path / "dashboard.json"
+    assert dashboard.main(["me/study", *STUDY, "--method", "ties", "--dry-run", "--json", str(file)]) == 0
+    blocks = json.loads(file.read_text())["report"]["spec"]["blocks"]
+    at = next(i for i, one in enumerate(blocks) if one.get("children", [{}])[0].get("text") == "Best λ: mortality")
+    grid = blocks[at + 1]["metadata"]
+    (runset,), (panel,) = grid["runSets"], grid["panelBankSectionConfig"]["panels"]
+    assert runset["sort"]["keys"] == [
+        {"key": {"section": "summary", "name": "mortality_pilot/auroc"}, "ascending": False}
+    ]
+    assert {"method": "ties"}.items() <= {
+        one["key"]["name"]: one["value"] for one in runset["filters"]["filters"]
+    }.items()
+    ends = ["mortality/auroc_ci_low", "mortality/auroc", "mortality/auroc_ci_high"]
+    assert panel["config"]["metrics"] == ["lambda", *ends]
+    assert panel["config"]["limit"] == 1
+
+
+def test_a_task_of_ones_own_is_shown_by_its_metrics(tmp_path, capsys):
+    file = tmp_path / "dashboard.json"
+    words = [*STUDY, "--dry-run", "--json", str(file)]
+    assert dashboard.main(["me/study", "--task", "ours=auroc,brier", *words]) == 0
+    text = file.read_text()
+    assert '"ours/minus_pivot/brier_ci_high"' in text
+    assert "ours/calibration" not in text
+    capsys.readouterr()
+    assert dashboard.main(["me/study", "--task", "ours", *words]) == 2
+    assert "give its metrics too, as in --task ours=auroc,auprc" in capsys.readouterr().err
 
 
 def test_the_report_has_the_same_panels_and_a_run_table(dry):
     blocks = dry[1]["report"]["spec"]["blocks"]
     headings = [one["children"][0]["text"] for one in blocks if one["type"] == "heading"]
     sections = dry[1]["workspace"]["spec"]["section"]["panelBankConfig"]["sections"]
-    assert headings == [*(one["name"] for one in sections), "Runs"]
-    grids = [one["metadata"] for one in blocks if one["type"] == "panel-grid"]
+    best = ["Best λ: mortality", "Best λ: phenotype"]
+    assert headings == [*best, *(one["name"] for one in sections), "Runs"]
+    grids = [one["metadata"] for one in blocks if one["type"] == "panel-grid"][4:]  # two methods a task before
     for section, grid in zip(sections, grids, strict=False):
         shown = grid["panelBankSectionConfig"]["panels"]
         assert [one["config"] for one in shown] == [one["config"] for one in section["panels"]]
@@ -131,7 +198,8 @@ def test_the_report_has_the_same_panels_and_a_run_table(dry):
 
 def test_the_same_command_writes_the_same_file(dry, tmp_path):
     command(
-        "me/study", "--task", "mortality", "--task", "phenotype", "--dry-run", "--json", str(tmp_path / "again.json"),
+        "me/study", *STUDY, "--task", "mortality", "--task", "phenotype", "--leakage", "--dry-run",
+        "--json", str(tmp_path / "again.json"),
         PYTHONHASHSEED="7",
     )  # fmt: skip
     assert json.loads((tmp_path / "again.json").read_text()) == dry[1]
@@ -140,9 +208,12 @@ def test_the_same_command_writes_the_same_file(dry, tmp_path):
 def test_what_is_made_is_what_the_file_says(tmp_path):
     file = tmp_path / "dashboard.json"
     with wandb_server() as (url, sent):
-        done = command("me/p", "--json", str(file), WANDB_BASE_URL=url, WANDB_API_KEY="a" * 40)
+        done = command("me/p", *STUDY, "--json", str(file), WANDB_BASE_URL=url, WANDB_API_KEY="a" * 40)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[1:] == [f"{url}/me/p?nw=v", f"{url}/me/p/reports/PatientDx:-mortality--r"]
+    assert done.stdout.splitlines()[1:] == [
+        f"{url}/me/p?nw=v",
+        f"{url}/me/p/reports/PatientDx,-lambda_curve:-mortality--r",
+    ]
     content = json.loads(file.read_text())
     (workspace,), (report,) = sent.variables("UpsertView2"), sent.variables("upsertView")
     assert (workspace["entityName"], workspace["projectName"]) == ("me", "p")
@@ -152,7 +223,7 @@ def test_what_is_made_is_what_the_file_says(tmp_path):
 
 def test_a_project_without_runs_is_refused_before_anything_is_made():
     with wandb_server(runs=0) as (url, sent):
-        done = command("me/p", WANDB_BASE_URL=url, WANDB_API_KEY="a" * 40)
+        done = command("me/p", *STUDY, WANDB_BASE_URL=url, WANDB_API_KEY="a" * 40)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("me/p holds no run yet. Send some first: python run.py tracking=wandb")
     assert not sent.variables("UpsertView2")
@@ -160,7 +231,7 @@ def test_a_project_without_runs_is_refused_before_anything_is_made():
 
 
 def test_no_key_is_one_message():
-    done = command("me/p", **NO_KEY)
+    done = command("me/p", *STUDY, **NO_KEY)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("W&B did not take the dashboard of me/p: No API key configured.")
     assert "It needs a key (wandb login, or WANDB_API_KEY), the network, and a project that holds runs" in done.stderr
@@ -174,7 +245,7 @@ def test_no_network_is_one_message(monkeypatch, capsys):
     monkeypatch.setattr(dashboard, "_SECONDS", 1)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    assert dashboard.main(["me/p"]) == 2
+    assert dashboard.main(["me/p", *STUDY]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("W&B did not take the dashboard of me/p: Failed to verify credentials")
@@ -191,7 +262,7 @@ def test_no_network_is_one_message(monkeypatch, capsys):
     ],
 )
 def test_what_cannot_be_is_one_message(arguments, said, capsys):
-    assert dashboard.main(arguments) == 2
+    assert dashboard.main([*arguments, *STUDY]) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith(said)

@@ -6,6 +6,7 @@ from typing import Any
 
 from patientdx.evaluation.analyses import Analysis, Curves
 from patientdx.evaluation.analyses.cohort_description import describe
+from patientdx.evaluation.analyses.comparison_tables import differences, of_clinical
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.kinds.binary import mass, probability
@@ -73,12 +74,13 @@ class Clinical(Analysis):
         }
 
     def summary(self, result: dict[str, Any], task: str) -> dict[str, float]:
-        """Raw calibration, with the ends of intervals."""
+        """Raw calibration and what is paired with each parent, with the ends of intervals."""
         raw = _main(result)["calibration"]["raw"]
         numbers = {
             f"{task}/calibration/{name}{end}": raw[name].get(key) for name in _NUMBERS for end, key in _ENDS.items()
         }
-        return {name: value for name, value in numbers.items() if value is not None}
+        paired = differences(of_clinical(result, {}), next(iter(result["models"])), task)
+        return {name: value for name, value in numbers.items() if value is not None} | paired
 
     def curves(self, result: dict[str, Any], task: str) -> Curves:
         """Calibration and net benefit."""

@@ -32,6 +32,20 @@ def of_questions(result: Mapping[str, Any], names: Mapping[str, str]) -> list[Co
     ]  # fmt: skip
 
 
+def differences(pairs: Iterable[Comparison], role: str, task: str) -> dict[str, float]:
+    """For a tracker: `role` minus each parent, as `mortality/minus_base/auroc` with the ends of its interval.
+
+    pairs: with roles in place of names.
+    """
+    return {
+        f"{task}/minus_{pair.b}/{pair.measure}{end}": pair.result[key]
+        for pair in pairs
+        if pair.a == role and pair.b in ("base", "pivot") and pair.measure != "delong"
+        for key, end in (("value", ""), ("low", "_ci_low"), ("high", "_ci_high"))
+        if pair.result.get(key) is not None
+    }
+
+
 def comparisons(pairs: Sequence[Comparison], *, notes: Iterable[str] = ()) -> Table | None:
     """A line a pair and measure: difference, p-value and its correction; None where there are no comparisons."""
     if not pairs:

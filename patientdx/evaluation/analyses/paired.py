@@ -8,6 +8,7 @@ import numpy as np
 
 from patientdx.core.functions import dotted
 from patientdx.evaluation.analyses import Analysis
+from patientdx.evaluation.analyses.comparison_tables import differences, of_questions
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.plan import Run
@@ -53,6 +54,11 @@ class Paired(Analysis):
             "rows": len(clusters),
             "subjects": int(np.unique(clusters).size),
         }
+
+    def summary(self, result: dict[str, Any], task: str) -> dict[str, float]:
+        """The run's own system minus each parent."""
+        pairs = of_questions(result, {})
+        return differences(pairs, pairs[0].a, task) if pairs else {}
 
 
 ANALYSIS = Paired()
