@@ -1,12 +1,13 @@
 # make run    sets up and merges, predicts and shows a λ curve on the synthetic hospital
 # make test   sets up and runs all tests
+# make docs   sets up and builds the site, docs/_build/html; EXECUTE=1 executes the notebooks
 # Both install what they need into .venv on first use and again after a requirements file changed.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test lint install clean
+.PHONY: help run test lint docs install clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -30,5 +31,12 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
 
+$(VENV)/.docs: $(STAMP) requirements-docs.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $(VENV)/.docs
+
+docs: $(VENV)/.docs
+	PATIENTDX_EXECUTE=$(EXECUTE) $(VENV)/bin/python -m sphinx -q -W --keep-going -E docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) outputs .pytest_cache .ruff_cache
+	rm -rf $(VENV) outputs docs/_build docs/generated .pytest_cache .ruff_cache

@@ -41,6 +41,8 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATIENTDX_CACHE", str(folder))
         patch.setenv("PATIENTDX_LEDGER", str(folder / "ledger.jsonl"))
+        # Splits of data that are not open are drawn by a secret of the cache: the same ones in every session.
+        patch.setattr("patientdx.core.cache._new_secret", lambda: "5e" * 32)
         yield folder
 
 

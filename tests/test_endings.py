@@ -12,7 +12,10 @@ import pytest
 from command_line import ROOT, environment, forked, small
 
 from patientdx.cli import ending
-from patientdx.cli.compose import configuration, user_error
+from patientdx.cli.__main__ import COMMANDS
+from patientdx.cli.__main__ import main as console_main
+from patientdx.cli.compose import configuration
+from patientdx.cli.user_errors import user_error
 from patientdx.core import paths
 from patientdx.core.errors import UserError
 
@@ -113,9 +116,7 @@ def test_a_home_is_expanded_where_results_and_hydras_files_go(tmp_path, tiny_bas
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
     words = [*small(tiny_base, tiny_pivot), "output='~/o'"]
-    single, sweep = forked(
-        tmp_path / "work", [[*words, "lambda=0.4"], ["-m", *words, "lambda=0.4,0.5", "name=s"]], page=False
-    )
+    single, sweep = forked(tmp_path / "work", [[*words, "lambda=0.4"], ["-m", *words, "lambda=0.4,0.5", "name=s"]])
     assert (single.returncode, sweep.returncode) == (0, 0), single.stderr + sweep.stderr
     assert list((tmp_path / "work").iterdir()) == []
     assert (tmp_path / "home/o/s/sweep.csv").exists()
@@ -190,6 +191,18 @@ def test_a_command_ends_with_a_code_and_says_why(command, code, words, capsys, m
     assert all(word in printed.err for word in words)
     assert QUOTED not in printed.err  # what an unexpected error quotes is not shown
     assert bool(printed.err) == bool(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[name] for name in COMMANDS if name not in ("run", "compare")]  # these two need no word
+    + [["labels", "--bogus"], ["predictions", "folder"], ["predictions", "folder", "result", "--bogus"]],
+    ids=" ".join,
+)
+def test_a_command_that_lacks_a_word_says_so_and_ends_with_2(words, capsys):
+    assert ending.ended(lambda: console_main(words)) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, bool(printed.err)) == ("", True)
 
 
 def test_an_error_of_the_disk_is_its_cause():

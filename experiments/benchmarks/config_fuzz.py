@@ -23,8 +23,9 @@ from omegaconf import OmegaConf
 
 from experiments.benchmarks import harness
 from patientdx.checkpoints.source import REPOSITORY
-from patientdx.cli.compose import user_error, with_recipe
+from patientdx.cli.compose import with_recipe
 from patientdx.cli.sweep import study_of
+from patientdx.cli.user_errors import user_error
 from patientdx.evaluation import runner
 from patientdx.evaluation.config.run_config import parse
 from patientdx.evaluation.session import Session

@@ -20,7 +20,7 @@ import patientdx
 from patientdx.checkpoints.identity import BEHAVIOUR_FILES, derivation
 from patientdx.checkpoints.layout import Shard
 from patientdx.checkpoints.merge_plan import Recipe
-from patientdx.checkpoints.source import ModelSource
+from patientdx.checkpoints.source import ModelSource, is_local
 from patientdx.checkpoints.writer import FORMAT
 from patientdx.core import plugins
 from patientdx.core.errors import UserError
@@ -75,11 +75,14 @@ def state(
 
 
 def _described(model: ModelSource) -> dict[str, Any]:
-    """What locates a model. A folder is recorded by its absolute path: `org/name` is then always an id of the hub."""
+    """What locates a model. A folder is recorded by its absolute path: `org/name` is then always an id of the hub.
+
+    A file of this repository keeps its name in it, wherever the repository is and whatever the current folder.
+    """
     described = {key: getattr(model, key) for key in SOURCE_FIELDS}
     for key in ("source", "adapter"):
         path = Path(str(described[key] or "")).expanduser()
-        if described[key] and not path.is_absolute() and path.exists():
+        if is_local(described[key]) and not path.is_absolute() and path.exists():
             described[key] = str(path.absolute())
     return described
 

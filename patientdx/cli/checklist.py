@@ -6,13 +6,12 @@ python -m patientdx.cli checklist outputs/default/mortality_slerp_... --format m
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from patientdx.cli.ending import ended
-from patientdx.cli.messages import print_output
+from patientdx.cli.messages import argument_parser, print_output
 from patientdx.core.errors import UserError
 from patientdx.reporting import checklist, export, terminal
 from patientdx.reporting.runs import read
@@ -26,8 +25,7 @@ FORMATS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the checklists of one run; 2 with one message where the folder is not one run's."""
-    description = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m patientdx.cli checklist", description=description)
+    parser = argument_parser("checklist", __doc__)
     parser.add_argument("folder", type=Path, help="the result folder of one run")
     parser.add_argument("--format", choices=FORMATS, default="text")
     args = parser.parse_args(argv)

@@ -53,7 +53,7 @@ def report_error(error: Exception, *, open_data: bool = False) -> int:
     open_data: its message may be shown whatever it quotes. HYDRA_FULL_ERROR=1 shows the messages of other data on a
     terminal alone: what is written elsewhere stays, as the error files of submitit's jobs do.
     """
-    from patientdx.cli.compose import user_error  # not at the top: it takes the libraries, which --help does without
+    from patientdx.cli.user_errors import user_error  # not at the top: --help does without its Hydra
     from patientdx.core import redaction
 
     mended = user_error(error)

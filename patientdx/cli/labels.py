@@ -19,7 +19,7 @@ from pathlib import Path
 
 from patientdx.cli.compose import configuration
 from patientdx.cli.ending import ended
-from patientdx.cli.messages import run_command
+from patientdx.cli.messages import argument_parser, print_output
 from patientdx.core.errors import UserError
 from patientdx.tasks.meds_labels import write
 
@@ -39,18 +39,14 @@ def labels(folder: Path, overrides: Sequence[str]) -> list[str]:
     return [*(f"written: {path}" for path in paths), f"{len(data.examples)} examples. The data is {terms}."]
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit code 2 where it is refused."""
-    if not arguments:
-        print((__doc__ or "").strip())
-        return 2
-
-    def command() -> int:
-        print("\n".join(labels(Path(arguments[0]), arguments[1:])))
-        return 0
-
-    return run_command(__doc__, arguments, command)
+    parser = argument_parser("labels", __doc__)
+    parser.add_argument("folder", type=Path, help="where to write; made where it is not there")
+    parser.add_argument("overrides", nargs="*", help="words of run.py that choose the task")
+    args = parser.parse_args(argv)
+    return print_output(lambda: "\n".join(labels(args.folder, args.overrides)) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(ended(lambda: main(sys.argv[1:])))
+    sys.exit(ended(main))

@@ -1,5 +1,6 @@
 """Messages on stderr, once for all processes of a launch."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,13 @@ def print_error(text: str) -> None:
     """One line on stderr, once for all processes."""
     if is_first_process():
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def argument_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
+    """The parser of a command whose help is its docstring; it ends a command line that it cannot take with code 2."""
+    return argparse.ArgumentParser(
+        f"python -m patientdx.cli {command}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def run_command(doc: str | None, arguments: Sequence[str], command: Callable[[], int]) -> int:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from patientdx.cli.ending import ended
-from patientdx.cli.messages import run_command
+from patientdx.cli.messages import argument_parser, print_output
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
 from patientdx.evaluation.config.task import TaskConfig
@@ -96,22 +96,22 @@ def _threshold(run: Path, role: str) -> float | None:
     return clinical.get("models", {}).get(role, {}).get("threshold", {}).get("value")
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit code 2 where it is refused."""
-    if len(arguments) < 2 or {"-h", "--help"} & set(arguments):
-        print((__doc__ or "").strip())
-        return 0 if arguments else 2
-    words = {name: value for name, _, value in (word.partition("=") for word in arguments[2:])}
+    parser = argument_parser("predictions", __doc__)
+    parser.add_argument("folder", type=Path, help="where to write; made where it is not there")
+    parser.add_argument("result", type=Path, help="the result folder of a run, or a study with one run")
+    parser.add_argument("words", nargs="*", metavar="word", help="role=<role>, split=<split>")
+    args = parser.parse_args(argv)
 
-    def command() -> int:
+    def output() -> str:
+        words = {name: value for name, _, value in (word.partition("=") for word in args.words)}
         if unknown := sorted(set(words) - set(_DEFAULTS)):
             raise UserError(f"{', '.join(unknown)}: predictions takes role=<role> and split=<split>.")
-        written = predictions(Path(arguments[0]), Path(arguments[1]), **_DEFAULTS | words)
-        print("\n".join(written))
-        return 0
+        return "\n".join(predictions(args.folder, args.result, **_DEFAULTS | words)) + "\n"
 
-    return run_command(__doc__, arguments, command)
+    return print_output(output)
 
 
 if __name__ == "__main__":
-    sys.exit(ended(lambda: main(sys.argv[1:])))
+    sys.exit(ended(main))

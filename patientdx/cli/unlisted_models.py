@@ -15,6 +15,9 @@ from patientdx.core.paths import CONF, expanded
 
 GROUPS = ("base_model", "pivot_model")
 
+# Hydra copies its store for each group that --help and shell completion list, which takes 2 s; it changes no copy.
+ConfigStore.__deepcopy__ = lambda self, memo: self  # pyright: ignore[reportAttributeAccessIssue]
+
 
 def register(words: Sequence[str]) -> list[str]:
     """Describe such models to Hydra, as yamls would; returns the words, without a last ``/`` of a folder.

@@ -84,12 +84,16 @@ def write_json(path: Path, content: dict) -> None:
         raise
 
 
+def _new_secret() -> str:
+    return secrets.token_hex(32)
+
+
 def id_secret(cache: Path) -> bytes:
     """32 random bytes that stay in the cache, for its owner alone: what keys hashes of ids, and draws by id."""
     path = cache / "id_secret"
     with locked(cache / "id_secret.lock"):
         if not path.exists():
-            text = secrets.token_hex(32)
+            text = _new_secret()
             write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"), mode=0o600)
         return bytes.fromhex(path.read_text(encoding="utf-8"))
 

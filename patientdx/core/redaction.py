@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from patientdx.core.errors import UserError
 from patientdx.core.paths import CONF, PACKAGE, REPOSITORY
 
@@ -37,7 +35,7 @@ def describe(error: BaseException, *, open_data: bool = False) -> str:
     if isinstance(error, UserError):
         return str(error)
     for cause in _chain(error):
-        if isinstance(cause, torch.OutOfMemoryError):
+        if type(cause).__module__ == "torch" and type(cause).__name__ == "OutOfMemoryError":  # torch takes seconds
             return f"{_GPU_MEMORY} ({_location(cause)})"
         if isinstance(cause, MemoryError) or "DefaultCPUAllocator" in str(cause):
             return f"{_CPU_MEMORY} ({_location(cause)})"

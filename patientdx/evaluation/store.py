@@ -133,19 +133,19 @@ def hashed(ids: Sequence[str], *, open_data: bool, cache: Path) -> list[str]:
     return [hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest() for name in ids]
 
 
-def make_writable(folder: Path) -> None:
-    """Make the folder that results go to; UserError where nothing can be written there."""
+def make_writable(folder: Path, key: str = "output") -> None:
+    """Make a folder that is written to; UserError where nothing can be written there. key: what sets the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
             probe.flush()
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(folder, error, key) from error
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written: {error.strerror}. Free space or set output= to another folder.")
+def _unwritable(path: Path, error: OSError, key: str = "output") -> UserError:
+    return UserError(f"{path} cannot be written: {error.strerror}. Free space or set {key}= to another folder.")
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

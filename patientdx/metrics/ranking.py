@@ -38,7 +38,7 @@ def auroc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -
     return scalar_or_array(area, many)
 
 
-@metric("AUPRC", greater_is_better=True, takes="scores", low=0, high=1)
+@metric("AUPRC", greater_is_better=True, takes="scores", low=0, high=1, is_biased=True)
 def auprc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> Values:
     """Average precision: the step-wise area under the precision-recall curve, without interpolation.
 

@@ -40,7 +40,7 @@ class MetricSpec:
 
     low, high: ends of the range of its values, which decide the scale of its interval. is_smooth: whether it changes
     little with one patient; of others a jackknife has no meaning. ranks: whether it is a mean over pairs of an event
-    and a non-event.
+    and a non-event. is_biased: whether its value is too high or too low on average where events are few.
     """
 
     name: str
@@ -51,6 +51,7 @@ class MetricSpec:
     high: float = math.inf
     is_smooth: bool = True
     ranks: bool = False
+    is_biased: bool = False
 
     @property
     def has_events(self) -> bool:
@@ -67,11 +68,14 @@ def metric(
     high: float = math.inf,
     is_smooth: bool = True,
     ranks: bool = False,
+    is_biased: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a function as a metric; `metric_spec` reads the declaration. Arguments: see `MetricSpec`."""
 
     def declare(function: Function) -> Function:
-        spec = MetricSpec(function.__name__, verbose_name, greater_is_better, takes, low, high, is_smooth, ranks)
+        spec = MetricSpec(
+            function.__name__, verbose_name, greater_is_better, takes, low, high, is_smooth, ranks, is_biased
+        )
         setattr(function, _ATTRIBUTE, spec)
         return function
 

@@ -9,6 +9,7 @@ from patientdx.core.errors import UserError
 
 SPLITS = ("train", "pilot", "test")
 SCORED = ("pilot", "test")
+WITHHELD = "pilot"  # no check that can end a command counts its rows: a private search ends alike whoever is in it
 EXTERNAL = "external"  # the patients of another hospital, or of later years: nothing is fitted or chosen on them
 ALL_SPLITS = (*SPLITS, EXTERNAL)
 UNITS = ("patient", "stay")
@@ -38,9 +39,12 @@ def checked_fractions(fractions: Mapping[str, float] | None) -> dict[str, float]
     return {name: float(values.get(name, 0)) for name in SPLITS}
 
 
-def split_of(unit: object, *, seed: int, fractions: Mapping[str, float]) -> str:
-    """The split of a patient, and so of all stays of that patient; or the split of a single stay."""
-    point, edge = position("split", seed, unit), 0.0
+def split_of(unit: object, *, seed: int, fractions: Mapping[str, float], secret: bytes = b"") -> str:
+    """The split of a patient, and so of all stays of that patient; or the split of a single stay.
+
+    secret: keys the draw of data that are not open: who has ids and the seed could say who is in which split.
+    """
+    point, edge = position("split", seed, unit, secret=secret), 0.0
     for name, share in fractions.items():
         edge += share
         if share and point < edge:
@@ -63,15 +67,15 @@ def divided(
 
     `by` is patient or stay: with stay, a patient's stays may be in several splits. `limit` keeps the first so many of
     each split. of_patients: the split of each patient, where the source has splits; none is drawn then. The stays of
-    the subjects in `external` are in the split external, whatever else is said. secret: keys the order of data that are
-    not open: rows in an order that ids give are named by it, hashed ids or not.
+    the subjects in `external` are in the split external, whatever else is said. secret: keys the splits and the order
+    of data that are not open: rows in an order that ids give are named by it, hashed ids or not.
     """
     parts: dict[str, list[Row]] = {name: [] for name in ALL_SPLITS}
     for stay, subject, label in sorted(stays, key=lambda row: position("order", seed, row[0], secret=secret)):
         if subject in external:
             part = EXTERNAL
         elif of_patients is None:
-            part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions)
+            part = split_of(subject if by == "patient" else stay, seed=seed, fractions=fractions, secret=secret)
         else:
             part = of_patients[subject]
         parts[part].append((stay, subject, label, part))

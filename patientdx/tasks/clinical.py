@@ -240,7 +240,7 @@ def _examples(rows: Sequence[splits.Row], texts: Mapping[int, str], question: st
 
 def _check_readings(unread: set[int], rows: Sequence[splits.Row], hours: int) -> None:
     """Say how many stays have no reading in the window; UserError where none has one."""
-    outside = [stay for stay, _, _, split in rows if split != "pilot"]  # may end the command: see `load`
+    outside = [stay for stay, _, _, split in rows if split != splits.WITHHELD]
     if unread.issuperset(outside):
         raise UserError(
             f"none of the {len(outside)} stays has a reading in its first {hours} h: chart events hold nothing of "

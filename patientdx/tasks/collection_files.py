@@ -29,8 +29,9 @@ class Collection:
     files: dict[str, str]
 
 
-def read_collection(folder: Path, fractions: Mapping[str, float] | None, seed: int) -> Collection:
-    """The files of the folder. The split of a query is that of its qrels file, or drawn by its subject.
+def read_collection(folder: Path, fractions: Mapping[str, float] | None, seed: int, secret: bytes) -> Collection:
+    """The files of the folder. The split of a query is that of its qrels file, or drawn by its subject, keyed
+    with `secret`.
 
     Raises UserError for a file that is missing, a line that cannot be read, an id that occurs twice, a judgement of a
     query or document that is not there, and a query without any relevant document. Messages name file and line, and no
@@ -57,7 +58,7 @@ def read_collection(folder: Path, fractions: Mapping[str, float] | None, seed: i
                 raise UserError(f"{file.relative_to(folder).as_posix()} judges a query that {held[uid]} judges too.")
             held[uid] = file.relative_to(folder).as_posix()
             text, subject = query_texts[uid]
-            part = split if fractions is None else split_of(subject, seed=seed, fractions=fractions)
+            part = split if fractions is None else split_of(subject, seed=seed, fractions=fractions, secret=secret)
             queries.append(Query(uid, subject, part, "query", "", text, grades))
     read = [folder / "corpus.jsonl", folder / "queries.jsonl", *(file for file, _ in files)]
     return Collection(documents, queries, {file.relative_to(folder).as_posix(): sha256(file) for file in read})

@@ -148,20 +148,25 @@ def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> s
 def without_split(data: TaskData, split: str) -> TaskData:
     """The data as they would be if no example were in `split`: nothing of the result depends on one that is.
 
-    What counts or hashes all examples is left out: the attrition table, and of the provenance all but the settings. For
-    tasks of kind `binary`.
+    What counts or hashes all examples is left out: the attrition table, the counts of readings, and of the provenance
+    all but the settings. For tasks of kind `binary`.
     """
     rows = [i for i, example in enumerate(data.examples) if example.split != split]
     examples = tuple(data.examples[i] for i in rows)
     public = {"settings": data.provenance.get("settings", {})}
-    features = data.features
+
+    def cut(table: Features | None) -> Features | None:
+        return None if table is None else replace(table, values=table.values[rows])
+
     return replace(
         data,
         examples=examples,
         fingerprint=fingerprint(examples, public),
         provenance=public | {"withheld": f"what depends on the examples of {split}"},
         cohort=[],
-        features=None if features is None else replace(features, values=features.values[rows]),
+        readings=[],
+        features=cut(data.features),
+        severity=cut(data.severity),
         groups={name: tuple(values[i] for i in rows) for name, values in data.groups.items()},
         times=tuple(data.times[i] for i in rows) if data.times else (),
     )

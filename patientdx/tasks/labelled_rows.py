@@ -5,13 +5,14 @@ Messages name file, line and column, and quote no value: it may be the text or t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.records.splits import SPLITS, split_of
+from patientdx.records.splits import ALL_SPLITS, SPLITS, WITHHELD, position, split_of
 from patientdx.tasks.clinical import OPTIONS
 from patientdx.tasks.example import Example
 from patientdx.tasks.item_columns import without_key
@@ -25,7 +26,7 @@ _WORDS = ("yes", "no", "true", "false", "y", "n", "t", "f")  # a message may quo
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of a row's label, patient, split (None: drawn), id (None: the row's location) and of others.
+    """Names of the columns of a row's label, patient, split (None: drawn), id (None: by patient) and of others.
 
     further: columns that each row must have beside these, with the key of the configuration that names each.
     """
@@ -58,6 +59,10 @@ class LabelledRow:
     label: int
     cells: Mapping[str, Any]
 
+    def order(self, seed: int, secret: bytes) -> tuple[int, float]:
+        """Its place among sorted rows: split after split, and with a secret in an order that only its holder knows."""
+        return ALL_SPLITS.index(self.split), position("order", seed, self.uid, secret=secret) if secret else 0.0
+
     def example(self, text: str, question: str) -> Example:
         """The question behind a text of this row, answered with yes or no."""
         return Example(
@@ -71,16 +76,17 @@ class LabelledRows:
     """The rows of all files, checked one by one as they are read.
 
     labels: what other labels than 0 and 1 mean, by their text (None: others are refused). fractions, seed: draw the
-    split of a patient where the files state none.
+    split of a patient where the files state none, keyed with `secret`.
     """
 
     columns: Columns
     labels: Mapping[str, int] | None
     fractions: Mapping[str, float]
     seed: int
+    secret: bytes
     _locations: dict[str, str] = field(default_factory=dict)  # of each id
+    _rows: Counter[str] = field(default_factory=Counter)  # of each patient
     _splits: dict[str, tuple[str, str]] = field(default_factory=dict)  # split and first location of each patient
-    _counts: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
 
     def __post_init__(self) -> None:
         self._meanings = _meanings(self.labels)
@@ -88,23 +94,27 @@ class LabelledRows:
     def read(self, files: Iterable[tuple[Path, str, str | None]], split: str | None = None) -> Iterator[LabelledRow]:
         """The rows of files, each given with its name in messages and the split that its name states (or None).
 
-        split: the split of all rows, whatever the files state. Raises UserError at the first row that is not valid.
+        split: the split of all rows, whatever the files state. Raises UserError at the first row that is not valid,
+        and for a file without any, but for one of several in which the patients of the pilot may be.
         """
+        empty, is_filled = [], False
         for path, name, of_file in files:
-            is_empty = True
+            number = 0
             for number, (location, cells) in enumerate(rows(path, name, header=True), 1):
-                is_empty = False
                 yield self._row(without_key(location, number), cells, split or of_file, is_fixed=split is not None)
-            if is_empty:
+            is_filled = is_filled or number > 0
+            empty += [(name, of_file)] if number == 0 else []
+        for name, of_file in empty:
+            if not is_filled or of_file not in (None, WITHHELD):
                 raise UserError(f"{name} holds no rows below its header.")
 
-    def check_outcomes(self, name: str) -> None:
-        """UserError where all rows read so far have one label; `name` is that of the file or folder."""
-        if 0 in self._counts.values() and any(self._counts.values()):
-            label = 1 if self._counts[1] else 0
+    def check_outcomes(self, name: str, labels: Iterable[tuple[str, int]]) -> None:
+        """UserError where all rows, (split, label), have one label; `name` is that of the file or folder."""
+        different = {label for split, label in labels if split != WITHHELD}
+        if len(different) == 1:
             raise UserError(
-                f"{name}: every label in column {self.columns.label} is {label}. Both outcomes are needed; give the "
-                "rows of the patients without the event too, or name another column as task.label_column."
+                f"{name}: every label in column {self.columns.label} is {different.pop()}. Both outcomes are needed; "
+                "give the rows of the patients without the event too, or name another column as task.label_column."
             )
 
     def _row(self, location: str, cells: Mapping[str, Any], split: str | None, *, is_fixed: bool) -> LabelledRow:
@@ -114,7 +124,8 @@ class LabelledRows:
                     f"{location}: there is no column {column} among its {len(cells)} columns. Set task.{key} to the "
                     "column's name; a csv file needs a first line with the names."
                 )
-        uid, subject = self._uid(location, cells), self._cell(location, cells, self.columns.patient)
+        subject = self._cell(location, cells, self.columns.patient)
+        uid = self._uid(location, cells, subject)
         label = self._label(location, cells[self.columns.label.lower()])
         if not is_fixed:
             split = self._split(location, cells, subject, split)
@@ -126,12 +137,14 @@ class LabelledRows:
                 "the model is tested on patients that it has seen. Mend the splits, or let them be drawn by patient: "
                 "task.split_column=null."
             )
-        self._counts[label] += 1
         return LabelledRow(location, uid, subject, split, label, cells)
 
-    def _uid(self, location: str, cells: Mapping[str, Any]) -> str:
+    def _uid(self, location: str, cells: Mapping[str, Any], subject: str) -> str:
+        """The row's own id, or its patient's and which of the patient's rows it is: its line would tell how many rows
+        of other patients stand before it."""
         if self.columns.id is None:
-            return location
+            self._rows[subject] += 1
+            return f"{subject}:{self._rows[subject]}"
         uid = self._cell(location, cells, self.columns.id)
         first = self._locations.setdefault(uid, location)
         if first != location:
@@ -172,7 +185,7 @@ class LabelledRows:
     def _split(self, location: str, cells: Mapping[str, Any], subject: str, of_file: str | None) -> str:
         column = self.columns.split
         if column is None or column.lower() not in cells:
-            return of_file or split_of(subject, seed=self.seed, fractions=self.fractions)
+            return of_file or split_of(subject, seed=self.seed, fractions=self.fractions, secret=self.secret)
         split = SPLIT_VALUES.get(str(cells[column.lower()]).strip().lower())
         if split is None:
             raise UserError(

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from patientdx.core.cache import id_secret
 from patientdx.core.checksums import file_hash
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
 from patientdx.records.concept_table import Concept
 from patientdx.records.connection import connected
-from patientdx.records.groups import groups
+from patientdx.records.groups import UNKNOWN, groups
 from patientdx.records.labelled import text as writing
 from patientdx.records.labelled.concept_file import YAIB, ConceptFile, concept_file
 from patientdx.records.labelled.events import LAYOUTS, Events, Names, open_events, yaib_file
@@ -30,7 +31,7 @@ from patientdx.tasks.labelled_rows import asked_question, check_columns
 from patientdx.tasks.leaks import check_leaks
 from patientdx.tasks.stay_labels import LabelledStay, Named, StayLabels, cells_by, label_files
 
-VERSION = 1  # raise it when the same files give other prompts or other splits
+VERSION = 2  # raise it when the same files give other prompts or other splits
 NAME = "labelled_stays"
 _SOURCE = "It has a label (0 or 1), a patient and a prediction time for each stay, as MEDS' label files have."
 _NOT_STATIC = ("label_column", "patient_column", "time_column", "discharge_column", "split_column")
@@ -95,8 +96,9 @@ class LabelledStaysTask:
         statics = [{name: stay.row.cells[name.lower()] for name in self._static()} for stay in kept]
         texts, dropped = self._texts(readings, statics, concepts.concepts)
         examples = tuple(stay.row.example(text, question) for stay, text in zip(kept, texts, strict=True))
-        table = writing.features(readings, tuple(concepts.concepts), statics)
-        check_leaks(table, [stay.row.label for stay in kept], "task.static and of the concepts")
+        is_checked = [stay.stay.is_checked for stay in kept]
+        table = writing.features(readings, tuple(concepts.concepts), statics, is_checked)
+        check_leaks(table, [stay.row for stay in kept], "task.static and of the concepts")
         settings = self._settings(question, concepts)
         files = dict(events.files) | {f"labels/{name}": file for file, name in labels}
         files |= {"sta.parquet": records / "sta.parquet"} if self.layout == "yaib" else {}
@@ -116,7 +118,7 @@ class LabelledStaysTask:
             prompt_variants=variants,
             features=table,
             severity=of_features(table, {name: concept.unit for name, concept in concepts.concepts.items()}),
-            groups=_groups(statics),
+            groups=_groups(statics, is_checked),
             times=_times(kept) if events.dated else (),
         )
 
@@ -155,7 +157,9 @@ class LabelledStaysTask:
             () if self.layout == "yaib" else self._static(),
         )  # fmt: skip
         splits = events.splits if split is None else {}
-        reader = StayLabels(named, events, self.window_hours, self.labels, self.fractions, self.seed, splits)
+        reader = StayLabels(
+            named, events, self.window_hours, self.labels, self.fractions, self.seed, self._secret, splits
+        )
         statics = {}
         if self.layout == "yaib":
             file = yaib_file(records, "sta.parquet")
@@ -165,12 +169,16 @@ class LabelledStaysTask:
     def _kept(self, stays: Sequence[LabelledStay], readings: Readings) -> tuple[list[LabelledStay], Readings]:
         """The stays that have records, at most `limit` of each split, split after split; and their readings."""
         numbers = [number for number, present in enumerate(readings.present) if present]
+        secret = self._secret
         order = limited(
             numbers,
-            lambda number: (stays[number].row.split, position("order", self.seed, stays[number].row.uid)),
+            lambda number: (
+                stays[number].row.split,
+                position("order", self.seed, stays[number].row.uid, secret=secret),
+            ),
             dict.fromkeys(ALL_SPLITS, self.limit),
         )
-        order.sort(key=lambda number: ALL_SPLITS.index(stays[number].row.split))
+        order.sort(key=lambda number: stays[number].row.order(self.seed, secret))
         courses = tuple(readings.courses[number] for number in order)
         return [stays[number] for number in order], Readings(courses, (True,) * len(order), readings.counts)
 
@@ -184,6 +192,10 @@ class LabelledStaysTask:
         ]
         dropped = [count for _, count in written if count]
         return [text for text, _ in written], {"records": len(dropped), "items": sum(dropped)}
+
+    @property
+    def _secret(self) -> bytes:
+        return b"" if self.open_data else id_secret(expanded(self.cache))
 
     def _settings(self, question: str, concepts: ConceptFile) -> dict[str, Any]:
         return {
@@ -202,8 +214,8 @@ def _cohort(steps: Mapping[str, Sequence[LabelledStay]]) -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
-def _groups(statics: Sequence[Mapping[str, object]]) -> dict[str, tuple[str, ...]]:
-    """Age bands and sex, where the statics have them."""
+def _groups(statics: Sequence[Mapping[str, object]], is_checked: Sequence[bool]) -> dict[str, tuple[str, ...]]:
+    """Age bands and sex, where the statics have them: the age of every stay that `is_checked`."""
     lower = [{name.lower(): value for name, value in row.items()} for row in statics]
     if not lower or not {"age", "sex", "gender"} & set(lower[0]):
         return {}
@@ -215,8 +227,9 @@ def _groups(statics: Sequence[Mapping[str, object]]) -> dict[str, tuple[str, ...
         except ValueError:
             age = -1
         people.append((age, sex or None, None, None))
-    made = groups(people)
-    if "age" not in lower[0] or any(age < 0 for age, *_ in people):
+    made, lacks_age = groups(people), [age < 0 for age, *_ in people]
+    made["age"] = tuple(UNKNOWN if lacks else band for band, lacks in zip(made["age"], lacks_age, strict=True))
+    if "age" not in lower[0] or any(lacks and checked for lacks, checked in zip(lacks_age, is_checked, strict=True)):
         made.pop("age")
     return {name: made[name] for name in ("age", "sex") if name in made}
 

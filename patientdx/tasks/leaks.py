@@ -10,17 +10,21 @@ from numpy.typing import NDArray
 from patientdx.core.errors import UserError
 from patientdx.metrics.ranking import auroc
 from patientdx.records.features import Features
+from patientdx.records.splits import WITHHELD
+from patientdx.tasks.labelled_rows import LabelledRow
 
 LEAST = 10  # events and non-events without which a perfect separation may be chance
 
 
-def check_leaks(features: Features, labels: Sequence[int], key: str) -> None:
+def check_leaks(features: Features, rows: Sequence[LabelledRow], key: str) -> None:
     """UserError for the features whose values, or whose missing values, separate all events from all non-events.
 
-    features: of all rows. labels: 0 or 1 of each row. key: of the configuration, where a column can be left out.
+    features: of all rows. rows: with the label of each; those of the pilot are not looked at. key: of the
+    configuration, where a column can be left out.
     """
-    label = np.asarray(labels, dtype=int)
-    leaking = [name for name, column in zip(features.names, features.values.T, strict=True) if _leaks(column, label)]
+    is_checked = np.array([row.split != WITHHELD for row in rows], dtype=bool)
+    label, values = np.array([row.label for row in rows], dtype=int)[is_checked], features.values[is_checked]
+    leaking = [name for name, column in zip(features.names, values.T, strict=True) if _leaks(column, label)]
     if leaking:
         raise UserError(
             f"{', '.join(leaking)}: this feature alone separates every event from every non-event. Such a column is a "

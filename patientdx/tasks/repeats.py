@@ -35,10 +35,11 @@ class Repeats:
             self._elsewhere.setdefault(other, {}).setdefault(earlier, location)
         return self._first.setdefault((key, ""), location) if self.across else earlier
 
-    def check(self) -> None:
-        """Raise UserError for a file of which every question is in another file of its split too."""
+    def check(self, unchecked: str | None = None) -> None:
+        """Raise UserError for a file of which every question is in another file of its split too, other than the split
+        `unchecked`."""
         for (file, split), pairs in self._elsewhere.items():
-            if len(pairs) == self._count[file, split]:
+            if split != unchecked and len(pairs) == self._count[file, split]:
                 location, other = next(iter(pairs.items()))
                 raise UserError(
                     f"Every question of {file} is in another file of the {split} split too ({location} is {other}), so "

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from patientdx.core.errors import UserError
 from patientdx.records.labelled.events import Events, hours_of
 from patientdx.records.labelled.readings import Stay
+from patientdx.records.splits import WITHHELD
 from patientdx.tasks.item_files import SUFFIXES, rows
 from patientdx.tasks.labelled_rows import Columns, LabelledRow, LabelledRows, identifier
 
@@ -47,6 +48,7 @@ class StayLabels:
     labels: Mapping[str, int] | None
     fractions: Mapping[str, float]
     seed: int
+    secret: bytes
     subject_splits: Mapping[str, str] = field(default_factory=dict)
 
     def read(
@@ -57,8 +59,8 @@ class StayLabels:
 
         Raises UserError for a file or a row that is not valid.
         """
-        columns = self._columns(*files[0])
-        reader = LabelledRows(columns, self.labels, self.fractions, self.seed)
+        columns = self._columns(files)
+        reader = LabelledRows(columns, self.labels, self.fractions, self.seed, self.secret)
         stays: list[LabelledStay] = []
         locations: dict[tuple[str, float], str] = {}
         for row in reader.read([(path, name, None) for path, name in files], split):
@@ -72,9 +74,10 @@ class StayLabels:
             if statics and stay.key not in statics:
                 raise UserError(f"{row.location}: its {self.events.id} is not in the file of static values.")
             cells = dict(row.cells) | dict(statics.get(stay.key, {}))
-            uid = f"{stay.key}:{stay.stop:.6f}"
-            stays.append(LabelledStay(replace(row, uid=uid, split=self._split(columns, row), cells=cells), stay))
-        reader.check_outcomes(files[0][1])
+            uid, part = f"{stay.key}:{stay.stop:.6f}", self._split(columns, row)
+            stay = stay._replace(is_checked=part != WITHHELD)
+            stays.append(LabelledStay(replace(row, uid=uid, split=part, cells=cells), stay))
+        reader.check_outcomes(files[0][1], ((stay.row.split, stay.row.label) for stay in stays))
         return stays
 
     def _split(self, columns: Columns, row: LabelledRow) -> str:
@@ -88,9 +91,9 @@ class StayLabels:
             )
         return self.subject_splits[row.subject]
 
-    def _columns(self, path: Path, name: str) -> Columns:
+    def _columns(self, files: Sequence[tuple[Path, str]]) -> Columns:
         """The names as they are set, or the usual ones that the first row has."""
-        present = next((cells for _, cells in rows(path, name, header=True)), {})
+        present = next((cells for path, name in files for _, cells in rows(path, name, header=True)), {})
 
         def usual(names: Sequence[str], fallback: str) -> str:
             return next((column for column in names if column in present), fallback)

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from patientdx.core.cache import id_secret
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
@@ -59,6 +60,7 @@ class TextPairsTask:
     """
 
     corpus: str
+    cache: Path
     path: str | None = None
     new_tokens: int
     seed: int = 0
@@ -125,6 +127,8 @@ class TextPairsTask:
         UserError for a row that is not valid, and for a file with its copy.
         """
         repeats = Repeats(across=fractions is not None)
+        secret = b"" if self.open_data else id_secret(expanded(self.cache))
+        draw: dict[str, Any] = {"seed": self.seed, "fractions": fractions, "secret": secret}
         for file, name, split in files:
             lines = rows(file, name, header=True)
             for location, row in progress(lines, desc=name, unit="row", delay=5, leave=False):
@@ -145,7 +149,7 @@ class TextPairsTask:
                 yield Pair(
                     location=location,
                     same=same,
-                    split=split if fractions is None else split_of(subject, seed=self.seed, fractions=fractions),
+                    split=split if fractions is None else split_of(subject, **draw),
                     subject=subject,
                     text=text,
                     reference=reference,

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from patientdx.core.cache import id_secret
 from patientdx.core.errors import UserError
+from patientdx.core.paths import expanded
 from patientdx.records.features import Features
 from patientdx.records.parameters import check_numbers
-from patientdx.records.splits import ALL_SPLITS, EXTERNAL, FRACTIONS, checked_fractions, position
+from patientdx.records.splits import ALL_SPLITS, EXTERNAL, FRACTIONS, WITHHELD, checked_fractions, position
 from patientdx.tasks.clinical import checked_variants
 from patientdx.tasks.data_files import digests, located, split_files
 from patientdx.tasks.elsewhere import elsewhere, with_elsewhere
@@ -25,7 +27,7 @@ from patientdx.tasks.labelled_rows import Columns, LabelledRow, LabelledRows, as
 from patientdx.tasks.leaks import check_leaks
 from patientdx.tasks.repeats import Repeats, distinct_step
 
-VERSION = 1  # raise it when the same file gives other prompts or other splits
+VERSION = 2  # raise it when the same file gives other prompts or other splits
 NAME = "yes_no"
 _SOURCE = "It has a row for each text: text, label (0 or 1), patient_id and, where you divide the patients, split."
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 class YesNoTask:
     """The keys of the task, as conf/task/yes_no.yaml explains them."""
 
+    cache: Path
     question: str | None = None
     path: str | None = None
     text_column: str = "text"
@@ -69,16 +72,17 @@ class YesNoTask:
                                                      "id_column")}  # fmt: skip
         check_columns(self.features, taken, "features")
         root = located(NAME, self.path, _SOURCE)
-        reader = LabelledRows(self._columns(), self.labels, fractions, self.seed)
+        secret = b"" if self.open_data else id_secret(expanded(self.cache))
+        reader = LabelledRows(self._columns(), self.labels, fractions, self.seed, secret)
         texts = _Texts(self.text_column)
         kept = limited(
             texts.checked(reader.read(_files(root), split)),
-            lambda row: (row.split, position("order", self.seed, row.uid)),
+            lambda row: (row.split, position("order", self.seed, row.uid, secret=secret)),
             dict.fromkeys(ALL_SPLITS, self.limit),
         )
-        reader.check_outcomes(root.name)
+        reader.check_outcomes(root.name, texts.labels())
         texts.check()
-        kept.sort(key=lambda row: ALL_SPLITS.index(row.split))
+        kept.sort(key=lambda row: row.order(self.seed, secret))
         examples = tuple(row.example(texts.of(row), question) for row in kept)
         settings: dict[str, Any] = {
             "task": NAME, "version": VERSION, "question": question, "fractions": fractions, "seed": self.seed,
@@ -106,7 +110,7 @@ class YesNoTask:
             return None
         values = [[number(row.location, row.cells, column) for column in self.features] for row in kept]
         features = Features(tuple(self.features), np.array(values, dtype=np.float64))
-        check_leaks(features, [row.label for row in kept], "task.features")
+        check_leaks(features, kept, "task.features")
         return features
 
 
@@ -118,7 +122,7 @@ class _Texts:
     _repeats: Repeats = field(default_factory=lambda: Repeats(across=True))
     _first: dict[str, str] = field(default_factory=dict)  # location of the first equal text of the same patient
     _sides: dict[bytes, set[str]] = field(default_factory=dict)  # splits of each text
-    _rows: list[tuple[str, int]] = field(default_factory=list)  # patient and label
+    _rows: list[tuple[str, str, int]] = field(default_factory=list)  # split, patient and label
 
     def of(self, row: LabelledRow) -> str:
         """The text of a row."""
@@ -135,12 +139,16 @@ class _Texts:
                 )
             self._first[row.uid] = self._repeats.first(row.location, row.split, (row.subject, text))
             self._sides.setdefault(hashlib.blake2b(text.encode(), digest_size=16).digest(), set()).add(row.split)
-            self._rows.append((row.subject, row.label))
+            self._rows.append((row.split, row.subject, row.label))
             yield row
+
+    def labels(self) -> Iterator[tuple[str, int]]:
+        """Split and label of every row."""
+        return ((split, label) for split, _, label in self._rows)
 
     def check(self) -> None:
         """UserError for a file with its copy; a warning for texts that two patients of different splits share."""
-        self._repeats.check()
+        self._repeats.check(unchecked=WITHHELD)
         if shared := sum(len(splits) > 1 for splits in self._sides.values()):
             log.warning(
                 "%d texts occur in more than one split, under different patients: are these the same persons?", shared
@@ -149,7 +157,7 @@ class _Texts:
     def cohort(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
         """The attrition table: rows read, and those kept."""
         counts = {
-            "rows": self._rows,
+            "rows": [(subject, label) for _, subject, label in self._rows],
             "kept": [(example.subject, example.label or 0) for example in examples],
         }
         steps: list[dict[str, Any]] = [

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 _LEAST, _MOST = 0.01, 3.0  # log odds a point: more points never mean less risk
 
@@ -22,6 +21,8 @@ class PointsModel:
 
     def fit(self, values: NDArray[np.float64], labels: NDArray[np.int64]) -> PointsModel:
         """Fitted on points (n, 1) and labels (n,), with both outcomes."""
+        from scipy.optimize import minimize  # a configuration is checked without it
+
         points, label = values[:, 0], np.asarray(labels, dtype=np.float64)
         rate = label.mean()
 

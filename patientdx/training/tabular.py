@@ -5,6 +5,8 @@ same bits. Missing values are NaN.
 
 The tuned ones choose their hyperparameters by AUROC, as λ is chosen, in an inner cross-validation on the rows of the
 fit, with all rows of a patient in one fold, and are then fitted on all those rows.
+
+scikit-learn takes seconds to import. A configuration is checked by the signatures here, so each function imports it.
 """
 
 from __future__ import annotations
@@ -16,14 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from patientdx.core.errors import UserError
@@ -48,6 +42,9 @@ def tabular_gbm(
     would hold back rows by number, and a patient may have several. `seed` draws the rows that histograms are made from,
     where there are more than 200 000.
     """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.pipeline import make_pipeline
+
     return make_pipeline(
         _measured(),
         HistGradientBoostingClassifier(
@@ -68,6 +65,11 @@ def tabular_logistic(*, C: float = 0.1, max_iter: int = 10000) -> Any:
     Missing values become the train split's median, and a column of 0 and 1 marks where that was done; all columns are
     then scaled to mean 0 and variance 1, by the train split too.
     """
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(
         _measured(),
         SimpleImputer(strategy="median", add_indicator=True),
@@ -91,6 +93,8 @@ def tabular_gbm_tuned(
     """`tabular_gbm` with the best of `candidates` combinations, drawn with `seed` from the values listed; not yet
     fitted. `fit_on` is read by the pipeline, which gives `fit` the rows of these splits.
     """
+    from sklearn.model_selection import RandomizedSearchCV
+
     grid = {"learning_rate": learning_rate, "max_iter": max_iter, "max_leaf_nodes": max_leaf_nodes,
             "min_samples_leaf": min_samples_leaf, "l2_regularization": l2_regularization}  # fmt: skip
     lists = {f"histgradientboostingclassifier__{name}": list(values) for name, values in grid.items()}
@@ -112,6 +116,8 @@ def tabular_logistic_tuned(
     """`tabular_logistic` with the best of the values of `C`, not yet fitted. `seed` draws the folds; `fit_on` as in
     `tabular_gbm_tuned`.
     """
+    from sklearn.model_selection import GridSearchCV
+
     grid = {"logisticregression__C": list(C)}
     return GridSearchCV(
         tabular_logistic(max_iter=max_iter), grid, scoring=_CHOSEN_BY, cv=_folds(folds, seed),
@@ -119,12 +125,16 @@ def tabular_logistic_tuned(
     )  # fmt: skip
 
 
-def _folds(folds: int, seed: int) -> StratifiedGroupKFold:
+def _folds(folds: int, seed: int) -> Any:
+    from sklearn.model_selection import StratifiedGroupKFold
+
     return StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
 
 
 def _measured() -> Any:
     """Leaves out the columns without any value in the rows of the fit: neither model accepts them."""
+    from sklearn.compose import make_column_transformer
+
     return make_column_transformer(("passthrough", lambda values: ~np.isnan(values).all(axis=0)))
 
 
@@ -133,7 +143,9 @@ def fit(model: Any, values: NDArray[np.float64], labels: Sequence[int], *, patie
 
     UserError, by `name`, without convergence, and where a tuned model has too few patients for two folds.
     """
-    tuned = isinstance(model, GridSearchCV | RandomizedSearchCV)
+    from sklearn.exceptions import ConvergenceWarning
+
+    tuned = _is_search(model)
     if tuned:
         _fit_folds(model, labels, patients, name)
     with threadpool_limits(limits=1), warnings.catch_warnings():
@@ -145,6 +157,11 @@ def fit(model: Any, values: NDArray[np.float64], labels: Sequence[int], *, patie
                 f"{name} did not converge on {len(labels)} rows of {values.shape[1]} features. Set max_iter higher or "
                 f"C lower in conf/model/{name}.yaml, or leave it out: baselines=[]."
             ) from None
+
+
+def _is_search(model: Any) -> bool:
+    """Whether a model chooses its hyperparameters by cross-validation."""
+    return hasattr(model, "cv")
 
 
 def _fit_folds(search: Any, labels: Sequence[int], patients: Sequence[str], name: str) -> None:
@@ -165,7 +182,7 @@ def chosen(model: Any) -> Mapping[str, float]:
 
     Empty for a model that is not tuned. In the order of `choices`.
     """
-    if not isinstance(model, GridSearchCV | RandomizedSearchCV):
+    if not _is_search(model):
         return {}
     best = {name.rpartition("__")[2]: float(value) for name, value in sorted(model.best_params_.items())}
     return best | {"auroc": float(model.best_score_), "folds": float(model.n_splits_)}

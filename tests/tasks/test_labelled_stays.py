@@ -178,9 +178,9 @@ LABELS = {  # change of the labels, keys, message
                          "column time is a date, the records have hours"),
     "no time": (lambda rows: [row | {"time": "soon"} for row in rows], {}, "column time is neither a date and time"),
     "other stays": (lambda rows: [row | {"stay_id": 1_000_000 + int(row["stay_id"])} for row in rows], {},
-                    "none of the 80 labels has records: column stay_id of labels and records"),
+                    "none of the 50 labels outside pilot has records: column stay_id of labels and records"),
     "before the records": (lambda rows: [row | {"time": 0} for row in rows], {},
-                           "none of the 80 labels has a reading before its prediction time"),
+                           "none of the 50 labels outside pilot has a reading before its prediction time"),
     "after the records": (lambda rows: [row | {"time": 5000} for row in rows], {},
                           "every label's prediction time is after the last record"),
     "no stay": (lambda rows: [{k: v for k, v in row.items() if k != "stay_id"} for row in rows], {},
@@ -190,15 +190,6 @@ LABELS = {  # change of the labels, keys, message
     "a copy of the label": (lambda rows: [row | {"died": row["label"]} for row in rows], {"static": ["died"]},
                             "died: this feature alone separates every event"),
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("case", LABELS)
-def test_labels_that_are_not_valid_are_refused(loaded, house, tmp_path, case):
-    change, keys, message = LABELS[case]
-    labels, _ = long(tmp_path / "again", house)
-    with pytest.raises(UserError) as refused:
-        loaded("long", house, path=rewritten(str(labels), change), **keys)
-    assert message in str(refused.value)
 
 
 RECORDS = {  # change of the long table, keys, message
@@ -216,14 +207,19 @@ RECORDS = {  # change of the long table, keys, message
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", RECORDS)
-def test_records_that_are_not_valid_are_refused(loaded, house, tmp_path, case):
-    change, keys, message = RECORDS[case]
-    _, records = long(tmp_path / "again", house)
-    path = Path(rewritten(str(records), change))
-    path = path.rename(path.with_name("values.csv"))
+@pytest.mark.parametrize(
+    ("key", "change", "keys", "message"),
+    [
+        *(pytest.param("path", *case, id=name) for name, case in LABELS.items()),
+        *(pytest.param("records", *case, id=name) for name, case in RECORDS.items()),
+    ],
+)
+def test_labels_and_records_that_are_not_valid_are_refused(loaded, house, tmp_path, key, change, keys, message):
+    written = dict(zip(("path", "records"), long(tmp_path / "again", house), strict=True))
+    path = Path(rewritten(str(written[key]), change))
+    path = path.rename(path.with_name("values.csv")) if key == "records" else path
     with pytest.raises(UserError) as refused:
-        loaded("long", house, records=str(path), **keys)
+        loaded("long", house, **{key: str(path)}, **keys)
     assert message in str(refused.value)
     assert "SECRET" not in str(refused.value)
 
@@ -244,10 +240,8 @@ FILES = {  # rows of the file of concepts, message
 @pytest.mark.parametrize("case", FILES)
 def test_concepts_that_make_no_sense_are_refused(tmp_path, case):
     rows, message = FILES[case]
-    path = tmp_path / "concepts.csv"
-    if rows:
-        table(path, rows)
-    else:
+    path = table(tmp_path / "concepts.csv", rows or [CONCEPTS[0]])
+    if not rows:
         path.write_text("code,name,unit,low,high\n")
     with pytest.raises(UserError) as refused:
         concept_file(path)

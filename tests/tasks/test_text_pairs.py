@@ -9,6 +9,7 @@ import pytest
 from pair_files import NOTE, dialogues, notes, summaries, write_csv
 from tasks_by_yaml import load
 
+from patientdx.core.cache import id_secret
 from patientdx.core.errors import UserError
 from patientdx.records.splits import divided
 from patientdx.tasks.corpora import HEADERS, report_sections, split_discharge_note
@@ -193,7 +194,9 @@ def test_a_patient_is_in_the_split_that_the_tasks_of_records_put_that_patient_in
     data = load("hospital_course", path=path, fractions=parts_of, seed=3)
     loaded = {example.subject: example.split for example in data.examples}
     stays = [(1000 + k, int(subject), 0) for k, subject in enumerate(loaded)]
-    rows = divided(stays, by="patient", seed=3, fractions=parts_of, limit=None)
+    secret = id_secret(Path(os.environ["PATIENTDX_CACHE"]))
+    rows = divided(stays, by="patient", seed=3, fractions=parts_of, limit=None, secret=secret)
+    assert rows != divided(stays, by="patient", seed=3, fractions=parts_of, limit=None)
     assert {str(subject): split for _, subject, _, split in rows} == loaded
     assert set(loaded.values()) == set(parts_of)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import duckdb
+import numpy as np
 
 from patientdx.core.errors import UserError
 from patientdx.records.labelled.concept_file import ConceptFile
@@ -20,11 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class Stay(NamedTuple):
-    """One label: whose records, and from which hour on up to which hour, which is not included, they are read."""
+    """One label: whose records, and from which hour on up to which hour, which is not included, they are read.
+
+    is_checked: whether checks that can end the command count it; they do not depend on the patients of the pilot.
+    """
 
     key: str
     start: float
     stop: float
+    is_checked: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,22 +58,28 @@ def read(con: duckdb.DuckDBPyConnection, events: Events, concepts: ConceptFile, 
         con.execute(_READ)
         _check_units(con, concepts)
         counts = {name: int(con.execute(query).fetchall()[0][0]) for name, query in _COUNTS.items()}
+        late = int(con.execute(_CHECKED_LATE).fetchall()[0][0])
         known = {row for (row,) in con.execute(_PRESENT).fetchall()}
         rows = con.execute(_COURSES).fetchall()
     counts["empty_concepts"] = len(concepts.concepts) - len({name for _, name, *_ in rows})
     courses: list[dict[str, tuple[Course, float]]] = [{} for _ in stays]
     for row, name, mean, *course in rows:
         courses[row][name] = Course(*course), mean
-    _check_stays(events, counts, known, courses)
+    _check_stays(events, [stay.is_checked for stay in stays], late, known, courses)
+    _say(counts, len(stays), len(known), sum(not course for course in courses))
     present = tuple(number in known for number in range(len(stays)))
     return Readings(tuple(courses), present, counts)
 
 
 def _make_tables(con: duckdb.DuckDBPyConnection, concepts: ConceptFile, stays: Sequence[Stay]) -> None:
-    con.execute("CREATE OR REPLACE TEMP TABLE stays (number INTEGER, key VARCHAR, start DOUBLE, stop DOUBLE)")
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE stays (number INTEGER, key VARCHAR, start DOUBLE, stop DOUBLE, "
+        "is_checked BOOLEAN)"
+    )
     columns = [list(column) for column in zip(*stays, strict=True)]
     con.execute(
-        "INSERT INTO stays SELECT unnest(?), unnest(?), unnest(?), unnest(?)", [list(range(len(stays))), *columns]
+        "INSERT INTO stays SELECT unnest(?), unnest(?), unnest(?), unnest(?), unnest(?)",
+        [list(range(len(stays))), *columns],
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE codes (rank INTEGER, code VARCHAR, name VARCHAR, scale DOUBLE, shift DOUBLE, "
@@ -111,29 +122,36 @@ def _check_units(con: duckdb.DuckDBPyConnection, concepts: ConceptFile) -> None:
 
 
 def _check_stays(
-    events: Events, counts: Mapping[str, int], known: set[int], courses: Sequence[Mapping[str, object]]
+    events: Events, is_checked: Sequence[bool], late: int, known: set[int], courses: Sequence[Mapping[str, object]]
 ) -> None:
-    """UserError where there is nothing to read of any stay; what was counted goes to the log."""
-    total = len(courses)
-    if not known:
+    """UserError where there is nothing to read of any stay that is checked; late: those after their last record."""
+    numbers = np.flatnonzero(is_checked).tolist()
+    total, present = len(numbers), known.intersection(numbers)
+    if not numbers:
+        return
+    if not present:
         raise UserError(
-            f"none of the {total} labels has records: column {events.id} of labels and records have no value in "
-            "common. Name the column that both have as 'task.record_columns={id: <name>}'."
+            f"none of the {total} labels outside pilot has records: column {events.id} of labels and records have no "
+            "value in common. Name the column that both have as 'task.record_columns={id: <name>}'."
         )
-    if not any(courses):
+    if not any(courses[number] for number in numbers):
         raise UserError(
-            f"none of the {total} labels has a reading before its prediction time: the times of the labels and of the "
-            "records do not fit together, task.window_hours is too short, or all values are impossible."
+            f"none of the {total} labels outside pilot has a reading before its prediction time: the times of the "
+            "labels and of the records do not fit together, task.window_hours is too short, or all values are "
+            "impossible."
         )
-    if counts["stays_after_last_record"] == len(known):
+    if late == len(present):
         raise UserError(
             "every label's prediction time is after the last record of its stay, and so perhaps after discharge: do "
             "both count from the same time? Check the time column of the labels."
         )
-    unread = sum(not course for course in courses)
+
+
+def _say(counts: Mapping[str, int], total: int, known: int, unread: int) -> None:
+    """What was counted goes to the log."""
     for count, words in (
-        (total - len(known), "labels have no record at all and are left out"),
-        (unread - (total - len(known)), "labels have records, but no reading before their prediction time"),
+        (total - known, "labels have no record at all and are left out"),
+        (unread - (total - known), "labels have records, but no reading before their prediction time"),
         (counts["stays_after_last_record"], "prediction times are after the last record of their stay"),
         (counts["unknown_codes"], "codes of the records are in no concept and are not read"),
         (counts["impossible_values"], "values are outside minimum and maximum of their concept and are left out"),
@@ -145,7 +163,8 @@ def _check_stays(
 
 
 _ABSENT = (
-    "SELECT code FROM codes WHERE code NOT IN (SELECT DISTINCT code FROM events WHERE code IS NOT NULL) ORDER BY rank"
+    "SELECT code FROM codes WHERE code NOT IN (SELECT DISTINCT code FROM events WHERE code IS NOT NULL "
+    "AND key NOT IN (SELECT key FROM stays WHERE NOT is_checked)) ORDER BY rank"
 )
 _READ = """
     CREATE OR REPLACE TEMP TABLE windowed AS
@@ -155,7 +174,7 @@ _READ = """
     WHERE e.time >= s.start AND e.time < s.stop AND e.value IS NOT NULL AND isfinite(e.value)"""
 _SPREADS = """
     SELECT rank, count(*), median(value), avg(CASE WHEN possible THEN 1.0 ELSE 0.0 END)
-    FROM windowed GROUP BY rank ORDER BY rank"""
+    FROM windowed JOIN stays USING (number) WHERE is_checked GROUP BY rank ORDER BY rank"""
 _PRESENT = "SELECT number FROM stays WHERE key IN (SELECT DISTINCT key FROM events)"
 # The mean is of decimals, so that neither the order of rows nor the number of threads can change a last digit.
 _COURSES = """
@@ -164,12 +183,14 @@ _COURSES = """
         min(hour), max(hour)
     FROM windowed WHERE possible AND abs(value) < 1e13 GROUP BY number, name ORDER BY ALL"""
 _UNKNOWN = "FROM events WHERE code IS NOT NULL AND value IS NOT NULL AND code NOT IN (SELECT code FROM codes)"
+_LATE = """
+    SELECT count(*) FROM stays s JOIN (SELECT key, max(time) AS last FROM events GROUP BY key) e USING (key)
+    WHERE s.stop > e.last AND isfinite(s.stop)"""
+_CHECKED_LATE = f"{_LATE} AND s.is_checked"
 _COUNTS = {
     "unknown_codes": f"SELECT count(DISTINCT code) {_UNKNOWN}",
     "rows_of_unknown_codes": f"SELECT count(*) {_UNKNOWN}",
     "texts": "SELECT count(*) FROM events WHERE value IS NULL AND code IN (SELECT code FROM codes)",
     "impossible_values": "SELECT count(*) FROM windowed WHERE NOT possible",
-    "stays_after_last_record": """
-        SELECT count(*) FROM stays s JOIN (SELECT key, max(time) AS last FROM events GROUP BY key) e USING (key)
-        WHERE s.stop > e.last AND isfinite(s.stop)""",
+    "stays_after_last_record": _LATE,
 }

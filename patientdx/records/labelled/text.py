@@ -67,11 +67,19 @@ def _static(name: str, value: object) -> str:
         return plain
 
 
-def features(readings: Readings, concepts: Sequence[str], statics: Sequence[Mapping[str, object]]) -> Features:
-    """A row for each stay: static values that are numbers (male is 1, female 0), then STATISTICS of each concept."""
+def features(
+    readings: Readings, concepts: Sequence[str], statics: Sequence[Mapping[str, object]], is_checked: Sequence[bool]
+) -> Features:
+    """A row for each stay: static values that are numbers (male is 1, female 0), then STATISTICS of each concept.
+
+    A static that is a number for no stay of `is_checked` has no column.
+    """
+    checked = np.array(is_checked, dtype=bool)
     names = list(statics[0]) if statics else []
     columns = [[_number(name, row[name]) for row in statics] for name in names]
-    numeric = [(name, column) for name, column in zip(names, columns, strict=True) if not np.isnan(column).all()]
+    numeric = [
+        (name, column) for name, column in zip(names, columns, strict=True) if not np.isnan(column)[checked].all()
+    ]
     nan = float("nan")
     rows = []
     for number, courses in enumerate(readings.courses):

@@ -1,8 +1,9 @@
-"""Template `intervals/2`: a reading a line with mean, reference interval, first, last, worst, trend; doses; fluids."""
+"""Template `intervals/2`: a reading a line with mean, reference interval, trend, worst value; doses; fluids."""
 
 from collections.abc import Sequence
 
-from patientdx.records.record import Record
+from patientdx.records.concept_table import Concept
+from patientdx.records.record import Course, Record
 from patientdx.records.templates import course_text, intervals
 from patientdx.records.templates.sections import Section
 
@@ -27,22 +28,32 @@ def comorbidities(record: Record, window_hours: int) -> Section:
 
 
 def readings(record: Record, window_hours: int) -> Section:
-    """Means beside their reference intervals, then first, last and worst value and the trend."""
+    """Means beside their reference intervals, then the trend from first to last value, and the worst value."""
     lines, weights = [], []
     for (name, mean), course in zip(record.readings, record.courses, strict=True):
         concept = record.concepts[name]
-        line = (
-            f"{name} {concept.printed(mean)} ({course_text.interval(concept, record.gender)}) {concept.unit}".rstrip()
-        )
-        if course.count > 1:
-            first, last = concept.printed(course.first), concept.printed(course.last)
-            line += f"; first {first}, last {last}, worst {course_text.worst(concept, course, record.gender)}"
-            line += course_text.trend(concept, course, record.gender, (", rising", ", falling", ", steady"))
-        lines.append(line)
+        mean_text = concept.printed(mean)
+        line = f"{name} {mean_text} ({course_text.interval(concept, record.gender)}) {concept.unit}".rstrip()
+        lines.append("; ".join([line, *_course(concept, course, mean_text, record.gender)]))
         weights.append(concept.weight)
     before = f"Readings, mean of the {course_text.window(record, window_hours)}:\n"
     rest = "\nand {n} more readings"
     return Section(lines, before=before, separator="\n", most=MOST_READINGS, weights=weights, rest=rest)
+
+
+def _course(concept: Concept, course: Course, mean: str, gender: str | None) -> list[str]:
+    """First and last value where they differ by a trend; the worst value where it is out of its interval and new.
+
+    A reading without them was steady and, at its worst, within its interval or as its mean: saying so would double
+    the text, and the time that a model takes to read it.
+    """
+    first, last = concept.printed(course.first), concept.printed(course.last)
+    change = course_text.trend(concept, course, gender, ("rising", "falling", ""))
+    parts = [f"{change} from {first} to {last}"] if change else []
+    worst = course_text.worst(concept, course, gender)
+    known = (mean, first, last) if change else (mean,)
+    is_new = worst not in known and course_text.flag(concept, worst, gender, ("low", "high"))
+    return [*parts, f"worst {worst}"] if is_new else parts
 
 
 def status(record: Record, window_hours: int) -> Section:
