@@ -28,7 +28,11 @@ ONLY_IN = {  # third-party package: prefixes of the files that may import it
     "hydra": ("run.py", "patientdx/api.py", "patientdx/cli/", "patientdx/evaluation/config/"),
     "matplotlib": (),
     "omegaconf": ("run.py", "patientdx/cli/", "patientdx/evaluation/config/"),
-    "pydantic": ("patientdx/core/validation.py", "patientdx/evaluation/config/"),
+    "pydantic": (
+        "patientdx/core/validation.py",
+        "patientdx/evaluation/config/",
+        "patientdx/checkpoints/record_schema.py",
+    ),
     "rich": ("patientdx/api.py", "patientdx/cli/", "patientdx/reporting/"),
     "sklearn": ("patientdx/privacy/", "patientdx/training/"),
     "trackio": ("patientdx/tracking/",),

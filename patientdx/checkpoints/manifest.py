@@ -24,13 +24,12 @@ from patientdx.checkpoints.source import ModelSource, is_local
 from patientdx.checkpoints.writer import FORMAT
 from patientdx.core import plugins
 from patientdx.core.errors import UserError
+from patientdx.core.json_files import read_object
 from patientdx.merge.schedule import Schedule, filters_of, label, schedule
 
 FILE = "provenance.json"
 _FORMAT = 1
-_IMPORTS = re.compile(
-    r"^\s*from (patientdx\.merge[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE
-)  # read without a parser
+_IMPORTS = re.compile(r"^\s*from (patientdx\.merge[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
 _UNKNOWN = "0" * 64  # until the hash is computed during the merge
 # The part of a model's description that is needed to locate it; the rest concerns prompts and memory.
 SOURCE_FIELDS = ("name", "source", "revision", "adapter", "gguf", "licence", "ancestor")
@@ -156,15 +155,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     file = folder / FILE
     if not file.is_file():
         raise UserError(f"{folder} has no {FILE}: it was not written by `save=`, so there is no record to go by.")
-    try:
-        content = json.loads(file.read_text())
-        complete = content["format"] == _FORMAT and all(
-            key in content for key in ("method", "models", "tensors", "shards")
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not the record of a merge ({error!r}).") from error
-    if not complete:
+    content = read_object(file, "It is not the record of a merge.")
+    if content.get("format") != _FORMAT:
         raise UserError(f"{file} is of another format than this version of patientdx reads.")
+    # Not at the top: a merge to disk starts without it.
+    from patientdx.checkpoints.record_schema import fault
+
+    wrong = fault(content)
+    if wrong is not None:
+        raise UserError(f"{file} is not the record of a merge: {wrong}.")
     return content
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -31,6 +34,7 @@ from patientdx.checkpoints.source import ModelSource, holds_patients
 from patientdx.checkpoints.stream import stream
 from patientdx.checkpoints.write_plan import tensors_to_write
 from patientdx.core import plugins
+from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call
 from patientdx.core.paths import cache_folder, expanded
@@ -39,6 +43,7 @@ from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.session import Session
 from patientdx.merge.schedule import schedule
 
+_SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors", re.ASCII)
 IDENTICAL, DIFFERS, CANNOT_TELL = 0, 1, 2
 CERTIFICATE = ("certificate.json", "certificate.html")  # written into the folder by certify
 
@@ -52,11 +57,14 @@ def verify(folder: Path, folders: Mapping[str, Path], cache: Path, threads: int 
     """
     record = read_record(folder)
     recipe = recipe_of(record, folders, cache)
-    fault = _strange_files(folder, record) or _unmarked(folder, record, folders) or _index_fault(folder, record)
+    sidecars = _sidecars(record, recipe)
+    fault = _strange_files(folder, record, sidecars) or _unmarked(folder, record, folders)
+    fault = fault or _index_fault(folder, record)
     if fault:
         return DIFFERS, f"{folder} differs from {summary(record)}: {fault}"
     stored = Checkpoint(folder)
-    fault = _outside(record, recipe, stored) or _inside(record, recipe, stored, threads)
+    fault = _outside(record, recipe, stored, sidecars) or _inside(record, recipe, stored, threads)
+    fault = fault or _misstated(record, stored, sidecars)
     if fault:
         return DIFFERS, f"{folder} differs from {summary(record)}: {fault}"
     count = sum(prod(stored.tensors[name].shape) for name in recipe.names)
@@ -70,11 +78,12 @@ def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path], cache: Pat
     if unknown:
         names = ", ".join(model["name"] for model in models)
         raise UserError(f"--parent {min(unknown)}=...: the record names no such model; it names {names}.")
-    if not (record["method"].startswith("patientdx.merge.") or plugins.is_plugin(record["method"])):
+    merge = Call(record["method"], json.dumps(record["arguments"]))
+    is_ours = record["method"].startswith("patientdx.merge.") and hasattr(merge.function, "method_spec")
+    if not (is_ours or plugins.is_plugin(record["method"])):
         raise UserError(f"The record's method {record['method']} is no merge method; nothing else is called.")
     sources = [source_of(model, folders) for model in models]
     ancestor = sources.pop() if models[-1]["role"] == "ancestor" else None
-    merge = Call(record["method"], json.dumps(record["arguments"]))
     merge_spec = MergeSpec(
         tuple(sources), merge, ancestor, record["tokenizer"], record["seed"], config_from=_config_from(record)
     )
@@ -106,9 +115,20 @@ def source_of(model: Mapping[str, Any], folders: Mapping[str, Path]) -> ModelSou
     return ModelSource(**{key: model[key] for key in SOURCE_FIELDS})
 
 
-def _strange_files(folder: Path, record: Mapping[str, Any]) -> str | None:
-    """A file that a merge does not write, or a link: by it transformers could load other weights than the derived."""
-    allowed = {*record["shards"], *record["files"], FILE, CARD, MARK, *CERTIFICATE}
+def _sidecars(record: Mapping[str, Any], recipe: Recipe) -> dict[str, bytes]:
+    """The files beside the weights as they follow from the parents."""
+    remote_code = any(name.endswith(".py") for name in record["files"])
+    config = None if recipe.config_from is None else recipe.parents[recipe.config_from].config
+    return sidecar_files(recipe.parents[0], record["dtype"], remote_code=remote_code, config=config)
+
+
+def _strange_files(folder: Path, record: Mapping[str, Any], sidecars: Mapping[str, bytes]) -> str | None:
+    """A file that a merge does not write, or a link: by it transformers could load other weights than the derived.
+
+    What the record lists does not count: whoever adds a file can add it there too.
+    """
+    shards = [name for name in record["shards"] if _SHARD.fullmatch(name)]
+    allowed = {*shards, *sidecars, *([INDEX] if len(shards) > 1 else []), FILE, CARD, MARK, *CERTIFICATE}
     folders = {str(Path(name).parent) for name in allowed}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -116,7 +136,8 @@ def _strange_files(folder: Path, record: Mapping[str, Any]) -> str | None:
             return f"{name} is a link, and a merge holds plain files only."
         if name not in (folders if path.is_dir() else allowed):
             return f"{name} is no file of this merge. Delete it, or move it elsewhere."
-    return None
+    absent = next((name for name in record["shards"] if name not in shards or not (folder / name).is_file()), None)
+    return None if absent is None else f"its record lists weights in {absent}, which is no file of this folder."
 
 
 def _unmarked(folder: Path, record: Mapping[str, Any], folders: Mapping[str, Path]) -> str | None:
@@ -132,17 +153,18 @@ def _index_fault(folder: Path, record: Mapping[str, Any]) -> str | None:
     where = {header.name: name for name in record["shards"] for header in read_header(folder / name)}
     file = folder / INDEX
     if len(record["shards"]) == 1:
-        return f"{INDEX} is there, and one shard needs none." if file.is_file() else None
+        return None
     listed = json.loads(file.read_text(encoding="utf-8"))["weight_map"] if file.is_file() else {}
     return None if listed == where else f"{INDEX} does not list what the shards hold."
 
 
-def _outside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint) -> str | None:
+def _outside(
+    record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, sidecars: Mapping[str, bytes]
+) -> str | None:
     """What differs around the weights: files, headers, names, shapes, dtypes. None if nothing does."""
-    base = recipe.parents[0]
-    remote_code = any(name.endswith(".py") for name in record["files"])
-    config = None if recipe.config_from is None else recipe.parents[recipe.config_from].config
-    for name, content in sidecar_files(base, record["dtype"], remote_code=remote_code, config=config).items():
+    if record.get("config_from") != recipe.config_from:
+        return f"{FILE} says that the parents' configurations compute differently, and they do not."
+    for name, content in sidecars.items():
         file = stored.folder / name
         if not file.is_file() or file.read_bytes() != content:
             return f"{name} is not what follows from the base's."
@@ -181,6 +203,20 @@ def _inside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, threa
         f"{len(differing) - 1} other tensors differ. "
         + (_since(record, recipe) if unchanged else "It was changed since: its checksum is not the recorded one.")
     )
+
+
+def _misstated(record: Mapping[str, Any], stored: Checkpoint, sidecars: Mapping[str, bytes]) -> str | None:
+    """What the record states wrongly of a folder whose weights are the derived ones; None if nothing."""
+    names = [*sidecars, *([INDEX] if len(record["shards"]) > 1 else [])]
+    files = {name: sha256(stored.folder / name) for name in (*names, *record["shards"])}
+    stated = record["files"] | {name: shard["sha256"] for name, shard in record["shards"].items()}
+    # The mark has a check of its own: a folder may get it later.
+    wrong = [name for name in sorted((files.keys() | stated.keys()) - {MARK}) if files.get(name) != stated.get(name)]
+    tensors = {name: tensor["sha256"] for name, tensor in record["tensors"].items()}
+    with ThreadPoolExecutor() as pool:
+        derived = dict(zip(stored.tensors, pool.map(partial(tensor_hash, stored), stored.tensors), strict=True))
+    wrong += [name for name in sorted(derived.keys() | tensors.keys()) if derived.get(name) != tensors.get(name)]
+    return f"{FILE} states another checksum of {wrong[0]} than it has." if wrong else None
 
 
 def _since(record: Mapping[str, Any], recipe: Recipe) -> str:

@@ -190,8 +190,9 @@ def test_every_kind_of_lambda_is_read_back(given):
     ("text", "words"),
     [
         (None, "{0} has no provenance.json: it was not written by `save=`, so there is no record to go by."),
-        ("{", "{0}/provenance.json is not the record of a merge (JSONDecodeError("),
-        ("[]", "{0}/provenance.json is not the record of a merge (TypeError("),
+        ("{", "{0}/provenance.json is not valid JSON ("),
+        ("[]", "{0}/provenance.json holds no JSON object. It is not the record of a merge."),
+        ('{"format": 1}', "{0}/provenance.json is not the record of a merge: method: Field required."),
         ('{"format": 9}', "{0}/provenance.json is of another format than this version of patientdx reads."),
     ],
 )
