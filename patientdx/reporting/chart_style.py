@@ -18,8 +18,9 @@ WIDTH, HEIGHT, SIDE = 400, 250, 340  # of the plot, in units of the chart
 INK, GREY, GRID, PALE = "#333333", "#666666", "#e4e4e4", "#7a7a7a"
 EVENT, OTHER = "#d55e00", "#4a90c2"
 # After Okabe and Ito, distinct with every common colour vision; two are darker, to be visible on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#a67c00", "#4a90c2")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a67c00", "#4a90c2")
 PARENTS = {"base": "square", "pivot": "diamond"}
+PARENT_COLOURS = {"base": INK, "pivot": "#aa4499"}  # of no method
 _PIXELS = 2  # of a PNG for each unit of the chart
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
 SHAPES = ("circle", "triangle-up", "triangle-down", "cross")

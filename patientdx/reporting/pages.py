@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from patientdx.core.atomic_io import write_atomically
@@ -89,9 +89,7 @@ def page(study: Study) -> str:
         loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     templates.filters["minus"] = lambda text: text.replace("-", "−")
-    templates.filters["safe_figure"] = lambda figure: replace(
-        figure, svg=Markup(figure.svg), key=tuple((Markup(sample), name) for sample, name in figure.key)
-    )
+    templates.filters["safe"] = Markup
     lines = provenance.command(study)
     return templates.get_template("page.html").render(
         title=study.name,

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.core.tables import Row, format_estimate, metric_title
+from patientdx.core.tables import Row, format_estimate, metric_title, write_csv
 from patientdx.reporting import charts, lambda_charts
 from patientdx.reporting.chart_style import GREY, INK, Look, method_look, write_chart
-from patientdx.reporting.figures import KINDS
-from patientdx.reporting.groups import sizes
+from patientdx.reporting.figures import KINDS, figures
+from patientdx.reporting.groups import groups, sizes
+from patientdx.reporting.runs import Study
 
 _SAMPLE, _LINE = 34, 20  # units: length of a sample in the key, height of its lines
 _LETTER, _WIDTH = 7.2, 860  # units: width of a letter of the key, and of its lines
@@ -20,7 +21,7 @@ _LETTER, _WIDTH = 7.2, 860  # units: width of a letter of the key, and of its li
 def lambda_curve(
     rows: Sequence[Row], path: Path, *, metric: str = "auroc", task: str | None = None, chosen: float | None = None
 ) -> None:
-    """Write the metric against λ, a panel a split and a line a method, from the base (0) to the pivot (1).
+    """Write the metric against λ, a panel a split and a series a method, from the base (0) to the pivot (1).
 
     Intervals are bars, a dashed line is chance (0.5 for AUROC, the prevalence for AUPRC), rings mark the λ `chosen` on
     pilot. Rows without a single λ are left out. Raises UserError for rows of more than one task when `task` names none,
@@ -43,6 +44,28 @@ def lambda_curve(
     subtitles = {split: " ".join(sizes(row for row in rows if str(row.get("split")) == split)) for split in panels}
     drawn = {f"{split}": panel.properties(title=subtitles[split]) for split, panel in panels.items()}
     _write(list(drawn.values()), {name: look for key in keys for name, look in key.items()}, path, title)
+
+
+def write_figures(study: Study, suffix: str) -> list[Path]:
+    """Write each chart of a study's page into its folder `charts`, and what it shows as csv beside it; their paths.
+
+    suffix: svg, pdf or png.
+    """
+    import altair as alt
+
+    folder, parts = study.folder / "charts", groups(study)
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for index, group in enumerate(parts, start=1):
+        for figure in (figure for made in figures(group, f"g{index}").values() for figure in made):
+            name = figure.name if len(parts) > 1 else figure.name.partition("-")[2]
+            path = folder / f"{name}.{suffix}"
+            chart = figure.chart.properties(title=figure.caption)
+            chart.padding = alt.Undefined  # which a chart of the page may have, and a part of a picture not
+            _write([chart], figure.looks, path)
+            write_csv(figure.rows, path.with_suffix(".csv"))
+            paths += [path, path.with_suffix(".csv")]
+    return paths
 
 
 def clinical(result: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -106,7 +129,7 @@ def _write(panels: Sequence[Any], key: Mapping[str, Look], path: Path, title: st
     import altair as alt
 
     lines = [alt.hconcat(*panels[start : start + 2], spacing=30) for start in range(0, len(panels), 2)]
-    chart = alt.vconcat(*lines, _key(key), spacing=14)
+    chart = alt.vconcat(*lines, *([_key(key)] if key else []), spacing=14)
     if title is not None:
         chart = chart.properties(title=title)
     write_chart(chart, path)
