@@ -11,8 +11,8 @@ import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet
 import pytest
@@ -29,16 +29,12 @@ from patientdx.records.synthetic.hospital import hospital
 ASKED = "task.question='Does the patient die? Answer with yes or no.'"
 
 
-@dataclass(frozen=True)
-class House:
+class House(NamedTuple):
     """What processes see: their own home, folder for temporary files and working folder, all watched; and the cache."""
 
     watched: Path
     cache: Path
-
-    @property
-    def work(self) -> Path:
-        return self.watched / "work"
+    work: Path
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +98,7 @@ def ids(roots) -> set[int]:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Iterator[House]:
     watched = tmp_path_factory.mktemp("watched")
-    found = House(watched, tmp_path_factory.mktemp("house_cache"))
+    found = House(watched, tmp_path_factory.mktemp("house_cache"), watched / "work")
     places = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "home/cache", "XDG_CONFIG_HOME": "home/config"}
     with pytest.MonkeyPatch.context() as patch:
         for name, place in places.items():
@@ -203,7 +199,7 @@ def left(house, of_tables, of_files) -> dict[str, bytes]:
     """What all runs left outside the cache, by file, and what they said; unpacked."""
     runs = of_tables | of_files
     errors = [{"kind": "score", "at": 1, "error": "key"} if "crash" in name else None for name in runs]
-    done = forked(house.work, list(runs.values()), errors=errors)
+    done = forked(house.work, list(runs.values()), errors=errors, pictures=True)
     for name, one in zip(runs, done, strict=True):
         assert (one.returncode == 0) == (name in WHOLE), (name, one.stderr)
     study = the_one(house.work, "outputs/full/mortality_*")

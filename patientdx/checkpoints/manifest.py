@@ -28,7 +28,9 @@ from patientdx.merge.schedule import Schedule, filters_of, label, schedule
 
 FILE = "provenance.json"
 _FORMAT = 1
-_IMPORTS = re.compile(r"^\s*from (patientdx\.merge[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)  # read without a parser
+_IMPORTS = re.compile(
+    r"^\s*from (patientdx\.merge[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE
+)  # read without a parser
 _UNKNOWN = "0" * 64  # until the hash is computed during the merge
 # The part of a model's description that is needed to locate it; the rest concerns prompts and memory.
 SOURCE_FIELDS = ("name", "source", "revision", "adapter", "gguf", "licence", "ancestor")

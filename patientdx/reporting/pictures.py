@@ -126,44 +126,44 @@ def layer_maps(
 
 def _write(panels: Sequence[Any], key: Mapping[str, Look], path: Path, title: str | None = None) -> None:
     """The panels, two in a line, above their key."""
-    import altair as alt
-
-    lines = [alt.hconcat(*panels[start : start + 2], spacing=30) for start in range(0, len(panels), 2)]
-    chart = alt.vconcat(*lines, *([_key(key)] if key else []), spacing=14)
-    if title is not None:
-        chart = chart.properties(title=title)
-    write_chart(chart, path)
+    # Joined as Vega-Lite has them: Altair would copy every panel several times, which takes
+    # seconds. Altair validated the parts when they were made.
+    specs = [chart.to_dict(validate=False, context={"top_level": False}) for chart in panels]
+    lines = [{"hconcat": specs[start : start + 2], "spacing": 30} for start in range(0, len(specs), 2)]
+    below = [_key(key).to_dict(validate=False, context={"top_level": False})] if key else []
+    joined = {"vconcat": [*lines, *below], "spacing": 14}
+    write_chart(joined if title is None else joined | {"title": title}, path)
 
 
 def _key(looks: Mapping[str, Look]) -> Any:
     """A sample and the name of each series, in lines below a picture."""
     import altair as alt
 
-    layers, x, y = [], 0.0, 10.0
+    samples, x, y = [], 0.0, 10.0
     for name, look in looks.items():
         size = _SAMPLE + 8 + _LETTER * len(name) + 22
         if x and x + size > _WIDTH:
             x, y = 0.0, y + _LINE
-        layers += _samples(look, x, y)
-        text = charts.data_of([{"name": name}]).mark_text(align="left", baseline="middle", color=INK)
-        layers.append(text.encode(x=alt.value(x + _SAMPLE + 8), y=alt.value(y), text="name:N"))
+        samples.append({
+            "name": name, "y": y, "start": x, "middle": x + _SAMPLE / 2, "end": x + _SAMPLE, "text": x + _SAMPLE + 8,
+            "colour": look.colour, "dash": look.dash and list(look.dash), "shape": look.shape,
+        })  # fmt: skip
         x += size
+    # One layer a kind of mark: Altair copies every layer several times. What the rows hold are pixels and looks.
+    as_is: dict[str, Any] = {"scale": None, "legend": None}
+    at_y, colour = alt.Y("y:Q", scale=None, axis=None), alt.Color("colour:N", **as_is)
+    start, middle, text = (alt.X(f"{field}:Q", scale=None, axis=None) for field in ("start", "middle", "text"))
+    lines = charts.data_of(samples, lambda row: row["dash"]).mark_rule(strokeWidth=2)
+    filled = charts.data_of(samples, lambda row: row["shape"] not in (None, "ring"))
+    rings = charts.data_of(samples, lambda row: row["shape"] == "ring")
+    names = charts.data_of(samples).mark_text(align="left", baseline="middle", color=INK)
+    layers = [
+        lines.encode(start, alt.X2("end:Q"), at_y, colour, alt.StrokeDash("dash:N", **as_is)),
+        filled.mark_point(filled=True, size=70, opacity=1).encode(middle, at_y, colour, alt.Shape("shape:N", **as_is)),
+        rings.mark_point(shape="circle", filled=False, size=150, opacity=1, color=GREY, strokeWidth=1.6).encode(
+            middle, at_y
+        ),
+        names.encode(text, at_y, text="name:N"),
+    ]
+    layers = [layer for layer in layers if layer.data.values]
     return alt.layer(*layers).properties(width=_WIDTH if y > _LINE else x, height=y + 10)
-
-
-def _samples(look: Look, x: float, y: float) -> list[Any]:
-    """A piece of the line and a marker."""
-    import altair as alt
-
-    layers, data = [], charts.data_of([{"sample": 1}])
-    if look.dash is not None:
-        rule = data.mark_rule(color=look.colour, strokeDash=list(look.dash), strokeWidth=2)
-        layers.append(rule.encode(x=alt.value(x), x2=alt.value(x + _SAMPLE), y=alt.value(y)))
-    if look.shape is not None:
-        ring = look.shape == "ring"
-        mark = data.mark_point(
-            shape="circle" if ring else look.shape, filled=not ring, size=150 if ring else 70, opacity=1,
-            color=GREY if ring else look.colour, strokeWidth=1.6,
-        )  # fmt: skip
-        layers.append(mark.encode(x=alt.value(x + _SAMPLE / 2), y=alt.value(y)))
-    return layers
