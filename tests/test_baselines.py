@@ -299,10 +299,11 @@ def test_an_evaluation_that_nobody_wants_is_not_made(make):
 
 
 def points_of(data) -> Features:
-    """Two scores; a component of the first is missing in every other stay."""
+    """What two scores take: one is 4 or 0 points, the other 0 or 3; platelets are missing in every other stay."""
     label = np.array([example.label for example in data.examples], dtype=float)
-    values = np.column_stack([5 + 3 * label, np.arange(len(label)) % 2, 20 - 5 * label, 0 * label])
-    return Features(("sofa", "sofa missing", "news2", "news2 missing"), values)
+    platelets = np.where(np.arange(len(label)) % 2, np.nan, 200)
+    values = np.column_stack([np.where(label, 5.5, 1.0), platelets, np.where(label, 70, 140)])
+    return Features(("Creatinine maximum", "Platelets minimum", "Heart rate last"), values)
 
 
 FAIR = ("tabular_logistic_tuned", "tabular_logistic_tuned_train_pilot", "sofa", "news2")
@@ -323,8 +324,8 @@ def test_tuned_models_and_severity_scores_are_systems(make, give, counted):
     assert facts[FAIR[0]]["chosen"].keys() == {"C", "auroc", "folds"}
     stays = facts["sofa"]["missing_components"]["of"]
     assert facts["sofa"]["missing_components"] == {
-        "mean": pytest.approx(0.5, abs=0.01),
-        "stays": stays // 2,
+        "mean": pytest.approx(4.5, abs=0.01),
+        "stays": stays,
         "of": stays,
     }
     models = outcome.analyses["clinical"]["models"]

@@ -251,7 +251,7 @@ FIGURES = (
             ("eye", "coma scale, eye", 1), ("motor", "coma scale, motor", 1), ("creatinine", "creatinine, mg/dL", 2),
             ("urea", "urea nitrogen, mg/dL", 0), ("sodium", "sodium, mmol/L", 0), ("potassium", "potassium, mmol/L", 1),
             ("bicarbonate", "bicarbonate, mmol/L", 1), ("gap", "anion gap, mmol/L", 1), ("glucose", "glucose, mg/dL", 0),
-            ("magnesium", "magnesium, mg/dL", 2), ("phosphate", "phosphate, mg/dL", 1), ("white", "white cells, K/uL", 1),
+            ("magnesium", "magnesium, mg/dL", 1), ("phosphate", "phosphate, mg/dL", 1), ("white", "white cells, K/uL", 1),
             ("hemoglobin", "hemoglobin, g/dL", 1), ("platelets", "platelets, K/uL", 0), ("inr", "INR", 2),
             ("lactate", "lactate, mmol/L", 1), ("bilirubin", "bilirubin, mg/dL", 1), ("ast", "AST, IU/L", 0),
             ("albumin", "albumin, g/dL", 1), ("ph", "pH", 2), ("pco2", "PCO2, mmHg", 0), ("po2", "PO2, mmHg", 0),

@@ -33,6 +33,7 @@ from patientdx.core.threads import workers
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.merge.curve import Curve, evaluate
 from patientdx.merge.schedule import Schedule, depth
+from patientdx.records.severity import scored
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -276,7 +277,7 @@ def inputs_of(data: TaskData, model: Call) -> Features:
     table = data.features if score is None else data.severity
     if table is None:
         raise ValueError(f"{data.name} has nothing to fit {model.target} on")
-    return table if score is None else table.column(score)
+    return table if score is None else scored(table).column(score)
 
 
 def fitted_on(model: Call) -> tuple[str, ...]:

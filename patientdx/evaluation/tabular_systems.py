@@ -20,6 +20,7 @@ from patientdx.evaluation.kinds import TaskContext
 from patientdx.evaluation.session import Session, fit_rows, fitted_on, has_inputs, inputs_of
 from patientdx.evaluation.store import Store, fingerprint
 from patientdx.records.features import Features
+from patientdx.records.severity import scored
 from patientdx.tasks.example import TaskData
 
 # Part of every fingerprint: raise it when the same inputs come to give other responses of a tabular model.
@@ -178,5 +179,5 @@ def _digest(data: TaskData, call: Call, rows: Sequence[int]) -> str:
 
 def _missing(severity: Features, score: str) -> dict[str, float]:
     """How many components of a score counted as normal because they were missing: mean, and stays that had any."""
-    missing = severity.column(f"{score} missing").values[:, 0]
+    missing = scored(severity).column(f"{score} missing").values[:, 0]
     return {"mean": float(missing.mean()), "stays": int((missing > 0).sum()), "of": len(missing)}

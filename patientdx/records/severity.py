@@ -19,7 +19,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -36,6 +36,8 @@ _DOSED, _DOSE = ("Dopamine", "Epinephrine", "Norepinephrine", "Dobutamine"), "mc
 _UNKNOWN_DOSE = 1e-6  # given, so more than none: the least points of the drug
 _ELECTIVE = ("ELECTIVE", "SURGICAL SAME DAY ADMISSION")
 _DEVICE, _NO_DEVICE, _ROOM_AIR = "Oxygen device", ("none", "room air"), 21
+_OXYGEN = ("Inspired oxygen", "Oxygen flow")
+_UNKNOWN = float("nan")
 _DECIMALS = 6  # a temperature charted in °F must meet a limit in °C exactly
 
 
@@ -75,6 +77,22 @@ def rules() -> dict[str, dict[str, tuple[Rule, ...]]]:
     return table
 
 
+@cache
+def taken() -> tuple[str, ...]:
+    """The variables that the rules take, each once."""
+    read = [rule for components in rules().values() for of_component in components.values() for rule in of_component]
+    return tuple(dict.fromkeys(name for rule in read for name in (rule.variable, rule.condition) if name))
+
+
+@cache
+def _statistics() -> dict[str, tuple[str, ...]]:
+    """By reading: the statistics of it that are needed."""
+    needed = (*taken(), *(f"{name} last" for name in _OXYGEN))
+    return {
+        name: tuple(statistic for statistic in STATISTICS if f"{name} {statistic}" in needed) for name in concepts()
+    }
+
+
 def points(score: str, variables: Mapping[str, float]) -> dict[str, int | None]:
     """The points of each component; None where none of its variables is known."""
     scored: dict[str, int | None] = {}
@@ -95,8 +113,7 @@ def variables(record: Record, hours: int) -> dict[str, float]:
         "elective surgery": _elective(record),
     }
     for (name, _), course in zip(record.readings, record.courses, strict=True):
-        for statistic in STATISTICS:
-            known[f"{name} {statistic}"] = getattr(course, statistic)
+        known |= {f"{name} {statistic}": getattr(course, statistic) for statistic in _statistics().get(name, ())}
     doses = {name: how for (name, _), how in zip(record.drugs, record.infusions, strict=False) if how.unit == _DOSE}
     for name in {name for name, _ in record.drugs}.intersection(_DOSED):
         highest = doses[name].highest if name in doses else None
@@ -119,46 +136,59 @@ def _oxygen(record: Record, known: Mapping[str, float | None]) -> float | None:
     device = next((word.text for word in record.words if word.name == _DEVICE), None)
     if device is not None:
         return float(device.strip().lower() not in _NO_DEVICE)
-    share, flow = known.get("Inspired oxygen last"), known.get("Oxygen flow last")
+    share, flow = (known.get(f"{name} last") for name in _OXYGEN)
     if known["invasive ventilation"] or (share or 0) > _ROOM_AIR or (flow or 0) > 0:
         return 1.0
     return None if share is None and flow is None else 0.0
 
 
 class Scores:
-    """Collects the scores of stays as their records pass by."""
+    """Collects what the scores take of stays as their records pass by; `scored` counts the points, when needed."""
 
     def __init__(self, hours: int) -> None:
         self._hours = hours
         self._rows: dict[int, list[float]] = {}
 
     def watch(self, records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
-        """The same records, which have courses; each is scored."""
+        """The same records, which have courses."""
         for stay, record in records:
-            self._rows[stay] = _counted(variables(record, self._hours))
+            known = variables(record, self._hours)
+            self._rows[stay] = [known.get(name, _UNKNOWN) for name in taken()]
             yield stay, record
 
     def table(self, stays: Sequence[int]) -> Features:
-        """Each score and how many of its components were missing, float64 (n, 2 scores), in the order of `stays`."""
-        return Features(COLUMNS, np.array([self._rows[stay] for stay in stays], dtype=np.float64))
+        """Each variable of the rules, NaN where it is not known, float64 (n, variables), in the order of `stays`."""
+        return Features(taken(), np.array([self._rows[stay] for stay in stays], dtype=np.float64))
 
 
 def of_features(table: Features, units: Mapping[str, str]) -> Features:
-    """The same of features alone, named as in `records.features`, for records of another hospital.
+    """The same table of features alone, named as in `records.features`, for records of another hospital.
 
     `units` by reading: one in another unit than ours is missing, and so is all that no feature tells.
     """
     same = {name for name, concept in concepts().items() if units.get(name) == concept.unit}
     readable = {f"{name} {statistic}" for name in same for statistic in STATISTICS} | {"age"}
-    rows = [
-        {name: round(value, _DECIMALS) for name, value in zip(table.names, row, strict=True) if name in readable}
-        for row in table.values.tolist()
-    ]
-    known = [{name: value for name, value in row.items() if value == value} for row in rows]  # NaN differs from itself
-    return Features(COLUMNS, np.array(list(map(_counted, known)), dtype=np.float64).reshape(len(known), len(COLUMNS)))
+    values = np.full((len(table.values), len(taken())), np.nan)
+    for number, name in enumerate(taken()):
+        if name in readable and name in table.names:
+            values[:, number] = np.round(table.values[:, table.names.index(name)], _DECIMALS)
+    return Features(taken(), values)
+
+
+def scored(table: Features) -> Features:
+    """The points of each score and how many of its components are missing, float64 (n, COLUMNS), of such a table."""
+    values = np.ascontiguousarray(table.values, dtype=np.float64)
+    return _scored(table.names, values.shape, values.tobytes())
+
+
+@lru_cache(maxsize=2)  # each score of a run asks for the same
+def _scored(names: tuple[str, ...], shape: tuple[int, ...], content: bytes) -> Features:
+    rows = np.frombuffer(content, dtype=np.float64).reshape(shape).tolist()
+    known = [{name: value for name, value in zip(names, row, strict=True) if value == value} for row in rows]  # no NaN
+    return Features(COLUMNS, np.array(list(map(_counted, known)), dtype=np.float64).reshape(len(rows), len(COLUMNS)))
 
 
 def _counted(known: Mapping[str, float]) -> list[float]:
     """The points of each score and how many of its components are missing, as COLUMNS has them."""
-    scored = [points(score, known).values() for score in SCORES]
-    return [float(n) for parts in scored for n in (sum(filter(None, parts)), sum(part is None for part in parts))]
+    counts = [points(score, known).values() for score in SCORES]
+    return [float(n) for parts in counts for n in (sum(filter(None, parts)), sum(part is None for part in parts))]

@@ -112,7 +112,7 @@ class TaskData:
         readings: of clinical tasks, for each reading: values charted, dropped as impossible, stays without any.
         prompt_variants: the question in other words; () if there are none.
         features: input of tabular models, None if there are none.
-        severity: points of each severity score, and how many of its components were missing; None if there are none.
+        severity: what severity scores take of each row (`records.severity.scored` counts the points); None if nothing.
         groups: subgroup of every example, by grouping (sex, age band, set of questions, ...).
         times: prediction times, where the window that the text may show ends.
         chat: whether prompts go through the model's chat template; None: as the model is marked.

@@ -8,7 +8,7 @@ import pytest
 from patientdx.records import severity
 from patientdx.records.features import Features
 from patientdx.records.record import Background, Course, Infusion, Record, Word
-from patientdx.records.severity import of_features, points, rules, variables
+from patientdx.records.severity import of_features, points, rules, scored, variables
 from patientdx.tasks.clinical import ClinicalTask
 
 HIGHEST = {"sofa": 24, "oasis": 75, "news2": 20}  # as published; OASIS: the highest points of its ten components
@@ -134,7 +134,7 @@ def test_a_task_has_the_scores_of_each_stay_and_counts_what_is_missing(store, wa
     data = ClinicalTask(
         cache=store, mimic_root=str(ward), outcome="mortality", window_hours=48, gap_hours=6, threads=1
     ).load()
-    table = data.severity
+    table = scored(data.severity)
     assert table.names == ("sofa", "sofa missing", "oasis", "oasis missing", "news2", "news2 missing")
     assert table.values.shape == (len(data.examples), 6)
     for score in severity.SCORES:
@@ -144,14 +144,26 @@ def test_a_task_has_the_scores_of_each_stay_and_counts_what_is_missing(store, wa
         assert table.column(f"{score} missing").values.max() < len(rules()[score])
 
 
+def test_no_points_are_counted_before_they_are_needed(store, ward, monkeypatch):
+    counted = []
+    monkeypatch.setattr(severity, "points", lambda score, known: counted.append(score) or {})
+    data = ClinicalTask(
+        cache=store, mimic_root=str(ward), outcome="mortality", window_hours=48, gap_hours=6, threads=1, seed=5
+    ).load()
+    assert counted == []
+    scored(data.severity)
+    scored(data.severity)
+    assert len(counted) == len(severity.SCORES) * len(data.examples)
+
+
 def test_features_of_another_hospital_are_scored_where_their_units_are_ours():
     names = ("age", "Creatinine maximum", "Platelets minimum", "Heart rate last", "Heart rate mean")
     table = Features(names, np.array([[90.0, 5.1, 140.0, 131.0, 3.0], [30.0, np.nan, 160.0, np.nan, 500.0]]))
     ours = {"Creatinine": "mg/dL", "Platelets": "K/uL", "Heart rate": "bpm"}
-    scores = of_features(table, ours)
+    scores = scored(of_features(table, ours))
     assert [scores.column(name).values[:, 0].tolist() for name in severity.SCORES] == [[5, 0], [7, 3], [3, 0]]
     assert scores.column("sofa missing").values[:, 0].tolist() == [4, 5]
-    other = of_features(table, ours | {"Creatinine": "umol/L"})
+    other = scored(of_features(table, ours | {"Creatinine": "umol/L"}))
     assert other.column("sofa").values[:, 0].tolist() == [1, 0]  # platelets alone
     assert other.column("sofa missing").values[:, 0].tolist() == [5, 5]
 
@@ -221,6 +233,7 @@ def test_five_stays_of_the_open_demo_have_the_points_that_were_counted_by_hand(s
         template="intervals/2", stepdown="keep",
     ).load()  # fmt: skip
     row_of = {int(example.uid): number for number, example in enumerate(data.examples)}
+    table = scored(data.severity)
     for stay, scores in BY_HAND.items():
-        points = dict(zip(data.severity.names, data.severity.values[row_of[stay]].astype(int).tolist(), strict=True))
+        points = dict(zip(table.names, table.values[row_of[stay]].astype(int).tolist(), strict=True))
         assert {score: (points[score], points[f"{score} missing"]) for score in scores} == scores, stay
