@@ -24,7 +24,7 @@ from patientdx.records.synthetic.hospital import hospital
 _log = logging.getLogger(__name__)
 
 SOURCES = ("mimic", "meds")
-SYNTHETIC = MappingProxyType({"stays": 240, "seed": 0})
+SYNTHETIC = MappingProxyType({"stays": 300, "seed": 0})
 _UNIQUE = {
     "hosp/patients": "subject_id", "hosp/admissions": "hadm_id", "icu/icustays": "stay_id", "icu/d_items": "itemid",
 }  # fmt: skip
@@ -40,14 +40,14 @@ class SourceConfig:
             which the first that has a table is used; None: the synthetic hospital, generated in `cache` on first use.
             "meds": the first root is a MEDS 0.4 folder made from MIMIC-IV; further ones may have the dictionaries that
             MEDS lacks.
-        synthetic: `stays`, `seed` and `returns` of the synthetic hospital.
+        synthetic: `stays`, `seed`, `returns` and `case_mix` of the synthetic hospital.
         memory_limit, threads: limits of DuckDB; threads=None uses all cores.
     """
 
     cache: Path
     source: str = "mimic"
     mimic_root: Sequence[str] | str | None = None
-    synthetic: Mapping[str, float | None] = field(default_factory=lambda: dict(SYNTHETIC))
+    synthetic: Mapping[str, float | str | None] = field(default_factory=lambda: dict(SYNTHETIC))
     memory_limit: str = "2GB"
     threads: int | None = None
 
@@ -131,7 +131,7 @@ def _roots(root: Sequence[str] | str | None) -> list[Path]:
 
 
 def _synthetic(cache: Path, config: Mapping[str, Any]) -> Path:
-    known = (*SYNTHETIC, "returns")
+    known = (*SYNTHETIC, "returns", "case_mix")
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise UserError(f"task.synthetic has no {', '.join(unknown)}: it takes {', '.join(known)}.")

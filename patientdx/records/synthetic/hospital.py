@@ -1,7 +1,7 @@
 """The synthetic hospital on disk: generated tables in MIMIC-IV's layout, kept in the cache.
 
 Everything in it is generated. A number measured on it shows that the code runs, and nothing about patients.
-Only the item numbers and labels in synthetic_items.csv are MIMIC-IV's own (open demo, ODbL 1.0).
+Only the item numbers and labels in items.csv are MIMIC-IV's own (open demo, ODbL 1.0).
 """
 
 import gzip
@@ -22,38 +22,34 @@ from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.locks import locked
 from patientdx.core.progress import progress
-from patientdx.records.synthetic import physiology, population
+from patientdx.records.synthetic import bedside, coding, illness, laboratory, population, treatment
+from patientdx.records.synthetic.tables import HOUR, Values
 
-VERSION = 2  # raise it when a change makes other patients
+VERSION = 3  # raise it when a change makes other patients
 MANIFEST = "synthetic_hospital.json"
 ELIGIBLE_HOURS = 54
-_BYTES_PER_STAY = 40_000  # generous: about 9 kB a stay were measured, with either form
-_GENERATORS = {
-    "icu/chartevents": physiology.chart,
-    "icu/inputevents": physiology.inputs,
-    "icu/procedureevents": physiology.procedures,
-    "icu/outputevents": physiology.outputs,
-    "hosp/diagnoses_icd": physiology.diagnoses,
-}
+_BYTES_PER_STAY = 60_000  # generous, with either form and the shorter stays that come on top
 
 
 def hospital(
     cache: Path,
     *,
-    stays: int = 240,
+    stays: int = 300,
     seed: int = 0,
     returns: float | None = None,
+    case_mix: str = "general",
     form: str = "parquet",
     unread: float = 0,
 ) -> Path:
     """Folder with the synthetic hospital, written on first use.
 
     `stays` is the number of adult ICU stays of at least 54 hours (reached to within a patient's stays);
-    shorter stays and minors come on top. `form` is parquet or csv.gz. The same numbers always make the same
+    shorter stays, minors and step-down units come on top. `form` is parquet or csv.gz. The same numbers always make the same
     tables, and a larger hospital starts with the patients of a smaller one. Any size will do: patients are drawn and
     written in blocks, so that memory does not grow, and a block is a row group of its own in the order of patients.
     `returns`: about the share of later admissions that begin within 30 days of discharge, more after severe stays;
-    None: they begin whenever they may, few so soon. `unread` chart rows an hour of items that nothing reads come on
+    None: they begin whenever they may, few so soon. `case_mix`: general, or another kind of hospital: referral (sicker,
+    more sepsis and shock) or surgical (more planned surgery). `unread` chart rows an hour of items that nothing reads come on
     top, for load tests (MIMIC-IV charts some 50).
 
     Raises UserError when a parameter makes no sense or the disk has no room.
@@ -64,12 +60,15 @@ def hospital(
         raise UserError(f"task.synthetic.seed={seed!r}: a whole number of 0 or more is needed.")
     if returns is not None and not (isinstance(returns, float) and 0 < returns < 1):
         raise UserError(f"task.synthetic.returns={returns!r}: a share between 0 and 1 is needed, or null.")
+    if case_mix not in illness.MIXES:
+        raise UserError(f"task.synthetic.case_mix={case_mix!r}: it is one of {', '.join(illness.MIXES)}.")
     if form not in ("parquet", "csv.gz"):
         raise UserError(f"synthetic hospital as {form!r}: tables can be written as parquet or csv.gz.")
     parameters = {"version": VERSION, "stays": stays, "seed": seed, "form": form} | (
         {"unread": unread} if unread else {}
     )
     parameters |= {} if returns is None else {"returns": returns}
+    parameters |= {} if case_mix == "general" else {"case_mix": case_mix}
     name = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(cache) / "synthetic" / name
     if (folder / MANIFEST).is_file():
@@ -118,9 +117,9 @@ def _tables(folder: Path, parameters: dict) -> dict[str, str]:
     bar = progress(total=missing, desc="synthetic hospital", unit="stay", delay=2)
     try:
         while missing > 0:
-            stays, tables = _block(parameters["seed"], number, parameters.get("returns"), parameters.get("unread", 0))
-            hours = (stays["outtime"] - stays["intime"]) // physiology.HOUR
-            eligible = np.cumsum((stays["age"] >= 18) & (hours >= ELIGIBLE_HOURS))
+            stays, tables = _block(number, parameters)
+            hours = (stays["outtime"] - stays["intime"]) // HOUR
+            eligible = np.cumsum((stays["age"] >= 18) & ~stays["stepdown"] & (hours >= ELIGIBLE_HOURS))
             enough = min(int(np.searchsorted(eligible, missing)), len(eligible) - 1)
             last = int(stays["subject_id"][enough]) if eligible[-1] >= missing else None
             for name, table in (tables | ({} if number else _dictionaries())).items():
@@ -139,24 +138,34 @@ def _tables(folder: Path, parameters: dict) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
-def _block(
-    seed: int, number: int, returns: float | None, unread: float
-) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
-    stays, tables = population.block(seed, number, returns)
-    for stream, (name, make) in enumerate(_GENERATORS.items(), start=2):
-        parts = make(np.random.default_rng([seed, number, stream]), stays)
-        if unread and make is physiology.chart:
-            parts.append(physiology.unread(np.random.default_rng([seed, number, len(_GENERATORS) + 2]), stays, unread))
-        tables[name] = pa.concat_tables(parts).sort_by([("subject_id", "ascending"), ("hadm_id", "ascending")])
+def _block(number: int, parameters: dict) -> tuple[dict[str, np.ndarray], dict[str, pa.Table]]:
+    """The stays of a block of patients, and its part of every table, in the order of patients."""
+    seed, unread = parameters["seed"], parameters.get("unread", 0)
+
+    def generator(stream: int) -> np.random.Generator:
+        return np.random.default_rng([seed, number, stream])
+
+    mix = parameters.get("case_mix", "general")
+    stays, tables = population.block(seed, number, parameters.get("returns"), mix)
+    values = Values()
+    tables["hosp/labevents"] = laboratory.draw(generator(2), stays, values)
+    tables["icu/chartevents"] = bedside.chart(generator(3), stays, values)
+    tables["icu/inputevents"] = treatment.inputs(generator(4), stays)
+    tables["icu/procedureevents"] = treatment.procedures(generator(5), stays)
+    tables["icu/outputevents"] = treatment.outputs(generator(6), stays)
+    tables["hosp/diagnoses_icd"] = coding.diagnoses(generator(7), stays)
+    if unread:
+        more = [tables["icu/chartevents"], bedside.unread(generator(8), stays, unread)]
+        tables["icu/chartevents"] = pa.concat_tables(more).sort_by(
+            [("subject_id", "ascending"), ("hadm_id", "ascending")]
+        )
     return stays, tables
 
 
 def _dictionaries() -> dict[str, pa.Table]:
     text = (resources.files("patientdx.records.synthetic") / "items.csv").read_bytes()
     items = pyarrow.csv.read_csv(pa.BufferReader(text))
-    columns = list(zip(*[(code, 10, title) for code, title, *_ in physiology.CODES], strict=True))
-    codes = dict(zip(("icd_code", "icd_version", "long_title"), map(list, columns), strict=True))
-    return {"icu/d_items": items, "hosp/d_icd_diagnoses": pa.table(codes)}
+    return {"icu/d_items": items, "hosp/d_icd_diagnoses": population.dictionary()}
 
 
 class _Writer:
