@@ -1,10 +1,11 @@
 """What each study took, and what it would take with other models: tokens, hours, memory.
 
     python -m experiments.cost                 # every study that has results below outputs
-    python -m experiments.cost --output DIR
+    python -m experiments.cost --output DIR --device H100 --utilisation 0.3
 
-Measured: prompt tokens that language models read, the seconds of their answers, and what training took. For models of
-another size both are scaled by their parameters, on the same machine: an estimate, and marked as one.
+Measured: prompt tokens that language models read, the seconds of their answers, and what training took. For larger
+models the hours of a GPU follow from the arithmetic that these tokens take and the share of the GPU's that a program
+reaches: an estimate, and marked as one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from patientdx.reporting.runs import Run, Study, read
 
 MODELS = Path(__file__).resolve().parents[1] / "conf" / "models"
 LARGER = {"7B": "mistral_7b_v0_1", "8B": "llama_3_1_8b"}
+# Operations a second, as the maker states them for dense products in bfloat16 (A100 and H100 of the SXM form).
+PEAK = {"A100": 312e12, "H100": 989e12}
+DEVICE, UTILISATION = "A100", 0.4
 _NONE = "–"
 Key = tuple[str, str]  # of a speed: task and base
 
@@ -57,9 +61,13 @@ class Cost:
         """Answers and training, as if nothing of it had been at hand."""
         return None if self.asking is None else (self.asking + self.training) / 3600
 
-    def scaled(self, billions: float) -> float | None:
-        """The same hours for a model of so many parameters."""
-        return None if None in (self.hours, self.billions) else self.hours * billions / self.billions
+    def gpu_hours(self, billions: float, device: str = DEVICE, utilisation: float = UTILISATION) -> float:
+        """Hours of one GPU for all answers of a model of so many parameters, at this share of the GPU's peak.
+
+        A token takes a multiplication and an addition a parameter; attention comes on top, a few percent of prompts of
+        some thousand tokens. Training is not in it, nor is what a model generates.
+        """
+        return 2 * 1e9 * billions * self.tokens / (PEAK[device] * utilisation) / 3600
 
 
 @dataclass(frozen=True)
@@ -127,8 +135,8 @@ def _billions(model: Mapping[str, Any]) -> float | None:
     return None if model.get("memory_gb") is None else model["memory_gb"] / 2
 
 
-def table(found: Sequence[Cost]) -> Table:
-    """One line a study."""
+def table(found: Sequence[Cost], device: str = DEVICE, utilisation: float = UTILISATION) -> Table:
+    """One line a study. The last columns are estimates for larger models on that GPU."""
     sizes = larger()
     rows = []
     names = (
@@ -139,14 +147,14 @@ def table(found: Sequence[Cost]) -> Table:
         "training s",
         "spent s",
         "hours",
-        *(f"{name}, estimate" for name in sizes),
+        *(f"{name} on {device}, estimate" for name in sizes),
     )
     for one in found:
-        scaled = [_hours(one.scaled(billions)) for billions in sizes.values()]
+        estimates = [_hours(one.gpu_hours(billions, device, utilisation)) for billions in sizes.values()]
         speed = _NONE if one.speed is None else f"{one.speed:,.0f}"
         training = f"{one.training:,.0f}" if one.training else _NONE
         told = [one.name, f"{one.answers:,}", f"{one.tokens:,.0f}", speed, training, f"{one.spent:,.0f}"]
-        rows.append((*told, _hours(one.hours), *scaled))
+        rows.append((*told, _hours(one.hours), *estimates))
     return score_table("", names, rows)
 
 
@@ -156,7 +164,7 @@ def larger() -> dict[str, float]:
     return {name: _billions(node) for name, node in told.items()}
 
 
-def notes(found: Sequence[Cost]) -> Iterator[str]:
+def notes(found: Sequence[Cost], device: str = DEVICE, utilisation: float = UTILISATION) -> Iterator[str]:
     """How the table was found, and what memory it takes."""
     yield (
         "Tokens: of the prompts that language models read, each answer once. Tokens a second: of prompts, while the "
@@ -169,8 +177,10 @@ def notes(found: Sequence[Cost]) -> Iterator[str]:
     sizes = {"base of these runs": max((one.billions or 0.0 for one in found), default=0.0)} | larger()
     weights = ", ".join(f"{name} {2 * billions:.2g} GB" for name, billions in sizes.items())
     yield (
-        "Estimate: the hours times parameters over those of the base, on the same machine; no larger model was run. A "
-        "GPU is another machine: python -m experiments.benchmarks.scoring measures its speed."
+        f"Estimate: hours of one {device} at {utilisation:.0%} of its {PEAK[device] / 1e12:.0f} TFLOPS in bfloat16, "
+        "two operations a parameter and prompt token, with the tokens of these runs; no larger model was run. "
+        "Training, generated tokens and loading come on top. python -m experiments.benchmarks.scoring measures a GPU's "
+        "own speed."
     )
     yield (
         f"Memory: the live model's weights in bfloat16, by parameters ({weights}), and what PyTorch and one prompt "
@@ -205,16 +215,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 2 with one message where there is none to print."""
     asked = argparse.ArgumentParser(prog="python -m experiments.cost", description=__doc__.splitlines()[0])
     asked.add_argument("--output", type=Path, default=Path("outputs"), help="output= of the runs")
-    return show(lambda: contents(asked.parse_args(arguments).output.expanduser()))
+    asked.add_argument("--device", choices=PEAK, default=DEVICE, help="GPU of the estimates")
+    asked.add_argument("--utilisation", type=float, default=UTILISATION, help="share of its peak, above 0 and up to 1")
+    words = asked.parse_args(arguments)
+    return show(lambda: contents(words.output.expanduser(), words.device, words.utilisation))
 
 
-def contents(output: Path) -> Iterator[RenderableType]:
-    """The table and its notes; UserError where no study has results."""
+def contents(output: Path, device: str = DEVICE, utilisation: float = UTILISATION) -> Iterator[RenderableType]:
+    """The table and its notes; UserError where no study has results, or the share of the GPU's peak is none."""
+    if not 0 < utilisation <= 1:
+        raise UserError(f"--utilisation {utilisation:g}: give a share above 0 and up to 1.")
     found = costs(output)
     if not found:
         raise UserError(f"no study below {output} has results. First, as in: python run.py experiment=lambda_curve")
-    yield table(found)
-    yield from notes(found)
+    yield table(found, device, utilisation)
+    yield from notes(found, device, utilisation)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,13 @@ def tiny_settings(base: Path, pivot: Path, output: Path, *more: str) -> RunConfi
     return parsed(*tiny(base, pivot, f"output={output}", *more))
 
 
+def listed(error: Exception, mark: str) -> list[str]:
+    """What a message lists below its first line; each line begins with `mark`, which is left out."""
+    lines = str(error).split("\n")[1:]
+    assert all(line.startswith(mark) for line in lines)
+    return [line.removeprefix(mark) for line in lines]
+
+
 def environment() -> dict[str, str]:
     """This process's, with one thread and no GPU."""
     return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -85,16 +92,16 @@ def forked(
     errors: Sequence[dict | None] | None = None,
     at_once: bool = False,
     processes: int = 1,
-    page: bool = True,
+    pictures: bool = False,
 ) -> list[subprocess.CompletedProcess]:
     """The same for several commands, each in a process of its own that starts with everything imported.
 
     Unless `models_may_load`, loading a language model ends the command with a traceback. first: a single run before,
     whose task and model are at hand in all others (not a sweep: its page starts threads that no fork has). faults: what
     is to happen in each, see injected_faults.py. at_once: all run at the same time. processes: so many run each command
-    together, as a launcher starts them. page: whether a sweep ends with its page, which takes three seconds.
+    together, as a launcher starts them. pictures: whether they and the page of a sweep are drawn, which takes seconds.
     """
-    asked = {"models_may_load": models_may_load, "first": first, "faults": errors, "page": page}
+    asked = {"models_may_load": models_may_load, "first": first, "faults": errors, "pictures": pictures}
     asked |= {"at_once": at_once, "processes": processes}
     found = _forked(folder, {"commands": commands, "killed": None} | asked)
     return [subprocess.CompletedProcess(*one) for one in found["ended"]]
@@ -102,30 +109,32 @@ def forked(
 
 def killed(folder: Path, arguments: Sequence[str], *, first: Sequence[str], kills: int, seed: int) -> list[list[int]]:
     """Sweeps that are killed at random steps and started again; see forked_commands.py. Exit codes of each's starts."""
-    asked = {"models_may_load": True, "first": first, "faults": None, "page": False, "commands": []}
+    asked = {"models_may_load": True, "first": first, "faults": None, "pictures": False, "commands": []}
     asked |= {"at_once": False, "processes": 1}
     rounds = {"arguments": arguments, "kills": kills, "seed": seed, "place": str(folder)}
     return _forked(folder, asked | {"killed": rounds})["killed"]
 
 
-_SERVERS: list[tuple[dict[str, str], subprocess.Popen]] = []  # at most one, with the environment it was started in
+_SERVERS: list[tuple[dict[str, str], subprocess.Popen]] = []  # with the environment that each was started in
 
 
 def _server() -> subprocess.Popen:
-    """The process that forks for all tests of this one; a new one where the environment is another."""
+    """The process that forks for all tests in this environment; beside the first one only the last is kept."""
     wanted = environment() | {"PYTHONPATH": str(ROOT)}
     wanted.pop("PYTEST_CURRENT_TEST", None)
-    if not _SERVERS or _SERVERS[0][0] != wanted:
-        _stop()
-        command = [sys.executable, str(ROOT / "tests" / "forked_commands.py")]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        _SERVERS.append((wanted, subprocess.Popen(command, env=wanted, **pipes)))
-    return _SERVERS[0][1]
+    for started_in, server in _SERVERS:
+        if started_in == wanted:
+            return server
+    _stop(1)
+    command = [sys.executable, str(ROOT / "tests" / "forked_commands.py")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    _SERVERS.append((wanted, subprocess.Popen(command, env=wanted, **pipes)))
+    return _SERVERS[-1][1]
 
 
 @atexit.register
-def _stop() -> None:
-    while _SERVERS:
+def _stop(kept: int = 0) -> None:
+    while len(_SERVERS) > kept:
         with _SERVERS.pop()[1] as process:
             process.stdin.close()
 
@@ -137,10 +146,11 @@ def _forked(folder: Path, asked: dict) -> dict:
         told = {"run": str(ROOT / "run.py"), "folder": str(folder), "said": str(said), "answer": str(answer)}
         server.stdin.write(json.dumps(told | asked) + "\n")
         server.stdin.flush()
-        if not select([server.stdout], [], [], 600)[0]:
+        limit = 600 + 60 * len(asked["commands"])  # seconds
+        if not select([server.stdout], [], [], limit)[0]:
             server.kill()
             _stop()
-            raise TimeoutError(f"no end within 600 s: {asked['commands']}")
+            raise TimeoutError(f"no end within {limit} s: {asked['commands']}")
         assert server.stdout.readline() == "0\n", said.read_text()
         return json.loads(answer.read_text())
 

@@ -18,6 +18,9 @@ from typing import Any
 import altair  # noqa: F401
 import duckdb  # noqa: F401
 import injected_faults
+import sklearn.compose
+import sklearn.ensemble
+import sklearn.model_selection  # noqa: F401
 import transformers.models.llama.modeling_llama  # noqa: F401
 import vl_convert  # noqa: F401
 
@@ -26,6 +29,10 @@ import patientdx.evaluation.runner
 import patientdx.evaluation.session
 import patientdx.reporting.pictures
 import patientdx.reporting.run_tables
+from patientdx.evaluation.registry import ANALYSES, KINDS, members
+
+for package in (KINDS, ANALYSES):
+    members(package)  # imports them
 
 
 def _refuse_loading(*arguments, **options):
@@ -147,8 +154,9 @@ def _answer(asked: dict[str, Any]) -> None:
     write_chart, patientdx.reporting.pictures.write_chart = patientdx.reporting.pictures.write_chart, _draw_nothing
     if asked["first"] is not None and _run(program, asked["first"]):
         raise RuntimeError("the first command failed")
-    patientdx.reporting.pictures.write_chart = write_chart
-    if not asked["page"]:
+    if asked["pictures"]:
+        patientdx.reporting.pictures.write_chart = write_chart
+    else:
         patientdx.cli.sweep_summary.reporting.write_report = lambda study: study / "report.html"
     if not asked["models_may_load"]:
         patientdx.evaluation.session.load_model = _refuse_loading

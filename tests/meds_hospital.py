@@ -26,12 +26,6 @@ _EVENTS = """
         'HOSPITAL_DISCHARGE//' || CASE WHEN hospital_expire_flag = 1 THEN 'DIED'
             ELSE coalesce(discharge_location, 'HOME') END AS code FROM located
     UNION ALL BY NAME
-    SELECT subject_id, intime AS time, 'ICU_ADMISSION//' || first_careunit AS code, hadm_id, stay_id AS icustay_id
-    FROM icustays
-    UNION ALL BY NAME
-    SELECT subject_id, outtime AS time, 'ICU_DISCHARGE//' || last_careunit AS code, hadm_id, stay_id AS icustay_id
-    FROM icustays
-    UNION ALL BY NAME
     SELECT subject_id, charttime AS time, 'LAB//' || itemid || '//' || coalesce(nullif(valueuom, ''), 'UNK') AS code,
         valuenum AS numeric_value, value AS text_value, hadm_id, stay_id AS icustay_id FROM chartevents
     UNION ALL BY NAME
@@ -44,18 +38,23 @@ _EVENTS = """
     SELECT subject_id, endtime AS time, 'INFUSION_END//' || itemid AS code, amount AS numeric_value, hadm_id,
         stay_id AS icustay_id, order_id FROM numbered
     UNION ALL BY NAME
-    SELECT subject_id, starttime AS time, 'PROCEDURE//START//' || itemid AS code, hadm_id, stay_id AS icustay_id
-    FROM procedureevents
-    UNION ALL BY NAME
-    SELECT subject_id, endtime AS time, 'PROCEDURE//END//' || itemid AS code, hadm_id, stay_id AS icustay_id
-    FROM procedureevents
-    UNION ALL BY NAME
     SELECT subject_id, charttime AS time, 'SUBJECT_FLUID_OUTPUT//' || itemid || '//' || valueuom AS code,
         value AS numeric_value, hadm_id, stay_id AS icustay_id FROM outputevents
     UNION ALL BY NAME
     SELECT d.subject_id, a.dischtime AS time, d.hadm_id,
         'DIAGNOSIS//ICD//' || d.icd_version || '//' || d.icd_code AS code
     FROM diagnoses_icd d JOIN admissions a USING (hadm_id)"""
+_OF_STAYS = (  # table, time, beginning of the code, column that ends it
+    ("icustays", "intime", "ICU_ADMISSION", "first_careunit"),
+    ("icustays", "outtime", "ICU_DISCHARGE", "last_careunit"),
+    ("procedureevents", "starttime", "PROCEDURE//START", "itemid"),
+    ("procedureevents", "endtime", "PROCEDURE//END", "itemid"),
+)
+_EVENTS += "".join(
+    f" UNION ALL BY NAME SELECT subject_id, {time} AS time, '{code}//' || {column} AS code, hadm_id, "
+    f"stay_id AS icustay_id FROM {table}"
+    for table, time, code, column in _OF_STAYS
+)
 _LABORATORY = {
     "subject_id": "BIGINT", "hadm_id": "BIGINT", "charttime": "TIMESTAMP", "itemid": "INTEGER", "valuenum": "DOUBLE",
     "value": "VARCHAR", "valueuom": "VARCHAR",

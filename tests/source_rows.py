@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from patientdx.records import cohort
 from patientdx.records.source import SourceConfig, opened_source
 
 EVENTS = {
@@ -12,20 +13,12 @@ EVENTS = {
     "icu/procedureevents": {"stay_id": "BIGINT", "starttime": "TIMESTAMP", "itemid": "INTEGER"},
     "icu/outputevents": {"stay_id": "BIGINT", "charttime": "TIMESTAMP", "itemid": "INTEGER", "value": "DOUBLE"},
 }  # fmt: skip
+_UNREAD = ("admission_type", "admission_location", "discharge_location", "hospital_expire_flag", "first_careunit")
 NEEDED = EVENTS | {
-    "hosp/patients": {
-        "subject_id": "BIGINT", "gender": "VARCHAR", "anchor_age": "INTEGER", "anchor_year": "INTEGER",
-        "dod": "TIMESTAMP",
-    },
-    "hosp/admissions": {
-        "subject_id": "BIGINT", "hadm_id": "BIGINT", "admittime": "TIMESTAMP", "dischtime": "TIMESTAMP",
-        "deathtime": "TIMESTAMP", "insurance": "VARCHAR", "race": "VARCHAR",
-    },
-    "icu/icustays": {
-        "subject_id": "BIGINT", "hadm_id": "BIGINT", "stay_id": "BIGINT", "intime": "TIMESTAMP", "outtime": "TIMESTAMP",
-    },
-    "icu/d_items": {"itemid": "INTEGER", "label": "VARCHAR", "category": "VARCHAR", "linksto": "VARCHAR"},
-}  # fmt: skip
+    table: {name: kind for name, kind in columns.items() if name not in _UNREAD}
+    for table, columns in cohort.NEEDED.items()
+}
+NEEDED |= {"icu/d_items": {"itemid": "INTEGER", "label": "VARCHAR", "category": "VARCHAR", "linksto": "VARCHAR"}}
 NEEDED = {name: NEEDED[name] for name in sorted(NEEDED)}
 
 

@@ -116,9 +116,7 @@ def test_a_home_is_expanded_where_results_and_hydras_files_go(tmp_path, tiny_bas
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
     words = [*small(tiny_base, tiny_pivot), "output='~/o'"]
-    single, sweep = forked(
-        tmp_path / "work", [[*words, "lambda=0.4"], ["-m", *words, "lambda=0.4,0.5", "name=s"]], page=False
-    )
+    single, sweep = forked(tmp_path / "work", [[*words, "lambda=0.4"], ["-m", *words, "lambda=0.4,0.5", "name=s"]])
     assert (single.returncode, sweep.returncode) == (0, 0), single.stderr + sweep.stderr
     assert list((tmp_path / "work").iterdir()) == []
     assert (tmp_path / "home/o/s/sweep.csv").exists()

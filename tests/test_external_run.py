@@ -32,7 +32,7 @@ def ended(tiny_base, tiny_pivot, ward, tmp_path_factory):
     for command in runs:
         if not any(word.startswith(("baselines=", "task=yes_no")) for word in command):
             command.append("baselines=[tabular_logistic]")
-    return folder, words, forked(folder, runs, page=False)
+    return folder, words, forked(folder, runs)
 
 
 def result(folder: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ from command_line import forked, killed, rows_of, small
 from patientdx.evaluation.store import read_sealed_json
 
 SWEEP = ("merge=slerp", "lambda=0.2,0.4")
-ROUNDS = 8
+ROUNDS = 5
 
 
 def results(study: Path) -> dict[str, list[dict]]:
@@ -70,7 +70,7 @@ def errors(tmp_path_factory, arguments) -> tuple[Path, dict]:
     for becomes in ("nothing", "killed", "recorded", "recorded, again"):
         commands[becomes] = [*tracked, "output=tracked"]
         wrong.append({"kind": "tracker", "becomes": becomes.partition(",")[0]})
-    ended = forked(folder, list(commands.values()), first=single(arguments, folder), errors=wrong, page=False)
+    ended = forked(folder, list(commands.values()), first=single(arguments, folder), errors=wrong)
     return folder, dict(zip(commands, ended, strict=True))
 
 

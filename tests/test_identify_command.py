@@ -85,6 +85,8 @@ def test_models_by_yaml_hub_id_and_folder(tiny_base):
         (["merged=BASE", "candidates=[BASE]"], "1 models to choose parents from: give from 2 to 8"),
         (["merged=BASE", "candidates=[BASE,BASE]"], "more than once"),
         (["merged=BASE", "candidates=[BASE,nowhere]"], "candidates: nowhere is no model: there is no such folder"),
+        (["merged=BASE", "candidates=[BASE,.org/m]"], "candidates: .org/m is no model: there is no such folder"),
+        (["merged=BASE", "candidates=[BASE,ørg/m]"], "candidates: ørg/m is no model: there is no such folder"),
         (["merged=BASE", "candidates=[BASE,PIVOT]", "tensors=0"], "tensors=0 is not valid: give a whole number of at"),
         (["merged=BASE", "candidates=[BASE,PIVOT]", "elements=many"], "elements=many is not valid"),
         (["merged=BASE", "candidates=[BASE,PIVOT]", "output=x.txt"], "ends in .csv or .json"),

@@ -10,11 +10,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-# One point, and one that is refused: its word must come back from wherever it ran.
-SWEEP = "lambda=0.2,1.5"
+# Two points, and one that is refused: its word must come back from wherever it ran.
+SWEEP = "lambda=0.2,0.6,1.5"
 LAUNCHERS = {
     "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
     "submitit": ("hydra/launcher=submitit_local",),
+    "chunks": ("hydra/launcher=submitit_local", "chunks=2"),
 }
 
 
@@ -39,31 +40,39 @@ def test_another_launcher_leaves_the_same(basic, other, place):
     assert (place / name / "default/sweep.csv").read_bytes() == (place / "basic/default/sweep.csv").read_bytes()
     scores = [{path.name: path.read_bytes() for path in (place / one / "scores").iterdir()} for one in (name, "basic")]
     assert scores[0] == scores[1]
-    assert len(scores[0]) == 6
-    left = [json.loads((place / one / "default/sweep/0.json").read_text())["folder"] for one in (name, "basic")]
-    assert left[0] == left[1]
+    assert len(scores[0]) == 8
+    for number in (0, 1):
+        states = [json.loads((place / one / f"default/sweep/{number}.json").read_text()) for one in (name, "basic")]
+        assert states[0]["folder"] == states[1]["folder"]
+        assert all(f"lambda={(0.2, 0.6)[number]}" in state["overrides"] for state in states)
+    if name == "chunks":  # two processes for three points; each loads the model once
+        assert len([path for path in (place / name / "default/.submitit").iterdir() if path.name.isdigit()]) == 2
 
 
 def test_what_was_refused_elsewhere_is_said_here(other):
     _, done = other
-    assert "run 1 (lambda=1.5) was refused: 1 problem in this configuration\n  lambda=1.5 is outside" in done.stdout
-    assert "default: 1 runs" in done.stdout
+    assert "run 2 (lambda=1.5) was refused: 1 problem in this configuration\n  lambda=1.5 is outside" in done.stdout
+    assert "run 2 (lambda=1.5) will be refused: 1 problem" in done.stdout  # before any process was started
+    assert "checked: 2 of 3 can run" in done.stdout
+    assert "default: 2 runs" in done.stdout
     assert "Warning" not in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.fixture
 def slurm(tmp_path) -> DictConfig:
-    """The config of a sweep that slurm_8gpu starts."""
+    """The config of a sweep that slurm_8gpu starts, with what a cluster may ask for."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        words = ["hydra/launcher=slurm_8gpu", "hydra.launcher.partition=gpu", f"output={tmp_path}"]
+        told = {"partition": "gpu", "account": "lab", "qos": "high", "gres": "gpu:a100:1", "gpus_per_node": "null"}
+        words = [f"hydra.launcher.{key}={value}" for key, value in told.items()]
+        words = ["machine=slurm_8gpu", *words, f"output={tmp_path}"]
         config = compose("config", words, return_hydra_config=True)
         with open_dict(config.hydra.job):
             config.hydra.job.name = "run"
             yield config
 
 
-def test_the_slurm_overlay_asks_for_eight_gpus_one_a_job(slurm, tmp_path, monkeypatch):
+def test_the_slurm_overlay_takes_eight_gpus_one_a_job(slurm, tmp_path, monkeypatch):
     """Submitit's own text for sbatch, from the overlay through Hydra's launcher; nothing is submitted."""
     for program in ("srun", "sbatch"):
         (tmp_path / program).write_text("#!/bin/sh\n")
@@ -83,12 +92,17 @@ def test_the_slurm_overlay_asks_for_eight_gpus_one_a_job(slurm, tmp_path, monkey
     text = texts[0]
     for line in (
         "array=0-21%8",
-        "gpus-per-node=1",
+        "gres=gpu:a100:1",
         "partition=gpu",
+        "account=lab",
+        "qos=high",
+        "requeue",
         "cpus-per-task=8",
         "mem=64GB",
         "time=720",
         "signal=USR2@120",
     ):
         assert f"#SBATCH --{line}\n" in text, text
+    assert "gpus-per-node" not in text
     assert "export OMP_NUM_THREADS=8\n" in text
+    assert slurm.chunks == 8

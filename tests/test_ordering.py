@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 from patientdx.cli import sweep_order
 
@@ -23,8 +22,8 @@ def test_the_order_of_the_overrides_does_not_matter():
     made = set()
     for given in itertools.permutations(words):
         sorted_ = sweep_order.ordered([*given, "seed=1"])
-        assert sweep_order.count(sorted_) == 16
-        (batch,) = BasicSweeper.split_arguments(sweep_order.parsed(sorted_), None)
+        batch = sweep_order.points(sorted_)
+        assert len(batch) == 16
         made.add(json.dumps([[one for one in job if one != "seed=1"] for job in batch]))
     (jobs,) = map(json.loads, made)
     assert jobs[:3] == [
@@ -38,6 +37,6 @@ def test_the_order_of_the_overrides_does_not_matter():
 
 
 def test_a_range_and_a_choice_are_counted():
-    assert sweep_order.count(["lambda=range(0,1.01,0.1)", "merge=slerp,linear", "seed=3"]) == 22
-    assert sweep_order.count(["lambda=0.1,0.2", "lambda=0.4"]) == 1  # the last of a key counts
+    assert len(sweep_order.points(["lambda=range(0,1.01,0.1)", "merge=slerp,linear", "seed=3"])) == 22
+    assert len(sweep_order.points(["lambda=0.1,0.2", "lambda=0.4"])) == 1  # the last of a key counts
     assert sweep_order.choices(["+merge.x=choice(1,2,3)", "~tracking"]) == {"+merge.x": 3}

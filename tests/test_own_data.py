@@ -38,7 +38,7 @@ def ended(tiny_base, tiny_pivot, tmp_path_factory):
     write(folder / "letters.csv", letters)
     words = commands("A table of texts")
     runs = [with_small_models(tiny_base, tiny_pivot, command, f"run{i}") for i, command in enumerate(words)]
-    return folder, words, forked(folder, runs, page=False)
+    return folder, words, forked(folder, runs)
 
 
 def test_the_commands_on_texts_work(ended):
@@ -73,7 +73,7 @@ def stays(tiny_base, tiny_pivot, tmp_path_factory):
     words = commands("Stays with measurements")
     more = ["baselines=[tabular_logistic]", "task.threads=1"]
     runs = [with_small_models(tiny_base, tiny_pivot, command, f"run{i}") + more for i, command in enumerate(words)]
-    return folder, words, forked(folder, runs, page=False)
+    return folder, words, forked(folder, runs)
 
 
 def test_the_commands_on_stays_work_with_language_and_tabular_models(stays):

@@ -28,6 +28,7 @@ SEARCH = "hydra.searchpath=[pkg://mylab.conf]"
 
 
 def _forget() -> None:
+    plugins.installed.cache_clear()
     plugins.declared.cache_clear()
     plugins.code.cache_clear()
     importlib.invalidate_caches()

@@ -21,7 +21,7 @@ SWEEP = ("-m", "lambda=0.2,0.4")
 @pytest.fixture(scope="module")
 def alone(place, tiny_base, tiny_pivot) -> subprocess.CompletedProcess:
     """A sweep in one process."""
-    (done,) = forked(place, [[SWEEP[0], *small(tiny_base, tiny_pivot), "output=alone", SWEEP[1]]])
+    (done,) = forked(place, [[SWEEP[0], *small(tiny_base, tiny_pivot), "output=alone", SWEEP[1]]], pictures=True)
     return done
 
 

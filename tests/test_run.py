@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import yaml
-from command_line import ROOT, environment, forked, launch, rows_of, the_one
+from command_line import ROOT, environment, forked, rows_of, the_one
 
 SWEEP = ("merge=slerp", "lambda=0.1,0.2,0.4")
 FILES = {"cohort.csv", "command.json", "config.yaml", "metrics.json", "predictions.parquet", "provenance.json"}
@@ -44,7 +44,7 @@ def result(done, place) -> Path:
 def swept(tmp_path_factory, arguments) -> tuple[Path, subprocess.CompletedProcess]:
     """An uninterrupted sweep: its study folder, and what it said."""
     folder = tmp_path_factory.mktemp("swept")
-    done = launch(folder, "-m", *arguments, *SWEEP)
+    (done,) = forked(folder, [["-m", *arguments, *SWEEP]], pictures=True)
     assert done.returncode == 0, done.stderr
     return folder / "outputs" / "default", done
 
@@ -117,7 +117,7 @@ def test_the_printed_table_holds_the_metrics(done, result):
 
 def test_the_same_command_again_does_nothing(done, place, result, arguments):
     before, rows = state(place / "outputs"), rows_of(result)
-    (again,) = forked(place, [arguments], models_may_load=False)
+    (again,) = forked(place, [arguments], models_may_load=False, pictures=True)
     assert again.returncode == 0, again.stderr
     assert f"already finished, nothing was computed again: {result.relative_to(place)}\n" in again.stdout
     after = state(place / "outputs")
@@ -186,7 +186,7 @@ def test_a_sweep_killed_at_any_moment_repeats_nothing(tmp_path, arguments, swept
     assert running.wait() == -signal.SIGKILL  # it had not finished
     kept = {path: changed for path, changed in state(scores).items() if Path(path).name[0] != "."}
     assert 4 <= len(kept) < 10  # something was left to do
-    done = launch(tmp_path, "-m", *arguments, *SWEEP)
+    (done,) = forked(tmp_path, [["-m", *arguments, *SWEEP]])
     assert done.returncode == 0, done.stderr
     now = state(scores)
     assert {path: now[path] for path in kept} == kept

@@ -140,13 +140,15 @@ def test_the_order_of_rows_names_no_patient(root, result, records, session_cache
     order = [example.uid for example in records.examples if example.split == "test"]
     assert len(order) == 23
     assert order != [example.uid for example in by_id if example.split == "test"]
+    (tmp_path / "id_secret").write_text("a7" * 32)  # another machine's
     here, elsewhere = (
         [(example.uid, example.split) for example in load("mortality", cache=cache, mimic_root=str(root)).examples]
         for cache in (session_cache, tmp_path)
     )
     assert here == [(example.uid, example.split) for example in records.examples]
     assert here != elsewhere
-    assert sorted(here) == sorted(elsewhere)  # the splits are the same everywhere
+    assert sorted(here) != sorted(elsewhere)  # who is in which split is known to the holder of the secret alone
+    assert sorted(uid for uid, _ in here) == sorted(uid for uid, _ in elsewhere)
 
 
 def test_scores_of_patients_are_not_in_the_tracked_run(result):

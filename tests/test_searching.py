@@ -74,7 +74,7 @@ def study(pair, tmp_path_factory) -> Path:
         (torn, None, 0),
     ]  # fmt: skip
     commands, errors, codes = zip(*asked, strict=True)
-    done = forked(folder, commands, first=command("first", "first", "lambda=0.5"), errors=errors, page=False)
+    done = forked(folder, commands, first=command("first", "first", "lambda=0.5"), errors=errors)
     assert [one.returncode for one in done] == list(codes), [one.stderr for one in done]
     assert ["already finished" in one.stdout for one in done] == [False] * 6 + [True] * 2 + [False] * 3
     return folder

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import composed
+from command_line import composed, listed
 from omegaconf import open_dict
 
 from patientdx.core.errors import UserError
@@ -33,11 +33,10 @@ def errors(cfg) -> list[str]:
     """The lines of the refusal, without their count, which is checked here."""
     with pytest.raises(UserError) as refused:
         parse(cfg)
-    head, *lines = str(refused.value).split("\n")
+    lines = listed(refused.value, "  ")
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    assert head == f"{count} in this configuration"
-    assert all(line.startswith("  ") for line in lines)
-    return [line[2:] for line in lines]
+    assert str(refused.value).startswith(f"{count} in this configuration\n")
+    return lines
 
 
 def test_the_default_config():

@@ -48,6 +48,7 @@ def test_a_product_of_everything_loads_each_thing_once(tiny_base, tiny_pivot, ma
         "lambda=0.2,0.4",
         "merge=slerp,linear",
         f"base_model.source={tiny_base},{other}",
+        "splits=[test]",
     )
     asked = jobs(*words)
     assert len(asked) == 16

@@ -6,76 +6,35 @@ Runs that do all that they can, and runs that fail, may leave marks in the cache
 
 import gzip
 import io
-import json
 import re
 import shutil
 import struct
-import zipfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
 from command_line import forked, small, the_one, tiny
+from marked_hospitals import FIRST_ID, IDS, MARK, build, unpacked, with_id, with_mark
 from own_files import notes, write
 from own_hospitals import Hospital, concepts, long
 from own_hospitals import hospital as hospital_of_its_own
 from tasks_by_yaml import load
 
-from patientdx.cli import certify
+from patientdx.cli import certify, checklist
 from patientdx.records.synthetic.hospital import hospital
 
-MARK = "zqvwx"  # followed by a number for each column, as in zqvwx07
-SAME = {"icd_code": f"{MARK}00"}  # what tables are joined by has one mark in all
-NAMES_A_TABLE = "linksto"  # no text of a hospital
-IDS = ("subject_id", "hadm_id", "stay_id")
 ASKED = "task.question='Does the patient die? Answer with yes or no.'"
-FIRST_ID = 918_273_000_000  # twelve digits, as none of the synthetic hospital's
-DIGITS = re.compile(rb"(?=(918[,_ ]?\d{3}[,_ ]?\d{3}[,_ ]?\d{3}))")
 
 
-@dataclass(frozen=True)
-class House:
+class House(NamedTuple):
     """What processes see: their own home, folder for temporary files and working folder, all watched; and the cache."""
 
     watched: Path
     cache: Path
-
-    @property
-    def work(self) -> Path:
-        return self.watched / "work"
-
-
-def marked(table: pa.Table, name: str, marks: dict[str, str]) -> pa.Table:
-    """The table with a mark of its own at the end of every text of each column, and with other ids."""
-    for place, field in enumerate(table.schema):
-        column = table.column(place)
-        if field.name != NAMES_A_TABLE and pa.types.is_string(field.type):
-            mark = SAME.get(field.name, f"{MARK}{len(marks) + 1:02d}")
-            marks[f"{name}.{field.name}"] = mark
-            column = pc.binary_join_element_wise(column.cast(pa.string()), mark, " ")
-        elif field.name in IDS:
-            column = pc.add(column.cast(pa.int64()), FIRST_ID)
-        table = table.set_column(place, field.name, column)
-    return table
-
-
-def build(source: Path, folder: Path, **bad: list[str]) -> dict[str, str]:
-    """A marked copy of a hospital; `bad` columns of chartevents become text. Returns the marks by table and column."""
-    marks: dict[str, str] = {}
-    for file in sorted(source.rglob("*.parquet")):
-        name = file.relative_to(source).with_suffix("").as_posix()
-        table = marked(pyarrow.parquet.read_table(file), name, marks)
-        for column in bad if name == "icu/chartevents" else ():
-            values = pc.binary_join_element_wise(table[column].cast(pa.string()), f"{MARK}99", " ")
-            table = table.set_column(table.column_names.index(column), column, values)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        pyarrow.parquet.write_table(table, folder / f"{name}.parquet")
-    return marks
+    work: Path
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +54,10 @@ def own_notes(roots, ids) -> list[str]:
     for i, row in enumerate(rows):
         row |= {"text": f"{row['text']} {MARK}97", "ward": f"{MARK}98", "patient_id": people[i // 2]}
     path = write(roots[0].parent / "notes.csv", rows)
+    elsewhere = [row | {"text": f"{row['text']} Site B.", "patient_id": -row["patient_id"]} for row in rows[:60]]
+    write(roots[0].parent / "site_b.csv", elsewhere)
+    trained = [row | {"member": i % 4 // 2} for i, row in enumerate(rows[:40])]
+    write(roots[0].parent / "parent.csv", trained)
     return ["task=yes_no", f"task.path={path}", ASKED]
 
 
@@ -135,12 +98,14 @@ def ids(roots) -> set[int]:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Iterator[House]:
     watched = tmp_path_factory.mktemp("watched")
-    found = House(watched, tmp_path_factory.mktemp("house_cache"))
+    found = House(watched, tmp_path_factory.mktemp("house_cache"), watched / "work")
     places = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "home/cache", "XDG_CONFIG_HOME": "home/config"}
     with pytest.MonkeyPatch.context() as patch:
         for name, place in places.items():
             (watched / place).mkdir(exist_ok=True)
             patch.setenv(name, str(watched / place))
+        patch.setenv("PATIENTDX_LEDGER", str(watched / "home/ledger.jsonl"))
+        patch.setenv("HYDRA_FULL_ERROR", "1")  # for messages that quote records, on a terminal; there is none
         patch.setenv("PATIENTDX_CACHE", str(found.cache))
         found.work.mkdir()
         yield found
@@ -169,104 +134,88 @@ WHOLE = (
     "fine-tuning with attacks",
     "notes",
     "a sweep over notes",
+    "a private search over notes",
+    "a private search over stays",
+    "notes of two hospitals",
     "stays",
 )  # the runs that come to their end
 
 
 @pytest.fixture(scope="module")
-def left(house, roots, own_notes, own_stays, talkative, tiny_base, tiny_pivot) -> dict[str, bytes]:
-    """What all runs left outside the cache, by file, and what they said; unpacked."""
+def of_tables(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, list[str]]:
+    """By name the words of the runs on the marked hospital."""
     whole, damaged = roots
     plain = [one for one in small(tiny_base, tiny_pivot, *EVERY) if not one.startswith(("tracking", "splits"))]
     of_whole = [*plain, f"task.mimic_root={whole}"]
     scored = [one for one in of_whole if not one.startswith(("baselines", "clinical"))]
-    bad_base = [f"base_model.source={talkative}", f"pivot_model.source={talkative}"]
-    merged = house.work / "merged"
-    of_notes = [*tiny(tiny_base, tiny_pivot), *own_notes, "splits=[pilot,test]"]
-    of_notes = [word for word in of_notes if not word.startswith(("tracking", "splits=[test]"))]
-    runs = {
-        "everything": [
-            *scored,
-            "name=full",
-            "prompt_variants=true",
-            "splits=[pilot,test]",
-            f"save={merged}",
-            "lambda=0.4",
-        ],
+    quoting = [*of_whole, f"base_model.source={talkative}", f"pivot_model.source={talkative}"]
+    full = f"name=full prompt_variants=true splits=[pilot,test] save={house.work / 'merged'} lambda=0.4"
+    private = "name=search search=private search.points=[0.2,0.8] parents=false tracking=none"
+    workers = "name=quoted_joblib lambda=0.2,0.6 hydra/launcher=joblib hydra.launcher.n_jobs=2"
+    jobs = "name=quoted_submitit lambda=0.2,0.6 hydra/launcher=submitit_local"
+    return {
+        "everything": [*scored, *full.split()],
         "sweep": ["-m", *of_whole, "name=sweep", "lambda=0.2,0.6", "parents=false", "tracking=none"],
-        "search": [
-            *of_whole,
-            "name=search",
-            "search=private",
-            "search.points=[0.2,0.8]",
-            "parents=false",
-            "tracking=none",
-        ],
+        "search": [*of_whole, *private.split()],
         "fine-tuning with attacks": [*of_whole, *TUNED, *ATTACKED, "name=tuned"],
-        "notes": [*of_notes, *TUNED, "privacy=all", "name=notes", "task.features=[lactate]", "prompt_variants=false"],
-        "a sweep over notes": ["-m", *of_notes, "name=notes_sweep", "lambda=0.2,0.6", "search=fixed"],
-        "stays": [*of_notes[:-4], *own_stays, "splits=[pilot,test]", "name=stays"],
-        "notes with a text for a feature": [*of_notes, "name=notes_bad", "task.features=[ward]"],
-        "notes with a text for a label": [*of_notes, "name=notes_bad", "task.label_column=text"],
         "fine-tuning that fails": [*of_whole, *TUNED, "name=torn", "finetune.learning_rate=1e38", "tracking=none"],
         "text for a number": [*plain, f"task.mimic_root={damaged}", "name=damaged"],
-        "a template that quotes": [*of_whole, *bad_base, "name=quoted"],
-        "a sweep that fails": ["-m", *of_whole, *bad_base, "name=quoted_sweep", "lambda=0.2,0.6"],
+        "a template that quotes": [*quoting, "name=quoted"],
+        "a sweep that fails": ["-m", *quoting, "name=quoted_sweep", "lambda=0.2,0.6"],
+        "a sweep that fails in workers": ["-m", *quoting, *workers.split()],
+        "a sweep that fails in jobs": ["-m", *quoting, *jobs.split()],
         "a crash while scoring": [*of_whole, "name=crashed", "lambda=0.9", "parents=false"],
     }
+
+
+@pytest.fixture(scope="module")
+def of_files(roots, own_notes, own_stays, tiny_base, tiny_pivot) -> dict[str, list[str]]:
+    """By name the words of the runs on files of a hospital's own."""
+    folder = roots[0].parent
+    asked = [*tiny(tiny_base, tiny_pivot), *own_notes]
+    asked = [word for word in asked if not word.startswith(("tracking", "splits"))]
+    of_notes = [*asked, "splits=[pilot,test]"]
+    of_stays = [word for word in asked if word not in own_notes]
+    attacked = f"privacy=all privacy.parent_file={folder / 'parent.csv'} name=notes task.features=[lactate]"
+    private = "splits=[test] search=private search.hospital=ours search.points=[0.2,0.8] parents=false"
+    external = (
+        f"task.external={{path:{folder / 'site_b.csv'}}} splits=[pilot,test,external] name=notes_external "
+        "thresholds.target_sensitivity=0.8 subgroups.min_rows=5 subgroups.min_events=1"
+    )
+    return {
+        "notes": [*of_notes, *TUNED, *attacked.split(), "prompt_variants=false"],
+        "a sweep over notes": ["-m", *of_notes, "name=notes_sweep", "lambda=0.2,0.6", "search=fixed"],
+        "a private search over notes": [*asked, *private.split(), "name=notes_private"],
+        "a private search over stays": [*of_stays, *own_stays, *private.split(), "name=stays_private"],
+        "notes of two hospitals": [*asked, *external.split()],
+        "stays": [*of_stays, *own_stays, "splits=[pilot,test]", "name=stays"],
+        "notes with a text for a feature": [*of_notes, "name=notes_bad", "task.features=[ward]"],
+        "notes with a text for a label": [*of_notes, "name=notes_bad", "task.label_column=text"],
+    }
+
+
+@pytest.fixture(scope="module")
+def left(house, of_tables, of_files) -> dict[str, bytes]:
+    """What all runs left outside the cache, by file, and what they said; unpacked."""
+    runs = of_tables | of_files
     errors = [{"kind": "score", "at": 1, "error": "key"} if "crash" in name else None for name in runs]
-    done = forked(house.work, list(runs.values()), errors=errors)
+    done = forked(house.work, list(runs.values()), errors=errors, pictures=True)
     for name, one in zip(runs, done, strict=True):
         assert (one.returncode == 0) == (name in WHOLE), (name, one.stderr)
     study = the_one(house.work, "outputs/full/mortality_*")
     words = io.StringIO()
     with redirect_stdout(words), redirect_stderr(words):
-        assert certify.main([str(merged), "--study", str(study)]) == 0, words.getvalue()
+        assert certify.main([str(house.work / "merged"), "--study", str(study)]) == 0, words.getvalue()
+        for folder in (study, the_one(house.work, "outputs/notes_external/yes_no_*")):
+            for form in checklist.FORMATS:
+                assert checklist.main([str(folder), "--format", form]) == 0, words.getvalue()
     said = {f"what {name} said": (one.stdout + one.stderr).encode() for name, one in zip(runs, done, strict=True)}
-    said["what the certificate said"] = words.getvalue().encode()
+    said["what certificate and checklists said"] = words.getvalue().encode()
     assert b"KeyError" in said["what a crash while scoring said"]
     assert b"TemplateError" in said["what a template that quotes said"]
     assert b"valuenum" in said["what text for a number said"]
     assert b"learning_rate" in said["what fine-tuning that fails said"]
     return said | dict(unpacked(house.watched))
-
-
-def unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every file of a folder, with its name; tables and archives also as what is in them."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        content = path.read_bytes() if path.is_file() else b""
-        yield name, name.encode() + b"\n" + content
-        if path.suffix == ".parquet":
-            yield f"{name} as a table", json.dumps(pyarrow.parquet.read_table(path).to_pydict(), default=str).encode()
-        if content[:2] == b"\x1f\x8b":
-            yield f"{name} unpacked", gzip.decompress(content)
-        if zipfile.is_zipfile(io.BytesIO(content)):
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                yield f"{name} unpacked", b"\n".join(archive.read(one) for one in archive.namelist())
-
-
-def with_mark(left: dict[str, bytes]) -> dict[str, str]:
-    """Where a mark is, and what stands around it."""
-    found = {}
-    for name, content in left.items():
-        hit = re.search(MARK.encode(), content, re.IGNORECASE)
-        if hit:
-            found[name] = content[max(0, hit.start() - 100) : hit.end() + 40].decode(errors="replace")
-    return found
-
-
-def with_id(left: dict[str, bytes], ids: set[int]) -> dict[str, list[int]]:
-    """Where ids are, and which: in digits, with thousands set apart or not, or as eight bytes."""
-    ends = b"|".join(sorted({re.escape(struct.pack("<q", one)[3:]) for one in ids}))
-    packed = re.compile(rb"(?=(.{3}(?:" + ends + rb")))", re.DOTALL)
-    found = {}
-    for name, content in left.items():
-        seen = {int(re.sub(rb"\D", b"", hit[1])) for hit in DIGITS.finditer(content)}
-        seen |= {struct.unpack("<q", hit[1])[0] for hit in packed.finditer(content)}
-        if seen & ids:
-            found[name] = sorted(seen & ids)[:3]
-    return found
 
 
 def test_no_text_of_a_patient_is_left_outside_the_cache(left):
@@ -281,8 +230,8 @@ def test_the_runs_left_what_they_could(left):
     names = "\n".join(left)
     for one in ("run.log", "config.yaml", "provenance.json", "clinical.json", "metrics.json", "search.json",
                 "privacy.json", "finetune.json", "finetune_loss.png",
-                "predictions.parquet as a table", ".wandb", "sweep.csv", "merged/README.md", "merged/certificate.html",
-                "scores/"):  # fmt: skip
+                "predictions.parquet as a table", ".wandb", "external.json", "ledger.jsonl", "_log.err", "sweep.csv",
+                "merged/README.md", "merged/certificate.html", "scores/"):  # fmt: skip
         assert one in names, one
 
 

@@ -40,7 +40,7 @@ def ended(tmp_path_factory, tiny_base, tiny_pivot) -> tuple[Path, list[subproces
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
         patched.setenv("WANDB_API_KEY", "a" * 40)
-        return folder, forked(folder, commands)
+        return folder, forked(folder, commands, pictures=True)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ def ended(place, tiny_base, tiny_pivot) -> list[subprocess.CompletedProcess]:
     arguments = ["-m", *small(tiny_base, tiny_pivot)]
     first = [*arguments[1:], "output=first"]
     alone = [[*arguments, ONE, "output=one"], [*arguments, OTHER, "output=other"]]
-    for done in forked(place, alone, first=first, page=False):
+    for done in forked(place, alone, first=first):
         assert done.returncode == 0, done.stderr
     together = [[*arguments, words, "output=together"] for words in (ONE, OTHER, ONE)]
     note = {"kind": "note_scoring", "into": str(place / "scored")}
-    return forked(place, together, first=first, errors=[note] * 3, at_once=True, page=False)
+    return forked(place, together, first=first, errors=[note] * 3, at_once=True)
 
 
 def shown(done: subprocess.CompletedProcess) -> set[str]:

@@ -86,7 +86,7 @@ def test_a_sweep_over_folders_runs(models, tmp_path):
     words = [word for word in small(models, models) if "model." not in word]
     base, pivot = models / "clinic-base.v1", models / "tuned"
     words += [f"base_model={base}", f"pivot_model={pivot},{base}", "lambda=0.4", f"output={tmp_path / 'out'}"]
-    (done,) = forked(tmp_path, [["-m", *words]], page=False)
+    (done,) = forked(tmp_path, [["-m", *words]])
     assert done.returncode == 0, done.stderr
     pairs = {(row["base"], row["pivot"]) for path in (tmp_path / "out").glob("default/*/metrics.json")
              for row in rows_of(path.parent)}  # fmt: skip

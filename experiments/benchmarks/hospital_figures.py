@@ -270,10 +270,11 @@ def compare(demo: Stays, synthetic: Stays, samples: int = SAMPLES, seed: int = 0
     """For each figure: its value in both, and the 95 % interval of samples of PATIENTS patients of the synthetic."""
     rng = np.random.default_rng(seed)
     patients, first, count = np.unique(synthetic["subject_id"], return_index=True, return_counts=True)
+    spans = [np.arange(start, start + size) for start, size in zip(first.tolist(), count.tolist(), strict=True)]
     drawn = np.empty((samples, len(FIGURES)))
     for sample in range(samples):
         chosen = rng.choice(len(patients), PATIENTS, replace=False)
-        rows = np.concatenate([np.arange(first[i], first[i] + count[i]) for i in chosen])
+        rows = np.concatenate([spans[i] for i in chosen])
         small = _subset(synthetic, rows)
         drawn[sample] = [figure.of(small) for figure in FIGURES]
     low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)

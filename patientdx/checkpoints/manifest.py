@@ -6,10 +6,10 @@ user named as a model's source.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import patientdx
 from patientdx.checkpoints.identity import BEHAVIOUR_FILES, derivation
 from patientdx.checkpoints.layout import Shard
 from patientdx.checkpoints.merge_plan import Recipe
-from patientdx.checkpoints.source import ModelSource
+from patientdx.checkpoints.source import ModelSource, is_local
 from patientdx.checkpoints.writer import FORMAT
 from patientdx.core import plugins
 from patientdx.core.errors import UserError
@@ -28,6 +28,9 @@ from patientdx.merge.schedule import Schedule, filters_of, label, schedule
 
 FILE = "provenance.json"
 _FORMAT = 1
+_IMPORTS = re.compile(
+    r"^\s*from (patientdx\.merge[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE
+)  # read without a parser
 _UNKNOWN = "0" * 64  # until the hash is computed during the merge
 # The part of a model's description that is needed to locate it; the rest concerns prompts and memory.
 SOURCE_FIELDS = ("name", "source", "revision", "adapter", "gguf", "licence", "ancestor")
@@ -73,11 +76,14 @@ def state(
 
 
 def _described(model: ModelSource) -> dict[str, Any]:
-    """What locates a model. A folder is recorded by its absolute path: `org/name` is then always an id of the hub."""
+    """What locates a model. A folder is recorded by its absolute path: `org/name` is then always an id of the hub.
+
+    A file of this repository keeps its name in it, wherever the repository is and whatever the current folder.
+    """
     described = {key: getattr(model, key) for key in SOURCE_FIELDS}
     for key in ("source", "adapter"):
         path = Path(str(described[key] or "")).expanduser()
-        if described[key] and not path.is_absolute() and path.exists():
+        if is_local(described[key]) and not path.is_absolute() and path.exists():
             described[key] = str(path.absolute())
     return described
 
@@ -199,9 +205,7 @@ def _code(method: str) -> str:
         if name in sources or not (folder / f"{name}.py").is_file():
             continue
         sources[name] = (folder / f"{name}.py").read_bytes()
-        for node in ast.walk(ast.parse(sources[name])):
-            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
-            if isinstance(node, ast.ImportFrom) and module.startswith("patientdx.merge"):
-                left |= {module.rpartition(".")[2], *(alias.name for alias in node.names)}
+        for module, names in _IMPORTS.findall(sources[name].decode()):
+            left |= {module.rpartition(".")[2], *re.findall(r"\w+", names)}
     lines = [f"{name} {hashlib.sha256(source).hexdigest()}" for name, source in sorted(sources.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from patientdx.checkpoints.source import LOCAL_FOLDER, is_local
 # Licences must be passed on.
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md")
 CARD = "README.md"
+_LICENCE = re.compile(r"[\w.+-]+")
 
 
 def sidecar_files(
@@ -44,13 +45,13 @@ def sidecar_files(
     return contents
 
 
-def model_card(stated: Mapping[str, Any]) -> bytes:
-    """The README.md of a merged folder, from a statement with hashes (see `provenance.with_hashes`)."""
+def model_card(stated: Mapping[str, Any], results: Sequence[Mapping[str, Any]] = ()) -> bytes:
+    """The README.md of a merged folder, from a statement with hashes (see `provenance.with_hashes`).
+
+    results: what a study measured, with the keys of `reporting.certificate_study.scores`; they stand in the front
+    matter, as the hub reads it.
+    """
     title = summary(stated)
-    hubs = [model["source"] for model in stated["models"] if _is_hub_id(model.get("source"))]
-    front = ["---", "library_name: transformers", "tags:", "- merge", "- patientdx"]
-    if hubs:
-        front += ["base_model:", *(f"- {hub}" for hub in dict.fromkeys(hubs)), "base_model_relation: merge"]
     configuration, number = "Configuration,", stated.get("config_from")
     if number is not None:
         name = stated["models"][number]["name"]
@@ -80,7 +81,29 @@ and chat template are the base's.
 `{FILE}` holds the diagnostics and the SHA-256 of every tensor. `python -m patientdx.cli verify <this folder>` derives
 the weights again from the models above and compares every bit. The licences of all these models apply.
 """
-    return "\n".join([*front, "---", text]).encode()
+    return f"---\n{_front_matter(stated, title, results)}\n---\n{text}".encode()
+
+
+def _front_matter(stated: Mapping[str, Any], title: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """The lines that the hub reads; without a licence where a parent states none, or none that is a plain name."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    hubs = [model["source"] for model in stated["models"] if _is_hub_id(model.get("source"))]
+    fields: dict[str, Any] = {"base_model": list(dict.fromkeys(hubs)), "base_model_relation": "merge"} if hubs else {}
+    licences = list(dict.fromkeys(model.get("licence") or "" for model in stated["models"]))
+    if all(_LICENCE.fullmatch(licence) for licence in licences):
+        joined = {"license": "other", "license_name": "-and-".join(licences)}
+        fields |= joined if len(licences) > 1 else {"license": licences[0]}
+    evaluated = [
+        EvalResult(
+            task_type=result["task_type"], task_name=result["task"], dataset_type=result["task"],
+            dataset_name=result["dataset"], dataset_split=result["split"], metric_type=result["metric"],
+            metric_name=result["metric"], metric_value=result["value"], metric_args=result["uncertainty"],
+        )
+        for result in results
+    ]  # fmt: skip
+    fields |= {"model_name": title, "eval_results": evaluated} if evaluated else {}
+    return ModelCardData(library_name="transformers", tags=["merge", "patientdx"], **fields).to_yaml()
 
 
 def _public(source: str | None) -> str:

@@ -1,11 +1,13 @@
 """patientdx <command>, or python -m patientdx.cli <command>. Each takes --help.
 
 run       merge, evaluate, and search or sweep over λ: the words of run.py
+preflight whether data, models, licences and disk are there for such a run or sweep, and one prompt
 merge     write a merged model, and score nothing: save=<folder>
 verify    whether a saved merge is what its record says, bit for bit
 certify   a certificate of a saved merge
 compare   two models, tensor by tensor, before anything is merged
 identify  which candidates, merged how and with which λ, a published model is
+push      publish a merged folder on the hub, or show what would be sent
 report    the page of a study, or one of its tables for a paper
 checklist TRIPOD+AI and TRIPOD-LLM, filled from a run
 labels    the examples of a task as MEDS label files
@@ -21,7 +23,9 @@ from importlib import import_module
 
 from patientdx.cli.ending import ended
 
-COMMANDS = ("run", "merge", "verify", "certify", "compare", "identify", "report", "checklist", "labels", "predictions")
+OF_HYDRA = ("run", "preflight", "merge")  # they take overrides, and end by themselves with the table of a sweep
+OTHERS = ("verify", "certify", "compare", "identify", "push", "report", "checklist", "labels", "predictions")
+COMMANDS = (*OF_HYDRA, *OTHERS)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] not in COMMANDS:
         print(f"{argv[0]} is no command; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    if argv[0] in ("run", "merge"):
+    if argv[0] in OF_HYDRA:
         from patientdx.cli import entry
 
         return getattr(entry, argv[0])(argv[1:])
@@ -47,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _complete(argv: Sequence[str]) -> int:
-    """Shell completion: Hydra's for the words after run or merge, and before them the commands.
+    """Shell completion: Hydra's for the words after run, preflight or merge, and before them the commands.
 
     Hydra's script asks with ``-sc query=<shell>`` and the line so far in COMP_LINE. It knows lines that begin with one
     name of a program, so the command is left out of what it gets.
@@ -58,7 +62,7 @@ def _complete(argv: Sequence[str]) -> int:
     if "query=" in " ".join(argv) and len(words) < 3:
         print("\n".join(name for name in COMMANDS if name.startswith(words[-1])))
         return 0
-    if words[1:2] in (["run"], ["merge"]):
+    if words[1:2] and words[1] in OF_HYDRA:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
     return entry.run(argv)
 
@@ -66,8 +70,7 @@ def _complete(argv: Sequence[str]) -> int:
 def console() -> None:
     """The console command `patientdx`."""
     argv = sys.argv[1:]
-    # What runs Hydra ends by itself, with the table of its sweep.
-    sys.exit(main(argv) if argv[:1] in (["run"], ["merge"], ["-sc"]) else ended(lambda: main(argv)))
+    sys.exit(main(argv) if argv and argv[0] in (*OF_HYDRA, "-sc") else ended(lambda: main(argv)))
 
 
 if __name__ == "__main__":

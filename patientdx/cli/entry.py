@@ -16,11 +16,11 @@ from patientdx.core.paths import CONF
 
 
 def job(cfg: DictConfig) -> None:
-    """One run, or one job of a sweep, whose other jobs go on if it fails."""
+    """One run, or one job of a sweep, whose other jobs go on if it fails; it may score a chunk of the points."""
     # Not at the top: --help, shell completion and errors of the command start without the libraries.
-    from patientdx.cli.run import run_job
+    from patientdx.cli.run import run_points
 
-    run_job(cfg, HydraConfig.get())
+    run_points(cfg, HydraConfig.get())
 
 
 def run(words: Sequence[str]) -> int:
@@ -49,3 +49,11 @@ def merge(words: Sequence[str]) -> int:
         print_error("merge writes a merged model: add save=<folder>, or dry_run=true to see what that takes.")
         return 2
     return run(["task=none", *words])
+
+
+def preflight(words: Sequence[str]) -> int:
+    """Look at what the run or every point of the sweep needs, and end: nothing is scored or sent."""
+    from patientdx.cli import preflight
+
+    preflight.requested.append(True)
+    return run(words)

@@ -18,7 +18,6 @@ does; 2: the command cannot be carried out.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -31,7 +30,7 @@ from rich.console import Console
 from yaml import YAMLError
 
 from patientdx.checkpoints.identity import Source
-from patientdx.checkpoints.source import ModelSource, open_checkpoint
+from patientdx.checkpoints.source import HUB_ID, ModelSource, open_checkpoint
 from patientdx.cli.identify_bits import with_bits
 from patientdx.cli.identify_search import RUN, Sampling, common_names, measure_all, rank, sample_names
 from patientdx.cli.identify_tables import Findings, table, verdict, write
@@ -43,7 +42,6 @@ from patientdx.reporting import show
 
 MODELS = CONF / "models"
 MOST_CANDIDATES = 8  # the number of hypotheses grows with its third power
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def _model(key: str, text: str) -> ModelSource:
     path = Path(text).expanduser()
     if path.exists():
         return ModelSource(path.resolve().name, str(path.resolve()))
-    if _HUB_ID.fullmatch(text):
+    if HUB_ID.fullmatch(text):
         return ModelSource(text.rpartition("/")[2], text)
     stems = ", ".join(sorted(yaml.stem for yaml in MODELS.glob("*.yaml")))
     raise UserError(

@@ -2,6 +2,7 @@
 
 python -m patientdx.cli report outputs/lambda_curve                                  writes report.html there
 python -m patientdx.cli report outputs/lambda_curve --format latex --table models    prints a table
+python -m patientdx.cli report outputs/lambda_curve --format pdf                     writes every chart, and its csv
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from patientdx.reporting import export
 from patientdx.reporting.analyses import study_tables
 from patientdx.reporting.groups import groups
 from patientdx.reporting.pages import write_report
+from patientdx.reporting.pictures import write_figures
 from patientdx.reporting.runs import Study, read
 
 FORMATS = {
@@ -25,6 +27,7 @@ FORMATS = {
     "markdown": lambda tables: "\n".join(map(export.markdown, tables)),
     "csv": export.csv,
 }
+PICTURES = ("svg", "pdf", "png")
 
 
 def named_tables(study: Study, name: str) -> list[Table]:
@@ -44,14 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the page, or print tables; 2 with one message where there is nothing to report."""
     parser = argument_parser("report", __doc__)
     parser.add_argument("folder", type=Path, help="a study, <output>/<name>, or the result folder of one run")
-    parser.add_argument("--format", choices=("html", *FORMATS), default="html")
+    parser.add_argument("--format", choices=("html", *FORMATS, *PICTURES), default="html")
     parser.add_argument("--table", default="models", help="which table, as in models, comparisons, calibration, runs")
+    parser.add_argument("--split", help="the rows of one split alone, as in --split test")
     args = parser.parse_args(argv)
 
     def output() -> str:
         if args.format == "html":
             return f"written: {write_report(args.folder)}\n"
-        return FORMATS[args.format](named_tables(read(args.folder), args.table))
+        if args.format in PICTURES:
+            return "".join(f"written: {path}\n" for path in write_figures(read(args.folder), args.format))
+        tables = named_tables(read(args.folder), args.table)
+        return FORMATS[args.format]([export.of_split(table, args.split) for table in tables] if args.split else tables)
 
     return print_output(output)
 

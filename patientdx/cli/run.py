@@ -5,16 +5,17 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from patientdx.cli import sweep, sweep_state
+from patientdx.cli import sweep, sweep_points, sweep_state
 from patientdx.cli.compose import with_recipe
 from patientdx.cli.ending import report_error
 from patientdx.cli.messages import is_first_process
@@ -31,6 +32,23 @@ if TYPE_CHECKING:
 
 SESSION = Session()  # what the jobs of a sweep in this process share
 RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def run_points(cfg: DictConfig, job: HydraConf) -> None:
+    """Run one job: itself, or each point of its chunk, whose others go on if one fails."""
+    if sweep_points.CHUNK not in cfg:
+        run_job(cfg, job)
+        return
+    folder = sweep.folder_of(cfg, job.runtime.output_dir)
+    master: Any = HydraConfig.instance().cfg
+    for number, words in sweep_points.chunk_of(cfg, folder):
+        try:
+            point = sweep_points.enter(master, words, number)
+        except Exception as error:
+            report_error(error)
+            sweep.record_error(folder, number, user_error(error, words) or error, words, open_data=False)
+        else:
+            run_job(*point)
 
 
 def run_job(cfg: DictConfig, job: HydraConf) -> None:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from patientdx.cli import sweep_order, sweep_state
+from patientdx.cli import preflight, sweep_order, sweep_points, sweep_state
 from patientdx.cli.ending import report_error
 from patientdx.cli.messages import is_first_process
 from patientdx.core import redaction
@@ -79,6 +79,9 @@ class SweepSummary(Callback):
                 return
             _set(config, "hydra.run.dir", study)
             make_writable(study)
+            if preflight.requested:
+                preflight.check(config, [config.hydra.overrides.task], sweep=False)
+                sys.exit(0)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The same; then set the order of the jobs, and begin the folder of their state."""
@@ -92,12 +95,15 @@ class SweepSummary(Callback):
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
             if not is_first_process():
                 return
-            jobs = sweep_order.count(config.hydra.overrides.task)
+            points = _checked_points(config)
+            jobs = len(points)
             folder = sweep_state.begin(study, jobs)
             # Every job is composed from these again, so it knows the folder in whatever process it is.
             quoted = QuotedString(str(study), Quote.single).with_quotes()
             subdir = folder.relative_to(study).as_posix()
             config.hydra.overrides.hydra += [f"hydra.sweep.dir={quoted}", f"hydra.sweep.subdir={subdir}"]
+            if config.chunks is not None:
+                config.hydra.overrides.task = sweep_points.split(points, config.chunks, folder)
             _running[:] = [Running(study, folder, jobs)]
             _unwritten.clear()
 
@@ -161,6 +167,22 @@ def _arrange(config: DictConfig) -> None:
         )
     config.hydra.overrides.task = words
     sweeper.params = None
+
+
+def _checked_points(config: DictConfig) -> list[list[str]]:
+    """The overrides of every job; looked at before a launcher starts processes for them, see `preflight`."""
+    points = sweep_order.points(config.hydra.overrides.task)
+    in_this_process = str(config.hydra.launcher._target_).endswith(".BasicLauncher")
+    if config.chunks is not None and in_this_process and not preflight.requested:
+        raise UserError(
+            f"chunks={in_yaml(config.chunks)}: it is for launchers that start processes, as of machine=slurm_8gpu. "
+            "In this process all points share one model already: leave chunks out."
+        )
+    if preflight.requested or not in_this_process:
+        preflight.check(config, points, sweep=True)
+    if preflight.requested:
+        sys.exit(0)
+    return points
 
 
 def close(reason: str | None = None) -> int:

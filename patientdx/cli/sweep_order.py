@@ -6,9 +6,9 @@ of the overrides is the order of the loops, and to sort them is all there is to 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -38,9 +38,9 @@ def choices(overrides: Sequence[str]) -> dict[str, int]:
     return {key: count for key, count in counts.items() if count != 1}
 
 
-def count(overrides: Sequence[str]) -> int:
-    """How many jobs a sweep over these overrides has."""
-    return math.prod(choices(overrides).values())
+def points(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a sweep over these, in the order of the jobs."""
+    return [job for batch in BasicSweeper.split_arguments(parsed(overrides), None) for job in batch]
 
 
 def _key(word: Override) -> str:

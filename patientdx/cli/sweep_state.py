@@ -21,6 +21,7 @@ from patientdx.evaluation.store import read_sealed_json, write_sealed_json, writ
 PUBLISHED = "sweep"
 _RUNNING = ".sweeps"
 _JOBS = "jobs.txt"
+CHUNKS = "chunks.txt"  # JSON: the points of each job, where a job has several
 _locks: dict[Path, FileLock] = {}  # of this process's sweep; not in an object that launchers pickle
 
 
@@ -84,7 +85,8 @@ def progress(folder: Path, now: float | None = None) -> str:
 def publish(folder: Path, study: Path) -> Path:
     """Make the folder of a finished sweep the study's last one; returns its new path."""
     published, former = study / PUBLISHED, study / _RUNNING / "former"
-    (folder / _JOBS).unlink(missing_ok=True)
+    for name in (_JOBS, CHUNKS):
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(former, ignore_errors=True)
     if published.exists():
         published.rename(former)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +20,17 @@ GROUPS = ("patientdx.merge_methods", "patientdx.tasks", "patientdx.analyses")
 @lru_cache(maxsize=len(GROUPS))
 def declared(group: str) -> tuple[EntryPoint, ...]:
     """The entry points of a group, by name. Raises UserError for a name that two packages declare."""
-    points = sorted(set(entry_points(group=group)), key=lambda point: point.name)
+    points = sorted(set(installed().select(group=group)), key=lambda point: point.name)
     for first, second in pairwise(points):
         if first.name == second.name and first.value != second.value:
             raise UserError(f"two packages declare {first.name} in {group}: {first.value} and {second.value}.")
     return tuple(points)
+
+
+@lru_cache(maxsize=1)
+def installed() -> EntryPoints:
+    """The entry points of all installed packages: their files are read once, not for each group."""
+    return entry_points()
 
 
 def packages() -> tuple[str, ...]:
@@ -33,8 +39,9 @@ def packages() -> tuple[str, ...]:
 
 
 def is_plugin(target: str) -> bool:
-    """Whether a dotted name is of a declared package."""
-    return str(target).partition(".")[0] in packages()
+    """Whether a dotted name is of a declared package, which patientdx itself is never."""
+    package = str(target).partition(".")[0]
+    return package != "patientdx" and package in packages()
 
 
 def identity(target: str) -> str:

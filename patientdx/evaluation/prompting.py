@@ -8,9 +8,10 @@ from typing import Any
 
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import RunConfig
-from patientdx.evaluation.kinds import Kind, PromptSpec
+from patientdx.evaluation.kinds import Kind, PromptSpec, texts_of
 from patientdx.evaluation.session import Parents, Session
-from patientdx.tasks.example import PromptVariant
+from patientdx.lm.chat import check_template, encode, render
+from patientdx.tasks.example import Example, PromptVariant, TaskData
 
 
 def prompt_spec(config: RunConfig, parents: Parents, without: str | None = None) -> PromptSpec:
@@ -38,16 +39,29 @@ def variant_prompts(session: Session, kind: Kind, spec: PromptSpec, variant: Pro
 def _encode(session: Session, kind: Kind, spec: PromptSpec, variant: PromptVariant | None, split: str | None) -> Any:
     data = session.task_data(spec.task, spec.without)
     tokenizer = spec.load_tokenizer()
-    # A task may determine itself whether it is a chat.
-    chat = spec.chat if data.chat is None else data.chat
-    if data.chat and not tokenizer.chat_template:
-        raise UserError(
-            f"task.chat=true asks task={data.name} as a chat, but the tokenizer in {spec.tokenizer} has no chat "
-            "template. Leave task.chat out, or use a model whose tokenizer has one."
-        )
+    chat = _is_chat(data, tokenizer, spec)
     if variant is not None:
         changed = {"suffix": variant.suffix, "options": variant.options}
         examples = tuple(replace(example, **changed) for example in data.examples if example.split == split)
         data = replace(data, examples=examples)
         chat = spec.chat
     return kind.encode(data, tokenizer, chat=chat, max_tokens=spec.max_tokens, context=spec.context)
+
+
+def first_prompt(session: Session, spec: PromptSpec, example: Example) -> tuple[str, int]:
+    """The text of one prompt as the model gets it, uncut, and how many tokens it has. UserError where none is made."""
+    data, tokenizer = session.task_data(spec.task, spec.without), spec.load_tokenizer()
+    chat = _is_chat(data, tokenizer, spec)
+    check_template(tokenizer, chat)
+    text = render(tokenizer, "".join(texts_of(example)), chat)
+    return text, len(encode(tokenizer, [text], chat)[0])
+
+
+def _is_chat(data: TaskData, tokenizer: Any, spec: PromptSpec) -> bool:
+    """Whether prompts go through the chat template: a task may determine it itself."""
+    if data.chat and not tokenizer.chat_template:
+        raise UserError(
+            f"task.chat=true asks task={data.name} as a chat, but the tokenizer in {spec.tokenizer} has no chat "
+            "template. Leave task.chat out, or use a model whose tokenizer has one."
+        )
+    return spec.chat if data.chat is None else data.chat

@@ -121,6 +121,14 @@ def plan(session: Session, config: RunConfig) -> Plan:
 
 def task_context(session: Session, config: RunConfig) -> TaskContext:
     """The task's rows and prompts; UserError where they do not suffice."""
+    context = task_rows(session, config)
+    if context.prompt_spec is None:
+        return context
+    return replace(context, prompts=prompts_of(session, context.kind, context.prompt_spec))
+
+
+def task_rows(session: Session, config: RunConfig) -> TaskContext:
+    """The same before a prompt is made."""
     parents = session.parents(config.merge_config.spec, config.cache) if config.systems.model == MERGED else None
     task, splits = config.task_config, config.inference.splits
     # A private search alone sees the split that it chooses on. All else is as if nobody were in it.
@@ -139,8 +147,7 @@ def task_context(session: Session, config: RunConfig) -> TaskContext:
     folders = [checkpoint.folder for checkpoint in parents.checkpoints]
     reported = [split for split in splits if split != config.withheld]
     contamination.check_parents(zip(names, folders, strict=True), data, reported)
-    spec = prompt_spec(config, parents, withheld)
-    return TaskContext(kind, data, rows, metrics, parents, spec, prompts_of(session, kind, spec))
+    return TaskContext(kind, data, rows, metrics, parents, prompt_spec(config, parents, withheld))
 
 
 def folder_of(config: RunConfig, key: str) -> Path:

@@ -8,16 +8,17 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.cache import id_secret
 from patientdx.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # imported where it is used: a merge to disk starts without it
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,17 @@ class Store:
 
     def save(self, key: str, scores: NDArray[np.float64]) -> None:
         """Store (n, k) float64 responses under `key`."""
+        import pyarrow as pa
+
         table = pa.table({f"log_mass_{i}": scores[:, i] for i in range(scores.shape[1])})
         write_parquet(table.replace_schema_metadata({_CHECKSUM: _checksum(key, scores)}), self.path(key))
 
 
 def _read_scores(path: Path, key: str) -> NDArray[np.float64] | None:
     """The responses in a file; None where it cannot be read or its checksum is another."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path)
         scores = np.stack([column.to_numpy() for column in table.columns], axis=1)
@@ -89,6 +95,8 @@ def write_json(content: Any, path: Path) -> None:
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a parquet file, completely or not at all."""
+    import pyarrow.parquet as pq
+
     _write(path, lambda temporary: pq.write_table(table, temporary))
 
 
@@ -125,19 +133,19 @@ def hashed(ids: Sequence[str], *, open_data: bool, cache: Path) -> list[str]:
     return [hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest() for name in ids]
 
 
-def make_writable(folder: Path) -> None:
-    """Make the folder that results go to; UserError where nothing can be written there."""
+def make_writable(folder: Path, key: str = "output") -> None:
+    """Make a folder that is written to; UserError where nothing can be written there. key: what sets the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
             probe.flush()
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(folder, error, key) from error
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written: {error.strerror}. Free space or set output= to another folder.")
+def _unwritable(path: Path, error: OSError, key: str = "output") -> UserError:
+    return UserError(f"{path} cannot be written: {error.strerror}. Free space or set {key}= to another folder.")
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

@@ -144,12 +144,12 @@ class Jackknife:
         """
         width, rarer = spec.high - spec.low, self.deletion.rarer
         least = 0.5 / self.deletion.patients  # no share is taken as closer to an end than half a patient
-        shares = np.clip((np.append(self.without, value) - spec.low) / width, least, 1 - least)
-        logits, middle = logit(shares[:-1]), logit(shares[-1])
-        moved = Jackknife(logits, self.deletion)
+        fractions = np.clip((np.append(self.without, value) - spec.low) / width, least, 1 - least)
+        logits, middle = logit(fractions[:-1]), logit(fractions[-1])
+        of_logits = Jackknife(logits, self.deletion)
         bias = (logits.size - 1) * (logits.mean() - middle)
         degrees = max(1.0, min(self.degrees_of_freedom(), rarer - 1))
-        reach = float(t.ppf((1 + level) / 2, degrees)) * math.sqrt(rarer / max(1, rarer - 1)) * moved.standard_error
+        reach = float(t.ppf((1 + level) / 2, degrees)) * math.sqrt(rarer / max(1, rarer - 1)) * of_logits.standard_error
         low, high = spec.low + width * expit(middle - _BIAS * bias + np.array([-reach, reach]))
         return min(value, float(low)), max(value, float(high))
 

@@ -63,6 +63,26 @@ def min_k_pp(nll: ArrayLike, mean: ArrayLike, variance: ArrayLike, k: float) -> 
     return float(np.sort(standard)[: _count(len(standard), k)].mean())
 
 
+def rmia(
+    likelihood: ArrayLike, out: ArrayLike, population: ArrayLike, is_drawn: ArrayLike, *, a: float = 1.0, g: float = 1.0
+) -> Scores:
+    """(n,) RMIA, offline (Zarifzadeh, Liu and Shokri, ICML 2024): which share of a population does the record dominate?
+
+    A record x dominates z of the population where [P(x | model) / P(x)] / [P(z | model) / P(z)] is at least `g` (γ).
+    P(x) is ((1 + a) P_out(x) + 1 - a) / 2, with P_out the mean likelihood under models without x; a is 1 where these
+    models differ from the target in the record alone. Both are per token here, exp(-L): the authors take the
+    probability of a class.
+
+    likelihood (n,) of each record under the model, out (n,) under the others. population (m,): the records of z, by
+    number. is_drawn (n, m): which of these count for a record, so not those of its own patient; at least one.
+    """
+    likelihood, out = np.asarray(likelihood, dtype=np.float64), np.asarray(out, dtype=np.float64)
+    ratio = likelihood / (((1 + a) * out + 1 - a) / 2)
+    counted = np.asarray(is_drawn, dtype=bool)
+    dominated = (ratio[:, None] / ratio[np.asarray(population)] >= g) & counted
+    return dominated.sum(axis=1) / counted.sum(axis=1)
+
+
 def _count(tokens: int, k: float) -> int:
     return max(1, int(tokens * k / 100))
 

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
+from patientdx.core.tables import metric_names
 from patientdx.evaluation.seal import METRICS, read_sealed
 from patientdx.evaluation.store import read_json
 from patientdx.merge.schedule import Schedule, schedule
 from patientdx.privacy.ledger import account_of_entry
+from patientdx.reporting.runs import Run
 
 PRIVACY, SEARCH, MERGED = "privacy.json", "search.json", "merged"
 NO_STUDY = "no study was given (--study)"
+# By kind of a task what the hub calls it.
+_TASK_TYPES = {"multiple_choice": "multiple-choice", "generation": "text-generation", "ranking": "text-ranking"}
 # Keys of a private search that a certificate repeats.
 STATED = ("mechanism", "utility", "epsilon", "delta", "neighbours", "max_stays", "sensitivity", "draw", "guaranteed",
           "hospital", "epsilon_spent", "draws", "draws_by_seed", "loss_bound")  # fmt: skip
@@ -40,11 +44,7 @@ def findings(study: Path | None, record: Mapping[str, Any]) -> Findings:
     if study is None:
         absent = {"absent": NO_STUDY}
         return Findings(absent, absent, absent, absent)
-    provenance = read_json(study / "provenance.json")
-    if not (study / METRICS).is_file() or provenance is None:
-        raise UserError(f"--study {study} holds no finished run: give the folder that has its metrics.json.")
-    metrics = read_sealed(study)
-    _same_model(study, provenance, record)
+    metrics, _ = _finished(study, record)
     rows = [row for row in metrics["rows"] if row["role"] == MERGED]
     privacy = _sealed(study, PRIVACY, metrics)
     return Findings(
@@ -53,6 +53,41 @@ def findings(study: Path | None, record: Mapping[str, Any]) -> Findings:
         leakage=_measured(privacy, "dlt", "privacy=dlt"),
         membership=_measured(privacy, "mia", "privacy=mia"),
     )
+
+
+def _finished(study: Path, record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """metrics.json and provenance.json of a finished run of the merge of `record`."""
+    provenance = read_json(study / "provenance.json")
+    if not (study / METRICS).is_file() or provenance is None:
+        raise UserError(f"--study {study} holds no finished run: give the folder that has its metrics.json.")
+    metrics = read_sealed(study)
+    _same_model(study, provenance, record)
+    return metrics, provenance
+
+
+def scores(study: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a study measured of the merge of `record`, a mapping for each split and metric; not on the pilot.
+
+    Keys: task_type (the hub's word), task, dataset, split, metric, value, uncertainty (low, high, level, n, events).
+    Raises UserError where the folder holds no finished run, or one of another model.
+    """
+    metrics, provenance = _finished(study, record)
+    config = Run(study).config
+    task = provenance["task"]
+    source = task.get("source") or {}  # a list of data sets, or the files by name: those of data that are not open stay
+    shown = isinstance(source, list) or task["open_data"]
+    dataset = ", ".join(source) if source and shown else "open data" if task["open_data"] else "data that are not open"
+    made = []
+    for row in metrics["rows"]:
+        for metric in metric_names([row]) if (row["role"], row["split"] == "pilot") == (MERGED, False) else ():
+            ends = {end: row[f"{metric}_ci_{end}"] for end in ("low", "high")}
+            counts = {key: row[key] for key in ("n", "events", "patients") if row.get(key) is not None}
+            made.append({
+                "task_type": _TASK_TYPES.get(config["task"]["kind"], "text-classification"), "task": row["task"],
+                "dataset": dataset, "split": row["split"], "metric": metric, "value": row[metric],
+                "uncertainty": ends | {"level": config["bootstrap"]["level"]} | counts,
+            })  # fmt: skip
+    return [result for result in made if result["value"] is not None]
 
 
 def _same_model(study: Path, provenance: Mapping[str, Any], record: Mapping[str, Any]) -> None:
@@ -170,4 +205,6 @@ def _measured(privacy: Mapping[str, Any] | None, measure: str, how: str) -> dict
     measures = model[measure]
     if measure == "dlt" and privacy.get("reference") == "resampled":  # for a clean model too another number than 0
         measures = {name: value for name, value in measures.items() if name != "delta1"}
+    if measure == "mia" and "parent" in privacy:
+        reading.append(privacy["parent"]["reading"])
     return {"found": measures, "reading": reading, **blind}

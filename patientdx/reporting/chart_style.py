@@ -18,8 +18,9 @@ WIDTH, HEIGHT, SIDE = 400, 250, 340  # of the plot, in units of the chart
 INK, GREY, GRID, PALE = "#333333", "#666666", "#e4e4e4", "#7a7a7a"
 EVENT, OTHER = "#d55e00", "#4a90c2"
 # After Okabe and Ito, distinct with every common colour vision; two are darker, to be visible on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#a67c00", "#4a90c2")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a67c00", "#4a90c2")
 PARENTS = {"base": "square", "pivot": "diamond"}
+PARENT_COLOURS = {"base": INK, "pivot": "#aa4499"}  # of no method
 _PIXELS = 2  # of a PNG for each unit of the chart
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
 SHAPES = ("circle", "triangle-up", "triangle-down", "cross")
@@ -100,7 +101,7 @@ def svg_element(chart: Any, name: str, summary: str) -> str:
     """
     import vl_convert
 
-    text = vl_convert.vegalite_to_svg(_styled(chart, "transparent").to_dict(), vl_version=_version())
+    text = vl_convert.vegalite_to_svg(_styled(chart, "transparent"), vl_version=_version())
     # Vega counts ids through all that it renders in a process.
     for number, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', text)), start=1):
         text = text.replace(f'id="{old}"', f'id="{name}-{number}"').replace(f"url(#{old})", f"url(#{name}-{number})")
@@ -117,10 +118,13 @@ def _width(box: str) -> int:
 
 
 def write_chart(chart: Any, path: Path) -> None:
-    """Write a chart as PNG, SVG or PDF, by the path's suffix, atomically. The same chart gives the same PNG."""
+    """Write a chart, Altair's or as Vega-Lite has it, as PNG, SVG or PDF, by the path's suffix, atomically.
+
+    The same chart gives the same PNG.
+    """
     import vl_convert
 
-    spec, version = _styled(chart, "white").to_dict(), _version()
+    spec, version = _styled(chart, "white"), _version()
     if path.suffix == ".png":
         content = vl_convert.vegalite_to_png(spec, vl_version=version, scale=_PIXELS)
     elif path.suffix == ".pdf":
@@ -137,13 +141,15 @@ def _version() -> str:
     return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
-def _styled(chart: Any, background: str) -> Any:
+def _styled(chart: Any, background: str) -> dict[str, Any]:
+    """The chart as Vega-Lite has it, with the style of all charts."""
     import altair as alt
 
-    return chart.configure(
+    spec = chart if isinstance(chart, dict) else chart.to_dict(validate=False)  # its parts were, when they were made
+    style = alt.Config(
         background=background,
         font="sans-serif",
-        view=alt.ViewConfig(stroke=None),
+        view=alt.ViewConfig(stroke=None, continuousWidth=300, continuousHeight=300),
         axis=alt.AxisConfig(
             labelColor=INK, titleColor=INK, gridColor=GRID, domainColor=GREY, tickColor=GREY, labelFontSize=12,
             titleFontSize=12.5, titleFontWeight="normal", titlePadding=8, tickSize=4, labelLimit=220,
@@ -153,3 +159,4 @@ def _styled(chart: Any, background: str) -> Any:
         title=alt.TitleConfig(color=INK, subtitleColor=GREY, fontSize=13, subtitleFontSize=11.5, fontWeight="normal",
                               anchor="start"),
     )  # fmt: skip
+    return {**spec, "config": style.to_dict()}

@@ -16,6 +16,7 @@ from patientdx.reporting.chart_style import (
     INK,
     OTHER,
     PALE,
+    PARENT_COLOURS,
     PARENTS,
     SIDE,
     WIDTH,
@@ -34,7 +35,7 @@ def other_looks(roles: Sequence[str]) -> dict[str, Look]:
     looks = {}
     for index, role in enumerate(sorted(roles, key=lambda role: role not in PARENTS)):
         dash = DASHES[(index + 1) % len(DASHES)]
-        looks[role] = Look(INK if role in PARENTS else PALE, dash, PARENTS.get(role, "circle"))
+        looks[role] = Look(PARENT_COLOURS.get(role, PALE), dash, PARENTS.get(role, "circle"))
     return looks
 
 

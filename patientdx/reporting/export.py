@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from patientdx.core.errors import UserError
 from patientdx.core.tables import Cell, Table, csv_text
 
 _LATEX = {
@@ -20,7 +22,8 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 def latex(table: Table) -> str:
     r"""A table environment for the booktabs package: title, question and notes as its caption, bold where a cell is.
 
-    Numbers stand as on the page; a minus is a minus. Characters that LaTeX would interpret are escaped.
+    Its label is `tab:` with the table's name and subject. Numbers stand as on the page; a minus is a minus. Characters
+    that LaTeX would interpret are escaped.
     """
     columns = "".join("l" if column.align == "left" else "r" for column in table.columns)
     caption = (
@@ -31,6 +34,7 @@ def latex(table: Table) -> str:
         "\\begin{table}",
         "  \\centering",
         f"  \\caption{{{latex_text(caption)}}}",
+        f"  \\label{{tab:{'-'.join(re.findall(r'[a-z0-9]+', f'{table.name} {table.subject}'.lower()))}}}",
         f"  \\begin{{tabular}}{{{columns}}}",
         "    \\toprule",
         "    " + " & ".join(latex_text(column.heading) for column in table.columns) + " \\\\",
@@ -41,6 +45,27 @@ def latex(table: Table) -> str:
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def of_split(table: Table, split: str) -> Table:
+    """The table with the rows of one split, without the column and the notes of the others.
+
+    Raises UserError where the table has no such column or rows.
+    """
+    names = [column.name for column in table.columns]
+    if "split" not in names:
+        raise UserError(f"the table {table.name} has no column split (--split): its rows are all of one.")
+    place = names.index("split")
+    splits = dict.fromkeys(row[place].text for row in table.rows)
+    if split not in splits:
+        raise UserError(f"--split {split}: the table {table.name} has {', '.join(splits)}.")
+    keep = [index for index in range(len(names)) if index != place]
+    rows = tuple(tuple(row[index] for index in keep) for row in table.rows if row[place].text == split)
+    notes = tuple(
+        note for note in table.notes if not note.startswith(tuple(f"{name}:" for name in splits if name != split))
+    )
+    columns = tuple(table.columns[index] for index in keep)
+    return replace(table, title=f"{table.title}, {split}", columns=columns, rows=rows, notes=notes)
 
 
 def _sentence(note: str) -> str:

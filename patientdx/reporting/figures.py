@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,18 +15,50 @@ from patientdx.reporting.charts import OUTSIDE
 from patientdx.reporting.groups import PILOT, Group
 from patientdx.reporting.lambda_charts import series
 
+_POSITIONS = ("x", "y", "value")  # fields of a chart that its axes name
+_NOT_SHOWN = ("description", "ring", "step", "shown")  # of the data of a chart, in its rows
 KINDS = {"raw": "As predicted", "logistic": "Recalibrated on pilot (logistic)"}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A rendered chart: `svg` is the element, `key` a sample and a name of each series; `size` is half, wide (the full
-    width) or third."""
+    """A chart with its caption, its text alternative `summary`, and the looks that its key explains.
 
-    svg: str
+    name: its own in the report. size: half, wide (the full width) or third of a page.
+    """
+
+    name: str
+    chart: Any
     caption: str
-    key: tuple[tuple[str, str], ...] = ()
+    summary: str
+    looks: Mapping[str, Look] = field(default_factory=dict)
     size: str = "half"
+
+    @property
+    def svg(self) -> str:
+        """The rendered chart as an element of a page."""
+        return svg_element(self.chart, self.name, self.summary)
+
+    @property
+    def key(self) -> tuple[tuple[str, str], ...]:
+        """A sample (an SVG element) and the name of each series."""
+        return tuple((swatch(look), name) for name, look in self.looks.items())
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What the chart shows, a mapping for each mark, by the titles of its axes; λ as it was measured."""
+        parts = list(_parts(self.chart.to_dict()))
+        axes = [part["encoding"][axis] for axis in ("x", "y") for part in parts if axis in part.get("encoding", {})]
+        names = {axis["field"]: axis["title"] for axis in axes if axis.get("title") and axis["field"] in _POSITIONS}
+        names |= {"x2": f"{names.get('x')}, to"}
+        made: dict[tuple, dict[str, Any]] = {}
+        for row in (row for part in parts for row in part.get("data", {}).get("values", ())):
+            if "piece" in row or len(row) < 3:  # a line between marks, a level, a diagonal
+                continue
+            left_out = {*_NOT_SHOWN, *(["x"] if "lambda" in row else [])}
+            shown = {names.get(key, key): value for key, value in row.items() if key not in left_out}
+            made.setdefault(tuple(shown.items()), shown)
+        return list(made.values())
 
 
 def figures(group: Group, prefix: str) -> dict[str, list[Figure]]:
@@ -100,7 +132,7 @@ class _Figures:
             members = [row for row in rows if row["split"] == split]
             use = "" if not rings else ", where λ is chosen" if split == PILOT else ", reported"
             summary = f"{title} on {split} against λ. " + "; ".join(_curve_parts(members, metric)) + "."
-            key = _key(lambda_charts.key_looks(members, metric, looks, rings))
+            key = lambda_charts.key_looks(members, metric, looks, rings)
             text = caption or f"{title} on {split}{use}"
             made.append(self._figure(f"{name}-{split}", chart, text, summary, key))
         return made
@@ -157,7 +189,7 @@ class _Figures:
             lines = self._results(lambda result, kind=kind: result["decision_curve"].get(kind))
             if lines:
                 summary = f"{caption}: net benefit of {', '.join(lines)}, of treating all and of treating none."
-                key = self._line_key(lines) + _key(charts.TREATED)
+                key = self._line_key(lines) | charts.TREATED
                 chart = charts.decision(lines, self._looks)
                 made.append(self._figure(f"decision-{kind}", chart, caption, summary, key))
         return made
@@ -168,7 +200,7 @@ class _Figures:
         for index, (name, histogram) in enumerate(self._results(lambda result: result["distribution"]).items()):
             edges = histogram["edges"]
             summary = f"{name}: predicted probabilities from {edges[0]:.3f} to {edges[-1]:.3f}."
-            chart, key = charts.distribution(histogram), _key(charts.OUTCOMES)
+            chart, key = charts.distribution(histogram), charts.OUTCOMES
             made.append(self._figure(f"distribution-{index}", chart, name, summary, key, "third"))
         return made
 
@@ -188,15 +220,10 @@ class _Figures:
         return [self._figure("angles", chart, caption, summary, size="wide")]
 
     def _figure(
-        self,
-        name: str,
-        chart: Any,
-        caption: str,
-        summary: str,
-        key: tuple[tuple[str, str], ...] = (),
+        self, name: str, chart: Any, caption: str, summary: str, looks: Mapping[str, Look] | None = None,
         size: str = "half",
-    ) -> Figure:
-        return Figure(svg_element(chart, f"{self.prefix}-{name}", summary), caption, key, size)
+    ) -> Figure:  # fmt: skip
+        return Figure(f"{self.prefix}-{name}", chart, caption, summary, looks or {}, size)
 
     def _results(self, part: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
         """That part of the clinical evaluation of each model that has it."""
@@ -212,9 +239,9 @@ class _Figures:
         others = list(dict.fromkeys(row["role"] for row in self.group.rows if row["role"] != "merged"))
         return looks | charts.other_looks(others)
 
-    def _line_key(self, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    def _line_key(self, names: Iterable[str]) -> dict[str, Look]:
         """The key of curves, which have no markers."""
-        return _key({name: self._looks[name]._replace(shape=None) for name in names})
+        return {name: self._looks[name]._replace(shape=None) for name in names}
 
     @cached_property
     def _rings(self) -> dict[str, float]:
@@ -222,8 +249,10 @@ class _Figures:
         return {series(model.row): model.row["lambda"] for model in self.group.models if model.is_chosen}
 
 
-def _key(looks: Mapping[str, Look]) -> tuple[tuple[str, str], ...]:
-    return tuple((swatch(look), name) for name, look in looks.items())
+def _parts(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield spec
+    for part in spec.get("layer", ()):
+        yield from _parts(part)
 
 
 def _curve_parts(rows: Sequence[Row], metric: str) -> Iterator[str]:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from patientdx.core.tables import Row, as_number, format_interval, format_value, metric_title, model_name
-from patientdx.reporting.chart_style import DASHES, GREY, HEIGHT, INK, PARENTS, WIDTH, Look, method_look, scales
+from patientdx.reporting.chart_style import (
+    DASHES,
+    GREY,
+    HEIGHT,
+    PARENT_COLOURS,
+    PARENTS,
+    WIDTH,
+    Look,
+    method_look,
+    scales,
+)
 from patientdx.reporting.charts import data_of, level_line
 
 ENDS = {"base": 0.0, "pivot": 1.0}
 _SHIFT = 0.012  # in λ: intervals at one λ are side by side
+_STEP = 0.1  # in λ: a line joins what was measured at most that far apart
 
 
 def on_curve(rows: Sequence[Row], metric: str) -> list[Row]:
@@ -74,7 +86,8 @@ def key_looks(
 ) -> dict[str, Look]:
     """The key of a curve: its series, the parents, the ring and chance."""
     key = {series(row): looks[series(row)] for row in rows if row["role"] == "merged"}
-    key |= {row["role"]: Look(INK, None, PARENTS[row["role"]]) for row in rows if row["role"] in PARENTS}
+    parents = [row["role"] for row in rows if row["role"] in PARENTS]
+    key |= {role: Look(PARENT_COLOURS[role], None, PARENTS[role]) for role in parents}
     key |= {"chosen on pilot": Look(GREY, None, "ring")} if rings else {}
     level = chance(metric, rows)
     return key if level is None else key | {f"chance ({format_value(level, '.3f')})": Look(GREY, DASHES[1])}
@@ -90,9 +103,10 @@ def lambda_curve(
     chance: float | None = None,
     rings: Mapping[str, float] | None = None,
 ) -> Any:
-    """A metric of one split against λ: a line a method (`series`) from base (0) to pivot (1), bars for intervals.
+    """A metric of one split against λ: marks a method (`series`) from base (0) to pivot (1), bars for intervals.
 
-    The metric's axis has `title` and the ends `domain`; a dashed line is `chance`, `rings` are marked λ by series.
+    A line joins neighbours of a method at most 0.1 apart, and no others: between them nothing was measured. The
+    metric's axis has `title` and the ends `domain`; a dashed line is `chance`, `rings` are marked λ by series.
     """
     import altair as alt
 
@@ -111,15 +125,17 @@ def lambda_curve(
     bars, ringed = data_of(points, lambda row: row["low"] is not None), data_of(points, lambda row: row["ring"])
     layers = [] if chance is None else [level_line(chance, "y", domain)]
     layers += [
-        data_of(line).mark_line(strokeWidth=2, aria=False).encode(x, y, by_model, dash),
+        data_of(line).mark_line(strokeWidth=2, aria=False).encode(x, y, by_model, dash, alt.Detail("piece:Q")),
         bars.mark_rule(strokeWidth=1.6, opacity=0.55, aria=False).encode(x, low, alt.Y2("high:Q"), by_model),
         ringed.mark_point(size=270, strokeWidth=2, aria=False).encode(x, y, by_model),
         data_of(points).mark_point(size=60, filled=True, opacity=1).encode(x, y, by_model, shape, description),
     ]
     for role, form in PARENTS.items():
-        ends = data_of([_point(row, metric, title, ENDS[role]) for row in rows if row["role"] == role])
-        bar = ends.mark_rule(strokeWidth=1.6, opacity=0.55, color=INK, aria=False)
-        end = ends.mark_point(size=90, shape=form, filled=True, color=INK, opacity=1)
+        here = [_point(row, metric, title, ENDS[role]) | {"model": role} for row in rows if row["role"] == role]
+        ends = data_of(here)
+        colour = PARENT_COLOURS[role]
+        bar = ends.mark_rule(strokeWidth=1.6, opacity=0.55, color=colour, aria=False)
+        end = ends.mark_point(size=90, shape=form, filled=True, color=colour, opacity=1)
         layers += [bar.encode(x, low, alt.Y2("high:Q")), end.encode(x, y, description)]
     return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT)
 
@@ -127,19 +143,22 @@ def lambda_curve(
 def _curve_data(
     rows: Sequence[Row], metric: str, title: str, names: Sequence[str], rings: Mapping[str, float]
 ) -> tuple[list[dict], list[dict]]:
-    """The corners of the lines, parents at both ends, and the points; a merged model at an end is the parent there."""
+    """The ends of the pieces of lines, and the points; a merged model at λ=0 or 1 is the parent there."""
     parents = {ENDS[row["role"]]: row for row in rows if row["role"] in ENDS}
     line, points = [], []
     for index, name in enumerate(names):
         shift = _SHIFT * (index - (len(names) - 1) / 2)
-        line += [{"x": end, "y": row[metric], "model": name} for end, row in parents.items()]
+        corners = {end: {"x": end, "y": row[metric], "model": name} for end, row in parents.items()}
         for row in (row for row in rows if row["role"] == "merged" and series(row) == name):
             ring = rings.get(name) == row["lambda"]
             if row["lambda"] not in parents:
                 points.append(_point(row, metric, title, row["lambda"] + shift) | {"model": name, "ring": ring})
-                line.append({key: points[-1][key] for key in ("x", "y", "model")})
+                corners[row["lambda"]] = {key: points[-1][key] for key in ("x", "y", "model")}
             elif ring:
                 points.append(_point(row, metric, title, row["lambda"]) | {"model": name, "ring": True, "low": None})
+        for piece, (weight, following) in enumerate(pairwise(sorted(corners))):
+            if following - weight <= _STEP + 1e-9:
+                line += [corners[weight] | {"piece": piece}, corners[following] | {"piece": piece}]
     return line, points
 
 
@@ -151,4 +170,5 @@ def series(row: Row) -> str:
 def _point(row: Row, metric: str, title: str, x: float) -> dict[str, Any]:
     low, high = (as_number(row.get(f"{metric}_ci_{end}")) for end in ("low", "high"))
     description = f"{model_name(row)}, {row.get('split')}: {title} {format_interval(row[metric], low, high, 3)}"
-    return {"x": x, "y": row[metric], "low": low, "high": high, "description": description}
+    weight = ENDS.get(str(row["role"]), row.get("lambda"))
+    return {"lambda": weight, "x": x, "y": row[metric], "low": low, "high": high, "description": description}

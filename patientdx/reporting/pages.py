@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from patientdx.core.atomic_io import write_atomically
@@ -21,10 +21,7 @@ from patientdx.reporting.seeds import over_seeds
 _PAGE = Path(__file__).parent / "page"
 # Sections in the order of the page, by the `section` of their tables and figures: title and first sentence.
 _SECTIONS = {
-    "curve": (
-        "λ curve",
-        "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient.",
-    ),
+    "curve": ("λ curve", "From the base (λ = 0) to the pivot (λ = 1), with {level:.0%} intervals by patient."),
     "methods": ("Methods compared", ""),
     "models": ("All models", ""),
     "discrimination": ("Discrimination", ""),
@@ -32,10 +29,7 @@ _SECTIONS = {
     "decision": ("Decision curve and threshold", ""),
     "distribution": ("Predicted probabilities", ""),
     "subgroups": ("Subgroups", ""),
-    "answering": (
-        "Answers",
-        "A merged model that no longer answers yes or no gives them little probability.",
-    ),
+    "answering": ("Answers", "A merged model that no longer answers yes or no gives them little probability."),
     "angles": ("Angles between the parents", ""),
     "search": ("Search for λ", ""),
     "privacy": ("Leakage", ""),
@@ -89,9 +83,7 @@ def page(study: Study) -> str:
         loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     templates.filters["minus"] = lambda text: text.replace("-", "−")
-    templates.filters["safe_figure"] = lambda figure: replace(
-        figure, svg=Markup(figure.svg), key=tuple((Markup(sample), name) for sample, name in figure.key)
-    )
+    templates.filters["safe"] = Markup
     lines = provenance.command(study)
     return templates.get_template("page.html").render(
         title=study.name,

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
-from patientdx.core.tables import Row, format_estimate, metric_title
+from patientdx.core.tables import Row, format_estimate, metric_title, write_csv
 from patientdx.reporting import charts, lambda_charts
 from patientdx.reporting.chart_style import GREY, INK, Look, method_look, write_chart
-from patientdx.reporting.figures import KINDS
-from patientdx.reporting.groups import sizes
+from patientdx.reporting.figures import KINDS, figures
+from patientdx.reporting.groups import groups, sizes
+from patientdx.reporting.runs import Study
 
 _SAMPLE, _LINE = 34, 20  # units: length of a sample in the key, height of its lines
 _LETTER, _WIDTH = 7.2, 860  # units: width of a letter of the key, and of its lines
@@ -20,7 +21,7 @@ _LETTER, _WIDTH = 7.2, 860  # units: width of a letter of the key, and of its li
 def lambda_curve(
     rows: Sequence[Row], path: Path, *, metric: str = "auroc", task: str | None = None, chosen: float | None = None
 ) -> None:
-    """Write the metric against λ, a panel a split and a line a method, from the base (0) to the pivot (1).
+    """Write the metric against λ, a panel a split and a series a method, from the base (0) to the pivot (1).
 
     Intervals are bars, a dashed line is chance (0.5 for AUROC, the prevalence for AUPRC), rings mark the λ `chosen` on
     pilot. Rows without a single λ are left out. Raises UserError for rows of more than one task when `task` names none,
@@ -43,6 +44,28 @@ def lambda_curve(
     subtitles = {split: " ".join(sizes(row for row in rows if str(row.get("split")) == split)) for split in panels}
     drawn = {f"{split}": panel.properties(title=subtitles[split]) for split, panel in panels.items()}
     _write(list(drawn.values()), {name: look for key in keys for name, look in key.items()}, path, title)
+
+
+def write_figures(study: Study, suffix: str) -> list[Path]:
+    """Write each chart of a study's page into its folder `charts`, and what it shows as csv beside it; their paths.
+
+    suffix: svg, pdf or png.
+    """
+    import altair as alt
+
+    folder, parts = study.folder / "charts", groups(study)
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for index, group in enumerate(parts, start=1):
+        for figure in (figure for made in figures(group, f"g{index}").values() for figure in made):
+            name = figure.name if len(parts) > 1 else figure.name.partition("-")[2]
+            path = folder / f"{name}.{suffix}"
+            chart = figure.chart.properties(title=figure.caption)
+            chart.padding = alt.Undefined  # which a chart of the page may have, and a part of a picture not
+            _write([chart], figure.looks, path)
+            write_csv(figure.rows, path.with_suffix(".csv"))
+            paths += [path, path.with_suffix(".csv")]
+    return paths
 
 
 def clinical(result: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -103,44 +126,44 @@ def layer_maps(
 
 def _write(panels: Sequence[Any], key: Mapping[str, Look], path: Path, title: str | None = None) -> None:
     """The panels, two in a line, above their key."""
-    import altair as alt
-
-    lines = [alt.hconcat(*panels[start : start + 2], spacing=30) for start in range(0, len(panels), 2)]
-    chart = alt.vconcat(*lines, _key(key), spacing=14)
-    if title is not None:
-        chart = chart.properties(title=title)
-    write_chart(chart, path)
+    # Joined as Vega-Lite has them: Altair would copy every panel several times, which takes
+    # seconds. Altair validated the parts when they were made.
+    specs = [chart.to_dict(validate=False, context={"top_level": False}) for chart in panels]
+    lines = [{"hconcat": specs[start : start + 2], "spacing": 30} for start in range(0, len(specs), 2)]
+    below = [_key(key).to_dict(validate=False, context={"top_level": False})] if key else []
+    joined = {"vconcat": [*lines, *below], "spacing": 14}
+    write_chart(joined if title is None else joined | {"title": title}, path)
 
 
 def _key(looks: Mapping[str, Look]) -> Any:
     """A sample and the name of each series, in lines below a picture."""
     import altair as alt
 
-    layers, x, y = [], 0.0, 10.0
+    samples, x, y = [], 0.0, 10.0
     for name, look in looks.items():
         size = _SAMPLE + 8 + _LETTER * len(name) + 22
         if x and x + size > _WIDTH:
             x, y = 0.0, y + _LINE
-        layers += _samples(look, x, y)
-        text = charts.data_of([{"name": name}]).mark_text(align="left", baseline="middle", color=INK)
-        layers.append(text.encode(x=alt.value(x + _SAMPLE + 8), y=alt.value(y), text="name:N"))
+        samples.append({
+            "name": name, "y": y, "start": x, "middle": x + _SAMPLE / 2, "end": x + _SAMPLE, "text": x + _SAMPLE + 8,
+            "colour": look.colour, "dash": look.dash and list(look.dash), "shape": look.shape,
+        })  # fmt: skip
         x += size
+    # One layer a kind of mark: Altair copies every layer several times. What the rows hold are pixels and looks.
+    as_is: dict[str, Any] = {"scale": None, "legend": None}
+    at_y, colour = alt.Y("y:Q", scale=None, axis=None), alt.Color("colour:N", **as_is)
+    start, middle, text = (alt.X(f"{field}:Q", scale=None, axis=None) for field in ("start", "middle", "text"))
+    lines = charts.data_of(samples, lambda row: row["dash"]).mark_rule(strokeWidth=2)
+    filled = charts.data_of(samples, lambda row: row["shape"] not in (None, "ring"))
+    rings = charts.data_of(samples, lambda row: row["shape"] == "ring")
+    names = charts.data_of(samples).mark_text(align="left", baseline="middle", color=INK)
+    layers = [
+        lines.encode(start, alt.X2("end:Q"), at_y, colour, alt.StrokeDash("dash:N", **as_is)),
+        filled.mark_point(filled=True, size=70, opacity=1).encode(middle, at_y, colour, alt.Shape("shape:N", **as_is)),
+        rings.mark_point(shape="circle", filled=False, size=150, opacity=1, color=GREY, strokeWidth=1.6).encode(
+            middle, at_y
+        ),
+        names.encode(text, at_y, text="name:N"),
+    ]
+    layers = [layer for layer in layers if layer.data.values]
     return alt.layer(*layers).properties(width=_WIDTH if y > _LINE else x, height=y + 10)
-
-
-def _samples(look: Look, x: float, y: float) -> list[Any]:
-    """A piece of the line and a marker."""
-    import altair as alt
-
-    layers, data = [], charts.data_of([{"sample": 1}])
-    if look.dash is not None:
-        rule = data.mark_rule(color=look.colour, strokeDash=list(look.dash), strokeWidth=2)
-        layers.append(rule.encode(x=alt.value(x), x2=alt.value(x + _SAMPLE), y=alt.value(y)))
-    if look.shape is not None:
-        ring = look.shape == "ring"
-        mark = data.mark_point(
-            shape="circle" if ring else look.shape, filled=not ring, size=150 if ring else 70, opacity=1,
-            color=GREY if ring else look.colour, strokeWidth=1.6,
-        )  # fmt: skip
-        layers.append(mark.encode(x=alt.value(x + _SAMPLE / 2), y=alt.value(y)))
-    return layers

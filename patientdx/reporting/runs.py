@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 _ORDER = {"base": 0, "merged": 1, "pivot": 2}
 # Keys with a column of their own, and those that name where a run was made: no part of a variant's name.
 _NOT_IN_NAMES = (
-    "name", "output", "cache", "lambda", "tracking", "device", "model", "parents", "baselines", "save", "save_dtype",
-    "dry_run", "experiment", "prompt_variants", "clinical", "splits", "search", "privacy", "memory_limit", "task.cache",
-    "task.seed", "task.threads", "task.memory_limit", "task._target_", "task.name", "task.probes", "task.metrics",
-    "scoring.batch_tokens", "merge._target_", "merge.name", "thresholds", "subgroups",
+    "name", "output", "cache", "chunks", "machine", "lambda", "tracking", "device", "model", "parents", "baselines",
+    "save", "save_dtype", "dry_run", "experiment", "prompt_variants", "clinical", "splits", "search", "privacy",
+    "memory_limit", "task.cache", "task.seed", "task.threads", "task.memory_limit", "task._target_", "task.name",
+    "task.probes", "task.metrics", "scoring.batch_tokens", "merge._target_", "merge.name", "thresholds",
+    "subgroups",
 )  # fmt: skip
 
 

@@ -229,7 +229,7 @@ def _groups(statics: Sequence[Mapping[str, object]], is_checked: Sequence[bool])
         people.append((age, sex or None, None, None))
     made, lacks_age = groups(people), [age < 0 for age, *_ in people]
     made["age"] = tuple(UNKNOWN if lacks else band for band, lacks in zip(made["age"], lacks_age, strict=True))
-    if "age" not in lower[0] or any(lacks and one for lacks, one in zip(lacks_age, is_checked, strict=True)):
+    if "age" not in lower[0] or any(lacks and checked for lacks, checked in zip(lacks_age, is_checked, strict=True)):
         made.pop("age")
     return {name: made[name] for name in ("age", "sex") if name in made}
 

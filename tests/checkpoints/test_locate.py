@@ -175,19 +175,24 @@ def test_a_truncated_gguf(tmp_path, kept):
 
 
 @pytest.mark.parametrize(
-    ("text", "licence"),
+    ("of_folder", "text", "stated"),
     [
-        ("---\nlicense: llama3.1\n---\n# A model\n", "llama3.1"),
-        ("---\nlanguage: en\nlicense: other\nlicense_name: 'nvidia-open'\n---\n", "nvidia-open"),
-        ("# A model\nlicense: mit\n", ""),
-        ("---\nlanguage: en\n---\nlicense: mit\n", ""),
-        (None, ""),
+        (licence_of, "---\nlicense: llama3.1\n---\n# A model\n", "llama3.1"),
+        (licence_of, "---\nlanguage: en\nlicense: other\nlicense_name: 'nvidia-open'\n---\n", "nvidia-open"),
+        (licence_of, "# A model\nlicense: mit\n", ""),
+        (licence_of, "---\nlanguage: en\n---\nlicense: mit\n", ""),
+        (licence_of, None, ""),
+        (name_of, "---\nmodel_name: own-model\n---\n# Title\n", "own-model"),
+        (name_of, "---\nlicense: mit\n---\n\n# Own model 1B\n", "Own model 1B"),
+        (name_of, "# A / title that is no name\n", ""),
+        (name_of, "no title", ""),
+        (name_of, None, ""),
     ],
 )
-def test_a_folder_states_its_own_licence(tmp_path, text, licence):
+def test_a_folder_states_its_own_licence_and_name(tmp_path, of_folder, text, stated):
     if text is not None:
         (tmp_path / "README.md").write_text(text)
-    assert licence_of(tmp_path) == licence
+    assert of_folder(str(tmp_path)) == stated
 
 
 @pytest.mark.parametrize("text", ["---\nlicense: mit\n---\n", "no front matter"])
@@ -197,22 +202,6 @@ def test_another_source_does_not_keep_the_licence_of_the_card(tiny_base, tmp_pat
     config = parsed(f"base_model.source={folder}")
     assert config.merge_config.base.licence == ("mit" if "license" in text else "")
     assert config.merge_config.pivot.licence == "apache-2.0"
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("---\nmodel_name: own-model\n---\n# Title\n", "own-model"),
-        ("---\nlicense: mit\n---\n\n# Own model 1B\n", "Own model 1B"),
-        ("# A / title that is no name\n", ""),
-        ("no title", ""),
-        (None, ""),
-    ],
-)
-def test_a_folder_states_its_own_name(tmp_path, text, name):
-    if text is not None:
-        (tmp_path / "README.md").write_text(text)
-    assert name_of(str(tmp_path)) == name
 
 
 def test_the_name_of_a_hub_id_and_of_its_snapshot_is_that_of_the_repository(tmp_path):

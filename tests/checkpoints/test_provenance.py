@@ -14,11 +14,11 @@ from safetensors import safe_open
 
 import patientdx
 from patientdx.checkpoints.identity import content_hash
-from patientdx.checkpoints.manifest import _code, _plain, read_record, summary
+from patientdx.checkpoints.manifest import _code, _plain, read_record, state, summary
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
 from patientdx.checkpoints.sidecar_files import sidecar_files
-from patientdx.checkpoints.source import ModelSource
+from patientdx.checkpoints.source import REPOSITORY, ModelSource
 from patientdx.checkpoints.vocabulary import common_vocabulary
 from patientdx.checkpoints.writer import raw
 from patientdx.core.errors import UserError
@@ -120,8 +120,9 @@ def test_nothing_tells_of_the_machine(merged, tiny_base):
 def test_the_card_names_the_models_and_their_licences(merged):
     card = (merged[1] / "README.md").read_text()
     assert card.startswith(
-        "---\nlibrary_name: transformers\ntags:\n- merge\n- patientdx\nbase_model:\n- some-lab/instruct-1b\n"
-        "base_model_relation: merge\n---\n\n# slerp λ=mlp=0-1,rest=0.25 of instruct and numeric\n"
+        "---\nbase_model:\n- some-lab/instruct-1b\nlibrary_name: transformers\nlicense: other\n"
+        "license_name: apache-2.0-and-mit\ntags:\n- merge\n- patientdx\nbase_model_relation: merge\n---\n\n"
+        "# slerp λ=mlp=0-1,rest=0.25 of instruct and numeric\n"
     )
     assert "| pivot | numeric | wheel:some-wheel/model.gguf | mit |" in card
 
@@ -210,6 +211,16 @@ def test_descriptions_of_folders_keep_their_path(tiny_base, tiny_pivot, tmp_path
     assert "base_model" not in card
     assert "| base | first | a local folder | apache-2.0 |" in card
     assert str(tiny_base.parent) not in card
+
+
+def test_a_file_of_the_repository_is_recorded_by_its_name_in_it(tiny_base, tiny_pivot, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    described = [
+        ModelSource("first", "org/name"),
+        ModelSource("second", "org/name", adapter="patientdx/adapters/numeric"),
+    ]
+    stated = state(recipe_of(tiny_base, tiny_pivot), described)
+    assert [model["adapter"] for model in stated["models"]] == [None, "patientdx/adapters/numeric"]
 
 
 def test_what_others_wrote_stays_one_cell_of_the_card(tiny_base, tiny_pivot, tmp_path):

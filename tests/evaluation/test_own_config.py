@@ -10,6 +10,7 @@ import pytest
 import torch
 from command_line import settings
 from in_process import new_session, plan, run
+from plain_forward import plain_scores
 
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.core.errors import UserError
@@ -51,13 +52,7 @@ def margins_alone(folder: Path, prompts) -> np.ndarray:
     """(n, 2) log masses of the options, by transformers' own forward pass of each prompt alone."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    rows = []
-    with torch.no_grad():
-        for ids in prompts.ids:
-            log_p = torch.log_softmax(model(torch.tensor([ids])).logits[0, -1].double(), -1)
-            rows.append([torch.logsumexp(log_p[list(option)], 0).item() for option in prompts.options])
-    return np.array(rows)
+    return plain_scores(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), prompts)
 
 
 def stored(folder: Path, key: str) -> np.ndarray:

@@ -60,7 +60,7 @@ def test_one_report_holds_what_ran_and_names_what_did_not(output, tmp_path, caps
     absent = text[text.index("Not run yet") :]
     assert all(f"experiment={stem}" in absent for stem in STEMS - {"lambda_curve", "transfer"})
     assert "experiment=lambda_curve" not in absent
-    assert "7B, estimate" in text
+    assert "7B on A100, estimate" in text
     assert f"written: {place}" in said
 
 
@@ -134,7 +134,7 @@ def test_the_command_of_runs_that_kept_theirs_is_what_they_were_asked_for(tmp_pa
     assert made_by(tmp_path / "transfer") is None
 
 
-def test_cost_counts_each_answer_once_and_scales_by_parameters(output, capsys):
+def test_cost_counts_each_answer_once(output, capsys):
     write_json(
         {"fingerprint": "f", "seconds": 36.0, "peak_memory_bytes": 2_000_000_000},
         next((output / "lambda_curve").glob("mortality*")) / "finetune.json",
@@ -147,7 +147,6 @@ def test_cost_counts_each_answer_once_and_scales_by_parameters(output, capsys):
     assert one.speed == pytest.approx((420 * 100 / 21 + 140 * 100 / 14) / 2)
     assert one.spent == 36.0
     assert one.hours == pytest.approx((answers * 100 / 1500 + 36) / 3600)
-    assert one.scaled(7.0) is None  # the size of that base is not known
     assert found["transfer"].speed == pytest.approx(1500)  # of other studies: its own scores were all at hand
     assert cost.main(["--output", str(output)]) == 0
     out = capsys.readouterr().out
@@ -175,7 +174,13 @@ def test_a_search_asks_once_a_candidate_and_each_task_has_its_own_speed(output):
     assert one.hours == pytest.approx((10 + 30 + 50) / 3600)  # but of another study
 
 
-def test_hours_grow_with_parameters():
-    one = cost.Cost("x", 10, 3600.0, 3600.0, 0.0, 0.0, 0, 0.1345)
+def test_gpu_hours_are_two_operations_a_parameter_and_token_at_a_share_of_the_peak(output, capsys):
+    one = cost.Cost("x", 10, 312e12 * 0.5 / 2e9 * 3600, 3600.0, 0.0, 0.0, 0, 0.1345)
     assert one.hours == 1.0
-    assert one.scaled(cost.larger()["7B"]) == pytest.approx(7.24 / 0.1345)
+    assert one.gpu_hours(1.0, "A100", 0.5) == pytest.approx(1.0)
+    assert one.gpu_hours(cost.larger()["7B"], "H100", 0.25) == pytest.approx(7.24 * 2 * 312 / 989)
+    assert cost.main(["--output", str(output), "--device", "H100", "--utilisation", "0.25"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Estimate: hours of one H100 at 25% of its 989 TFLOPS in bfloat16" in shown
+    assert cost.main(["--output", str(output), "--utilisation", "40"]) == 2
+    assert capsys.readouterr().err == "--utilisation 40: give a share above 0 and up to 1.\n"

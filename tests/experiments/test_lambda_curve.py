@@ -154,7 +154,7 @@ def test_the_study_runs_without_m_and_is_read(tiny_base, tiny_pivot, tmp_path, a
     """The whole way, on tiny models: the overlay's sweep, what the command line changes of it, the table."""
     given = [one for one in small(tiny_base, tiny_pivot) if not one.startswith(("task.", "splits", "baselines"))]
     own = ["experiment=lambda_curve", "lambda=0.5,1", "name=short", f"output={tmp_path}", "task.synthetic.stays=80"]
-    (ran,) = forked(tmp_path, [[*given, *own]], page=False)
+    (ran,) = forked(tmp_path, [[*given, *own]])
     assert ran.returncode == 0, ran.stdout + ran.stderr
     study = last_sweep(tmp_path / "short", "")
     merged = [

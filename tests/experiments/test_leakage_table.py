@@ -116,7 +116,7 @@ def test_the_study_is_every_merge_beside_every_fine_tune():
 
 def test_the_small_study_runs_from_end_to_end_on_tiny_models(tiny_base, tiny_pivot, tmp_path, capsys):
     given = [one for one in small(tiny_base, tiny_pivot) if not one.startswith(("task.synthetic", "splits"))]
-    (done,) = forked(tmp_path, [["experiment=leakage", "size=small", "finetune=lora", *given]], page=False)
+    (done,) = forked(tmp_path, [["experiment=leakage", "size=small", "finetune=lora", *given]])
     assert done.returncode == 0, done.stderr
     assert leakage.main(["--output", str(tmp_path / "outputs"), "--name", "leakage_small"]) == 0
     text = capsys.readouterr().out

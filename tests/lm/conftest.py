@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from plain_forward import plain_scores
 
 from patientdx.lm.load import load_model, load_tokenizer
 from patientdx.lm.prompts import Prompts
@@ -43,15 +44,7 @@ def make_prompts() -> Callable[..., Prompts]:
 def plain() -> Callable[..., np.ndarray]:
     """``plain(model, prompts)``: log mass (n, options), each prompt alone through the full causal language model."""
 
-    def forward(model, prompts: Prompts) -> np.ndarray:
-        scores = []
-        with torch.no_grad():
-            for row in prompts.ids:
-                logp_V = torch.log_softmax(model(torch.tensor([row])).logits[0, -1].double(), -1)
-                scores.append([torch.logsumexp(logp_V[list(ids)], 0).item() for ids in prompts.options])
-        return np.array(scores)
-
-    return forward
+    return plain_scores
 
 
 class LimitedModel:

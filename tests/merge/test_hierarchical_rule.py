@@ -111,18 +111,15 @@ def refused(words, parents=None, ancestor=None, config=None, **numbers):
         )
 
 
-@pytest.mark.parametrize(
-    ("numbers", "words"),
-    [
-        ({"alignment": "firm"}, "merge.alignment=firm: it is one of hard, soft, none"),
-        ({"weighting": "half"}, "merge.weighting=half: it is one of literal, normalised"),
-        ({"order": "both"}, "merge.order=both: it is one of base_first, pivot_first"),
-        ({"scope": "model"}, "merge.scope=model: it is one of tensor, block"),
-        ({"cosine": "both"}, "merge.cosine=both: it is one of parents, aligned"),
-    ],
-)
-def test_a_word_that_means_nothing_is_refused(numbers, words):
-    refused(words, **numbers)
+CHOICES = {
+    "alignment": "hard, soft, none", "weighting": "literal, normalised", "order": "base_first, pivot_first",
+    "scope": "tensor, block", "cosine": "parents, aligned",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_a_word_that_means_nothing_is_refused(key):
+    refused(f"merge.{key}=half: it is one of {CHOICES[key]}", **{key: "half"})
 
 
 def test_parents_that_do_not_fit_are_refused():

@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+from command_line import listed
 
 from patientdx.cli.mergekit.recipe import read_recipe
 from patientdx.core.errors import UserError
@@ -28,10 +29,9 @@ def refused(write):
         file = write(text)
         with pytest.raises(UserError) as caught:
             read_recipe(file)
-        first, *lines = str(caught.value).split("\n")
+        (first, *_), lines = str(caught.value).split("\n"), listed(caught.value, "- ")
         count = "something" if len(lines) == 1 else f"{len(lines)} things"
         assert first == f"{file} asks for {count} that cannot be done here:"
-        assert all(line.startswith("- ") for line in lines)
-        return [line.removeprefix("- ") for line in lines]
+        return lines
 
     return refused

@@ -50,6 +50,19 @@ def test_neighbourhood_and_recall_by_hand():
     assert attacks.recall([2.0, 1.0], [2.2, 0.9]).tolist() == pytest.approx([1.1, 0.9])
 
 
+def test_rmia_by_hand():
+    """Two records and two of the population, with one model each: ratios 2, 1, and of the population 1 and 4."""
+    likelihood, out = [0.4, 0.1, 0.2, 0.8], [0.2, 0.1, 0.2, 0.2]
+    everyone = [[True, True]] * 4
+    assert attacks.rmia(likelihood, out, [2, 3], everyone).tolist() == [0.5, 0.5, 0.5, 1.0]
+    assert attacks.rmia(likelihood, out, [2, 3], everyone, g=2.0).tolist() == [0.5, 0.0, 0.0, 0.5]
+    # a = 0.5: P(x) = (1.5 P_out + 0.5) / 2 is 0.4, 0.325, 0.4 and 0.4; the ratios 1, 0.31, 0.5 and 2.
+    assert attacks.rmia(likelihood, out, [2, 3], everyone, a=0.5).tolist() == [0.5, 0.0, 0.5, 1.0]
+    # A record is not set against those of its own patient.
+    alone = [[True, True], [True, True], [False, True], [True, False]]
+    assert attacks.rmia(likelihood, out, [2, 3], alone).tolist() == [0.5, 0.5, 0.0, 1.0]
+
+
 def test_a_record_that_became_likelier_scores_higher_in_every_attack():
     """The one sign convention: lower loss of the record itself, with all else as it was, looks more like a member."""
     before, after = np.array([2.0]), np.array([1.0])
@@ -63,6 +76,9 @@ def test_a_record_that_became_likelier_scores_higher_in_every_attack():
         "min_k_pp": (attacks.min_k_pp(nll, mean, variance, 20), attacks.min_k_pp(likelier, mean, variance, 20)),
         "neighbour": (attacks.neighbour(before, [[2.0]]), attacks.neighbour(after, [[2.0]])),
         "recall": (attacks.recall(before, [2.0]), attacks.recall(after, [2.0])),
+        "rmia": tuple(
+            attacks.rmia([np.exp(-loss[0]), 0.2], [0.13, 0.13], [1], [[True], [True]])[0] for loss in (before, after)
+        ),
     }
     for name, (old, new) in pairs.items():
         assert float(np.squeeze(new)) > float(np.squeeze(old)), name

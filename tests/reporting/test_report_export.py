@@ -1,6 +1,7 @@
 import csv
 import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,9 +107,41 @@ def test_tables_of_several_groups_follow_one_another(made_study):
     assert len(twice) == 1 + 2 * 12
 
 
+def test_a_split_alone_has_its_rows_and_no_column_of_splits(made_study, capsys):
+    lines = printed(capsys, made_study, "--format", "csv", "--split", "test").splitlines()
+    assert "split" not in lines[0].split(",")
+    values = {row["auroc"] for row in stored(made_study) if row["split"] == "test"}
+    assert {float(line["AUROC"]) for line in csv.DictReader(lines)} == values
+    latex = printed(capsys, made_study, "--format", "latex", "--split", "test")
+    assert ("Test: n = 180" in latex, "pilot" in latex.lower()) == (True, False)
+    assert latex.count(r"\label{tab:models-mortality-small-small-numeric}") == 1
+
+
+@pytest.mark.parametrize("form", ["svg", "pdf", "png"])
+def test_every_chart_of_the_page_is_a_file_with_what_it_shows_as_csv(made_study, tmp_path, capsys, form):
+    study = shutil.copytree(made_study, tmp_path / "study")
+    written = [Path(line.removeprefix("written: ")) for line in printed(capsys, study, "--format", form).splitlines()]
+    assert {path.parent for path in written} == {study / "charts"}
+    begins = {"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}[form]
+    charts = [path for path in written if path.suffix == f".{form}"]
+    assert len(charts) == 18  # as many as on the page
+    assert all(path.read_bytes().startswith(begins) for path in charts)
+    rows = list(csv.DictReader((study / "charts/lambda-auroc-test.csv").read_text(encoding="utf-8").splitlines()))
+    made = {
+        (row["model"], float(row["lambda"])): [float(row[name]) for name in ("AUROC", "low", "high")] for row in rows
+    }
+    ends = ("auroc", "auroc_ci_low", "auroc_ci_high")
+    assert made == {
+        (row["method"] or row["role"], row["lambda"]): [row[name] for name in ends]
+        for row in stored(made_study) if row["split"] == "test"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["STUDY", "--format", "csv", "--table", "cohort", "--split", "test"], "the table cohort has no column split"),
+        (["STUDY", "--format", "csv", "--split", "tset"], "--split tset: the table models has pilot, test."),
         (["nowhere"], "nowhere holds no finished run: a report needs metrics.json in it"),
         (
             ["STUDY", "--format", "csv", "--table", "search"],

@@ -192,15 +192,6 @@ LABELS = {  # change of the labels, keys, message
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", LABELS)
-def test_labels_that_are_not_valid_are_refused(loaded, house, tmp_path, case):
-    change, keys, message = LABELS[case]
-    labels, _ = long(tmp_path / "again", house)
-    with pytest.raises(UserError) as refused:
-        loaded("long", house, path=rewritten(str(labels), change), **keys)
-    assert message in str(refused.value)
-
-
 RECORDS = {  # change of the long table, keys, message
     "another name": (lambda rows: rows, {"record_columns": {"value": "result"}},
                      "values.csv has no column result. Name the right one as 'task.record_columns={value: <name>}'"),
@@ -216,14 +207,19 @@ RECORDS = {  # change of the long table, keys, message
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", RECORDS)
-def test_records_that_are_not_valid_are_refused(loaded, house, tmp_path, case):
-    change, keys, message = RECORDS[case]
-    _, records = long(tmp_path / "again", house)
-    path = Path(rewritten(str(records), change))
-    path = path.rename(path.with_name("values.csv"))
+@pytest.mark.parametrize(
+    ("key", "change", "keys", "message"),
+    [
+        *(pytest.param("path", *case, id=name) for name, case in LABELS.items()),
+        *(pytest.param("records", *case, id=name) for name, case in RECORDS.items()),
+    ],
+)
+def test_labels_and_records_that_are_not_valid_are_refused(loaded, house, tmp_path, key, change, keys, message):
+    written = dict(zip(("path", "records"), long(tmp_path / "again", house), strict=True))
+    path = Path(rewritten(str(written[key]), change))
+    path = path.rename(path.with_name("values.csv")) if key == "records" else path
     with pytest.raises(UserError) as refused:
-        loaded("long", house, records=str(path), **keys)
+        loaded("long", house, **{key: str(path)}, **keys)
     assert message in str(refused.value)
     assert "SECRET" not in str(refused.value)
 
@@ -244,10 +240,8 @@ FILES = {  # rows of the file of concepts, message
 @pytest.mark.parametrize("case", FILES)
 def test_concepts_that_make_no_sense_are_refused(tmp_path, case):
     rows, message = FILES[case]
-    path = tmp_path / "concepts.csv"
-    if rows:
-        table(path, rows)
-    else:
+    path = table(tmp_path / "concepts.csv", rows or [CONCEPTS[0]])
+    if not rows:
         path.write_text("code,name,unit,low,high\n")
     with pytest.raises(UserError) as refused:
         concept_file(path)

@@ -14,6 +14,7 @@ from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.inference import Array
 from patientdx.evaluation.kinds import Kind
 from patientdx.evaluation.language_systems import FINETUNED, WeightsSystem
+from patientdx.evaluation.leakage import parents
 from patientdx.evaluation.leakage.canaries import CanaryPrompts, canary_prompts
 from patientdx.evaluation.leakage.losses import (
     LOSSES,
@@ -33,7 +34,7 @@ from patientdx.privacy.lira import lira
 from patientdx.tasks.example import TaskData
 
 # Part of the fingerprint: raise it when the same losses come to give other numbers.
-LEAKAGE = 2
+LEAKAGE = 3
 
 Shadows = tuple[Array, NDArray[np.bool_]]
 
@@ -52,11 +53,13 @@ class Privacy(Analysis):
 
     def fingerprint(self, run: Run) -> Any:
         """Its versions and its configuration."""
-        return {"version": LEAKAGE, "losses": LOSSES, "config": run.config.analyses.privacy.model_dump()}
+        config = run.config.analyses.privacy.model_dump(exclude={"parent_file"})
+        return {"version": LEAKAGE, "losses": LOSSES, "config": config, "parent": parents.fingerprint(run)}
 
     def collect(self, run: Run) -> dict[str, Any]:
         """The result; UserError, before any model is loaded, where the records do not suffice."""
         privacy = run.config.analyses.privacy
+        of_parent = distributed.run_on_all_ranks(lambda: parents.parent_records(run))
         records = distributed.run_on_all_ranks(lambda: measured_records(run))
         context = run.plan.context
         hidden = distributed.run_on_all_ranks(lambda: canary_prompts(run.config, context) if privacy.mia else None)
@@ -65,10 +68,15 @@ class Privacy(Analysis):
         columns = {system.role: loss_columns(run, system, records) for system in systems}
         shadows = shadow_losses(run, records) if privacy.shadows else None
         memorised = {system.role: _memorised(run, system, records, hidden) for system in systems}
+        parent_losses = None if of_parent is None else parents.parent_losses(run, of_parent)
         run.timer.record("losses")
         result = distributed.run_on_all_ranks(
             lambda: _result(run, records, columns, shadows, memorised) if run.is_first else None
         )
+        if run.is_first and of_parent is not None and parent_losses is not None:
+            result |= {
+                "parent": parents.result(run, of_parent, parent_losses, Bootstrap(**run.config.bootstrap.keywords))
+            }
         run.timer.record("leakage")
         return distributed.broadcast(result)
 
@@ -201,21 +209,29 @@ def _attacked(
     rows = records.attacked.rows
     texts, subjects = records.texts, [records.examples[i].subject for i in rows]
     sizes = attacks.compressed_bytes([texts[i] for i in rows])
-    scores = _scores(columns, rows, sizes, before, shadows)
-    past = {} if before is None else _scores(before, rows, sizes, before, shadows)
+    scores = _scores(columns, records, sizes, before, shadows)
+    past = {} if before is None else _scores(before, records, sizes, before, shadows)
     return {
         name: attack(score, past.get(name), records.attacked.member, subjects, draws) for name, score in scores.items()
     }
 
 
 def _scores(
-    columns: Columns, rows: NDArray, sizes: NDArray, before: Columns | None, shadows: Shadows | None
+    columns: Columns, records: Records, sizes: NDArray, before: Columns | None, shadows: Shadows | None
 ) -> dict[str, Array]:
     """Each attack's score of members and non-members, (n,)."""
+    rows = records.attacked.rows
     mean = columns["total"][rows] / columns["tokens"][rows]
     scores = {"loss": attacks.loss(mean), "zlib": attacks.zlib(mean, sizes)}
     if before is not None:
-        scores["reference"] = attacks.reference(mean, before["total"][rows] / before["tokens"][rows])
+        past = before["total"][rows] / before["tokens"][rows]
+        scores["reference"] = attacks.reference(mean, past)
+        out = np.exp(-past)
+        if shadows is not None:  # the mean likelihood under the models without the record
+            out = np.ma.masked_array(np.exp(-shadows[0]), shadows[1]).mean(axis=0).filled(np.nan)
+        subject = np.array([records.examples[i].subject for i in rows])
+        outside = np.flatnonzero(np.logical_not(records.attacked.member))
+        scores["rmia"] = attacks.rmia(np.exp(-mean), out, outside, subject[:, None] != subject[outside])
     scores |= {"min_k": columns["min_k"][rows], "min_k_pp": columns["min_k_pp"][rows]}
     if "behind" in columns:
         scores["recall"] = attacks.recall(mean, columns["behind"])

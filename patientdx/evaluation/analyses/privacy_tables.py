@@ -10,7 +10,7 @@ from patientdx.evaluation.analyses.entries import Entry
 
 ATTACKS = {
     "loss": "LOSS", "zlib": "zlib", "reference": "reference", "min_k": "Min-K%", "min_k_pp": "Min-K%++",
-    "recall": "ReCaLL", "neighbour": "neighbour", "lira": "LiRA",
+    "recall": "ReCaLL", "neighbour": "neighbour", "lira": "LiRA", "rmia": "RMIA",
 }  # fmt: skip
 _DELTAS = {"delta1": "Δ1: test − reference", "delta2": "Δ2: test − train"}
 
@@ -22,7 +22,8 @@ def roles(result: Mapping[str, Any]) -> Iterable[str]:
 
 def tables(entries: Sequence[Entry]) -> list[Table]:
     """Leakage test, membership inference, canaries and extraction, as far as they were measured."""
-    made = [builder(entries) for builder in (_leakage, _membership, _canaries, _extraction)] if entries else []
+    builders = (_leakage, _membership, _parents, _canaries, _extraction)
+    made = [builder(entries) for builder in builders] if entries else []
     return [table for table in made if table.rows]
 
 
@@ -86,6 +87,25 @@ def _sides(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"without the model: words {blind['bag_of_words']}, length {blind['length']}"
 
 
+def _parents(entries: Sequence[Entry]) -> Table:
+    rows, notes = [], []
+    for entry in entries:
+        part = entry.result.get("parent")
+        if part is None or entry.role != entry.result["role"]:
+            continue
+        for attack, areas in part["attacks"].items():
+            cells = [estimate(areas["merged"]), estimate(areas["parent"]), estimate(areas["difference"], sign=True)]
+            rows.append([word(entry.name), word(ATTACKS[attack]), *cells])
+        blind = {name: format_estimate(measured["auc"]) for name, measured in part["blind"].items()}
+        notes += [
+            f"{part['members']} records that {part['parent']} was trained on and {part['non_members']} others",
+            f"without a model: words {blind['bag_of_words']}, length {blind['length']}",
+            part["reading"],
+        ]
+    columns = ["model", "attack", "AUC of the merge", "AUC of the parent", "merge minus parent"]
+    return make_table("parents", "Records of a parent", columns, rows, notes=notes, section="privacy", keys=2)
+
+
 def _canaries(entries: Sequence[Entry]) -> Table:
     rows = []
     for name, model in _models(entries):
@@ -139,6 +159,9 @@ def _of_model(result: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, 
         numbers |= {f"mia/{name}": result[name]["n"] for name in ("members", "non_members")}
         for name, part in result["blind"].items():
             numbers |= _flat(f"mia/blind/{name}/auc", part["auc"])
+    if "parent" in result and model is result["models"][result["role"]]:
+        for name, part in result["parent"]["attacks"].items():
+            numbers |= _flat(f"parent/{name}/auc_over_parent", part["difference"])
     for copies, part in model.get("canaries", {}).get("copies", {}).items():
         numbers[f"canary/exposure_{copies}"] = part["exposure"]
     return numbers

@@ -55,6 +55,8 @@ class PrivacyConfig(Section):
     canaries_each: Annotated[int, at_least(1)] = key("privacy", "canaries_each", default=4)
     candidates: Annotated[int, at_least(1)] = key("privacy", "candidates", default=255)
     extraction: Annotated[int, at_least(0)] = key("privacy", "extraction", default=0)
+    parent: Literal["base", "pivot"] = key("privacy", "parent", default="pivot")
+    parent_file: str | None = key("privacy", "parent_file", default=None)
 
     @property
     def enabled(self) -> bool:

@@ -99,8 +99,8 @@ def _of_privacy(plain: Mapping[str, Any]) -> Iterator[str]:
             f"privacy={name}: with tokenizer={tokenizer} the base reads another tokenizer's tokens than its own, and "
             "its losses are no reference. Use tokenizer=base, or parents with one vocabulary."
         )
-    for key in (key for key in ("canaries", "shadows") if node.get(key)):
-        if group_name(plain, "finetune") == "none":
+    for key in (key for key in ("canaries", "shadows", "parent_file") if node.get(key)):
+        if key != "parent_file" and group_name(plain, "finetune") == "none":
             yield f"privacy.{key}: without fine-tuning there is nothing to put into. Add finetune=lora or full."
         if name == "dlt":
             yield f"privacy.{key}: it is part of membership inference. Use privacy=mia or all."

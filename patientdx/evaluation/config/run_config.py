@@ -30,14 +30,17 @@ from patientdx.merge.schedule import Schedule
 
 class RunConfig(Section):
     """One run. Sections are None where the config asks for none of it: merge with a tabular model alone, task where
-    nothing is scored, finetune, and search for a λ that is given. pair, domain and non_inferiority are read by studies.
-    `composed` is the resolved Hydra config, and `overrides` the words of the command, for the record.
+    nothing is scored, finetune, and search for a λ that is given. chunks and machine are for launchers; pair, domain
+    and non_inferiority are read by studies. `composed` is the resolved Hydra config, and `overrides` the words of the
+    command, for the record.
     """
 
     name: Annotated[str, BeforeValidator(study_name)] = key("name")
     seed: Annotated[int, at_least(0)] = key("seed")
     output: Folder = key("output")
     cache: Folder = key("cache")
+    chunks: Annotated[int, at_least(1)] | None = key("chunks", default=None)
+    machine: dict[str, Any] | None = key("machine", default=None)
     pair: dict[str, Any] | None = key("pair", default=None)
     domain: str | None = key("domain", default=None)
     non_inferiority: dict[str, Any] | None = key("non_inferiority", default=None)

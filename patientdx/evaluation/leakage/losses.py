@@ -25,7 +25,7 @@ from patientdx.privacy.lira import halves
 
 # Part of every fingerprint: raise it when the same inputs come to give other losses.
 LOSSES = 1
-_COLUMNS: tuple[str, ...] = ("tokens", "total", "answer", "min_k", "min_k_pp")
+COLUMNS: tuple[str, ...] = ("tokens", "total", "answer", "min_k", "min_k_pp")
 
 Columns = dict[str, Array]
 Ids = Sequence[Sequence[int]]
@@ -39,7 +39,7 @@ def loss_columns(run: Run, system: WeightsSystem, records: Records) -> Columns:
     """
     privacy = run.config.analyses.privacy
     measure = partial(mean_losses, run, system)
-    columns: Columns = dict(zip(_COLUMNS, measure(records.ids, k=privacy.k, label="losses").T, strict=True))
+    columns: Columns = dict(zip(COLUMNS, measure(records.ids, k=privacy.k, label="losses").T, strict=True))
     if records.sides is None:
         return columns
     ids = [records.ids[i] for i in records.sides.rows]
@@ -77,7 +77,7 @@ def mean_losses(
         return places, [_mean(loss) if k is None else _summary(loss, k) for loss in losses]
 
     def make() -> Array:
-        values = np.empty((len(ids), 1 if k is None else len(_COLUMNS)))
+        values = np.empty((len(ids), 1 if k is None else len(COLUMNS)))
         for places, rows in distributed.all_gather(distributed.run_on_all_ranks(score)):
             if places:
                 values[places] = rows

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import duckdb
+import numpy as np
 
 from patientdx.core.errors import UserError
 from patientdx.records.labelled.concept_file import ConceptFile
@@ -124,7 +125,7 @@ def _check_stays(
     events: Events, is_checked: Sequence[bool], late: int, known: set[int], courses: Sequence[Mapping[str, object]]
 ) -> None:
     """UserError where there is nothing to read of any stay that is checked; late: those after their last record."""
-    numbers = [number for number, one in enumerate(is_checked) if one]
+    numbers = np.flatnonzero(is_checked).tolist()
     total, present = len(numbers), known.intersection(numbers)
     if not numbers:
         return

@@ -5,7 +5,10 @@ import pyarrow as pa
 
 from patientdx.records.synthetic import illness, laboratory, physiology
 from patientdx.records.synthetic.illness import (
-    CIRCULATION, CONSCIOUSNESS, INFLAMMATION, RESPIRATION,
+    CIRCULATION,
+    CONSCIOUSNESS,
+    INFLAMMATION,
+    RESPIRATION,
 )  # fmt: skip
 from patientdx.records.synthetic.tables import HOUR, Values, chosen, grid, ids, minutes, sigmoid, times
 
@@ -84,14 +87,14 @@ def _vital_signs(rng: np.random.Generator, stays: dict, values: Values) -> None:
     lower, upper = np.clip(mean - pulse / 3, 15, 160), np.clip(mean + 2 * pulse / 3, 35, 260)
     arterial = (arterial_line(stays) & (stays["traits"][:, _STIFF] < 2))[row]
     by_cuff = np.where(arterial, noise[6] > 0.6, True)
-    for kept, items in ((arterial, (220050, 220051, 220052)), (by_cuff, (220179, 220180, 220181))):
+    for mask, items in ((arterial, (220050, 220051, 220052)), (by_cuff, (220179, 220180, 220181))):
         for item, value in zip(items, (upper, lower, np.clip(mean, 25, 190)), strict=True):
-            values.add(item, row[kept], hour[kept], np.round(value[kept]), "mmHg")
-    kept = rng.random(size) < 0.3
-    values.add(223761, row[kept], hour[kept], np.round(np.clip(warm[kept], 32, 41.5) * 1.8 + 32, 1), "°F")
-    kept = central_line(stays)[row] & (rng.random(size) < 0.35)
-    venous = 8.5 + 1.2 * level[kept, CIRCULATION] + 2.5 * trait[kept, _STIFF] + 2 * noise[6][kept]
-    values.add(220074, row[kept], hour[kept], np.round(np.clip(venous, 0, 30)), "mmHg")
+            values.add(item, row[mask], hour[mask], np.round(value[mask]), "mmHg")
+    mask = rng.random(size) < 0.3
+    values.add(223761, row[mask], hour[mask], np.round(np.clip(warm[mask], 32, 41.5) * 1.8 + 32, 1), "°F")
+    mask = central_line(stays)[row] & (rng.random(size) < 0.35)
+    venous = 8.5 + 1.2 * level[mask, CIRCULATION] + 2.5 * trait[mask, _STIFF] + 2 * noise[6][mask]
+    values.add(220074, row[mask], hour[mask], np.round(np.clip(venous, 0, 30)), "mmHg")
 
 
 def arterial_line(stays: dict) -> np.ndarray:
@@ -152,8 +155,8 @@ def _breathing(rng: np.random.Generator, stays: dict, values: Values) -> None:
     device = np.where(tube, 0, np.where(flow == 0, 4, np.where(flow < 6, 1, np.where(flow < 10, 2, 3))))
     seen = off | (on & _some(rng, 0.5, row))
     values.add_words(226732, row[seen], hour[seen], _DEVICES, device[seen])
-    given = off & (flow > 0)
-    values.add(223834, row[given], hour[given], flow[given], "L/min")
+    flowing = off & (flow > 0)
+    values.add(223834, row[flowing], hour[flowing], flow[flowing], "L/min")
 
 
 def _gases(rng: np.random.Generator, stays: dict, values: Values) -> None:

@@ -43,14 +43,14 @@ def hospital(
 ) -> Path:
     """Folder with the synthetic hospital, written on first use.
 
-    `stays` is the number of adult ICU stays of at least 54 hours (reached to within a patient's stays);
-    shorter stays, minors and step-down units come on top. `form` is parquet or csv.gz. The same numbers always make the same
+    `stays` is the number of adult ICU stays of at least 54 hours, alive (reached to within a patient's stays); shorter
+    stays, minors and step-down units come on top. `form` is parquet or csv.gz. The same numbers always make the same
     tables, and a larger hospital starts with the patients of a smaller one. Any size will do: patients are drawn and
     written in blocks, so that memory does not grow, and a block is a row group of its own in the order of patients.
     `returns`: about the share of later admissions that begin within 30 days of discharge, more after severe stays;
     None: they begin whenever they may, few so soon. `case_mix`: general, or another kind of hospital: referral (sicker,
-    more sepsis and shock) or surgical (more planned surgery). `unread` chart rows an hour of items that nothing reads come on
-    top, for load tests (MIMIC-IV charts some 50).
+    more sepsis and shock) or surgical (more planned surgery). `unread` chart rows an hour of items that nothing reads
+    come on top, for load tests (MIMIC-IV charts some 50).
 
     Raises UserError when a parameter makes no sense or the disk has no room.
     """
@@ -118,7 +118,8 @@ def _tables(folder: Path, parameters: dict) -> dict[str, str]:
     try:
         while missing > 0:
             stays, tables = _block(number, parameters)
-            hours = (stays["outtime"] - stays["intime"]) // HOUR
+            end = np.where(stays["died"], stays["deathtime"], stays["outtime"])
+            hours = (end - stays["intime"]) / HOUR
             eligible = np.cumsum((stays["age"] >= 18) & ~stays["stepdown"] & (hours >= ELIGIBLE_HOURS))
             enough = min(int(np.searchsorted(eligible, missing)), len(eligible) - 1)
             last = int(stays["subject_id"][enough]) if eligible[-1] >= missing else None

@@ -59,7 +59,7 @@ def draw(rng: np.random.Generator, people: dict[str, np.ndarray], case: np.ndarr
     ventilation = of_case["ventilation"] + organs[:, [RESPIRATION, CIRCULATION, CONSCIOUSNESS]] @ (1.1, 0.4, 0.6)
     ventilated = rng.random(size) < sigmoid(ventilation - 0.98)
     risk = organs @ _FATAL + of_case["death"] + 0.32 * old + 0.30 * people["frailty"] + 0.3 * ventilated
-    died = rng.random(size) < sigmoid(0.95 * risk - 4.35)
+    died = rng.random(size) < sigmoid(0.95 * risk - 4.37)
     ward = ~died & (rng.random(size) < sigmoid(0.6 * risk + 0.3 * old - 3.75))
     brief = of_case["brief"] > 0
     spread = rng.normal(size=size)
@@ -93,8 +93,8 @@ def _ventilation(
 
 def level(stays: dict, row: np.ndarray, hour: np.ndarray) -> np.ndarray:
     """How far each organ has failed, 0 or more, float64 (rows, organs), at hours after ICU admission."""
-    moved = stays["drift"][row] * np.clip(hour, -24, _SETTLES) / 48
-    return np.logaddexp(0, _STEEP * (stays["organs"][row] + moved[:, None])) / _STEEP
+    change = stays["drift"][row] * np.clip(hour, -24, _SETTLES) / 48
+    return np.logaddexp(0, _STEEP * (stays["organs"][row] + change[:, None])) / _STEEP
 
 
 def is_ventilated(stays: dict, row: np.ndarray, hour: np.ndarray) -> np.ndarray:

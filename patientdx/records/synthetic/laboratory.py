@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from patientdx.records.synthetic import illness, physiology
-from patientdx.records.synthetic.tables import Values, grid, minutes, numbers, rows, sigmoid, times
+from patientdx.records.synthetic.tables import Values, grid, numbers, rows, sigmoid, times
 
 _EFFECTS = (*illness.ORGANS, "diabetes", "male")
 _SHAPE = ("log", "centre", "spread", "noise", "decimals", "minimum", "maximum", "chart", "laboratory")
@@ -65,12 +65,12 @@ def _panel(
     level, inside = illness.level(stays, row, hour), hour >= 0
 
     def add(items: tuple[int, int], value: np.ndarray, unit: str) -> None:
-        kept = rng.random(len(row)) < 0.98
+        mask = rng.random(len(row)) < 0.98
         chart, laboratory = items
-        reported.add(laboratory, row[kept], hour[kept], value[kept], unit, _DELAY)
-        kept &= inside
+        reported.add(laboratory, row[mask], hour[mask], value[mask], unit, _DELAY)
+        mask &= inside
         if chart:
-            values.add(chart, row[kept], hour[kept], value[kept], unit, _DELAY)
+            values.add(chart, row[mask], hour[mask], value[mask], unit, _DELAY)
 
     for which, known in enumerate(rows("laboratory.csv")):
         if known["panel"] != panel:
@@ -95,5 +95,5 @@ def _table(stays: dict, reported: Values) -> pa.Table:
     stay_admitted = dict(zip(stays["stay_id"].tolist(), stays["admitted"].tolist(), strict=True))
     admitted = times(np.array([stay_admitted[stay] for stay in columns.pop("stay_id").tolist()], np.int64))
     early = pc.call_function("less", [columns["charttime"], admitted])
-    columns["hadm_id"] = pc.if_else(early, pa.scalar(None, pa.int64()), pa.array(columns["hadm_id"]))
+    columns["hadm_id"] = pc.call_function("if_else", [early, pa.scalar(None, pa.int64()), pa.array(columns["hadm_id"])])
     return pa.table(columns)

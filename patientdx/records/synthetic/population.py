@@ -170,9 +170,9 @@ def _pick(rng: np.random.Generator, case: np.ndarray, column: str) -> tuple[list
     words: list[str] = []
     number, draw = np.zeros(len(case), int), rng.random(len(case))
     for which, row in enumerate(illness.cases()):
-        names, shares = zip(*(part.rsplit(":", 1) for part in row[column].split("|")), strict=True)
+        names, odds = zip(*(part.rsplit(":", 1) for part in row[column].split("|")), strict=True)
         words += [name for name in names if name not in words]
-        edges = np.cumsum([float(share) for share in shares])
+        edges = np.cumsum([float(text) for text in odds])
         of_case = case == which
         drawn = np.minimum(np.searchsorted(edges, draw[of_case] * edges[-1]), len(names) - 1)
         number[of_case] = np.array([words.index(name) for name in names])[drawn]

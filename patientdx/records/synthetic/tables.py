@@ -113,7 +113,7 @@ class Values:
             "charttime": times(charted),
             "storetime": times(charted + delay),
             "itemid": item.astype(np.int32),
-            "value": pc.if_else(pa.array(word >= 0), texts, written(np.nan_to_num(value))),
+            "value": pc.call_function("if_else", [pa.array(word >= 0), texts, written(np.nan_to_num(value))]),
             "valuenum": pa.array(value, mask=absent),
             "valueuom": chosen(self._units, unit),
         }

@@ -18,7 +18,7 @@ _TO_AMOUNT = {  # amount of an hour at a rate of 1: by weight in kg, and a facto
 _VOLUME_HOURS = 1.0
 
 
-def _given(rng: np.random.Generator, stays: dict, file: str) -> np.ndarray:
+def _receive(rng: np.random.Generator, stays: dict, file: str) -> np.ndarray:
     """Who gets each row of drugs.csv or procedures.csv, bool (stays, rows)."""
     size = len(stays["los"])
     level = illness.level(stays, np.arange(size), np.full(size, _STATE_AT))
@@ -28,9 +28,9 @@ def _given(rng: np.random.Generator, stays: dict, file: str) -> np.ndarray:
 
 def inputs(rng: np.random.Generator, stays: dict) -> pa.Table:
     """inputevents: infusions with their rates, doses, volumes."""
-    given, parts = _given(rng, stays, "drugs.csv"), []
+    receive, parts = _receive(rng, stays, "drugs.csv"), []
     units: list[str] = []
-    for drug, plan, who in zip(rows("drugs.csv"), numbers("drugs.csv", _PLAN), given.T, strict=True):
+    for drug, plan, who in zip(rows("drugs.csv"), numbers("drugs.csv", _PLAN), receive.T, strict=True):
         make = _infusion if drug["form"] == "infusion" else _doses
         row, start, end, rate = make(rng, stays, who, plan, illness.ORGANS.index(drug["organ"]))
         hours = end - start
@@ -107,9 +107,9 @@ def _doses(
 
 def procedures(rng: np.random.Generator, stays: dict) -> pa.Table:
     """procedureevents: ventilation, lines, dialysis; value is the length in minutes, as in MIMIC-IV."""
-    given, parts, los = _given(rng, stays, "procedures.csv"), [], stays["los"]
+    receive, parts, los = _receive(rng, stays, "procedures.csv"), [], stays["los"]
     plans = numbers("procedures.csv", ("begin", "length", "itemid"))
-    for (begin, length, item), who in zip(plans, given.T, strict=True):
+    for (begin, length, item), who in zip(plans, receive.T, strict=True):
         row = np.flatnonzero(who)
         start = np.minimum(rng.exponential(begin, len(row)), 0.8 * los[row])
         parts.append((row, start, start + length * np.exp(0.7 * rng.normal(size=len(row))), item))
