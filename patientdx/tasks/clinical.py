@@ -25,7 +25,7 @@ OPTIONS = (
 PRESETS: dict[str | None, dict[str, str]] = {
     None: {
         "death": "deathtime", "age": "admission", "stays": "all", "stepdown": "exclude", "diagnoses": "none",
-        "split_by": "patient", "outliers": "range", "clock": "charttime", "template": "intervals/1",
+        "split_by": "patient", "outliers": "range", "clock": "charttime", "template": "brief/2",
     },
     "paper": {
         "death": "dod", "age": "anchor", "stays": "all", "stepdown": "keep", "diagnoses": "discharge",

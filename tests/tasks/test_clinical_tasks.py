@@ -54,7 +54,7 @@ def check(data: TaskData) -> None:
     assert stays == sorted(stays, reverse=True)
     for example in data.examples:
         assert example.prefix == ""
-        assert example.context.startswith("Age ") or data.provenance["settings"]["template"] != "intervals/1"
+        assert example.context.startswith("Age ") or data.provenance["settings"]["template"] != "brief/2"
         assert example.options == OPTIONS
         assert "{" not in example.suffix
     assert data.features.values.shape == (count, len(data.features.names))
@@ -111,7 +111,7 @@ def test_a_switch_of_the_user_has_priority_over_the_preset():
 
     assert switches() == {
         "death": "deathtime", "age": "admission", "stays": "all", "stepdown": "exclude", "diagnoses": "none",
-        "split_by": "patient", "outliers": "range", "clock": "charttime", "template": "intervals/1",
+        "split_by": "patient", "outliers": "range", "clock": "charttime", "template": "brief/2",
     }  # fmt: skip
     assert switches(preset="paper") == {
         "death": "dod", "age": "anchor", "stays": "all", "stepdown": "keep", "diagnoses": "discharge",
@@ -136,7 +136,7 @@ REFUSED = {  # before any file is read: task, keys, message
     "clock": ("mortality", {"clock": "ordertime"}, "task.clock='ordertime': choose charttime or storetime."),
     "old text": (
         "mortality",
-        {"clock": "storetime"},
+        {"clock": "storetime", "template": "intervals/1"},
         "task.clock=storetime: task.template=intervals/1 tells of the first hours",
     ),
     "old text at discharge": (

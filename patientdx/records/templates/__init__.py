@@ -14,7 +14,16 @@ from types import ModuleType
 from patientdx.core.errors import UserError
 from patientdx.records import concept_table, concepts
 from patientdx.records.record import Background, Course, Infusion, Period, Record, Times, Word
-from patientdx.records.templates import compact, compact_2, intervals, intervals_2, narrative, narrative_2, paper
+from patientdx.records.templates import (
+    brief_2,
+    compact,
+    compact_2,
+    intervals,
+    intervals_2,
+    narrative,
+    narrative_2,
+    paper,
+)
 from patientdx.records.templates.sections import Section, Written, checked, fitted, left_out
 
 __all__ = ["SPECIMEN", "TEMPLATES", "Template", "Written", "left_out", "template"]
@@ -147,6 +156,9 @@ SECTIONS_2 = (
 )  # fmt: skip
 
 
+BRIEF = ("person", "readings", "drugs", "procedures", "outputs", "diagnoses")
+
+
 def _template(
     module: ModuleType,
     order: Sequence[str] = SECTIONS,
@@ -162,7 +174,7 @@ def _template(
 
 
 TEMPLATES = (
-    _template(intervals, ("person", "readings", "drugs", "procedures", "outputs", "diagnoses")),
+    _template(intervals, BRIEF),
     _template(paper, every_item=True),
     _template(narrative, courses=True),
     _template(compact),
@@ -170,6 +182,7 @@ TEMPLATES = (
     _template(paper, version=2, every_item=True),
     _template(narrative_2, SECTIONS_2, version=2, courses=True),
     _template(compact_2, SECTIONS_2, version=2, courses=True),
+    _template(brief_2, BRIEF, version=2, courses=True),
 )
 
 

@@ -8,7 +8,7 @@ from patientdx.records.templates import compact, course_text
 from patientdx.records.templates.narrative import MOST_DIAGNOSES
 from patientdx.records.templates.sections import Section
 
-MOST_READINGS, MOST_NAMES = 30, 12
+MOST_READINGS, MOST_NAMES = 20, 8
 join = compact.join
 
 
@@ -29,15 +29,15 @@ def comorbidities(record: Record, window_hours: int) -> Section:
 
 
 def readings(record: Record, window_hours: int) -> Section:
-    """Mean with L or H, then > or < where it fell or rose, and the worst value."""
+    """Mean with L or H, then > or < where it fell or rose, and the worst value where it is out of its interval."""
     texts, weights = [], []
     for (name, mean), course in zip(record.readings, record.courses, strict=True):
         concept = record.concepts[name]
-        text = concept.printed(mean)
-        text += course_text.flag(concept, text, record.gender, ("L", "H"))
-        if course.count > 1:
-            text += course_text.trend(concept, course, record.gender, ("<", ">", ""))
-            text += f"({course_text.worst(concept, course, record.gender)})"
+        number = concept.printed(mean)
+        text = number + course_text.flag(concept, number, record.gender, ("L", "H"))
+        text += course_text.trend(concept, course, record.gender, ("<", ">", ""))
+        worst = course_text.notable_worst(concept, course, record.gender, (number,))
+        text += f"({worst})" if worst else ""
         texts.append(f"{concept.short} {text}")
         weights.append(concept.weight)
     hours = f"{'last ' if record.at_discharge else ''}{window_hours}h "
@@ -80,7 +80,7 @@ def outputs(record: Record, window_hours: int) -> Section:
 
 def earlier(record: Record, window_hours: int) -> Section:
     """The laboratory of the day before."""
-    return course_text.earlier(record, "Before ")
+    return course_text.earlier(record, "Before ", short=True)
 
 
 def diagnoses(record: Record, window_hours: int) -> Section:

@@ -48,6 +48,12 @@ def worst(concept: Concept, course: Course, gender: str | None) -> str:
     return concept.printed(concept.worst(course.minimum, course.maximum, gender))
 
 
+def notable_worst(concept: Concept, course: Course, gender: str | None, known: Sequence[str]) -> str:
+    """The most harmful value where it is out of the reference interval and not among the known ones, else nothing."""
+    value = worst(concept, course, gender)
+    return value if value not in known and flag(concept, value, gender, ("low", "high")) else ""
+
+
 def dose(infusion: Infusion) -> list[str]:
     """What is known of how a drug was given: rates with their unit, and for how long."""
     parts = []
@@ -101,8 +107,11 @@ def fluids(record: Record, hours: int) -> list[str]:
     return parts
 
 
-def earlier(record: Record, before: str) -> Section:
+def earlier(record: Record, before: str, *, short: bool = False) -> Section:
     """The last laboratory value of each reading in the 24 h before intensive care."""
-    items = [f"{name} {record.concepts[name].printed(value)}" for name, value in record.earlier]
+    items = [
+        f"{record.concepts[name].short if short else name} {record.concepts[name].printed(value)}"
+        for name, value in record.earlier
+    ]
     weights = [record.concepts[name].weight for name, _ in record.earlier]
     return named(before, items, weights, MOST_EARLIER)

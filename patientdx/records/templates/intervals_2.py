@@ -32,13 +32,18 @@ def readings(record: Record, window_hours: int) -> Section:
     lines, weights = [], []
     for (name, mean), course in zip(record.readings, record.courses, strict=True):
         concept = record.concepts[name]
-        mean_text = concept.printed(mean)
-        line = f"{name} {mean_text} ({course_text.interval(concept, record.gender)}) {concept.unit}".rstrip()
-        lines.append("; ".join([line, *_course(concept, course, mean_text, record.gender)]))
+        line = reading(concept, mean, record.gender)
+        lines.append("; ".join([line, *_course(concept, course, concept.printed(mean), record.gender)]))
         weights.append(concept.weight)
     before = f"Readings, mean of the {course_text.window(record, window_hours)}:\n"
     rest = "\nand {n} more readings"
     return Section(lines, before=before, separator="\n", most=MOST_READINGS, weights=weights, rest=rest)
+
+
+def reading(concept: Concept, mean: float, gender: str | None) -> str:
+    """Name, mean, reference interval and unit."""
+    interval = course_text.interval(concept, gender)
+    return f"{concept.name} {concept.printed(mean)} ({interval}) {concept.unit}".rstrip()
 
 
 def _course(concept: Concept, course: Course, mean: str, gender: str | None) -> list[str]:
@@ -50,10 +55,8 @@ def _course(concept: Concept, course: Course, mean: str, gender: str | None) -> 
     first, last = concept.printed(course.first), concept.printed(course.last)
     change = course_text.trend(concept, course, gender, ("rising", "falling", ""))
     parts = [f"{change} from {first} to {last}"] if change else []
-    worst = course_text.worst(concept, course, gender)
-    known = (mean, first, last) if change else (mean,)
-    is_new = worst not in known and course_text.flag(concept, worst, gender, ("low", "high"))
-    return [*parts, f"worst {worst}"] if is_new else parts
+    worst = course_text.notable_worst(concept, course, gender, (mean, first, last) if change else (mean,))
+    return [*parts, f"worst {worst}"] if worst else parts
 
 
 def status(record: Record, window_hours: int) -> Section:
