@@ -49,8 +49,8 @@ def hospital(
     written in blocks, so that memory does not grow, and a block is a row group of its own in the order of patients.
     `returns`: about the share of later admissions that begin within 30 days of discharge, more after severe stays;
     None: they begin whenever they may, few so soon. `case_mix`: general, or another kind of hospital: referral (less
-    surgery, more sepsis, heart and lung failure) or surgical (more planned surgery). `unread` chart rows an hour of items that nothing reads
-    come on top, for load tests (MIMIC-IV charts some 50).
+    surgery, more sepsis, heart and lung failure) or surgical (more planned surgery). `unread` chart
+    rows an hour of items that nothing reads come on top, for load tests (MIMIC-IV charts some 50).
 
     Raises UserError when a parameter makes no sense or the disk has no room.
     """
