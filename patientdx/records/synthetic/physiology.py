@@ -24,8 +24,8 @@ def oxygen(stays: dict, row: np.ndarray, hour: np.ndarray, level: np.ndarray) ->
     ratio = np.clip(455 * np.exp(-0.42 * level[:, RESPIRATION] + 0.50 * trait[:, _LUNGS]), 45, 650)
     tube = illness.is_ventilated(stays, row, hour)
     since = np.where(tube, hour - np.where(tube, stays["tube_in"][row], 0), 0)
-    wanted = 0.37 + 0.09 * level[:, RESPIRATION] + 0.11 * trait[:, _NEED] + 0.22 * np.exp(-np.maximum(since, 0) / 8)
-    on_tube = np.clip(np.round(wanted * 20) / 20, 0.3, 1.0)
+    target = 0.37 + 0.09 * level[:, RESPIRATION] + 0.11 * trait[:, _NEED] + 0.22 * np.exp(-np.maximum(since, 0) / 8)
+    on_tube = np.clip(np.round(target * 20) / 20, 0.3, 1.0)
     need = (88 / ratio - 0.21) / 0.035 + 0.9 * trait[:, _FLOW] + 0.6
     flow = np.where(tube | (need < 0.5), 0, np.clip(np.round(need), 1, 15))
     share = np.where(tube, on_tube, np.minimum(0.21 + 0.035 * flow, 0.7))
