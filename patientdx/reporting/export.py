@@ -55,12 +55,12 @@ def of_split(table: Table, split: str) -> Table:
     names = [column.name for column in table.columns]
     if "split" not in names:
         raise UserError(f"the table {table.name} has no column split (--split): its rows are all of one.")
-    place = names.index("split")
-    splits = dict.fromkeys(row[place].text for row in table.rows)
+    position = names.index("split")
+    splits = dict.fromkeys(row[position].text for row in table.rows)
     if split not in splits:
         raise UserError(f"--split {split}: the table {table.name} has {', '.join(splits)}.")
-    keep = [index for index in range(len(names)) if index != place]
-    rows = tuple(tuple(row[index] for index in keep) for row in table.rows if row[place].text == split)
+    keep = [index for index in range(len(names)) if index != position]
+    rows = tuple(tuple(row[index] for index in keep) for row in table.rows if row[position].text == split)
     notes = tuple(
         note for note in table.notes if not note.startswith(tuple(f"{name}:" for name in splits if name != split))
     )
