@@ -20,9 +20,7 @@ README = PAGES[0].read_text(encoding="utf-8")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_within_the_repository_leads_to_a_file(page):
     targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text(encoding="utf-8"))
-    local = [
-        target for target in targets if not target.startswith(("http", "generated/"))
-    ]  # docs/generate.py makes these
+    local = [target for target in targets if not target.startswith(("http", "generated/"))]
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
