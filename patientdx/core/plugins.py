@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from patientdx.core.errors import UserError
 
@@ -28,7 +29,7 @@ def declared(group: str) -> tuple[EntryPoint, ...]:
 
 
 @lru_cache(maxsize=1)
-def installed() -> EntryPoints:
+def installed() -> Any:  # EntryPoints, or before Python 3.12 SelectableGroups, which has select() too
     """The entry points of all installed packages: their files are read once, not for each group."""
     return entry_points()
 

@@ -53,8 +53,10 @@ def text(*tables: Table, width: int = WIDTH) -> str:
 
 def rendered(table: Table, width: int = WIDTH) -> RenderableType:
     """The table with its title and notes for rich, in lines of at most `width` characters."""
-    parts = [_framed(part, part is table or index == 0) for index, part in enumerate(_fitted(table, width))]
     notes = [Text(note, style="dim italic") for note in table.notes]
+    if notes and not table.rows:  # columns without a row say nothing
+        return Group(Text(table.title), *notes)
+    parts = [_framed(part, part is table or index == 0) for index, part in enumerate(_fitted(table, width))]
     return Group(*parts, *notes)
 
 
