@@ -1,4 +1,4 @@
-"""run.py as a user starts it, on tiny models and a synthetic hospital of 60 stays (pilot 23, test 23)."""
+"""run.py as a user starts it, on tiny models and a synthetic hospital of 60 stays."""
 
 import atexit
 import json
@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from patientdx.evaluation.config.run_config import RunConfig, parse
 
 ROOT = Path(__file__).resolve().parents[1]
+PILOT, TEST = 17, 24  # stays of `small`
 
 
 def tiny(base: Path, pivot: Path, *more: str) -> list[str]:

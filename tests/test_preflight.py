@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, environment, small, tiny
+from command_line import PILOT, ROOT, TEST, environment, small, tiny
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
@@ -28,7 +28,7 @@ def test_data_models_licences_disk_and_a_prompt_are_shown(make_tiny, tiny_pivot,
     (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     check(tmp_path, small(base, tiny_pivot), ["lambda=0.1"], ["lambda=0.2"], ["lambda=7"])
     shown = capsys.readouterr().out
-    assert "data    task=mortality, examples: pilot 23, test 23; open\n" in shown
+    assert f"data    task=mortality, examples: pilot {PILOT}, test {TEST}; open\n" in shown
     assert re.search(r"models  \w+, licence apache-2.0; \w+, licence not stated: clarify it before", shown)
     assert f"output={tmp_path / 'default'} has " in shown
     assert shown.count("prompt  ") == 1  # two points need the same, and the third is refused

@@ -169,7 +169,11 @@ def test_an_error_over_ones_own_files_keeps_what_it_says_to_itself(config_of, mo
         raise ValueError(quoted)
 
     monkeypatch.setattr(runner, "run", broken)
-    job = SimpleNamespace(mode=RunMode.RUN, overrides=SimpleNamespace(task=[]))
+    job = SimpleNamespace(
+        mode=RunMode.RUN,
+        overrides=SimpleNamespace(task=[], hydra=[]),
+        runtime=SimpleNamespace(config_sources=[]),
+    )
     cfg = composed(*SMALL, *words)
     with pytest.raises(SystemExit) as end:
         run_job(cfg, job)

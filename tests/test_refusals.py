@@ -25,11 +25,11 @@ SAID = {
     ),
     "no positives": (
         ["task.limit=1"],
-        f"AUROC needs both outcomes in every scored split: test has 1 positives and 0 negatives. {NEITHER}",
+        f"AUROC needs both outcomes in every scored split: test has 0 positives and 1 negatives. {NEITHER}",
     ),
     "no positives in a split that is not always scored": (
-        ["task.synthetic.seed=1", "splits=[train]"],
-        f"AUROC needs both outcomes in every scored split: train has 0 positives and 18 negatives. {NEITHER}",
+        ["task.synthetic.seed=3", "splits=[train]"],
+        f"AUROC needs both outcomes in every scored split: train has 0 positives and 21 negatives. {NEITHER}",
     ),
     "output": (
         ["output={folder}/file/below"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import yaml
-from command_line import ROOT, environment, forked, rows_of, the_one
+from command_line import PILOT, ROOT, TEST, environment, forked, rows_of, the_one
 
 SWEEP = ("merge=slerp", "lambda=0.1,0.2,0.4")
 FILES = {
@@ -23,6 +23,7 @@ FILES = {
     "predictions.parquet",
     "prompt.txt",
     "provenance.json",
+    "readings.csv",
 }
 PICTURES = {"lambda_curve_auroc.png", "lambda_curve_auprc.png"}
 ROW = {
@@ -81,8 +82,8 @@ def test_rows_of_a_single_run(result):
     for row in rows:
         assert row.keys() == ROW
         assert row["auroc_ci_low"] <= row["auroc"] <= row["auroc_ci_high"]
-        assert (row["n"], row["data"], row["dtype"]) == (23, "open", "float32")
-        assert row["events"] == {"pilot": 4, "test": 3}[row["split"]]
+        assert (row["data"], row["dtype"]) == ("open", "float32")
+        assert (row["n"], row["events"]) == {"pilot": (PILOT, 5), "test": (TEST, 5)}[row["split"]]
         assert row["prevalence"] == row["events"] / row["n"]
 
 
@@ -90,7 +91,7 @@ def test_predictions_explain_the_metrics(result):
     from patientdx.metrics.ranking import auroc
 
     told = pyarrow.parquet.read_table(result / "predictions.parquet").to_pandas()
-    assert len(told) == 6 * 23
+    assert len(told) == 3 * (PILOT + TEST)
     assert told["id"].str.fullmatch("[0-9a-f]{16}").all()
     for row in rows_of(result):
         own = told[(told["role"] == row["role"]) & (told["split"] == row["split"])]

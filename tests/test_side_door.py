@@ -142,9 +142,11 @@ WHOLE = (
 
 
 @pytest.fixture(scope="module")
-def of_tables(house, roots, talkative, tiny_base, tiny_pivot) -> dict[str, list[str]]:
+def of_tables(house, roots, talkative, make_tiny) -> dict[str, list[str]]:
     """By name the words of the runs on the marked hospital."""
     whole, damaged = roots
+    # Every item of the hospital is in a text, and the attacks take whole records.
+    tiny_base, tiny_pivot = (make_tiny(**more, max_position_embeddings=4096) for more in ({}, {"noise_seed": 1}))
     plain = [one for one in small(tiny_base, tiny_pivot, *EVERY) if not one.startswith(("tracking", "splits"))]
     of_whole = [*plain, f"task.mimic_root={whole}"]
     scored = [one for one in of_whole if not one.startswith(("baselines", "clinical"))]

@@ -251,7 +251,7 @@ def test_page_latex_csv_and_tracker_agree_to_the_last_digit(place, capsys):
                 value, low, high = (row[f"{metric}{end}"] for end in ("", "_ci_low", "_ci_high"))
                 assert float(table[row["fingerprint"]][metric]) == value
                 assert f'data-value="{value}" data-low="{low}" data-high="{high}"' in page
-                assert f"& {value:.3f} [{low:.3f}, {high:.3f}]" in latex
+                assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in latex
                 if row["role"] == "merged":
                     seen = [tracked[f"{stem}/{metric}{end}"] for end in ("", "_ci_low", "_ci_high")]
                     assert seen == [value, low, high]
@@ -259,8 +259,8 @@ def test_page_latex_csv_and_tracker_agree_to_the_last_digit(place, capsys):
 
 def test_the_page_holds_the_command_that_made_it_and_no_place_of_this_machine(place, tiny_base):
     page = (place / "outputs" / "sweep" / "report.html").read_text(encoding="utf-8")
-    (command,) = re.findall(r"<code>(python run\.py.*?)</code>", page, re.DOTALL)
-    assert command.startswith("python run.py -m base_model.source=PATH pivot_model.source=PATH")
+    (command,) = re.findall(r"<code>(patientdx run .*?)</code>", page, re.DOTALL)
+    assert command.startswith("patientdx run -m base_model.source=PATH pivot_model.source=PATH")
     for part in ("merge=slerp,linear", "lambda=0.2", "name=sweep", "&#39;splits=[pilot,test]&#39;"):
         assert part in command
     assert str(tiny_base) not in page

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.benchmarks import harness
-from patientdx.records import concepts
+from patientdx.records import concept_table, concepts
 
 WINDOW, GAP = 48, 6
 
@@ -54,9 +54,10 @@ def _in_window(rows: pd.DataFrame, stays: pd.DataFrame, time: str) -> pd.DataFra
 
 def cohort(root: Path) -> pd.DataFrame:
     """One row per stay: adult, long enough, alive until the gap's end; with its label."""
-    stays = _read(
-        root, "icu/icustays", ["subject_id", "hadm_id", "stay_id", "intime", "outtime"], ["intime", "outtime"]
-    )
+    columns = ["subject_id", "hadm_id", "stay_id", "first_careunit", "intime", "outtime"]
+    stays = _read(root, "icu/icustays", columns, ["intime", "outtime"])
+    stepdown = [row["careunit"] for row in concept_table.rows("stepdown_units.csv")]
+    stays = stays[~stays["first_careunit"].isin(stepdown)]
     people = _read(root, "hosp/patients", ["subject_id", "gender", "anchor_age", "anchor_year", "dod"], ["dod"])
     admissions = _read(root, "hosp/admissions", ["hadm_id", "deathtime", "race", "insurance"], ["deathtime"])
     cohort = stays.merge(people, on="subject_id").merge(admissions, on="hadm_id")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command_line import PILOT, TEST
 from in_process import plan, run
 
 from patientdx.core.errors import UserError
@@ -127,9 +128,8 @@ def test_an_analysis_in_one_file_is_computed_written_and_part_of_the_fingerprint
     assert plan(make()).key != before.key
     assert plan(make()).keys == before.keys
     result = run(make())
-    assert (
-        result.analyses["sizes"] == json.loads((result.folder / "sizes.json").read_text()) == {"pilot": 23, "test": 23}
-    )
+    sizes = {"pilot": PILOT, "test": TEST}
+    assert result.analyses["sizes"] == json.loads((result.folder / "sizes.json").read_text()) == sizes
     again = run(make())
     assert again.reused
     assert again.analyses == result.analyses

@@ -10,7 +10,7 @@ import pytest
 from tasks_by_yaml import outcome
 
 from patientdx.core.errors import UserError
-from patientdx.records import cohort, tables
+from patientdx.records import cohort, concept_table, tables
 
 STEPS = [
     "all ICU stays",
@@ -24,7 +24,7 @@ STEPS = [
     "still in the ICU after 54 h (6 h gap)",
     "not dead before the end of the gap",
 ]
-FIRST = 30_000_000  # stay_id of the first stay in the ward
+STAY, ADMISSION, PATIENT = "30000012", "20000012", "10000003"  # the only ones of a patient of the ward, in the cohort
 
 
 def chosen(roots: list[Path], spill: Path, **rule) -> cohort.Cohort:
@@ -33,12 +33,14 @@ def chosen(roots: list[Path], spill: Path, **rule) -> cohort.Cohort:
         return cohort.select(con, outcome("mortality"), **({"window_hours": 48, "gap_hours": 6} | rule))
 
 
-def altered(column: str, value: str | Callable[[dict[str, str]], str], row: int = 0) -> Callable[[bytes], bytes]:
-    """A change of a csv's text for `spoil`: one cell, by its row's number."""
+def altered(column: str, value: str | Callable[[dict[str, str]], str]) -> Callable[[bytes], bytes]:
+    """A change of a csv's text for `spoil`: one cell, in the row of STAY, ADMISSION or PATIENT."""
 
     def change(text: bytes) -> bytes:
         rows = list(csv.DictReader(io.StringIO(text.decode())))
-        rows[row][column] = value if isinstance(value, str) else value(rows[row])
+        ids = {"stay_id": STAY, "hadm_id": ADMISSION, "subject_id": PATIENT}.items()
+        row = next(row for row in rows if all(row.get(name, number) == number for name, number in ids))
+        row[column] = value if isinstance(value, str) else value(row)
         out = io.StringIO()
         writer = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
@@ -82,7 +84,8 @@ def test_the_cohort_is_that_of_an_independent_computation(ward, tmp_path, death,
     long_enough = length.dt.total_seconds() // 3600 >= window_hours + gap_hours
     adult = full["anchor_age"] + full["intime"].dt.year - full["anchor_year"] >= 18
     alive = ~(full["deathtime"] < full["intime"] + pd.Timedelta(hours=window_hours + gap_hours))
-    kept = full[adult & long_enough & (alive | (death == "dod"))].sort_values("stay_id")
+    intensive = ~full["first_careunit"].isin([row["careunit"] for row in concept_table.rows("stepdown_units.csv")])
+    kept = full[adult & intensive & long_enough & (alive | (death == "dod"))].sort_values("stay_id")
     assert len(kept) < len(full)
     result = chosen([ward], tmp_path, death=death, window_hours=window_hours, gap_hours=gap_hours)
     assert result.stays == tuple(kept[["stay_id", "subject_id", "label"]].itertuples(index=False, name=None))
@@ -119,30 +122,30 @@ def test_every_exclusion_is_counted_at_its_step(spoil, ward_csv, tmp_path, table
     assert [row["step"] for row in before.attrition] == [row["step"] for row in after.attrition] == STEPS
     out, still = dropped(before.attrition), dropped(after.attrition)
     gone = {stay for stay, _, _ in before.stays} - {stay for stay, _, _ in after.stays}
-    assert FIRST in gone  # the first stay is of the first patient and admission, and in the cohort
+    assert gone == {int(STAY)}
     assert still[step] > out[step]
     assert sum(still.values()) - sum(out.values()) == len(gone)
     assert {name for name in STEPS[1:] if still[name] > out[name]} == {step}
 
 
 def test_a_death_inside_the_gap_is_left_out_only_where_its_time_is_known(spoil, ward_csv, tmp_path):
-    stays = pd.read_csv(ward_csv / "icu/icustays.csv.gz")
-    died = str(pd.Timestamp(stays["intime"][0]) + pd.Timedelta(hours=50))
+    intime = pd.read_csv(ward_csv / "icu/icustays.csv.gz", index_col="stay_id")["intime"][int(STAY)]
+    died = str(pd.Timestamp(intime) + pd.Timedelta(hours=50))
     root = spoil("hosp/admissions", altered("deathtime", died))
     first_is_in = {
-        death: FIRST in {stay for stay, _, _ in chosen([root], tmp_path, death=death).stays}
+        death: int(STAY) in {stay for stay, _, _ in chosen([root], tmp_path, death=death).stays}
         for death in ("deathtime", "dod")
     }
     assert first_is_in == {"deathtime": False, "dod": True}
-    at_the_end = str(pd.Timestamp(stays["intime"][0]) + pd.Timedelta(hours=54))
+    at_the_end = str(pd.Timestamp(intime) + pd.Timedelta(hours=54))
     root = spoil("hosp/admissions", altered("deathtime", at_the_end))
-    assert (FIRST, 10_000_000, 1) in chosen([root], tmp_path).stays
+    assert (int(STAY), int(PATIENT), 1) in chosen([root], tmp_path).stays
 
 
 def test_a_length_just_short_of_the_hour_is_too_short(spoil, tmp_path):
     def first_is_in(seconds: int) -> bool:
         root = spoil("icu/icustays", altered("outtime", later("intime", seconds=seconds)))
-        return FIRST in {stay for stay, _, _ in chosen([root], tmp_path).stays}
+        return int(STAY) in {stay for stay, _, _ in chosen([root], tmp_path).stays}
 
     assert first_is_in(54 * 3600)
     assert not first_is_in(54 * 3600 - 1)
@@ -158,7 +161,7 @@ def test_the_age_is_that_at_admission_or_at_the_anchor(spoil, tmp_path):
     for age, there in (("admission", True), ("anchor", False)):
         with tables.opened(loaded, cohort.NEEDED, memory_limit="1GB", threads=1, spill=tmp_path) as con:
             cohort.select(con, outcome("mortality"), window_hours=48, gap_hours=6, age=age)
-            rows = con.execute(f"SELECT age FROM cohort WHERE stay_id = {FIRST}").fetchall()
+            rows = con.execute(f"SELECT age FROM cohort WHERE stay_id = {STAY}").fetchall()
         assert bool(rows) == there
         assert all(row[0] >= 17 + 60 for row in rows)
 

@@ -53,7 +53,11 @@ class Commands:
         self._log, self._folder, self._config = caplog, folder, config
 
     def run(self, set_up: Callable[[], object]) -> tuple[dict, list[float]]:
-        job = SimpleNamespace(mode=RunMode.RUN, overrides=SimpleNamespace(task=[]))
+        job = SimpleNamespace(
+            mode=RunMode.RUN,
+            overrides=SimpleNamespace(task=[], hydra=[]),
+            runtime=SimpleNamespace(config_sources=[]),
+        )
         for kind in ("task_data", "prompts"):
             self.session._results.pop(kind, None)
         set_up()
