@@ -198,7 +198,7 @@ def test_scores_that_are_no_numbers_are_refused_and_not_kept(make, monkeypatch, 
     with pytest.raises(UserError) as refused:
         run(make("dtype=float16"))
     assert str(refused.value) == (
-        "the merged model gives 1 of 23 prompts a score that is not a number in dtype=float16. Use dtype=float32; if "
+        "the merged model gives 1 of 17 prompts a score that is not a number in dtype=float16. Use dtype=float32; if "
         "that does not help, a parent's weights are damaged."
     )
     assert scores(tmp_path) == {}

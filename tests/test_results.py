@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -150,7 +151,8 @@ def test_open_ids_are_the_same_everywhere(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_ids_are_keyed_with_a_secret_that_stays(tmp_path):
+def test_other_ids_are_keyed_with_a_secret_that_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr("patientdx.core.cache._new_secret", lambda: secrets.token_hex(32))  # of this test alone
     ids = [str(number) for number in range(100)]
     ours = hashed(ids, open_data=False, cache=tmp_path / "one")
     assert hashed(ids, open_data=False, cache=tmp_path / "one") == ours  # runs can be joined

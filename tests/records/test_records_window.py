@@ -72,6 +72,8 @@ def altered_events(frame: pd.DataFrame, time: str, value: str | None, start: pd.
     start = frame["stay_id"].map(start)
     limit = start + WINDOW
     later, earlier = (frame[time] >= limit).to_numpy(), (frame[time] < start).to_numpy()
+    if "endtime" in frame:  # what began before the window and goes on in it is seen
+        earlier = earlier & (frame["endtime"] <= start).to_numpy()
     seen = frame[~later & ~earlier].copy()
     if "endtime" in frame:  # what goes on beyond prediction time: its end, length and amount are not known yet
         runs_on = (seen["endtime"] >= limit[seen.index]).to_numpy()
@@ -186,7 +188,8 @@ def test_drugs_procedures_and_urine_are_those_of_the_window(small, tmp_path):
     start = intimes(small)
     limit = start + WINDOW
     urine = pd.read_parquet(small / "icu/outputevents.parquet")
-    urine = urine[urine["charttime"] < urine["stay_id"].map(limit)].groupby("stay_id")["value"].sum()
+    urine = urine[(urine["charttime"] < urine["stay_id"].map(limit)) & urine["itemid"].isin(concepts.urine())]
+    urine = (urine["value"] * urine["itemid"].map(concepts.urine())).groupby(urine["stay_id"]).sum()
     given_ = pd.read_parquet(small / "icu/inputevents.parquet")
     given_ = given_[given_["starttime"] < given_["stay_id"].map(limit)]
     for stay, record in loaded.items():

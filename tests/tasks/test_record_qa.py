@@ -198,7 +198,7 @@ def test_a_tolerance_lets_numbers_be_near():
         ({"kinds": ["age", "age"]}, "none twice"),
         ({"tolerance": 1}, r"task\.tolerance=1: it is a share of the right number, from 0 to below 1"),
         ({"per_stay": 0}, r"task\.per_stay=0: a whole number of 1 or more"),
-        ({"kinds": ["urine"], "sections": {"person": None}}, "no text of these 65 stays shows such a fact"),
+        ({"kinds": ["urine"], "sections": {"person": None}}, r"no text of these \d+ stays shows such a fact"),
         ({"sections": {"mood": None}}, "mood"),
     ],
 )
