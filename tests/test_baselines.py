@@ -92,7 +92,7 @@ def test_tabular_models_stand_in_the_same_table(make):
         merged = rows[row["split"] == "test"]
         assert (row["n"], row["events"]) == (merged["n"], merged["events"])
         assert row["auroc_ci_low"] <= row["auroc"] <= row["auroc_ci_high"]
-    assert {row["role"]: row["auroc"] for row in rows}["tabular_logistic"] > 0.8
+    assert {row["role"]: row["auroc"] for row in rows}["tabular_logistic"] > 0.7
 
 
 def test_the_predictions_hold_the_tabular_ones(make):

@@ -151,10 +151,11 @@ def of_tables(house, roots, talkative, make_tiny) -> dict[str, list[str]]:
     of_whole = [*plain, f"task.mimic_root={whole}"]
     scored = [one for one in of_whole if not one.startswith(("baselines", "clinical"))]
     quoting = [*of_whole, f"base_model.source={talkative}", f"pivot_model.source={talkative}"]
+    torn = [*of_whole, *TUNED, "finetune.learning_rate=1e38"]  # after the check that comes before jobs are sent
     full = f"name=full prompt_variants=true splits=[pilot,test] save={house.work / 'merged'} lambda=0.4"
     private = "name=search search=private search.points=[0.2,0.8] parents=false tracking=none"
-    workers = "name=quoted_joblib lambda=0.2,0.6 hydra/launcher=joblib hydra.launcher.n_jobs=2"
-    jobs = "name=quoted_submitit lambda=0.2,0.6 hydra/launcher=submitit_local"
+    workers = "name=torn_joblib lambda=0.2,0.6 hydra/launcher=joblib hydra.launcher.n_jobs=2"
+    jobs = "name=torn_submitit lambda=0.2,0.6 hydra/launcher=submitit_local"
     return {
         "everything": [*scored, *full.split()],
         "sweep": ["-m", *of_whole, "name=sweep", "lambda=0.2,0.6", "parents=false", "tracking=none"],
@@ -164,8 +165,8 @@ def of_tables(house, roots, talkative, make_tiny) -> dict[str, list[str]]:
         "text for a number": [*plain, f"task.mimic_root={damaged}", "name=damaged"],
         "a template that quotes": [*quoting, "name=quoted"],
         "a sweep that fails": ["-m", *quoting, "name=quoted_sweep", "lambda=0.2,0.6"],
-        "a sweep that fails in workers": ["-m", *quoting, *workers.split()],
-        "a sweep that fails in jobs": ["-m", *quoting, *jobs.split()],
+        "a sweep that fails in workers": ["-m", *torn, *workers.split()],
+        "a sweep that fails in jobs": ["-m", *torn, *jobs.split()],
         "a crash while scoring": [*of_whole, "name=crashed", "lambda=0.9", "parents=false"],
     }
 

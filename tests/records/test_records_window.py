@@ -206,7 +206,8 @@ def test_drugs_procedures_and_urine_are_those_of_the_window(small, tmp_path):
             assert record.drug_times[location] == (len(hours), pytest.approx(hours.min()), pytest.approx(hours.max()))
         ended = norepinephrine[norepinephrine["endtime"] < limit[stay]]["amount"]
         if len(ended):
-            assert dict(record.drugs)["Norepinephrine"] == pytest.approx(ended.mean(), abs=1e-4)  # sums are exact to four decimals
+            # Amounts are summed to four decimals.
+            assert dict(record.drugs)["Norepinephrine"] == pytest.approx(ended.mean(), abs=1e-4)
     names = {name for record in loaded.values() for name, _ in record.drugs}
     assert "NaCl 0.9%" not in names
     assert {"Norepinephrine", "Insulin", "Furosemide"} <= names
