@@ -121,7 +121,7 @@ def state(base, pivot, folder, *more) -> Run:
         (("task.fractions={train: 0, pilot: 0.5, test: 0.5}",), "no record is in train"),
         (("scoring.max_tokens=100",), "of 60 records are longer than 100 tokens"),
         (("finetune=full", "finetune.split=test", "splits=[pilot]"), r"Report it: splits=\[test\]"),
-        (("privacy.reference=resampled", "task.template=narrative"), "do not split into pieces"),
+        (("privacy.reference=resampled", "task.template=compact/1"), "do not split into pieces"),
     ],
 )
 def test_records_that_will_not_do_are_refused_before_a_model_is_loaded(more, words, tiny_base, tiny_pivot, tmp_path):
