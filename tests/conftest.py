@@ -14,6 +14,7 @@ pytest_plugins = ["synthetic_wards", "sweeps_by_hand", "certified_merges"]
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
+SECRET = "5e" * 32
 _USER_CACHE = Path(os.environ.get("PATIENTDX_CACHE", "~/.cache/patientdx")).expanduser()
 
 CHAT_TEMPLATE = (
@@ -42,7 +43,8 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PATIENTDX_CACHE", str(folder))
         patch.setenv("PATIENTDX_LEDGER", str(folder / "ledger.jsonl"))
         # Splits of data that are not open are drawn by a secret of the cache: the same ones in every session.
-        patch.setattr("patientdx.core.cache._new_secret", lambda: "5e" * 32)
+        patch.setattr("patientdx.core.cache._new_secret", lambda: SECRET)
+        (folder / "id_secret").write_text(SECRET)  # for subprocesses
         yield folder
 
 

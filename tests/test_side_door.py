@@ -108,6 +108,8 @@ def house(tmp_path_factory) -> Iterator[House]:
         patch.setenv("HYDRA_FULL_ERROR", "1")  # for messages that quote records, on a terminal; there is none
         patch.setenv("PATIENTDX_CACHE", str(found.cache))
         found.work.mkdir()
+        found.cache.mkdir(exist_ok=True)
+        (found.cache / "id_secret").write_text("5e" * 32)  # the same splits in every session
         yield found
 
 
