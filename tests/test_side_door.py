@@ -109,7 +109,7 @@ def house(tmp_path_factory) -> Iterator[House]:
         patch.setenv("PATIENTDX_CACHE", str(found.cache))
         found.work.mkdir()
         found.cache.mkdir(exist_ok=True)
-        (found.cache / "id_secret").write_text("5e" * 32)  # the same splits in every session
+        (found.cache / "id_secret").write_text("11" * 32)  # the same splits in every session
         yield found
 
 
@@ -122,7 +122,7 @@ def talkative(tiny_base, tmp_path_factory) -> Path:
 
 
 EVERY = ("task.template=paper", "task.diagnoses=discharge", "hydra.verbose=true")
-TUNED = ("finetune=lora", "finetune.examples=8", "finetune.steps=2", "finetune.pilot_examples=4")
+TUNED = ("finetune=lora", "finetune.examples=15", "finetune.steps=2", "finetune.pilot_examples=4")
 ATTACKED = (
     *("privacy=all", "privacy.canaries=[1]", "privacy.canaries_each=1", "privacy.candidates=3", "privacy.recall=0"),
     *("privacy.extraction=2", "privacy.neighbours=1"),
