@@ -2,11 +2,11 @@
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from local_server import QuietHandler, serving
 
 
 class Sent:
@@ -22,26 +22,13 @@ class Sent:
 def hub_server(*, refuses: bool = False) -> Iterator[tuple[str, Sent]]:
     """The server's address, and what it was sent. refuses: it makes no repository, as for a token without the right."""
     sent = Sent()
-    handler = type("Handler", (_Handler,), {"sent": sent, "refuses": refuses})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", sent
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(_Handler, sent=sent, refuses=refuses) as address:
+        yield address, sent
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(QuietHandler):
     sent: Sent
     refuses: bool
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -9,8 +9,9 @@ import re
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from local_server import QuietHandler, serving
 
 
 class Sent:
@@ -39,25 +40,15 @@ def wandb_server(*, runs: int = 1, silent_on: Collection[str] = ()) -> Iterator[
     silent_on: operations that get no answer until the server ends.
     """
     sent = Sent(runs, silent_on)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"sent": sent}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", sent
-    finally:
-        sent.ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(_Handler, sent=sent) as address:
+        try:
+            yield address, sent
+        finally:
+            sent.ended.set()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(QuietHandler):
     sent: Sent
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
 
     def handle(self) -> None:
         try:
