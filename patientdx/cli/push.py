@@ -14,6 +14,7 @@ verify. The token is that of `hf auth login` or HF_TOKEN, the hub that of HF_END
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -61,22 +62,16 @@ def contents(folder: Path, study: Path | None) -> tuple[dict[str, Path | bytes],
     notes = [] if study else ["the card has no results: --study=<result folder> adds those of the run that scored it"]
     notes += [f"{model['name']} states no licence" for model in record["models"] if not model.get("licence")]
     if present & set(CERTIFICATE):
-        if _is_certified(folder, sent):
+        if _certified_files(folder) == {**hashes, FILE: sha256(folder / FILE), CARD: hashlib.sha256(card).hexdigest()}:
             sent |= {name: folder / name for name in CERTIFICATE if name in present}
         else:
             notes.append(f"{' and '.join(CERTIFICATE)} are of other files and are not sent: certify again after this")
     return sent, notes
 
 
-def _is_certified(folder: Path, sent: Mapping[str, Path | bytes]) -> bool:
-    """Whether the certificate in a folder lists exactly the files that are sent."""
-    from hashlib import sha256 as digest
-
-    listed = json.loads((folder / CERTIFICATE[0]).read_text(encoding="utf-8"))["model"]["files"]
-    hashes = {
-        name: digest(item).hexdigest() if isinstance(item, bytes) else sha256(item) for name, item in sent.items()
-    }
-    return listed == hashes
+def _certified_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that the certificate in a folder lists."""
+    return json.loads((folder / CERTIFICATE[0]).read_text(encoding="utf-8"))["model"]["files"]
 
 
 def push(folder: Path, repository: str, study: Path | None, *, dry_run: bool, public: bool) -> str:
