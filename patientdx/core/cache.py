@@ -12,6 +12,7 @@ from patientdx.core.atomic_io import sync, write_atomically
 from patientdx.core.disk import disk_error
 from patientdx.core.errors import UserError
 from patientdx.core.locks import exclusive_lock, locked
+from patientdx.core.paths import expanded
 
 _ELSEWHERE = (
     "Nothing half-written is left. Free some space, or set PATIENTDX_CACHE to a folder on a larger disk that you can "
@@ -96,6 +97,11 @@ def id_secret(cache: Path) -> bytes:
             text = _new_secret()
             write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"), mode=0o600)
         return bytes.fromhex(path.read_text(encoding="utf-8"))
+
+
+def draw_secret(cache: Path, *, open_data: bool) -> bytes:
+    """What keys the draws of splits and orders of rows; empty for open data, whose draws anybody may repeat."""
+    return b"" if open_data else id_secret(expanded(cache))
 
 
 def _gb(count: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from patientdx.core.cache import id_secret
+from patientdx.core.cache import draw_secret
 from patientdx.core.checksums import file_hash, sha256
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
@@ -117,7 +117,7 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
             _say_unplaced(con, needed)
         data_sources = sorted({file["origin"] for file in files.values()})
         open_data = tables.is_open(files)
-        secret = b"" if open_data else id_secret(cache)
+        secret = draw_secret(cache, open_data=open_data)
         yield Source(con, files, data_sources, open_data, absent, splits, secret)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.cache import id_secret
+from patientdx.core.cache import draw_secret
 from patientdx.core.checksums import file_hash
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
@@ -195,7 +195,7 @@ class LabelledStaysTask:
 
     @property
     def _secret(self) -> bytes:
-        return b"" if self.open_data else id_secret(expanded(self.cache))
+        return draw_secret(self.cache, open_data=self.open_data)
 
     def _settings(self, question: str, concepts: ConceptFile) -> dict[str, Any]:
         return {

@@ -13,7 +13,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.cache import id_secret
+from patientdx.core.cache import draw_secret
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
 from patientdx.records import concepts
@@ -88,7 +88,7 @@ class RecordSearchTask(StaysConfig):
     def _from_files(self, folder: Path, search: Search) -> TaskData:
         """The task of a collection in a folder."""
         fractions = None if self.fractions is None else checked_fractions(self.fractions)
-        secret = b"" if self.open_data else id_secret(expanded(self.cache))
+        secret = draw_secret(self.cache, open_data=self.open_data)
         collection = read_collection(folder, fractions, self.seed, secret)
         settings: dict[str, Any] = {"fractions": fractions, "limit": self.limit}
         kept = limited(

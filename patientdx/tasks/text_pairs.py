@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from patientdx.core.cache import id_secret
+from patientdx.core.cache import draw_secret
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
@@ -127,7 +127,7 @@ class TextPairsTask:
         UserError for a row that is not valid, and for a file with its copy.
         """
         repeats = Repeats(across=fractions is not None)
-        secret = b"" if self.open_data else id_secret(expanded(self.cache))
+        secret = draw_secret(self.cache, open_data=self.open_data)
         draw: dict[str, Any] = {"seed": self.seed, "fractions": fractions, "secret": secret}
         for file, name, split in files:
             lines = rows(file, name, header=True)

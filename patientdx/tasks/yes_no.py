@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from patientdx.core.cache import id_secret
+from patientdx.core.cache import draw_secret
 from patientdx.core.errors import UserError
-from patientdx.core.paths import expanded
 from patientdx.records.features import Features
 from patientdx.records.parameters import check_numbers
 from patientdx.records.splits import ALL_SPLITS, EXTERNAL, FRACTIONS, WITHHELD, checked_fractions, position
@@ -72,7 +71,7 @@ class YesNoTask:
                                                      "id_column")}  # fmt: skip
         check_columns(self.features, taken, "features")
         root = located(NAME, self.path, _SOURCE)
-        secret = b"" if self.open_data else id_secret(expanded(self.cache))
+        secret = draw_secret(self.cache, open_data=self.open_data)
         reader = LabelledRows(self._columns(), self.labels, fractions, self.seed, secret)
         texts = _Texts(self.text_column)
         kept = limited(
