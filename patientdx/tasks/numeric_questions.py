@@ -13,7 +13,7 @@ from patientdx.records.parameters import check_numbers
 from patientdx.records.splits import position
 from patientdx.tasks.clinical import OPTIONS
 from patientdx.tasks.example import Example, TaskData, fingerprint
-from patientdx.tasks.numeric_generator import ASK, KINDS, Question, held_out
+from patientdx.tasks.numeric_generator import KINDS, held_out
 
 VERSION = 1  # of the split: raise it when the same seed gives other examples
 Numbered = tuple[Example, str]  # an example and its kind of question
