@@ -1,7 +1,7 @@
 """Textbook facts of the biomedical pivot, from the tables in `biomedical/`: none is about a patient or an outcome.
 
-A cell of a table is a fact. Its first value is the true one; values behind `|` are true as well, or could be defended, so
-they are never offered as wrong. An empty cell is not asked about.
+A cell of a table is a fact. Its first value is the true one; values behind `|` are true as well, or could be defended,
+so they are never offered as wrong. An empty cell is not asked about.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from patientdx.records.concept_table import concepts
 from patientdx.records.splits import position
 
 FOLDER = Path(__file__).parent / "biomedical"
-DIVISION = 12  # seed of which facts are held out; with this one every part of every kind has facts that exclude each other
+DIVISION = (
+    12  # seed of which facts are held out; with this one every part of every kind has facts that exclude each other
+)
 TRAIN, EVEN, ODD = "train", "even", "odd"
 ATTRIBUTES = {  # kind of question: table, column
     "drug_class": ("drugs", "class"),
@@ -113,7 +115,8 @@ def _dealt(kind: str, items: tuple[Fact, ...], control: int) -> tuple[Fact, ...]
     rng = random.Random(f"shuffled {control} {kind}")
     if kind == "severity":  # each pair in one order or the other
         return tuple(
-            replace(fact, subject=fact.values[0], values=(fact.subject,)) if rng.random() < 0.5 else fact for fact in items
+            replace(fact, subject=fact.values[0], values=(fact.subject,)) if rng.random() < 0.5 else fact
+            for fact in items
         )
     values = [fact.values for fact in items]
     rng.shuffle(values)

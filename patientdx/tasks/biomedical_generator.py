@@ -20,7 +20,8 @@ VERSION = 1  # raise it when the same seed gives other questions
 # Wordings of a kind: the last one is held out of training. {it} is the subject, {value} what is said of it.
 WORDINGS: dict[str, tuple[str, ...]] = {
     "drug_class": (
-        "Is {it} one of the {value}?", "Does {it} belong to the {value}?", "Among drugs, does {it} count as one of the {value}?",
+        "Is {it} one of the {value}?", "Does {it} belong to the {value}?",
+        "Among drugs, does {it} count as one of the {value}?",
         "Would a pharmacist sort {it} under {value}?",
     ),
     "drug_use": (
@@ -36,11 +37,13 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "Is the usual setting of {it} this one: {value}?", "Would one expect {it} in the following setting: {value}?",
     ),
     "drug_route": (
-        "Is {it} usually given {value}?", "Do patients usually receive {it} {value}?", "Is the usual route of {it} {value}?",
+        "Is {it} usually given {value}?", "Is {it} a drug that one usually gets {value}?",
+        "Is the usual route of {it} {value}?",
         "Would a nurse normally give {it} {value}?",
     ),
     "organ": (
-        "Is {it} first of all a disease of {value}?", "Does {it} mainly concern {value}?", "Is {it} an illness of {value}?",
+        "Is {it} first of all a disease of {value}?", "Does {it} mainly concern {value}?",
+        "Is {it} an illness of {value}?",
         "Is {value} what {it} affects first?",
     ),
     "gravity": (
@@ -80,7 +83,8 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "Is {it} most dangerous when it is {value}?", "Should {value} values of {it} cause the greater alarm?",
     ),
     "severity": (
-        "Does {it} point to a graver state than {value}?", "Is {it} graver than {value}?", "Is {value} milder than {it}?",
+        "Does {it} point to a graver state than {value}?", "Is {it} graver than {value}?",
+        "Is {value} milder than {it}?",
         "Is there more to worry about with {it} than with {value}?",
     ),
 }  # fmt: skip
@@ -148,7 +152,7 @@ def apart(a: Fact, b: Fact) -> bool:
 
 
 def _apart(rng: random.Random, items: Sequence[Fact], count: int) -> list[Fact]:
-    """`count` facts of which each is apart from the others, in an order that says nothing; none where there are none."""
+    """`count` facts, each apart from the others, in an order that says nothing; none where there are none."""
     for _ in range(20):
         drawn: list[Fact] = []
         for fact in rng.sample(items, len(items)):
@@ -245,9 +249,7 @@ def ask(rng: random.Random, kind: str, origin: Source) -> Question:
     return stated(rng, kind, origin) if kind in WORDINGS else ABOUT_LISTS[kind](rng, origin)
 
 
-def held_out(
-    seed: int, per_kind: int, part: str = "new_facts", kinds: Sequence[str] = KINDS
-) -> Iterator[Question]:
+def held_out(seed: int, per_kind: int, part: str = "new_facts", kinds: Sequence[str] = KINDS) -> Iterator[Question]:
     """At most `per_kind` different questions of each kind, each answer as often as another, in a fixed order.
 
     part: one of PARTS. Held-out facts of an even and of an odd seed are different ones. A kind with few facts has fewer

@@ -13,12 +13,15 @@ from dataclasses import replace
 from patientdx.tasks.generated_question import YES_NO, Question
 from patientdx.tasks.numeric_panels import NAMES, PANELS, Reading, number, reading
 
-VERSION = 2  # of the questions: 2 added the layout `brief`; those in the layout `intervals` are the same as of version 1
+VERSION = (
+    2  # of the questions: 2 added the layout `brief`; those in the layout `intervals` are the same as of version 1
+)
 PARTS = {  # what is examined: the layout of the lists, which is that of a record template
     "intervals": "lists in the layout of intervals/1, from 4 to 18 readings",
     "brief": "lists in the layout of brief/2, from 4 to 10 readings",
 }
 SIZES = {"intervals": (4, 18), "brief": (4, 10)}
+
 
 def comparison(rng: random.Random, easy: bool = False) -> Question:
     """Which of two numbers is larger."""
@@ -163,9 +166,9 @@ MIXED = ("item",) * 4 + ("most",) + ("count",) * 3
 
 
 def conversation(
-    rng: random.Random, *, panels: float, short: tuple[str, ...], marked: float, inline: float = 0.0, easy: bool = False,
-    brief: float = 0.0, sizes: tuple[int, int] | None = None, about: Sequence[str] = MIXED, drills: float = 0.0,
-    control: int | None = None,
+    rng: random.Random, *, panels: float, short: tuple[str, ...], marked: float, inline: float = 0.0,
+    easy: bool = False, brief: float = 0.0, sizes: tuple[int, int] | None = None, about: Sequence[str] = MIXED,
+    drills: float = 0.0, control: int | None = None,
 ) -> list[Question]:  # fmt: skip
     """Questions asked one after another in one chat; those about a panel share it (only the first repeats it).
 
