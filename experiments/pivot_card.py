@@ -66,9 +66,9 @@ class Examined:
 
     def angles(self) -> dict[str, float]:
         """Angle in degrees between base and pivot: the median over the tensors that differ, and the largest."""
-        each = [float(curve.diagnostics["angle_degrees"]) for curve in self.curves.values()]
-        changed = [angle for angle in each if angle > 0] or [0.0]
-        return {"median": median(changed), "largest": max(changed), "tensors": float(len(changed))}
+        changed = [curve for curve in self.curves.values() if not torch.equal(*curve.terms)]
+        angles = [float(curve.diagnostics["angle_degrees"]) for curve in changed] or [0.0]
+        return {"median": median(angles), "largest": max(angles), "tensors": len(changed)}
 
     def answers(self, questions: Sequence[Question], label: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For each question whether it is answered rightly, the margin of yes, and the mass on all its options."""

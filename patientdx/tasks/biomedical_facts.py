@@ -76,7 +76,7 @@ def divided(kind: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Fact]:
 
 
 @cache
-def facts(control: int | None = None) -> dict[str, tuple[Fact, ...]]:
+def textbook(control: int | None = None) -> dict[str, tuple[Fact, ...]]:
     """Facts by kind of question.
 
     control: a seed that deals the values anew among the subjects of a kind, and the orders of severity: the same

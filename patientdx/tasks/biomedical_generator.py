@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from patientdx.tasks.biomedical_facts import EVEN, ODD, TRAIN, Fact, facts
+from patientdx.tasks.biomedical_facts import EVEN, ODD, TRAIN, Fact, textbook
 from patientdx.tasks.generated_question import YES_NO, Question
 
 VERSION = 1  # raise it when the same seed gives other questions
@@ -141,7 +141,7 @@ class Source:
 
 def source(part: str = TRAIN, control: int | None = None, new_wordings: bool = False) -> Source:
     """The facts of a part; lists of training hold nothing else, lists of held-out facts may hold others beside them."""
-    every = facts(control)
+    every = textbook(control)
     by_kind = {kind: tuple(fact for fact in items if fact.part == part) for kind, items in every.items()}
     return Source(by_kind, by_kind if part == TRAIN else every, new_wordings)
 
@@ -164,7 +164,7 @@ def _apart(rng: random.Random, items: Sequence[Fact], count: int) -> list[Fact]:
     return []
 
 
-def _said(wording: str, it: str, value: str) -> str:
+def _filled(wording: str, it: str, value: str) -> str:
     return wording.format(it=it, value=value)
 
 
@@ -175,9 +175,9 @@ def stated(rng: random.Random, kind: str, origin: Source) -> Question:
     if kind == "severity":
         fact = rng.choice(origin.by_kind[kind])
         pair = (fact.subject, fact.values[0])
-        return Question(kind, "", _said(wording, *(pair if answer else pair[::-1])), answer)
+        return Question(kind, "", _filled(wording, *(pair if answer else pair[::-1])), answer)
     a, b = _apart(rng, origin.by_kind[kind], 2)
-    return Question(kind, "", _said(wording, a.subject, (a if answer else b).values[0]), answer)
+    return Question(kind, "", _filled(wording, a.subject, (a if answer else b).values[0]), answer)
 
 
 def choice(rng: random.Random, origin: Source) -> Question:
@@ -221,7 +221,7 @@ def support(rng: random.Random, origin: Source) -> Question:
     return Question("support", "\n".join(lines), origin.wording(rng, SUPPORT), answer)
 
 
-def marks(rng: random.Random, origin: Source) -> Question:
+def mark_subjects(rng: random.Random, origin: Source) -> Question:
     """One value and many subjects, each marked in place: many answers for few tokens. Half of them yes."""
     kinds = [kind for kind in WORDINGS if kind != "severity"]
     while True:
@@ -235,7 +235,7 @@ def marks(rng: random.Random, origin: Source) -> Question:
         names = [(name, True) for name in rng.sample(right, half)] + [(name, False) for name in rng.sample(wrong, half)]
         rng.shuffle(names)
         reply = "\n".join(f"{name}: {YES_NO[answer]}" for name, answer in names)
-        asks = _said(origin.wording(rng, WORDINGS[fact.kind]), "it", fact.values[0])
+        asks = _filled(origin.wording(rng, WORDINGS[fact.kind]), "it", fact.values[0])
         return Question("marks", "", f"For each line: {asks}", False, reply)
 
 
@@ -289,11 +289,11 @@ def conversation(
     """Questions about facts of the training part, asked one after another in one chat.
 
     `marked` is the share of chats that are one list marked in place, `lists` and `choices` the shares of the questions
-    in the other chats that are about lists and that have options. control: a seed; facts as `facts` deals them anew.
+    in the other chats that are about lists and that have options. control: a seed; facts as `textbook` deals them anew.
     """
     origin = source(TRAIN, control)
     if rng.random() < marked:
-        return [marks(rng, origin)]
+        return [mark_subjects(rng, origin)]
     kinds = list(WORDINGS)
     weights = [len(origin.by_kind[kind]) for kind in kinds]
     turns = []

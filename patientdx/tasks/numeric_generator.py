@@ -179,7 +179,7 @@ def conversation(
     the kinds of question about a panel, as often as they stand there. control: a seed of random answers.
     """
     turns = _turns(rng, panels, short, marked, inline, easy, brief, sizes, about, drills)
-    return turns if control is None else [dealt(turn, turns[0].context, control) for turn in turns]
+    return turns if control is None else [dealt(each, turns[0].context, control) for each in turns]
 
 
 def _turns(
@@ -200,7 +200,7 @@ def _turns(
     kinds = list(about)
     rng.shuffle(kinds)
     turns = [ABOUT_A_PANEL[kind](rng, context, rows) for kind in kinds[: rng.randint(4, 8)]]
-    return [turns[0], *(replace(turn, context="") for turn in turns[1:])]
+    return [turns[0], *(replace(each, context="") for each in turns[1:])]
 
 
 def dealt(question: Question, context: str, control: int) -> Question:

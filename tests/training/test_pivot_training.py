@@ -1,4 +1,4 @@
-"""A pivot's training, end to end on a tiny model: it learns, repeats itself, goes on where it stopped, and fits peft."""
+"""The training of a pivot on a tiny model: it learns, repeats itself, goes on where it stopped, and fits peft."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments import pivot_plans, pivot_training
+from experiments import pivot_chats, pivot_plans, pivot_training
 from experiments.low_rank import differences, factorise, write_adapter
 from experiments.pivot_chats import encode
 from experiments.pivot_plans import Curriculum
@@ -30,11 +30,12 @@ def short(monkeypatch):
     """A few steps of small batches."""
     plans = {}
     for name, easy in EASY.items():
-        full = {"steps": 12, "tokens": 512, "lr": 3e-3, "warmup_steps": 2}
+        full = {"steps": 12, "tokens": 256, "lr": 3e-3, "warmup_steps": 2}
         stages = ({"until": 2.0, "by": 0.5, **easy}, easy)
-        cut = {"steps": 3, "tokens": 512, "lr": 1e-3, "warmup_steps": 1, "stages": (easy,)}
+        cut = {"steps": 3, "tokens": 256, "lr": 1e-3, "warmup_steps": 1, "stages": (easy,)}
         plans[name] = {"generator": name, "full": full | {"stages": stages}, "cut": cut}
     monkeypatch.setattr(pivot_training, "PLANS", plans)
+    monkeypatch.setattr(pivot_chats, "POOL", 8)
 
 
 def options(base, work, **keys):
@@ -79,27 +80,26 @@ def test_training_and_cut_make_an_adapter_that_fits_its_base(tiny_base, tmp_path
 
 def test_the_same_seed_gives_the_same_weights(tiny_base, tmp_path):
     first, again, other = (
-        weights(pivot_training.full(options(tiny_base, tmp_path / name, seed=seed)))
+        weights(pivot_training.full(options(tiny_base, tmp_path / name, seed=seed, steps=3)))
         for name, seed in (("first", 1), ("again", 1), ("other", 2))
     )
     assert equal(first, again)
     assert not equal(first, other)
 
 
-@pytest.mark.parametrize("stage", ["full", "cut"])
-@pytest.mark.parametrize("pivot", EASY)
+@pytest.mark.parametrize(("pivot", "stage"), [("biomedical", "full"), ("numeric", "cut")])
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(tiny_base, tmp_path, monkeypatch, pivot, stage):
     """It is stopped twice, once between two checkpoints: steps after the last one are taken again."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    steps = 9
+    steps = 6
     results = []
     for work in (straight, stopped):
         settings = options(tiny_base, work, pivot=pivot, every=2, steps=steps)
         if stage == "cut":
-            pivot_training.full(settings)
+            pivot_training.full(options(tiny_base, work, pivot=pivot, steps=2))
         run = getattr(pivot_training, stage)
         if work is stopped:
-            for done in (4, 3):  # steps of this attempt
+            for done in (3, 1):  # steps of this attempt
                 stop_after(monkeypatch, done)
                 with pytest.raises(KeyboardInterrupt):
                     run(settings)
@@ -196,7 +196,7 @@ def test_chats_of_every_plan_have_their_answers(tiny_base, name):
     for part in ("full", "cut"):
         curriculum = Curriculum(plan[part], generator.conversation)
         for curriculum.stage in range(len(plan[part]["stages"])):
-            for _ in range(40):
+            for _ in range(15):
                 turns = curriculum.conversation(rng)
                 ids, positions = encode(tokenizer, turns)
                 verdicts = [verdict for turn in turns for verdict in turn.verdicts]
