@@ -19,6 +19,7 @@ from patientdx.core.paths import REPOSITORY, expanded, plain_name, short_name
 from patientdx.core.regular_files import is_regular
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+UNKNOWN = "unknown_"  # begins the name of a model that states none, before its role
 LOCAL_FOLDER = "a local folder"  # what cards and certificates have in place of a path of this machine
 # All that a merge and a tokenizer need; pickles, other frameworks' weights and code stay on the hub.
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from patientdx.checkpoints.merge_plan import SUPPLIED
-from patientdx.checkpoints.source import ModelSource, licence_of, name_of
+from patientdx.checkpoints.source import UNKNOWN, ModelSource, licence_of, name_of
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, argument_errors, dotted
 from patientdx.core.paths import CONF, expanded, plain_name
@@ -59,7 +59,7 @@ def _as_stated(model: ModelSource, described: Mapping[str, Any], role: str) -> M
     licence = licence_of(expanded(str(adapter or model.source)))
     if model.source == source and model.adapter is None:  # the yaml's weights without its adapter
         licence = model.licence
-    return replace(model, name=name or f"unknown_{role}", licence=licence)
+    return replace(model, name=name or f"{UNKNOWN}{role}", licence=licence)
 
 
 def _further(nodes: Any) -> Any:
