@@ -1,6 +1,6 @@
 """Models whose linear layers have 8-bit or 4-bit weights, made by transformers' quantiser of torchao, for scoring.
 
-int8: one scale for each row of a weight. int4: 16 values, one scale and offset for each 32 inputs; torchao's kernels that
+int8: a scale for each row of a weight. int4: 16 values, a scale and offset for each 32 inputs; kernels of torchao that
 pack two of them into a byte need a GPU of certain kinds, so each takes a byte here, and int4 shows what four bits do to
 answers, not what they save. Embedding, output head and everything between the layers stay in floating point, as is
 transformers' default; layers compute in the model's dtype.
@@ -24,7 +24,7 @@ GROUP = 32  # inputs that share a scale in int4
 
 
 class Blank:
-    """The model in `folder`, or with `config` in place of the folder's, without weights; `quantised` makes models of it.
+    """The model in `folder` (or of `config` instead) without weights; `quantised` makes models of it.
 
     names: of the checkpoint's tensors. UserError where they do not fill the model, or its layers cannot be `load`.
     """
@@ -61,8 +61,8 @@ class Blank:
         widths = sorted({layer.in_features for layer in layers if layer.in_features % GROUP})
         if load == "int4" and widths:
             raise UserError(
-                f"load=int4: {self.kind.__name__} has linear layers of {widths[0]} inputs, and a scale is for {GROUP} of "
-                "them. Use load=int8."
+                f"load=int4: {self.kind.__name__} has linear layers of {widths[0]} inputs, and a scale is for {GROUP} "
+                "of them. Use load=int8."
             )
 
     def quantised(self, write: Callable[[str, Tensor], Tensor]) -> nn.Module:
