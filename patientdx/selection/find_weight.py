@@ -165,9 +165,10 @@ def _key_without_weight(config: RunConfig, planned: Plan) -> str:
     parents, spec = planned.context.opened, config.merge_config.spec
     return fingerprint(
         {"data": planned.data.fingerprint, "tokens": planned.context.prompts.fingerprint,
-         "dtype": config.inference.dtype, "parents": list(parents.hashes),
+         "parents": list(parents.hashes),
          "merge": [spec.call.target, spec.call.arguments],
          "ancestor": parents.ancestor_hash, "seed": config.seed, "tokenizer": spec.tokenizer}
+         | config.inference.identity
     )  # fmt: skip
 
 
