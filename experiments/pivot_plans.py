@@ -52,12 +52,12 @@ PLANS = {
     "numeric_brief": {  # with --start from the shipped adapter
         "generator": "numeric",
         "full": {
-            "steps": 430, "tokens": 1024, "lr": 4e-4, "warmup_steps": 20,
+            "steps": 290, "tokens": 1536, "lr": 4e-4, "warmup_steps": 20,
             "stages": (
                 {"until": 0.9, "by": 0.25, **SHORT_LISTS}, {"until": 0.9, "by": 0.55, **LONGER_LISTS}, ALL_LISTS,
             ),
         },
-        "cut": {"steps": 50, "tokens": 1024, "lr": 4e-4, "warmup_steps": 5, "stages": (ALL_LISTS,)},
+        "cut": {"steps": 35, "tokens": 1536, "lr": 4e-4, "warmup_steps": 5, "stages": (ALL_LISTS,)},
     },
     "biomedical": {
         "generator": "biomedical",
