@@ -37,6 +37,8 @@ from patientdx.merge.schedule import Schedule, depth
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from patientdx.evaluation.config.inference import InferenceConfig
+    from patientdx.lm.quantised import Blank
     from patientdx.records.features import Features
     from patientdx.tasks.example import TaskData
 
@@ -122,12 +124,29 @@ class LiveModel:
         return self.model
 
 
+class QuantisedModel:
+    """In place of `LiveModel`: quantised weights cannot be filled again, so every point on a curve is a new model."""
+
+    def __init__(self, blank: Blank) -> None:
+        self.blank = blank
+        self.model: torch.nn.Module | None = None
+        self.holds: Any = None
+
+    def fill(self, recipe: Recipe, curves: Mapping[str, Curve], key: Any) -> torch.nn.Module:
+        """As `LiveModel.fill`: the point is computed in floating point and quantised, tensor by tensor."""
+        if self.model is None or self.holds != key:
+            self.model = None  # the former model goes before the next comes
+            self.model = self.blank.quantised(lambda name, out: evaluate(curves[name], recipe.weight_of(name), out))
+            self.holds = key
+        return self.model
+
+
 class Session:
     """The only owner of what is expensive to make; one for a process, passed on by whoever starts a run."""
 
     def __init__(self) -> None:
         self._results: dict[str, OrderedDict[Hashable, Any]] = {}
-        self._live: tuple[Hashable, LiveModel] | None = None
+        self._live: tuple[Hashable, LiveModel | QuantisedModel] | None = None
 
     def remember(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` returned for this key, made now unless it is among the last results under `name`."""
@@ -215,8 +234,8 @@ class Session:
         return self.remember("fitted", (task, name, model, seed), make)
 
     def live(
-        self, parents: Parents, dtype: str, device: str, device_map: str | None, number: int | None = None
-    ) -> LiveModel:
+        self, parents: Parents, inference: InferenceConfig, number: int | None = None
+    ) -> LiveModel | QuantisedModel:
         """The parents' architecture on this process's device, to be refilled with models on any of their curves.
 
         number: of the parent whose configuration it has; None: the base's. Folder, names and configuration determine
@@ -224,14 +243,20 @@ class Session:
         """
         folder, names = parents.checkpoints[0].folder, parents.names
         config = parents.checkpoints[number].config if number else None
-        key = (folder, names, dtype, device, device_map, json.dumps(config, sort_keys=True))
+        load, device_map = inference.load, inference.device_map
+        key = (folder, names, inference.precision, inference.device, device_map, json.dumps(config, sort_keys=True))
         if self._live is None or self._live[0] != key:
             from patientdx.lm.load import load_model, storage
+            from patientdx.lm.quantised import Blank
 
             self._live = None  # the former model goes before the next comes: there need not be room for two
-            target = self.accelerator(device).device
-            model = load_model(folder, dtype=getattr(torch, dtype), device=target, device_map=device_map, config=config)
-            self._live = key, LiveModel(model, storage(model, names))
+            target, dtype = self.accelerator(inference.device).device, getattr(torch, inference.dtype)
+            if load is None:
+                model = load_model(folder, dtype=dtype, device=target, device_map=device_map, config=config)
+                self._live = key, LiveModel(model, storage(model, names))
+            else:
+                blank = Blank(folder, names, load=load, dtype=dtype, device=target, config=config)
+                self._live = key, QuantisedModel(blank)
         return self._live[1]
 
     def release(self) -> None:

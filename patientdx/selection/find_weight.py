@@ -167,9 +167,10 @@ def _key_without_weight(config: RunConfig, planned: Plan) -> str:
     ancestor = None if parents.ancestor is None else content_hash(parents.ancestor, config.cache)
     return fingerprint(
         {"data": planned.data.fingerprint, "tokens": planned.context.prompts.fingerprint,
-         "dtype": config.inference.dtype, "parents": list(parents.hashes),
+         "parents": list(parents.hashes),
          "merge": [spec.call.target, spec.call.arguments],
          "ancestor": ancestor, "seed": config.seed, "tokenizer": spec.tokenizer}
+        | config.inference.identity
     )  # fmt: skip
 
 
