@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from patientdx.records.concept_table import concepts
 from patientdx.records.splits import position
 
 FOLDER = Path(__file__).parent / "biomedical"
@@ -87,9 +86,7 @@ def textbook(control: int | None = None) -> dict[str, tuple[Fact, ...]]:
 
 
 def _facts_of(kind: str, table: str, column: str) -> list[Fact]:
-    if kind == "reading_worse":
-        pairs = [(concept.name, concept.worse) for concept in concepts().values() if concept.worse in ("low", "high")]
-    elif kind == "reading_meaning":
+    if kind == "reading_meaning":
         pairs = [(f"{side} {row['name']}", row[side]) for row in rows(table) for side in column.split()]
     elif kind == "severity":
         pairs = [(row["graver"], row["milder"]) for row in rows(table)]

@@ -54,6 +54,7 @@ def test_the_tables_are_well_formed():
     classes = {row["class"] for row in rows("drug_classes")}
     assert {part for row in drugs() for part in row["class"].split("|")} <= classes
     assert [row["name"] for row in rows("readings")] == list(concepts())
+    assert all(row["worse"] in ("", concepts()[row["name"]].worse) for row in rows("readings"))
     pairs = {(row["graver"], row["milder"]) for row in rows("severity")}
     assert len(pairs) == len(rows("severity"))
     assert not pairs & {(milder, graver) for graver, milder in pairs}
