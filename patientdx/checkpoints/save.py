@@ -15,6 +15,7 @@ from pathlib import Path
 
 from patientdx.checkpoints.identity import content_hash, weights_hash
 from patientdx.checkpoints.journal import Journal, entries
+from patientdx.checkpoints.known_models import check_name
 from patientdx.checkpoints.layout import distribute, index
 from patientdx.checkpoints.manifest import FILE, key, metadata, record, sources_of, with_hashes
 from patientdx.checkpoints.merge_plan import Recipe
@@ -187,6 +188,8 @@ def _finish(plan: WritePlan, staging: StagingFolder) -> None:
     for number, source in enumerate(sources_of(plan.recipe)):
         known = {name: entry["sources"].get(str(number)) for name, entry in noted.items()}
         hashes.append(content_hash(source, plan.cache, known))
+        if plan.sources:
+            check_name(plan.sources[number], source, plan.cache)
     if key(plan.stated, plan.recipe, plan.shards) != plan.key:
         raise UserError(f"A parent's files were changed while {plan.target} was written: start the merge again.")
     stated = with_hashes(plan.stated, hashes)

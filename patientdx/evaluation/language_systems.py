@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from patientdx.checkpoints.identity import content_hash
 from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.config.run_config import RunConfig
@@ -170,7 +169,7 @@ def merge_identity(config: RunConfig, parents: Parents) -> dict[str, Any]:
         "parents": list(parents.hashes),
     }
     if parents.ancestor is not None:
-        identity["ancestor"] = content_hash(parents.ancestor, config.cache)
+        identity["ancestor"] = parents.ancestor_hash
     if "seed" in inspect.signature(merge.function).parameters:
         identity["seed"] = config.seed
     if config.merge_config.spec.tokenizer is not None:

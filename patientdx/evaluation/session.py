@@ -23,6 +23,7 @@ from torch import Tensor
 from patientdx.checkpoints.architecture import config_differences
 from patientdx.checkpoints.compatibility import align
 from patientdx.checkpoints.identity import Source, content_hash
+from patientdx.checkpoints.known_models import check_name
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, locate, open_checkpoint
@@ -62,7 +63,13 @@ class Parents:
     names: tuple[str, ...]
     ancestor: Source | None
     cache: Path
-    names_of_models: tuple[str, ...] = ()
+    models: tuple[ModelSource, ...] = ()
+    ancestor_model: ModelSource | None = None
+
+    @property
+    def names_of_models(self) -> list[str]:
+        """The names of the parents."""
+        return [model.name for model in self.models]
 
     @cached_property
     def differences(self) -> list[str]:
@@ -92,13 +99,23 @@ class Parents:
 
     @cached_property
     def ancestor_hash(self) -> str | None:
-        """Content hash of the ancestor, None without one."""
-        return None if self.ancestor is None else content_hash(self.ancestor, self.cache)
+        """Content hash of the ancestor, None without one. UserError as `hashes`."""
+        if self.ancestor is None:
+            return None
+        digest = content_hash(self.ancestor, self.cache)
+        if self.ancestor_model is not None:
+            check_name(self.ancestor_model, self.ancestor, self.cache)
+        return digest
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
-        """Content hash of each parent; computed once and remembered in the cache. Says which two are one model."""
+        """Content hash of each parent; computed once and remembered in the cache. Says which two are one model.
+
+        UserError where a parent is known as a model of another name.
+        """
         hashes = tuple(content_hash(checkpoint, self.cache) for checkpoint in self.checkpoints)
+        for model, checkpoint in zip(self.models, self.checkpoints, strict=False):
+            check_name(model, checkpoint, self.cache)
         named: dict[str, str] = {}
         for name, digest in zip(self.names_of_models, hashes, strict=False):
             if named.setdefault(digest, name) != name:
@@ -288,7 +305,7 @@ def open_parents(
         checkpoints = tuple(vocabulary.view(part, name) for part, name in zip(checkpoints, names, strict=True))
     tensors = align(checkpoints, names)
     origin = None if ancestor is None else checkpoints[sources.index(ancestor)]
-    return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache, tuple(names[: len(models)]))
+    return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache, models, ancestor)
 
 
 def has_inputs(data: TaskData, model: Call) -> bool:
