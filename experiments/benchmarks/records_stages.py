@@ -54,8 +54,10 @@ def _source_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _opened(args: argparse.Namespace):
-    needed = window.needed("none", cohort.NEEDED, revision=templates.template(args.template).revision)
-    return opened_source(SourceConfig(cache=args.cache, **_source_options(args)), needed)
+    template = templates.template(args.template)
+    needed = window.needed("none", cohort.NEEDED, revision=template.revision)
+    items = None if template.every_item else window.items_read()
+    return opened_source(SourceConfig(cache=args.cache, **_source_options(args)), needed, items)
 
 
 def _cohort(source: Source) -> int:

@@ -83,8 +83,8 @@ from patientdx.records import convert
 convert.CONVERT_FROM = 1
 write = convert.write_sorted
 
-def last(con, query, columns, path):
-    write(con, query, columns, path)
+def last(con, query, columns, path, *more):
+    write(con, query, columns, path, *more)
     if path.stem == "icustays":
         os.kill(os.getpid(), signal.SIGKILL)
 
