@@ -175,10 +175,12 @@ def source_notes(block: Block, lines: Sequence[Line]) -> Iterator[str]:
     """Where the published numbers of the lines are from, what speaks against them, and what the marks mean."""
     yield f"Published: {block.paper}; {block.setting.strip()}."
     names = {
-        (line.cell.source, line.cell.conflict): line.name for line in reversed(lines) if line.cell.value is not None
+        (line.cell.source, line.cell.conflict): line.name
+        for line in reversed(lines)
+        if line.cell.source or line.cell.conflict
     }
     for (source, conflict), name in reversed(names.items()):
-        yield f"{name}: {source}." + (f" {conflict.strip()}" if conflict else "")
+        yield f"{name}: " + " ".join(part for part in (source and f"{source}.", conflict and conflict.strip()) if part)
     if any(line.cell.value is None for line in lines):
         yield f"{ABSENT.capitalize()}: not published, or not in what of the paper could be read."
     yield "Marks: " + ", ".join(f"{mark} {meaning}" for mark, meaning in MARKS.items()) + "."

@@ -278,7 +278,7 @@ def test_a_study_is_in_the_list_and_says_how_it_is_read(path):
 @pytest.mark.parametrize("path", [path for path in STUDIES if is_published(path)], ids=name_of)
 def test_a_published_table_has_its_script_its_block_and_its_line(path):
     assert (REPOSITORY / "experiments" / f"{path.stem}.py").is_file()
-    assert published(path.stem).cells
+    assert path.stem == "claims" or published(path.stem).cells  # its claims name cells of the other blocks
     table = (REPOSITORY / "experiments" / "README.md").read_text(encoding="utf-8")
     assert f"`python -m experiments.{path.stem}`" in table
 
@@ -286,7 +286,7 @@ def test_a_published_table_has_its_script_its_block_and_its_line(path):
 def test_every_published_block_is_a_study():
     blocks = set(yaml.safe_load((REPOSITORY / "experiments" / "paper.yaml").read_text(encoding="utf-8")))
     tables = {path.stem for path in STUDIES if is_published(path)}
-    assert tables <= blocks <= tables | set(SCRIPTS)  # or of a script that measures without a study
+    assert tables - {"claims"} <= blocks <= tables | set(SCRIPTS)  # or of a script that measures without a study
 
 
 def test_the_lambda_curve_is_both_methods_over_the_whole_grid():

@@ -23,7 +23,8 @@ class Hyperparameters:
         micro_batch_size: how many of them are in memory together; their gradients are summed. Divides `batch`.
         seed: of the order of the texts, LoRA's first factors and dropout.
         precision: of the matrix products. float32, or bfloat16 by autocast. Weights that are trained, gradients and
-            optimiser are float32 either way; weights that LoRA leaves alone have this dtype.
+            optimiser are float32 either way; weights that LoRA leaves alone have this dtype. The configuration replaces
+            auto by one of the two.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         patience: evaluations of the pilot split in a row without a better value, after which training stops and the
             best weights count; None: no evaluation, and the last weights count.
@@ -42,7 +43,7 @@ class Hyperparameters:
     batch: Annotated[int, at_least(1)]
     micro_batch_size: Annotated[int, at_least(1)]
     seed: Annotated[int, at_least(0)]
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16"]
     gradient_checkpointing: Flag
     patience: Annotated[int, at_least(1)] | None
     monitor: Literal["loss", "auroc"]

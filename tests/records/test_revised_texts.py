@@ -33,14 +33,14 @@ def crowd() -> Record:
 def test_organ_support_and_gases_are_never_cut_for_routine_values(name):
     """The audit's row 2: what is cut is what weighs least, whatever the budget, and the text says that it was cut."""
     record, template = crowd(), templates.template(name)
-    weight = {concept: known.weight for concept, known in concept_table.concepts().items()}
+    weights = [concept.weight for concept in concept_table.concepts().values()]
     for budget in (120, 200, 300, 420, 600):
         section = template.parts["readings"](record, 48)
         text, dropped = sections.fitted(section, budget)
         assert sections.count(text) <= budget
-        kept = [n for n, item in enumerate(section.items) if item in text]
-        printed = [list(weight.values())[n] for n in kept]
-        left = sorted(weight.values())[:dropped]
+        assert set(section.weights) <= set(weights)
+        printed = [weight for item, weight in zip(section.items, section.weights, strict=True) if item in text]
+        left = sorted(section.weights)[:dropped]
         assert not printed or min(printed) >= max(left, default=0)
         assert not printed or not dropped or f"{dropped} more" in text
     for budget in (None, 40, 60):
@@ -99,10 +99,21 @@ def test_intervals_tells_trends_and_worst_values_to_the_letter():
     )
 
 
+def test_brief_has_short_names_and_the_parts_of_the_coma_scale_behind_their_sum():
+    scale = (("Glasgow coma scale", 9.0), ("GCS eye", 2.0), ("GCS verbal", 2.0), ("GCS motor", 5.0))
+    courses = (Course(12, 8, 8, 12, 5, 1, 40), *(steady(value) for _, value in scale[1:]))
+    record = Record(age=71, gender="F", readings=scale, courses=courses)
+    start = "Age 71, female.\nReadings, mean of the first 48 hours:\n"
+    brief = templates.template("brief")
+    assert brief.write(record, 48) == start + "GCS 9 (14-15) E2 V2 M5, falling"
+    untestable = dataclasses.replace(record, readings=scale[1::2], courses=courses[1::2])
+    assert brief.write(untestable, 48) == start + "GCS-E 2 (4-4)\nGCS-M 5 (6-6)"
+
+
 @pytest.mark.parametrize(
     ("identity", "written"),
     [
-        ("brief/2", "b99d4e1140a7f9ee"),
+        ("brief/2", "92ad0fed4be01fd7"),
         ("intervals/2", "34c277db1556b7fe"),
         ("paper/2", "71fff981660a3dea"),
         ("narrative/2", "24229cabba6e65e1"),

@@ -1,5 +1,7 @@
 """conf/finetune as a run takes it: typed, and refused in one message where it cannot be."""
 
+import pytest
+import torch
 from command_line import parsed as given
 
 
@@ -19,3 +21,10 @@ def test_the_yamls_say_what_is_trained_and_how():
         full.hyperparameters.seed,
     ) == ("full", None, None, 3)
     assert given("finetune=lora", "finetune.split=test").finetune.split == "test"
+
+
+@pytest.mark.parametrize(("supported", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_automatic_precision_is_what_the_processor_computes_in(monkeypatch, supported, precision):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    finetune = given("finetune=lora", "finetune.precision=auto", "device=cpu").finetune
+    assert finetune.hyperparameters.precision == precision

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationInfo
 
 from patientdx.core import extras
 from patientdx.core.validation import ConfigErrors, at_least
@@ -16,9 +16,14 @@ from patientdx.training.hyperparameters import Hyperparameters
 LORA = ("rank", "alpha", "dropout", "targets")
 
 
-def _hyperparameters(node: Any) -> Any:
+def _hyperparameters(node: Any, info: ValidationInfo) -> Any:
+    from patientdx.lm.load import default_dtype
+
     if not isinstance(node, dict):
         return node
+    if node.get("precision") == "auto":
+        device = (info.context or {}).get("plain", {}).get("device", "auto")
+        node = node | {"precision": default_dtype(str(device))}
     method = node.get("name")
     beside = {"name", "init_from", "split", "examples", "pilot_examples", "max_tokens"}
     known = {field.name for field in fields(Hyperparameters)} - (
@@ -39,7 +44,7 @@ class FinetuneConfig(Section):
     init_from: the model that training starts from: base, pivot, or merged (at the run's λ). split: the split it is
     trained on: train; test is a control for measures of leakage, and no result. examples: so many of the split, always
     the same; None: all. pilot_examples: so many of the pilot split to evaluate during training; None: all.
-    max_tokens: longest prompt with its answer; None: as in scoring.
+    max_tokens: longest prompt with its answer; None: as in scoring. After validation precision is never `auto`.
     """
 
     init_from: Literal["base", "pivot", "merged"] = model_key("finetune", "init_from")

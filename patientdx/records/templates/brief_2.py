@@ -1,29 +1,47 @@
-"""Template `brief/2`: readings with reference intervals and trends, then names: for small models and processors.
+"""Template `brief/2`: the weightiest readings with reference intervals and trends, then names: for small models.
 
-It has the layout of `intervals/1`, on which the shipped numeric pivot was trained, and the records of revision 2.
+Half as long as `intervals/1`, so that a processor reads it in half the time: names are short, and the reference
+interval stands for the unit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from patientdx.records.record import Infusion, Period, Record
 from patientdx.records.templates import course_text, intervals, intervals_2
 from patientdx.records.templates.sections import Section
 
-MOST_READINGS, MOST_NAMES = 20, 8
+MOST_READINGS, MOST_NAMES = 10, 5
+COMA_SCALE = "Glasgow coma scale"
+COMA_PARTS = {"GCS eye": "E", "GCS verbal": "V", "GCS motor": "M"}
 join, person = intervals.join, intervals_2.person
 
 
 def readings(record: Record, window_hours: int) -> Section:
-    """Means beside their reference intervals, and where a reading rose or fell; those of most clinical weight."""
+    """Means beside their reference intervals, and where a reading rose or fell; those of most clinical weight.
+
+    The parts of the coma scale stand behind their sum: GCS 9 (14-15) E2 V2 M5.
+    """
+    means = dict(record.readings)
     lines, weights = [], []
     for (name, mean), course in zip(record.readings, record.courses, strict=True):
+        if name in COMA_PARTS and COMA_SCALE in means:
+            continue
         concept = record.concepts[name]
         trend = course_text.trend(concept, course, record.gender, (", rising", ", falling", ""))
-        lines.append(intervals_2.reading(concept, mean, record.gender) + trend)
+        interval = course_text.interval(concept, record.gender)
+        parts = _coma_parts(record, means) if name == COMA_SCALE else ""
+        lines.append(f"{concept.short} {concept.printed(mean)} ({interval}){parts}{trend}")
         weights.append(concept.weight)
     before = f"Readings, mean of the {course_text.window(record, window_hours)}:\n"
     rest = "\nand {n} more readings"
     return Section(lines, before=before, separator="\n", most=MOST_READINGS, weights=weights, rest=rest)
+
+
+def _coma_parts(record: Record, means: Mapping[str, float]) -> str:
+    printed = [
+        f" {letter}{record.concepts[name].printed(means[name])}" for name, letter in COMA_PARTS.items() if name in means
+    ]
+    return "".join(printed)
 
 
 def drugs(record: Record, window_hours: int) -> Section:
