@@ -5,7 +5,7 @@
 Makes synthetic hospitals of so many chart rows as csv.gz in a work folder (kept with --work), and runs every stage in a
 process of its own, watched from outside (watch):
 
-convert   hash the files and write the large ones as parquet, once: the rows of items that are read
+convert   hash the files and write the large ones as parquet, once (of events the rows of items that are read)
 tight     the same within --tight, to show that the rest goes to disk
 cohort    open again and choose the stays
 features  open again, cohort, and every stay's numbers for the tabular models
@@ -14,10 +14,11 @@ task      what a run does: cohort, splits, features, text, examples, fingerprint
 pandas    cohort, features and text from the csv.gz files, as they are usually made; up to --pandas-rows
 
 Seconds and CPU seconds are those of the stage without interpreter start and imports; memory is the peak of anonymous
-memory of the whole process. Ours may use --memory within DuckDB; Python and the stays in memory are extra. Then 10,000 stays of
-another hospital to text and to tokens of the default model, and the growth from the smallest to the largest size, with
-the straight line to MIMIC-IV 3.1: 432,997,491 chart rows of 94,458 ICU stays (mimic-code's validation counts), 4,584
-a stay. These hospitals have 4,600 rows a stay too; generated rows compress and parse better than real ones.
+memory of the whole process. Ours may use --memory within DuckDB; Python, pyarrow's blocks of csv and the stays in memory
+are extra. Then 10,000 stays of another hospital to text and to tokens of the default model, and the growth from the
+smallest to the largest size, with the straight line to MIMIC-IV 3.1: 432,997,491 chart rows of 94,458 ICU stays
+(mimic-code's validation counts), 4,584 a stay. These hospitals have 4,600 rows a stay too; generated rows compress and
+parse better than real ones.
 """
 
 from __future__ import annotations
