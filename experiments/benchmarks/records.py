@@ -14,7 +14,7 @@ task      what a run does: cohort, splits, features, text, examples, fingerprint
 pandas    cohort, features and text from the csv.gz files, as they are usually made; up to --pandas-rows
 
 Seconds and CPU seconds are those of the stage without interpreter start and imports; memory is the peak of anonymous
-memory of the whole process. Ours may use --memory within DuckDB; Python, pyarrow's blocks of csv and the stays in memory
+memory of the whole process. Ours may use --memory within DuckDB; Python, blocks of csv and the stays in memory
 are extra. Then 10,000 stays of another hospital to text and to tokens of the default model, and the growth from the
 smallest to the largest size, with the straight line to MIMIC-IV 3.1: 432,997,491 chart rows of 94,458 ICU stays
 (mimic-code's validation counts), 4,584 a stay. These hospitals have 4,600 rows a stay too; generated rows compress and
