@@ -1,4 +1,5 @@
 import errno
+import gzip
 import os
 import shutil
 import signal
@@ -6,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 from source_rows import NEEDED, read
+from tasks_by_yaml import load
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
-from patientdx.records import convert, tables
+from patientdx.records import convert, tables, window
 from patientdx.records.source import SourceConfig, opened_source
+from patientdx.records.synthetic.hospital import hospital
 
 
 @pytest.fixture
@@ -76,6 +80,21 @@ def test_only_rows_of_items_that_are_read_are_converted_and_other_items_are_anot
     assert chosen == [row for row in rows if row[2] in items["icu/chartevents"]] != []
     count = {name: len(list((tmp_path / "records").glob(f"{name}-*"))) for name in ("chartevents", "icustays")}
     assert count == {"chartevents": 2, "icustays": 1}
+
+
+@pytest.mark.parametrize("template", ["brief/2", "intervals/1"])
+def test_a_task_is_the_same_from_rows_of_its_items_alone(store, tmp_path, monkeypatch, template):
+    root = hospital(store, stays=60, seed=3, form="csv.gz", unread=2)
+    options = {"mimic_root": str(root), "template": template}
+    every = load("mortality", cache=tmp_path / "every", **options)
+    monkeypatch.setattr(convert, "CONVERT_FROM", 1)
+    some = load("mortality", cache=tmp_path / "some", **options)
+    assert some.examples == every.examples
+    assert some.readings == every.readings
+    np.testing.assert_array_equal(some.features.values, every.features.values)
+    chart = pyarrow.parquet.read_table(made(tmp_path / "some")["chartevents"])["itemid"].to_numpy()
+    assert set(chart) <= window.items_read()["icu/chartevents"]
+    assert gzip.decompress((root / "icu/chartevents.csv.gz").read_bytes()).count(b"\n") - 1 > len(chart)
 
 
 ODD = b'''subject_id,hadm_id,stay_id,charttime,storetime,itemid,value,valuenum,valueuom,warning
