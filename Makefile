@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test lint docs install clean
+.PHONY: help run test test-int8 lint docs install clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -21,10 +21,15 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-model.txt
 install: $(STAMP)
 
 run: $(STAMP)
-	$(VENV)/bin/python run.py -m name=first merge=slerp lambda=0.2,0.4,0.6,0.8
+	$(VENV)/bin/python run.py -m name=first merge=slerp lambda=0.4,0.8
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# What needs torchao, which is in a folder of its own: elsewhere it would cost every process seconds.
+test-int8: $(STAMP)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/int8 -r requirements-int8.txt
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/$(VENV)/int8 $(VENV)/bin/python -m pytest tests/lm/test_quantised.py tests/experiments/test_edge.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

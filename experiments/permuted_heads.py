@@ -124,7 +124,7 @@ def answers(config: RunConfig) -> Answers:
     """What the merge of these settings answers to the yes/no questions of its task."""
     session = Session()
     opened = session.parents(config.merge.spec, config.cache)
-    live = session.live(opened, config.inference.dtype, config.inference.device, None)
+    live = session.live(opened, config.inference)
     merge = session.recipe(config.merge.spec, config.weight, config.cache)
     model = live.fill(merge, session.curves(config.merge.spec, config.cache), (config.merge.spec, config.weight))
     data, tokens = session.task_data(config.task.call), prompts_of(session, KIND, prompt_spec(config, opened))

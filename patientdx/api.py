@@ -70,12 +70,11 @@ class Merge:
         overrides: such as ``dtype=float32`` and ``device=cpu``.
         """
         config = configuration([*self.words, *_UNSCORED, "dry_run=true", *overrides])
-        spec, inference = config.merge_config.spec, config.inference
+        spec = config.merge_config.spec
         recipe = run.SESSION.recipe(spec, config.weight, config.cache)
         parents = run.SESSION.parents(spec, config.cache)
-        live = Session().live(  # a session of its own: the shared one fills its model with other merges
-            parents, inference.dtype, inference.device, inference.device_map, parents.number_of(spec.config_from)
-        )
+        session = Session()  # of its own: the shared one fills its model with other merges
+        live = session.live(parents, config.inference, parents.number_of(spec.config_from))
         model: Any = live.fill(recipe, self._curves(), "the merge")
         return model
 

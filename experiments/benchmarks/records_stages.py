@@ -17,8 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from experiments.benchmarks import harness
-from patientdx.lm.load import load_tokenizer
-from patientdx.lm.prompts import tokenise
 from patientdx.records import cohort, features, templates, window
 from patientdx.records.source import Source, SourceConfig, opened_source
 from patientdx.records.synthetic.hospital import hospital
@@ -134,6 +132,9 @@ def load_task(args: argparse.Namespace) -> Result:
 
 def tokens(args: argparse.Namespace) -> Result:
     """The first stays of the cohort as text, then as tokens of a model."""
+    from patientdx.lm.load import load_tokenizer  # not at the top: the other stages start without torch
+    from patientdx.lm.prompts import tokenise
+
     tokenizer = load_tokenizer(args.tokenizer or harness.default_model(harness.CACHE))
     template, question = templates.template(args.template), f"\n\n{OUTCOMES['mortality'].question}"
     start = time.perf_counter()

@@ -23,6 +23,7 @@ class Watched:
     cpu: user and system, of the process and the children it waited for.
     peak: most anonymous memory (RssAnon) of the process and its children; mapped files, which can be dropped at any
     time, are not in it. Sampled every 20 ms: a shorter peak is missed.
+    resident: most memory in RAM of one of these processes, mapped files that it read included.
     opened: when it first had a parent's file open or mapped; wrote: when it had written more than 1 MiB. None where
     no sample showed it.
     """
@@ -33,6 +34,7 @@ class Watched:
     opened: float | None
     wrote: float | None
     output: str
+    resident: int = 0
 
 
 def watch(command: Sequence[str | Path], inputs: Sequence[Path], cwd: Path, env: Mapping[str, str]) -> Watched:
@@ -65,7 +67,8 @@ def watch(command: Sequence[str | Path], inputs: Sequence[Path], cwd: Path, env:
     if child.returncode != 0:
         raise UserError(f"{' '.join(map(str, command))}\nended with {child.returncode}:\n{output[-2000:]}")
     cpu = used.ru_utime + used.ru_stime
-    return Watched(wall, cpu, int(samples["peak"]), samples.get("opened"), samples.get("wrote"), output)
+    resident = used.ru_maxrss * 1024
+    return Watched(wall, cpu, int(samples["peak"]), samples.get("opened"), samples.get("wrote"), output, resident)
 
 
 def _sample(

@@ -15,6 +15,7 @@ from patientdx.checkpoints.reader import Checkpoint, TensorHeader, read_header
 from patientdx.checkpoints.writer import write_safetensors
 from patientdx.core.errors import UserError
 from patientdx.core.json_files import read_object
+from patientdx.core.regular_files import is_regular
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _PREFIX = "base_model.model."
@@ -169,7 +170,7 @@ def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
     for file, headers in shards.items():
         write_safetensors(into / file.name, headers, adapted.read)
     for name in (*BEHAVIOUR_FILES, "model.safetensors.index.json"):
-        if (base.folder / name).is_file():
+        if is_regular(base.folder / name):
             shutil.copyfile(base.folder / name, into / name)
     if marked(base.folder) or marked(folder):
         mark(into)
@@ -177,7 +178,7 @@ def apply_adapter(base: Checkpoint, folder: Path, into: Path) -> None:
 
 def _adapter_config(folder: Path) -> dict:
     for name in ADAPTER_FILES:
-        if not (folder / name).is_file():
+        if not is_regular(folder / name):
             raise UserError(
                 f"The adapter folder {folder} has no {name}: give a folder that peft's save_pretrained made."
             )

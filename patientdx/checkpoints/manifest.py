@@ -25,6 +25,7 @@ from patientdx.checkpoints.writer import FORMAT
 from patientdx.core import plugins
 from patientdx.core.errors import UserError
 from patientdx.core.json_files import read_object
+from patientdx.core.regular_files import is_regular
 from patientdx.merge.schedule import Schedule, filters_of, label, schedule
 
 FILE = "provenance.json"
@@ -114,7 +115,7 @@ def key(stated: Mapping[str, Any], recipe: Recipe, shards: Sequence[Shard]) -> s
     steering = [
         [name, hashlib.sha256((base / name).read_bytes()).hexdigest()]
         for name in BEHAVIOUR_FILES
-        if (base / name).is_file()
+        if is_regular(base / name)
     ]
     layout = [[shard.name, shard.nbytes, [tensor.name for tensor in shard.tensors]] for shard in shards]
     return hashlib.sha256(json.dumps([stated, files, steering, layout]).encode()).hexdigest()
@@ -153,7 +154,7 @@ def record(
 def read_record(folder: Path) -> dict[str, Any]:
     """provenance.json of a merged folder. Raises UserError where there is none, or it is of another kind."""
     file = folder / FILE
-    if not file.is_file():
+    if not is_regular(file):
         raise UserError(f"{folder} has no {FILE}: it was not written by `save=`, so there is no record to go by.")
     content = read_object(file, "It is not the record of a merge.")
     if content.get("format") != _FORMAT:

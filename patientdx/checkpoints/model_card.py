@@ -10,10 +10,12 @@ from typing import Any
 import yaml
 
 from patientdx.checkpoints.lora import ADAPTER_FILES
+from patientdx.checkpoints.reader import MODEL_ENDINGS
 from patientdx.checkpoints.source import HUB_ID, ModelSource, hub_snapshot, licence_of, readme_of
 from patientdx.core.errors import UserError
 from patientdx.core.json_files import read_object
 from patientdx.core.paths import CONF, expanded
+from patientdx.core.regular_files import is_regular, refuse_irregular
 
 _DESCRIBING = ["README.md", "config.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json"]
 
@@ -26,9 +28,10 @@ def describe(source: str, group: str) -> ModelSource:
     group: ``base_model`` or ``pivot_model``, for messages. Raises UserError where there is no model.
     """
     path = expanded(source)
-    if path.is_file() and path.suffix == ".gguf":
+    if path.suffix == ".gguf" and not path.is_dir() and is_regular(path):
         return ModelSource(_name(path.stem), str(path.resolve()))
     if path.is_dir():
+        refuse_irregular(path, MODEL_ENDINGS)
         folder, name, located = path, path.resolve().name, str(path.resolve())
     elif HUB_ID.fullmatch(source):
         folder, name, located = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 MARK = "HOLDS_PATIENTS.txt"
@@ -20,5 +21,5 @@ def mark(folder: Path) -> None:
 
 
 def marked(folder: Path) -> bool:
-    """Whether a folder has the mark."""
-    return (folder / MARK).is_file()
+    """Whether a folder has the mark; whatever has its name counts, so that none is hidden behind a link or a pipe."""
+    return os.path.lexists(folder / MARK)

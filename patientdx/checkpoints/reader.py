@@ -15,6 +15,7 @@ from torch import Tensor
 from patientdx.checkpoints.config_numbers import check_config
 from patientdx.core.errors import UserError
 from patientdx.core.json_files import read_object
+from patientdx.core.regular_files import is_regular, refuse_irregular
 
 DTYPES = {
     "F64": torch.float64,
@@ -31,6 +32,7 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # as transformers finds weights
+MODEL_ENDINGS = (".json", ".jinja", ".safetensors", ".model", ".txt", ".py")  # of files that models are made of
 _LONGEST_HEADER = 100_000_000  # the format's own limit: a longer one is a damaged length field
 
 
@@ -61,6 +63,7 @@ class Checkpoint:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UserError(f"There is no checkpoint folder {self.folder}: give the folder that holds config.json.")
+        refuse_irregular(self.folder, MODEL_ENDINGS)
         _refuse_adapter_beside(self.folder)
         self.config: dict = _config_of(self.folder)
         self.tensors: dict[str, TensorHeader] = {}
@@ -117,7 +120,7 @@ def read_header(file: Path) -> list[TensorHeader]:
     Raises:
         UserError: the file is absent, truncated or damaged; the message names the bytes expected and found.
     """
-    if not file.is_file():
+    if not is_regular(file):
         raise UserError(f"{file} is absent, though the checkpoint needs it: download the folder again.")
     size = file.stat().st_size
     if not os.access(file, os.R_OK):

@@ -98,7 +98,7 @@ def _front_matter(stated: Mapping[str, Any], title: str, results: Sequence[Mappi
         EvalResult(
             task_type=result["task_type"], task_name=result["task"], dataset_type=result["task"],
             dataset_name=result["dataset"], dataset_split=result["split"], metric_type=result["metric"],
-            metric_name=result["metric"], metric_value=result["value"], metric_args=result["uncertainty"],
+            metric_name=result["name"], metric_value=result["value"], metric_args=result["uncertainty"],
         )
         for result in results
     ]  # fmt: skip

@@ -16,8 +16,10 @@ from patientdx.core.cache import build_folder
 from patientdx.core.checksums import file_hash, recall_checksum
 from patientdx.core.errors import UserError
 from patientdx.core.paths import REPOSITORY, expanded, plain_name, short_name
+from patientdx.core.regular_files import is_regular
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+UNKNOWN = "unknown_"  # begins the name of a model that states none, before its role
 LOCAL_FOLDER = "a local folder"  # what cards and certificates have in place of a path of this machine
 # All that a merge and a tokenizer need; pickles, other frameworks' weights and code stay on the hub.
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
@@ -77,7 +79,7 @@ def locate(model: ModelSource, cache: Path) -> Path:
     path = _local_path(model, model.source)
     if path.is_dir() and model.gguf is not None:
         path = path / model.gguf
-        if not path.is_file():
+        if not is_regular(path):
             raise UserError(f"{model.name}: there is no file {model.gguf} in {path.parent}.")
     if path.suffix != ".gguf":
         return Checkpoint(path).folder
@@ -157,6 +159,7 @@ def name_of(source: str) -> str:
 def readme_of(folder: Path) -> tuple[str, str]:
     """The front matter and the text of a folder's README.md; empty without one."""
     try:
+        is_regular(folder / "README.md")  # a pipe would be waited for without end
         text = (folder / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return "", ""
@@ -194,7 +197,7 @@ def _parts(model: ModelSource, cache: Path) -> tuple[Checkpoint, Path]:
     """The model without its adapter, and the adapter's folder."""
     adapter = expanded(model.adapter or ".")
     adapter = adapter if adapter.is_absolute() else REPOSITORY / adapter
-    absent = [name for name in ADAPTER_FILES if not (adapter / name).is_file()]
+    absent = [name for name in ADAPTER_FILES if not is_regular(adapter / name)]
     if absent and model.made_by is not None:
         raise _not_made(model, str(adapter))
     if absent:

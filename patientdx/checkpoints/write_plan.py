@@ -14,6 +14,7 @@ import torch
 
 from patientdx.checkpoints.compatibility import check_numbers
 from patientdx.checkpoints.identity import content_hash, is_hashed
+from patientdx.checkpoints.known_models import check_name
 from patientdx.checkpoints.layout import Shard, lay_out
 from patientdx.checkpoints.manifest import (
     FILE,
@@ -42,11 +43,12 @@ DTYPES = ("bfloat16", "float16", "float32")
 class WritePlan:
     """What will be written: a `recipe`, into the folder `target`, as `shards`.
 
-    stated: see `manifest.state`. holds_patients: a parent was trained on patients, which the folder is
-    marked with. cache: where content hashes are remembered. threads: of one process.
+    sources: descriptions of what is read, or none. stated: see `manifest.state`. holds_patients: a parent was trained
+    on patients, which the folder is marked with. cache: where content hashes are remembered. threads: of one process.
     """
 
     recipe: Recipe
+    sources: tuple[ModelSource, ...]
     target: Path
     stated: dict[str, Any]
     shards: tuple[Shard, ...]
@@ -118,9 +120,21 @@ def plan_write(
     processes: int = 1,
     remote_code: bool = False,
 ) -> WritePlan:
-    """Lay out the merge (see `save.save` for the arguments); reads no weights and writes nothing.
+    """Lay out the merge; reads no weights and writes nothing to `folder`.
 
-    Raises UserError for a λ or a dtype that cannot be, and for parents whose weights are no plain numbers.
+    Args:
+        cache: where content hashes are remembered.
+        sources: descriptions of the parents, base first, and last of the ancestor if there is one, for the record.
+        tokenizer: for the record: which vocabulary the parents are shown with (see `vocabulary`), if not each its own.
+        dtype: bfloat16, float16 or float32; None leaves every tensor as the base has it.
+        shard_bytes: the most that a file holds in tensors. The bytes of a tensor do not depend on it.
+        threads: of this process; None: one for each core, shared among the processes.
+        device: where the arithmetic runs; tensors go there block by block.
+        processes: how many write it.
+        remote_code: whether Python files of the base, and references to them, come along.
+
+    Raises UserError for a λ or a dtype that cannot be, for parents whose weights are no plain numbers, and for one that
+    is known as a model of another name.
     """
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"save_dtype={dtype} cannot be written: give {', '.join(DTYPES)}, or none for the base's own.")
@@ -129,11 +143,15 @@ def plan_write(
     _check_weights(recipe)
     for number, source in enumerate(sources_of(recipe)):
         check_numbers(source, sources[number].name if sources else str(source.folder), recipe.names)
+        if sources and is_hashed(source, cache):  # the others are hashed while they are merged, and checked then
+            check_name(sources[number], source, cache)
     stated = state(recipe, sources, dtype=dtype, tokenizer=tokenizer)
     shards = lay_out(tensors_to_write(recipe, dtype), shard_bytes, metadata(stated))
     threads = threads or max(1, len(os.sched_getaffinity(0)) // processes)
     held = any(map(holds_patients, sources))
-    return WritePlan(recipe, Path(folder).absolute(), stated, shards, cache, threads, device, remote_code, held)
+    return WritePlan(
+        recipe, tuple(sources), Path(folder).absolute(), stated, shards, cache, threads, device, remote_code, held
+    )
 
 
 def tensors_to_write(recipe: Recipe, dtype: str | None) -> list[TensorHeader]:

@@ -34,6 +34,7 @@ from patientdx.core.atomic_io import write_atomically
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.paths import cache_folder
+from patientdx.core.regular_files import is_regular
 from patientdx.reporting import certificate as certify_page
 from patientdx.reporting.certificate_study import findings
 
@@ -94,6 +95,7 @@ def files(folder: Path) -> dict[str, str]:
 
 def check(file: Path, folder: Path) -> tuple[int, str]:
     """Exit status and one sentence: whether a certificate is unchanged and belongs to the folder."""
+    is_regular(file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -109,7 +111,7 @@ def check(file: Path, folder: Path) -> tuple[int, str]:
             how = "is absent" if name not in here else "was changed" if name in listed else "is not in the certificate"
             return DIFFERS, f"{file} is not the certificate of {folder}: {name} {how}."
     page = file.with_name(PAGE)
-    if page.is_file() and page.read_text(encoding="utf-8") != certify_page.page(content):
+    if is_regular(page) and page.read_text(encoding="utf-8") != certify_page.page(content):
         return DIFFERS, f"{page} is not the page of {file.name}: it was changed, or another version made it."
     proof = content["proof"]["status"]
     words = f"{file} is unchanged, and {folder} is the folder it was made for: {len(listed)} files, SHA-256 {actual}"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from patientdx.checkpoints.architecture import check_architecture
 from patientdx.checkpoints.estimate import estimate
+from patientdx.checkpoints.known_models import FOLDER as KNOWN_MODELS
 from patientdx.checkpoints.save import save as write
 from patientdx.checkpoints.source import ModelSource, holds_patients, to_be_made
 from patientdx.checkpoints.write_plan import plan_write
@@ -40,7 +41,7 @@ def save(session: Session, config: RunConfig, process: tuple[int, int] = (0, 1))
         cache, models = Path(away), config.cache / "models"
         if models.is_dir():
             (cache / "models").symlink_to(models.absolute())
-        for name in ("hashes", "architectures"):
+        for name in ("hashes", "architectures", KNOWN_MODELS):
             if (config.cache / name).is_dir():
                 shutil.copytree(config.cache / name, cache / name)
         _write(session, config.model_copy(update={"cache": cache}), sources, process)

@@ -7,16 +7,16 @@ Derives the weights of a merged folder again from its parents and compares every
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
 import struct
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -63,8 +63,10 @@ def verify(folder: Path, folders: Mapping[str, Path], cache: Path, threads: int 
     if fault:
         return DIFFERS, f"{folder} differs from {summary(record)}: {fault}"
     stored = Checkpoint(folder)
-    fault = _outside(record, recipe, stored, sidecars) or _inside(record, recipe, stored, threads)
-    fault = fault or _misstated(record, stored, sidecars)
+    fault = _outside(record, recipe, stored, sidecars)
+    if not fault:
+        comparison = _compared(record, recipe, stored, threads)
+        fault = _inside(record, recipe, comparison) or _misstated(record, comparison, sidecars)
     if fault:
         return DIFFERS, f"{folder} differs from {summary(record)}: {fault}"
     count = sum(prod(stored.tensors[name].shape) for name in recipe.names)
@@ -182,40 +184,46 @@ def _outside(
     return None
 
 
-def _inside(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, threads: int | None) -> str | None:
-    """The first tensor whose weights differ, in the order of the base's files, and how; None if none does."""
+def _compared(record: Mapping[str, Any], recipe: Recipe, stored: Checkpoint, threads: int | None) -> Comparison:
+    """The stored weights beside the derived ones: the one pass over them."""
     tensors = {header.name: header for header in tensors_to_write(recipe, record["dtype"])}
     comparison = Comparison(stored, tensors)
     threads = threads or len(os.sched_getaffinity(0))
     total = sum(header.nbytes for header in tensors.values())
-    results = stream(recipe, tensors, comparison.put, lambda name: None, threads=threads)
+    results = stream(recipe, tensors, comparison.put, comparison.hash, threads=threads)
     with closing(results), progress(total=total, unit="B", unit_scale=True, desc="verify") as bar:
         for merged in results:
             bar.update(merged.nbytes)
+    return comparison
+
+
+def _inside(record: Mapping[str, Any], recipe: Recipe, comparison: Comparison) -> str | None:
+    """The first tensor whose weights differ, in the order of the base's files, and how; None if none does."""
     differing = [name for name in recipe.names if name in comparison.differences]
     if not differing:
         return None
     name = differing[0]
     count, index = comparison.differences[name]
-    unchanged = tensor_hash(stored, name) == record["tensors"].get(name, {}).get("sha256")
+    header = comparison.tensors[name]
+    digest = hashlib.sha256(comparison.stored.read_bytes(name).numpy().data).hexdigest()
+    unchanged = digest == record["tensors"].get(name, {}).get("sha256")
     return (
-        f"{name} in {count} of {tensors[name].nbytes // tensors[name].dtype.itemsize} elements, first {index}. "
+        f"{name} in {count} of {header.nbytes // header.dtype.itemsize} elements, first {index}. "
         f"{len(differing) - 1} other tensors differ. "
         + (_since(record, recipe) if unchanged else "It was changed since: its checksum is not the recorded one.")
     )
 
 
-def _misstated(record: Mapping[str, Any], stored: Checkpoint, sidecars: Mapping[str, bytes]) -> str | None:
+def _misstated(record: Mapping[str, Any], comparison: Comparison, sidecars: Mapping[str, bytes]) -> str | None:
     """What the record states wrongly of a folder whose weights are the derived ones; None if nothing."""
     names = [*sidecars, *([INDEX] if len(record["shards"]) > 1 else [])]
-    files = {name: sha256(stored.folder / name) for name in (*names, *record["shards"])}
+    files = {name: sha256(comparison.stored.folder / name) for name in names} | comparison.shards
     stated = record["files"] | {name: shard["sha256"] for name, shard in record["shards"].items()}
     # The mark has a check of its own: a folder may get it later.
     wrong = [name for name in sorted((files.keys() | stated.keys()) - {MARK}) if files.get(name) != stated.get(name)]
     tensors = {name: tensor["sha256"] for name, tensor in record["tensors"].items()}
-    with ThreadPoolExecutor() as pool:
-        derived = dict(zip(stored.tensors, pool.map(partial(tensor_hash, stored), stored.tensors), strict=True))
-    wrong += [name for name in sorted(derived.keys() | tensors.keys()) if derived.get(name) != tensors.get(name)]
+    hashes = comparison.hashes
+    wrong += [name for name in sorted(hashes.keys() | tensors.keys()) if hashes.get(name) != tensors.get(name)]
     return f"{FILE} states another checksum of {wrong[0]} than it has." if wrong else None
 
 
@@ -235,9 +243,10 @@ def _since(record: Mapping[str, Any], recipe: Recipe) -> str:
 
 @dataclass
 class Comparison:
-    """Takes derived weights in place of a file and compares them with stored ones.
+    """Takes derived weights in place of a file, compares them with stored ones, and hashes these while they are read.
 
-    differences: by tensor that differs, the number of differing elements and the first of them in words.
+    differences: by tensor that differs, the number of differing elements and the first of them in words. hashes,
+    shards: SHA-256 of the stored tensors and of their files, of each file without a difference.
     """
 
     stored: Checkpoint
@@ -245,6 +254,9 @@ class Comparison:
 
     def __post_init__(self) -> None:
         self.differences: dict[str, tuple[int, str]] = {}
+        self.hashes: dict[str, str] = {}
+        self.shards: dict[str, str] = {}
+        self._left = Counter(header.file for header in self.stored.tensors.values())
         self._first: dict[str, int] = {}
         self._lock = Lock()
 
@@ -266,6 +278,18 @@ class Comparison:
                 self._first[name] = index
                 words = f"{where}: stored {values[0]!r}, derived {values[1]!r}"
             self.differences[name] = count + len(places), words
+
+    def hash(self, name: str) -> None:
+        """Hash a stored tensor of which all bytes were compared, and its file after the last of them."""
+        same = name not in self.differences
+        if same:
+            self.hashes[name] = tensor_hash(self.stored, name)
+        file = self.stored.tensors[name].file
+        with self._lock:
+            self._left[file] -= same
+            complete = same and not self._left[file]
+        if complete:
+            self.shards[file.name] = sha256(file)
 
 
 def _metadata_of(file: Path) -> dict[str, str]:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from patientdx.core.cache import write_json
+from patientdx.core.regular_files import is_regular
 
 
 def sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
+    """SHA-256 of a file's bytes, 64 hex digits. UserError for a pipe and the like (see `is_regular`)."""
+    is_regular(file)
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import is_regular
 
 
 def read_object(file: Path, remedy: str = "Download or write it again.") -> dict[str, Any]:
     """The JSON object in a file. UserError where it cannot be read or holds anything else; remedy: what helps."""
+    is_regular(file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -150,8 +150,7 @@ def fill(session: Session, config: RunConfig, system: LanguageModel, timer: Time
     """The live model with the system's weights."""
     spec, weight = system.weights(session, config, timer)
     parents = session.parents(config.merge_config.spec, config.cache)
-    inference, number = config.inference, parents.number_of(spec.config_from)
-    live = session.live(parents, inference.dtype, inference.device, inference.device_map, number)
+    live = session.live(parents, config.inference, parents.number_of(spec.config_from))
     timer.record("load")
     curves = session.curves(spec, config.cache)
     spent = timer.record("curve")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from patientdx.checkpoints.identity import content_hash
 from patientdx.evaluation import finetuned
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.config.run_config import RunConfig
@@ -72,8 +71,11 @@ class Merge(WeightsSystem):
     spec: MergeSpec
 
     def columns(self, config: RunConfig) -> dict[str, Any]:
-        """Several λ in one model have no place on an axis: they go with the method's name."""
-        method, weight = self.method, self.weight
+        """Several λ in one model have no place on an axis: they go with the method's name.
+
+        A parent has no method, but for what its weights were quantised to.
+        """
+        method, weight = self.method or config.inference.load, self.weight
         if weight is not None and not isinstance(weight, float):
             method, weight = f"{method} {label(weight)}", None
         return {"method": method, "lambda": weight} | _language_columns(config)
@@ -129,13 +131,13 @@ def response_key(
             "scoring": SCORING,
             "model": identity,
             "base": context.opened.hashes[0],
-            "dtype": config.inference.dtype,
             "device": session.accelerator(config.inference.device).device.type,
             "batch_tokens": config.inference.batch_tokens,
             "task": context.data.fingerprint,
             "split": split,
             "tokens": prompts,
         }
+        | config.inference.identity
         | ({} if version is None else {"kind": [context.kind.name, version], "generator": config.inference.generator})
     )
 
@@ -143,7 +145,7 @@ def response_key(
 def merges(config: RunConfig, parents: Parents) -> list[Merge]:
     """The merged model and its parents. An end of the curve is its parent: it has the parent's identity and scores."""
     spec = config.merge_config.spec
-    systems = [Merge(MERGED, config.merge_config.name, config.weight, merge_identity(config, parents), spec)]
+    systems = [Merge(MERGED, config.method, config.weight, merge_identity(config, parents), spec)]
     if config.systems.parents:
         for end, role in enumerate(("base", "pivot")):
             pair = parents.spec_of(role, config.merge_config.spec)
@@ -167,7 +169,7 @@ def merge_identity(config: RunConfig, parents: Parents) -> dict[str, Any]:
         "parents": list(parents.hashes),
     }
     if parents.ancestor is not None:
-        identity["ancestor"] = content_hash(parents.ancestor, config.cache)
+        identity["ancestor"] = parents.ancestor_hash
     if "seed" in inspect.signature(merge.function).parameters:
         identity["seed"] = config.seed
     if config.merge_config.spec.tokenizer is not None:
@@ -190,5 +192,5 @@ def _language_columns(config: RunConfig) -> dict[str, Any]:
     return {
         "base": config.merge_config.base.name,
         "pivot": config.merge_config.pivot.name,
-        "dtype": config.inference.dtype,
+        "dtype": config.inference.precision,
     }

@@ -163,7 +163,7 @@ def _merge_provenance(run: Run, search: Mapping[str, Any] | None) -> dict[str, A
                   "tokenizer": spec.tokenizer, "config_from": spec.config_from,
                   "config_differences": run.plan.context.opened.differences, "arguments": spec.call.arguments,
                   "summary": cosines(tensors), "tensors": tensors},
-        "scoring": {"version": SCORING, "dtype": config.inference.dtype, "prompts": len(prompts.ids),
+        "scoring": {"version": SCORING, "dtype": config.inference.precision, "prompts": len(prompts.ids),
                     "tokens": sum(map(len, prompts.ids)), "common_prefix": prompts.prefix, "records_cut": prompts.cut,
                     "date": DATE.date().isoformat(), "template_args": json.loads(run.plan.context.spec.template_args),
                     "processes": run.session.accelerator(config.inference.device).num_processes,
@@ -298,5 +298,5 @@ def _filtered_by(run: Run, parents: list[str]) -> dict[str, Any]:
     data, config = run.plan.data, run.config
     data_id = hashed([data.fingerprint], open_data=data.open_data, cache=config.cache)[0][:12]
     models = dict(zip(("base", "pivot"), parents, strict=False))
-    computed = {"dtype": config.inference.dtype} if parents else {}
+    computed = {"dtype": config.inference.precision} if parents else {}
     return {"method": config.method, "data_id": data_id, **models, **computed}

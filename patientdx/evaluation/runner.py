@@ -147,6 +147,8 @@ def task_rows(session: Session, config: RunConfig) -> TaskContext:
     folders = [checkpoint.folder for checkpoint in parents.checkpoints]
     reported = [split for split in splits if split != config.withheld]
     contamination.check_parents(zip(names, folders, strict=True), data, reported)
+    if config.inference.load is not None:  # what cannot be quantised is refused before a prompt is made
+        session.live(parents, config.inference, parents.number_of(config.merge_config.spec.config_from))
     return TaskContext(kind, data, rows, metrics, parents, prompt_spec(config, parents, withheld))
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from patientdx.checkpoints.architecture import config_differences
 from patientdx.checkpoints.compatibility import align
 from patientdx.checkpoints.identity import Source, content_hash
+from patientdx.checkpoints.known_models import check_name
 from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.source import ModelSource, locate, open_checkpoint
@@ -33,11 +34,12 @@ from patientdx.core.threads import workers
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.merge.curve import Curve, evaluate
 from patientdx.merge.schedule import Schedule, depth
-from patientdx.records.severity import scored
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from patientdx.evaluation.config.inference import InferenceConfig
+    from patientdx.lm.quantised import Blank
     from patientdx.records.features import Features
     from patientdx.tasks.example import TaskData
 
@@ -60,7 +62,13 @@ class Parents:
     names: tuple[str, ...]
     ancestor: Source | None
     cache: Path
-    names_of_models: tuple[str, ...] = ()
+    models: tuple[ModelSource, ...] = ()
+    ancestor_model: ModelSource | None = None
+
+    @property
+    def names_of_models(self) -> list[str]:
+        """The names of the parents."""
+        return [model.name for model in self.models]
 
     @cached_property
     def differences(self) -> list[str]:
@@ -90,13 +98,23 @@ class Parents:
 
     @cached_property
     def ancestor_hash(self) -> str | None:
-        """Content hash of the ancestor, None without one."""
-        return None if self.ancestor is None else content_hash(self.ancestor, self.cache)
+        """Content hash of the ancestor, None without one. UserError as `hashes`."""
+        if self.ancestor is None:
+            return None
+        digest = content_hash(self.ancestor, self.cache)
+        if self.ancestor_model is not None:
+            check_name(self.ancestor_model, self.ancestor, self.cache)
+        return digest
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
-        """Content hash of each parent; computed once and remembered in the cache. Says which two are one model."""
+        """Content hash of each parent; computed once and remembered in the cache. Says which two are one model.
+
+        UserError where a parent is known as a model of another name.
+        """
         hashes = tuple(content_hash(checkpoint, self.cache) for checkpoint in self.checkpoints)
+        for model, checkpoint in zip(self.models, self.checkpoints, strict=False):
+            check_name(model, checkpoint, self.cache)
         named: dict[str, str] = {}
         for name, digest in zip(self.names_of_models, hashes, strict=False):
             if named.setdefault(digest, name) != name:
@@ -123,12 +141,29 @@ class LiveModel:
         return self.model
 
 
+class QuantisedModel:
+    """In place of `LiveModel`: quantised weights cannot be filled again, so every point on a curve is a new model."""
+
+    def __init__(self, blank: Blank) -> None:
+        self.blank = blank
+        self.model: torch.nn.Module | None = None
+        self.holds: Any = None
+
+    def fill(self, recipe: Recipe, curves: Mapping[str, Curve], key: Any) -> torch.nn.Module:
+        """As `LiveModel.fill`: the point is computed in floating point and quantised, tensor by tensor."""
+        if self.model is None or self.holds != key:
+            self.model = None  # the former model goes before the next comes
+            self.model = self.blank.quantised(lambda name, out: evaluate(curves[name], recipe.weight_of(name), out))
+            self.holds = key
+        return self.model
+
+
 class Session:
     """The only owner of what is expensive to make; one for a process, passed on by whoever starts a run."""
 
     def __init__(self) -> None:
         self._results: dict[str, OrderedDict[Hashable, Any]] = {}
-        self._live: tuple[Hashable, LiveModel] | None = None
+        self._live: tuple[Hashable, LiveModel | QuantisedModel] | None = None
 
     def remember(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` returned for this key, made now unless it is among the last results under `name`."""
@@ -216,8 +251,8 @@ class Session:
         return self.remember("fitted", (task, name, model, seed), make)
 
     def live(
-        self, parents: Parents, dtype: str, device: str, device_map: str | None, number: int | None = None
-    ) -> LiveModel:
+        self, parents: Parents, inference: InferenceConfig, number: int | None = None
+    ) -> LiveModel | QuantisedModel:
         """The parents' architecture on this process's device, to be refilled with models on any of their curves.
 
         number: of the parent whose configuration it has; None: the base's. Folder, names and configuration determine
@@ -225,14 +260,20 @@ class Session:
         """
         folder, names = parents.checkpoints[0].folder, parents.names
         config = parents.checkpoints[number].config if number else None
-        key = (folder, names, dtype, device, device_map, json.dumps(config, sort_keys=True))
+        load, device_map = inference.load, inference.device_map
+        key = (folder, names, inference.precision, inference.device, device_map, json.dumps(config, sort_keys=True))
         if self._live is None or self._live[0] != key:
             from patientdx.lm.load import load_model, storage
+            from patientdx.lm.quantised import Blank
 
             self._live = None  # the former model goes before the next comes: there need not be room for two
-            target = self.accelerator(device).device
-            model = load_model(folder, dtype=getattr(torch, dtype), device=target, device_map=device_map, config=config)
-            self._live = key, LiveModel(model, storage(model, names))
+            target, dtype = self.accelerator(inference.device).device, getattr(torch, inference.dtype)
+            if load is None:
+                model = load_model(folder, dtype=dtype, device=target, device_map=device_map, config=config)
+                self._live = key, LiveModel(model, storage(model, names))
+            else:
+                blank = Blank(folder, names, load=load, dtype=dtype, device=target, config=config)
+                self._live = key, QuantisedModel(blank)
         return self._live[1]
 
     def release(self) -> None:
@@ -263,7 +304,7 @@ def open_parents(
         checkpoints = tuple(vocabulary.view(part, name) for part, name in zip(checkpoints, names, strict=True))
     tensors = align(checkpoints, names)
     origin = None if ancestor is None else checkpoints[sources.index(ancestor)]
-    return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache, tuple(names[: len(models)]))
+    return Parents(checkpoints[: len(models)], tuple(tensors), origin, cache, models, ancestor)
 
 
 def has_inputs(data: TaskData, model: Call) -> bool:
@@ -274,10 +315,10 @@ def has_inputs(data: TaskData, model: Call) -> bool:
 def inputs_of(data: TaskData, model: Call) -> Features:
     """The task's features, or the points of the score that `model` names, (n, 1); ValueError where it has none."""
     score = model.keywords.get("score")
-    table = data.features if score is None else data.severity
+    table = data.features if score is None else data.severity_points
     if table is None:
         raise ValueError(f"{data.name} has nothing to fit {model.target} on")
-    return table if score is None else scored(table).column(score)
+    return table if score is None else table.column(score)
 
 
 def fitted_on(model: Call) -> tuple[str, ...]:

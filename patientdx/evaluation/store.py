@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from patientdx.core.atomic_io import write_atomically
 from patientdx.core.cache import id_secret
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import is_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa  # imported where it is used: a merge to disk starts without it
@@ -47,7 +48,7 @@ class Store:
     def load(self, key: str, rows: int) -> NDArray[np.float64] | None:
         """The (rows, k) float64 responses stored under `key`, or None."""
         path = self.path(key)
-        if not path.exists():
+        if not is_regular(path):
             return None
         scores = _read_scores(path, key)
         if scores is None or len(scores) != rows:
@@ -101,7 +102,8 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What a JSON file holds; None where there is none, or no mapping in it."""
+    """What a JSON file holds; None where there is none, or no mapping in it. UserError for a pipe and the like."""
+    is_regular(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

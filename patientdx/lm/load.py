@@ -19,7 +19,7 @@ def load_tokenizer(folder: Path, template_args: Mapping[str, Any] | None = None)
     """The tokenizer in `folder`; template_args: see `chat.with_arguments`. UserError where there is none to be read."""
     from transformers import AutoTokenizer
 
-    with _named(folder, "no tokenizer that can be read", "It needs tokenizer.json or tokenizer.model"):
+    with named_errors(folder, "no tokenizer that can be read", "It needs tokenizer.json or tokenizer.model"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return with_arguments(tokenizer, template_args or {})
 
@@ -34,7 +34,7 @@ def default_dtype(device: str) -> str:
 
 
 @contextmanager
-def _named(folder: Path, lacks: str, needs: str) -> Iterator[None]:
+def named_errors(folder: Path, lacks: str, needs: str) -> Iterator[None]:
     """A UserError with the folder and the cause instead of an error of transformers, unless it is memory's."""
     try:
         yield
@@ -70,7 +70,7 @@ def load_model(
 
     logging.disable_progress_bar()  # a bar for a load of a second or two hides the bar of scoring
     options = {"dtype": dtype, "trust_remote_code": False}
-    with _named(folder, "no model that can be built", "It is built as config.json describes it"):
+    with named_errors(folder, "no model that can be built", "It is built as config.json describes it"):
         if config is None:
             computed = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         else:
@@ -87,7 +87,8 @@ def load_model(
 def storage(model, names: Iterable[str]) -> dict[str, Tensor]:
     """The model's parameters under the checkpoint's names; UserError where the two do not cover each other.
 
-    A head tied to the embedding is one tensor: it is filled through the embedding's name.
+    A head tied to the embedding is one tensor: it is filled through the embedding's name. The model may be without
+    weights, on the device `meta`.
     """
     live = dict(model.named_parameters(remove_duplicate=False))
     names = list(names)
@@ -99,8 +100,8 @@ def storage(model, names: Iterable[str]) -> dict[str, Tensor]:
             f"model in memory all experts in one ({fused[0]}). Such a merge can be written to disk (task=none "
             "save=<folder>) and cannot be scored here."
         )
-    filled = {live[name].data_ptr() for name in names if name in live}
-    missing = [name for name, tensor in live.items() if tensor.data_ptr() not in filled]
+    filled = {id(live[name]) for name in names if name in live}
+    missing = [name for name, parameter in live.items() if id(parameter) not in filled]
     if unknown or missing:
         raise UserError(
             f"the checkpoint's tensors do not fill {type(model).__name__}: "

@@ -25,6 +25,7 @@ from patientdx.core.disk import disk_error
 from patientdx.core.errors import UserError
 from patientdx.core.locks import locked
 from patientdx.core.paths import expanded
+from patientdx.core.regular_files import is_regular
 
 PLACE = "PATIENTDX_LEDGER"  # the environment variable
 _DEFAULT = "~/.local/share/patientdx/privacy_ledger.jsonl"
@@ -78,7 +79,7 @@ def draws() -> list[Draw]:
     """Every line, in order. UserError where one cannot be read: an account is not guessed."""
     file = ledger_file()
     try:
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        lines = file.read_text(encoding="utf-8").splitlines() if is_regular(file) else []
     except OSError as error:
         raise _unusable(file, error) from error
     try:

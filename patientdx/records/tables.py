@@ -19,6 +19,7 @@ import pyarrow.parquet
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
+from patientdx.core.regular_files import is_regular
 from patientdx.core.tables import repeated
 from patientdx.records.connection import connected
 from patientdx.records.synthetic.hospital import MANIFEST
@@ -109,7 +110,7 @@ def locate(folders: Sequence[Path], name: str) -> Table | None:
                 raise _unreadable(table, error) from error
             except OSError:
                 continue
-            if table.path.is_file():
+            if is_regular(table.path):
                 return table
     return None
 
@@ -217,6 +218,7 @@ def open_demo() -> dict[str, dict[str, str]]:
 
 
 def _manifest(root: Path) -> dict[str, str]:
+    is_regular(root / MANIFEST)
     try:
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         return dict(manifest["sha256"]) if manifest["synthetic"] is True else {}

@@ -68,7 +68,8 @@ def _finished(study: Path, record: Mapping[str, Any]) -> tuple[dict[str, Any], d
 def scores(study: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a study measured of the merge of `record`, a mapping for each split and metric; not on the pilot.
 
-    Keys: task_type (the hub's word), task, dataset, split, metric, value, uncertainty (low, high, level, n, events).
+    Keys: task_type (the hub's word), task, dataset, split, metric, name (of the metric, with the precision that weights
+    were quantised to), value, uncertainty (low, high, level, n, events).
     Raises UserError where the folder holds no finished run, or one of another model.
     """
     metrics, provenance = _finished(study, record)
@@ -77,15 +78,15 @@ def scores(study: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     source = task.get("source") or {}  # a list of data sets, or the files by name: those of data that are not open stay
     shown = isinstance(source, list) or task["open_data"]
     dataset = ", ".join(source) if source and shown else "open data" if task["open_data"] else "data that are not open"
-    made = []
+    made, quantised = [], f" ({config['load']} weights)" if config.get("load") else ""
     for row in metrics["rows"]:
         for metric in metric_names([row]) if (row["role"], row["split"] == "pilot") == (MERGED, False) else ():
             ends = {end: row[f"{metric}_ci_{end}"] for end in ("low", "high")}
             counts = {key: row[key] for key in ("n", "events", "patients") if row.get(key) is not None}
             made.append({
                 "task_type": _TASK_TYPES.get(config["task"]["kind"], "text-classification"), "task": row["task"],
-                "dataset": dataset, "split": row["split"], "metric": metric, "value": row[metric],
-                "uncertainty": ends | {"level": config["bootstrap"]["level"]} | counts,
+                "dataset": dataset, "split": row["split"], "metric": metric, "name": metric + quantised,
+                "value": row[metric], "uncertainty": ends | {"level": config["bootstrap"]["level"]} | counts,
             })  # fmt: skip
     return [result for result in made if result["value"] is not None]
 

@@ -17,6 +17,7 @@ import yaml
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.core.paths import expanded
+from patientdx.core.regular_files import is_regular
 from patientdx.core.tables import Row
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The composed config."""
         path = self.folder / "config.yaml"
-        return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+        return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if is_regular(path) else {}
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -89,7 +90,7 @@ class Run:
     def result(self, name: str) -> dict[str, Any] | None:
         """The content of `<name>.json`: the result of an analysis, `search` or `provenance`."""
         path = self.folder / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if is_regular(path) else None
 
     @cached_property
     def clinical(self) -> dict[str, Any] | None:
@@ -118,7 +119,7 @@ class Run:
 
     def _rows(self, name: str) -> list[dict[str, str]]:
         path = self.folder / name
-        if not path.exists():
+        if not is_regular(path):
             return []
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
@@ -133,7 +134,7 @@ class Run:
     def prompt(self) -> str | None:
         """What a model was asked about one record of the synthetic hospital; None of other data."""
         path = self.folder / "prompt.txt"
-        return path.read_text(encoding="utf-8") if path.exists() else None
+        return path.read_text(encoding="utf-8") if is_regular(path) else None
 
     @cached_property
     def command(self) -> tuple[str, ...] | None:
@@ -173,7 +174,7 @@ class Run:
         from pyarrow.dataset import field
 
         path = self.folder / "predictions.parquet"
-        if not path.exists():
+        if not is_regular(path):
             return {}
         names = pq.read_schema(path).names
         pairs: dict[str | None, tuple[str, str]] = {None: ("probability", "label")} if "probability" in names else {}
@@ -243,7 +244,7 @@ def sweep_records(folder: Path) -> dict[int, dict[str, Any]]:
     paths = [path for path in (folder / "sweep").glob("*.json") if path.stem.isdigit()]
     records = {int(path.stem): read_sealed_json(path) or {"failed": "its record is damaged"} for path in paths}
     count = folder / "sweep" / "jobs.txt"
-    jobs = int(count.read_text(encoding="utf-8")) if count.exists() else 0
+    jobs = int(count.read_text(encoding="utf-8")) if is_regular(count) else 0
     return {job: records.get(job, {}) for job in sorted({*records, *range(jobs)})}
 
 
@@ -253,7 +254,7 @@ def read(folder: Path) -> Study:
     Raises UserError where no finished run is found.
     """
     folder = expanded(folder)
-    if (folder / "metrics.json").exists():
+    if is_regular(folder / "metrics.json"):
         return Study(folder, (Run(folder),))
     finished = sorted(path.parent for path in folder.glob("*/metrics.json"))
     if not finished:

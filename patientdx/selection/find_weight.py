@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from patientdx.checkpoints.identity import content_hash
 from patientdx.core import distributed
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, dotted
@@ -164,12 +163,12 @@ def _pilot(state: _Search, planned: Plan, score: Score, bar: tqdm) -> Pilot:
 def _key_without_weight(config: RunConfig, planned: Plan) -> str:
     """Fingerprint of all that the pilot responses of any λ depend on."""
     parents, spec = planned.context.opened, config.merge_config.spec
-    ancestor = None if parents.ancestor is None else content_hash(parents.ancestor, config.cache)
     return fingerprint(
         {"data": planned.data.fingerprint, "tokens": planned.context.prompts.fingerprint,
-         "dtype": config.inference.dtype, "parents": list(parents.hashes),
+         "parents": list(parents.hashes),
          "merge": [spec.call.target, spec.call.arguments],
-         "ancestor": ancestor, "seed": config.seed, "tokenizer": spec.tokenizer}
+         "ancestor": parents.ancestor_hash, "seed": config.seed, "tokenizer": spec.tokenizer}
+         | config.inference.identity
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import is_regular
 from patientdx.records.splits import split_of
 from patientdx.tasks.first_stage import Query
 from patientdx.tasks.item_files import SPLIT_WORDS, rows
@@ -67,7 +68,7 @@ def read_collection(folder: Path, fractions: Mapping[str, float] | None, seed: i
 def _texts(folder: Path, name: str) -> Iterator[tuple[str, str, Mapping[str, object]]]:
     """(place, id, row) of each line of a file of texts."""
     file, known = folder / name, {}
-    if not file.is_file():
+    if not is_regular(file):
         raise UserError(f"task.path={folder} has no {name}. {_FORM}")
     for location, row in rows(file, name):
         uid = row.get("_id", row.get("id"))
@@ -86,7 +87,8 @@ def _texts(folder: Path, name: str) -> Iterator[tuple[str, str, Mapping[str, obj
 
 def _qrels_files(folder: Path) -> list[tuple[Path, str]]:
     """Each file of judgements with its split; one that names none is the test split."""
-    judgements = sorted(file for file in (*folder.glob("qrels/*"), *folder.glob("qrels*")) if file.is_file())
+    paths = sorted((*folder.glob("qrels/*"), *folder.glob("qrels*")))
+    judgements = [file for file in paths if not file.is_dir() and is_regular(file)]
     if not judgements:
         raise UserError(f"task.path={folder} has no qrels. {_FORM}")
     splits = [next((SPLIT_WORDS[word] for word in _words(file) if word in SPLIT_WORDS), "test") for file in judgements]

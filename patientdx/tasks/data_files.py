@@ -9,6 +9,7 @@ from pathlib import Path
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
 from patientdx.core.paths import expanded
+from patientdx.core.regular_files import is_regular, regular_files
 from patientdx.tasks import hub_files
 from patientdx.tasks.item_files import SPLIT_WORDS, SUFFIXES
 
@@ -26,7 +27,7 @@ def located(name: str, path: str | None, source: str, key: str = "task.path") ->
     if path.startswith(hub_files.PREFIX):
         return hub_files.fetched(path, key)
     root = expanded(path)
-    if not root.exists():
+    if not root.is_dir() and not is_regular(root):
         raise UserError(
             f"{path} does not exist. Give a local file or folder, or {hub_files.FORM}: nothing else is downloaded. "
             f"{source}"
@@ -45,14 +46,13 @@ def split_files(
     if root.is_file():
         return [(root, root.name, "test")]
     files = []
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
-            name = file.relative_to(root)
-            parts = (file.stem, *reversed(name.parent.parts))
-            in_name = [word for part in parts for word in re.split(r"[^a-z]+", part.lower())]
-            split_words = [words[word] for word in in_name if word in words]
-            if split_words and not set(in_name) & set(excluded):
-                files.append((file, name.as_posix(), split_words[0]))
+    for file in regular_files(root, SUFFIXES):
+        name = file.relative_to(root)
+        parts = (file.stem, *reversed(name.parent.parts))
+        in_name = [word for part in parts for word in re.split(r"[^a-z]+", part.lower())]
+        split_words = [words[word] for word in in_name if word in words]
+        if split_words and not set(in_name) & set(excluded):
+            files.append((file, name.as_posix(), split_words[0]))
     if not files:
         raise UserError(
             f"{root} holds no file whose name says its split ({', '.join(words)}) and ends in {', '.join(SUFFIXES)}. "
@@ -63,5 +63,5 @@ def split_files(
 
 def digests(root: Path) -> dict[str, str]:
     """sha256 (hex) of every data file at `root`, by its name there."""
-    files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = [root] if root.is_file() else regular_files(root, SUFFIXES)
     return {file.name if file == root else file.relative_to(root).as_posix(): sha256(file) for file in files}

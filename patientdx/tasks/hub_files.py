@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import is_regular
 from patientdx.tasks.item_files import PLAIN, SUFFIXES
 
 PREFIX = "hub:"
@@ -63,7 +64,7 @@ def _commit(folder: Path) -> str | None:
 
 
 def _readable(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and file.name not in _ABOUT and file.is_file()
+    return file.suffix.lower() in SUFFIXES and file.name not in _ABOUT and not file.is_dir() and is_regular(file)
 
 
 def _snapshot(path: str, key: str, name: str, inside: str | None, revision: str | None) -> Path:

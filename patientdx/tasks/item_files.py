@@ -16,6 +16,7 @@ from string import ascii_uppercase
 from typing import Any, TextIO, TypeVar
 
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import is_regular
 from patientdx.core.tables import repeated
 from patientdx.tasks.item_columns import ANSWER, KNOWN, QUESTION
 
@@ -38,6 +39,7 @@ def rows(path: Path, name: str, *, header: bool = False) -> Iterator[tuple[str, 
     answer's letter; with `header` the first line is always a header. Of an xlsx file the first sheet is read, with a
     header. Raises UserError for a file of another kind, and for a line that cannot be read.
     """
+    is_regular(path)
     kind = _kind(path)
     if kind not in _READERS:
         raise UserError(f"{name}: rows are read from {', '.join(SUFFIXES)} (of a text file).")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import regular_files
 from patientdx.records.labelled.events import Events, hours_of
 from patientdx.records.labelled.readings import Stay
 from patientdx.records.splits import WITHHELD
@@ -140,7 +141,7 @@ def label_files(root: Path) -> list[tuple[Path, str]]:
     """The files of labels at a path, a file or a folder, with their names in messages. UserError without one."""
     if root.is_file():
         return [(root, root.name)]
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = regular_files(root, SUFFIXES)
     if not files:
         raise UserError(f"task.path={root} holds no file of labels ({', '.join(SUFFIXES)}).")
     return [(file, file.relative_to(root).as_posix()) for file in files]

@@ -69,9 +69,11 @@ def test_parents_that_are_there_are_not_made_again(folders):
     assert {model: (folder / FILE).stat().st_mtime_ns for model, folder in folders.items()} == before
 
 
-@pytest.mark.parametrize(("size", "parameters"), [("135M", 134_515_008), ("1.24B", 1_235_814_400)])
+@pytest.mark.parametrize(
+    ("size", "parameters"), [("135M", 134_515_008), ("1.24B", 1_235_814_400), ("8.03B", 8_030_261_248)]
+)
 def test_sizes_have_the_parameters_of_the_models_they_stand_for(size, parameters):
-    assert sum(math.prod(shape) for shape in SIZES[size].shapes.values()) == parameters
+    assert SIZES[size].parameters == parameters
     assert set(SIZES[size].samples) <= set(SIZES[size].shapes)
 
 

@@ -17,6 +17,7 @@ from patientdx.cli.mergekit.numbers import Numbers, Slice, Weight
 from patientdx.core.errors import UserError
 from patientdx.core.functions import dotted
 from patientdx.core.paths import expanded, short_name
+from patientdx.core.regular_files import is_regular
 from patientdx.merge.method import method_spec
 from patientdx.merge.schedule import schedule, values
 
@@ -110,6 +111,7 @@ def read_recipe(file: Path) -> MergekitRecipe:
 
 
 def _load(file: Path) -> dict[str, Any]:
+    is_regular(file)
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -25,6 +25,7 @@ def conflicts(plain: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[st
             yield f"model={model} merges nothing: leave out save and dry_run, or use model=merged."
         if plain.get("prompt_variants") is True:
             yield f"prompt_variants=true: model={model} reads no question. Leave it out, or use model=merged."
+    yield from _of_load(plain)
     yield from _of_finetune(plain)
     yield from _of_privacy(plain)
     yield from _of_search(plain, words)
@@ -61,6 +62,25 @@ def _of_thresholds(plain: Mapping[str, Any]) -> Iterator[str]:
             f"thresholds.alerts_per_day={alerts}: set thresholds.stays_per_day to a larger number, of the stays that "
             "are scored a day."
         )
+
+
+def _of_load(plain: Mapping[str, Any]) -> Iterator[str]:
+    """Quantised weights answer questions; whatever trains, writes or spreads a model needs them as they are."""
+    if (load := plain.get("load")) is None:
+        return
+    load = f"load={load}"
+    if _writes(plain):
+        yield f"{load}: save and dry_run are about the merge before it is quantised. Leave out load, or them."
+    elif group_name(plain, "task") == "none":
+        yield f"{load}: models are quantised to score them, and task=none scores nothing. Leave load out."
+    if (method := group_name(plain, "finetune")) not in ("none", None):
+        yield f"{load}: finetune={method} trains weights in floating point. Leave load out, or use finetune=none."
+    if plain.get("generator") == "vllm":
+        yield f"{load}: generator=vllm loads models itself. Leave load out, or use generator=transformers."
+    if plain.get("device_map") is not None:
+        yield f"{load}: a quantised model is on one device. Leave load or device_map out."
+    if plain.get("device") == "mps":
+        yield f"{load}: torchao computes on cpu and cuda, not on mps. Leave load out, or use device=cpu."
 
 
 def _of_finetune(plain: Mapping[str, Any]) -> Iterator[str]:

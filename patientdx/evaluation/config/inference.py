@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import ValidationInfo, field_validator
 
+from patientdx.core import extras
 from patientdx.core.validation import ConfigErrors, at_least, number
 from patientdx.evaluation.config.search import FIXED, PRIVATE
 from patientdx.evaluation.config.section import Loop, Section, group_name, key, model_key
@@ -19,7 +20,8 @@ ELSEWHERE = ("external", "external_years")
 class InferenceConfig(Section):
     """Which splits are scored, and how a language model is run. max_tokens and batch_tokens count tokens.
 
-    dtype is that of the live model; after validation it is never `auto`.
+    dtype is that of the live model; after validation it is never `auto`. load: the precision that the weights of its
+    linear layers are rounded to behind the merge; None: as they are.
     """
 
     splits: tuple[str, ...] = key("splits", loop=Loop.SCORES)
@@ -27,6 +29,7 @@ class InferenceConfig(Section):
     device_map: str | None = model_key("device_map", loop=Loop.LOAD)
     generator: Literal["transformers", "vllm"] = model_key("generator")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = model_key("dtype", loop=Loop.LOAD)
+    load: Literal["int8", "int4"] | None = model_key("load", loop=Loop.LOAD)
     max_tokens: Annotated[int, at_least(16)] = model_key("scoring", "max_tokens", loop=Loop.TASK)
     batch_tokens: Annotated[int, at_least(1)] | None = model_key("scoring", "batch_tokens", loop=Loop.TASK)
 
@@ -34,6 +37,16 @@ class InferenceConfig(Section):
     def reported(self) -> str:
         """The split whose numbers go by the task's own name: the last one that is not of patients from elsewhere."""
         return ([split for split in self.splits if split != EXTERNAL] or [EXTERNAL])[-1]
+
+    @property
+    def precision(self) -> str:
+        """What rows and reports call the arithmetic: the dtype, behind int8 or int4 where weights are rounded to it."""
+        return self.dtype if self.load is None else f"{self.load}-{self.dtype}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What responses depend on of all this, for fingerprints."""
+        return {"dtype": self.dtype} | ({} if self.load is None else {"load": self.load})
 
     @field_validator("splits", mode="before")
     @classmethod
@@ -68,6 +81,13 @@ class InferenceConfig(Section):
         from patientdx.lm.load import default_dtype
 
         return default_dtype(info.data.get("device", "auto")) if value == "auto" else value
+
+    @field_validator("load", mode="after")
+    @classmethod
+    def _check_load(cls, value: str | None) -> str | None:
+        if value is not None and (absent := extras.absence(["torchao"])):
+            raise ValueError(f"it needs {absent} Or leave load out.")
+        return value
 
     @field_validator("generator", mode="after")
     @classmethod

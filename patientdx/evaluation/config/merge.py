@@ -13,10 +13,11 @@ from omegaconf import OmegaConf
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from patientdx.checkpoints.merge_plan import SUPPLIED
-from patientdx.checkpoints.source import ModelSource, licence_of, name_of
+from patientdx.checkpoints.source import UNKNOWN, ModelSource, licence_of, name_of
 from patientdx.core.errors import UserError
 from patientdx.core.functions import Call, argument_errors, dotted
 from patientdx.core.paths import CONF, expanded, plain_name
+from patientdx.core.regular_files import is_regular
 from patientdx.core.validation import ConfigErrors, Flag, Folder, Name, at_least
 from patientdx.evaluation.config.section import MERGED, Loop, Section, as_call, group_name, key, model_key
 from patientdx.merge.method import method_spec
@@ -43,7 +44,7 @@ def _model(node: Any, info: ValidationInfo | None) -> ModelSource:
         raise ConfigErrors(errors)
     model = ModelSource(**node)
     card = MODELS / f"{model.name}.yaml"
-    described = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(card))) if card.is_file() else {}
+    described = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(card))) if is_regular(card) else {}
     return _as_stated(model, described, "model" if info is None else info.field_name or "model")
 
 
@@ -58,7 +59,7 @@ def _as_stated(model: ModelSource, described: Mapping[str, Any], role: str) -> M
     licence = licence_of(expanded(str(adapter or model.source)))
     if model.source == source and model.adapter is None:  # the yaml's weights without its adapter
         licence = model.licence
-    return replace(model, name=name or f"unknown_{role}", licence=licence)
+    return replace(model, name=name or f"{UNKNOWN}{role}", licence=licence)
 
 
 def _further(nodes: Any) -> Any:
@@ -197,7 +198,7 @@ def _common_ancestor(models: Sequence[ModelSource], yamls: Sequence[str | None])
     (name,) = names
     card = MODELS / f"{name}.yaml"
     among = [model for model, words in zip(models, called, strict=True) if name in words]
-    if among or not card.is_file():
+    if among or not is_regular(card):
         return among[0] if among else None
     return _model(OmegaConf.to_container(OmegaConf.load(card)), None)
 

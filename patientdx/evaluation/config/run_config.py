@@ -84,8 +84,12 @@ class RunConfig(Section):
 
     @property
     def method(self) -> str:
-        """What made the model that the run is about: a merge method, or a tabular model."""
-        return self.systems.model if self.merge is None else self.merge.name
+        """What made the model that the run is about: a tabular model, or a merge method, and what its weights were
+        quantised to.
+        """
+        if self.merge is None:
+            return self.systems.model
+        return " ".join(filter(None, (self.merge.name, self.inference.load)))
 
     @property
     def weight(self) -> Schedule | None:

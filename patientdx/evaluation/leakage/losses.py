@@ -140,9 +140,9 @@ def _key(run: Run, system: WeightsSystem, ids: Ids, inputs: dict) -> str:
     """Fingerprint of all that losses and continuations of these records depend on."""
     return fingerprint({
         "losses": LOSSES, "model": system.identity, "base": run.plan.context.opened.hashes[0],
-        "dtype": run.config.inference.dtype, "device": run.session.accelerator(run.config.inference.device).device.type,
+        "device": run.session.accelerator(run.config.inference.device).device.type,
         "ids": hashlib.sha256(repr([tuple(row) for row in ids]).encode()).hexdigest(),
-    } | inputs)  # fmt: skip
+    } | run.config.inference.identity | inputs)  # fmt: skip
 
 
 def _continued(model, ids: Sequence[int], first: int, last: int) -> list[float]:

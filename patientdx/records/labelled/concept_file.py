@@ -10,6 +10,7 @@ from pathlib import Path
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import is_regular
 from patientdx.core.tables import repeated
 from patientdx.records.concept_table import Concept, read_concept
 
@@ -45,6 +46,7 @@ def concept_file(path: Path) -> ConceptFile:
     its own. Raises UserError naming file, line and column where a row makes no sense.
     """
     name = path.name
+    is_regular(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

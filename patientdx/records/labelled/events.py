@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import is_regular
 from patientdx.core.tables import repeated
 from patientdx.records.meds.folder import meds_folder
 
@@ -68,7 +69,7 @@ def open_events(con: duckdb.DuckDBPyConnection, path: Path, layout: str, names: 
         return _meds(con, path)
     if layout == "yaib":
         path = yaib_file(path, "dyn.parquet")
-    if not path.is_file():
+    if not is_regular(path):
         raise UserError(
             f"task.records={path}: there is no such file. A {layout} table is one csv, tsv or parquet file."
         )
@@ -99,7 +100,7 @@ def open_events(con: duckdb.DuckDBPyConnection, path: Path, layout: str, names: 
 
 def yaib_file(folder: Path, name: str) -> Path:
     """A file of YAIB's export; UserError where the folder lacks it."""
-    if not (folder / name).is_file():
+    if not is_regular(folder / name):
         raise UserError(
             f"{folder} is no folder of YAIB's export, outc.parquet, dyn.parquet and sta.parquet: it lacks {name}."
         )

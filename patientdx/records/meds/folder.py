@@ -15,6 +15,7 @@ from meds import held_out_split, subject_splits_filepath, train_split, tuning_sp
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
+from patientdx.core.regular_files import is_regular, regular_files
 from patientdx.core.tables import repeated
 from patientdx.records.tables import CREDENTIALED, REBUILT, open_demo
 
@@ -80,7 +81,7 @@ def meds_folder(root: Path) -> MedsFolder:
     if repack is not None:
         return MedsFolder(root, (repack,), frozenset(("subject_id", "time", "code", "value")), value="value")
     _check_version(root)
-    files = tuple(sorted((root / "data").rglob("*.parquet")))
+    files = tuple(regular_files(root / "data", {".parquet"}))
     if not files:
         raise UserError(f"{root} is no MEDS folder: there is no parquet file in its data/.")
     names: set[str] = set()
@@ -91,7 +92,7 @@ def meds_folder(root: Path) -> MedsFolder:
 
 
 def _known_repack(root: Path) -> Path | None:
-    files = list(root.glob("*.parquet"))
+    files = [file for file in root.glob("*.parquet") if is_regular(file)]
     if len(files) == 1 and files[0].stat().st_size <= _REPACK_BYTES and sha256(files[0]) in open_demo()["meds"]:
         return files[0]
     return None
@@ -99,6 +100,7 @@ def _known_repack(root: Path) -> Path | None:
 
 def _check_version(root: Path) -> None:
     dataset = root / "metadata/dataset.json"
+    is_regular(dataset)
     try:
         version = json.loads(dataset.read_text(encoding="utf-8")).get("meds_version")
     except FileNotFoundError:
@@ -120,7 +122,7 @@ def _check_version(root: Path) -> None:
 
 def _codes(path: Path) -> Path | None:
     """The descriptions of codes; None where there are none: MEDS leaves them open."""
-    if not path.is_file():
+    if not is_regular(path):
         return None
     return path if {"code", "description"} <= set(_schema(path).names) else None
 
@@ -130,7 +132,7 @@ def _splits(path: Path) -> dict[int, str] | None:
 
     Raises UserError where the file is not as MEDS has it, or a patient is in two splits.
     """
-    if not path.is_file():
+    if not is_regular(path):
         return None
     schema = pa.schema([("subject_id", pa.int64()), ("split", pa.string())])
     try:
