@@ -16,28 +16,20 @@ from pathlib import Path
 from patientdx.records.splits import position
 
 FOLDER = Path(__file__).parent / "biomedical"
-DIVISION = (
-    12  # seed of which facts are held out; with this one every part of every kind has facts that exclude each other
-)
+# Seed of which facts are held out: with this one every part of every kind has facts that exclude each other.
+DIVISION = 12
 TRAIN, EVEN, ODD = "train", "even", "odd"
 ATTRIBUTES = {  # kind of question: table, column
-    "drug_class": ("drugs", "class"),
-    "drug_use": ("drugs", "use"),
-    "drug_need": ("drugs", "need"),
-    "drug_setting": ("drugs", "setting"),
-    "drug_route": ("drugs", "route"),
-    "organ": ("diagnoses", "organ"),
-    "gravity": ("diagnoses", "gravity"),
-    "urgency": ("diagnoses", "urgency"),
+    "drug_class": ("drugs", "class"), "drug_use": ("drugs", "use"), "drug_need": ("drugs", "need"),
+    "drug_setting": ("drugs", "setting"), "drug_route": ("drugs", "route"),
+    "organ": ("diagnoses", "organ"), "gravity": ("diagnoses", "gravity"), "urgency": ("diagnoses", "urgency"),
     "course": ("diagnoses", "course"),
-    "purpose": ("procedures", "purpose"),
-    "procedure_need": ("procedures", "need"),
+    "purpose": ("procedures", "purpose"), "procedure_need": ("procedures", "need"),
     "invasive": ("procedures", "invasive"),
-    "reading_organ": ("readings", "organ"),
-    "reading_meaning": ("readings", "high low"),
+    "reading_organ": ("readings", "organ"), "reading_meaning": ("readings", "high low"),
     "reading_worse": ("readings", "worse"),
     "severity": ("severity", "milder"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
