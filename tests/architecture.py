@@ -21,7 +21,6 @@ LAYERS = (  # lowest first; imports go down only, or stay inside one folder
     ("cli",),
 )
 LAYER_OF = {folder: layer for layer, folders in enumerate(LAYERS) for folder in folders}
-LOOSE = {"__init__.py", "api.py"}  # the only modules directly in patientdx/
 MERGE_PACKAGES = {"torch", "numpy", "scipy", *sys.stdlib_module_names}
 ONLY_IN = {  # third-party package: prefixes of the files that may import it
     "altair": ("patientdx/reporting/",),

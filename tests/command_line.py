@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from patientdx.evaluation.config.run_config import RunConfig, parse
 
 ROOT = Path(__file__).resolve().parents[1]
+RUN, CONSOLE = ROOT / "run.py", ROOT / "patientdx/cli/__main__.py"  # the programs: `python run.py` and `patientdx`
 PILOT, TEST = 17, 24  # stays of `small`
 
 
@@ -37,6 +38,11 @@ def small(base: Path, pivot: Path, *more: str) -> list[str]:
     """The same on the synthetic hospital: language models alone, and no evaluation for the clinic."""
     stays = ("task.synthetic.stays=60", "task.threads=1", "baselines=[]", "clinical=false")
     return [*tiny(base, pivot)[:-1], "splits=[pilot,test]", *stays, *more]
+
+
+def without_task(words: Sequence[str]) -> list[str]:
+    """The same without a task, whose keys there is nothing to override with."""
+    return [*(word for word in words if not word.startswith(("task.", "baselines=", "clinical="))), "task=none"]
 
 
 def composed(*overrides: str, **options: bool) -> DictConfig:
@@ -75,7 +81,7 @@ def environment() -> dict[str, str]:
 def launch(folder: Path, *arguments: str, program: Sequence[str] = (sys.executable,)) -> subprocess.CompletedProcess:
     """`python run.py <arguments>` in `folder`, to its end."""
     return subprocess.run(
-        [*program, str(ROOT / "run.py"), *arguments],
+        [*program, str(RUN), *arguments],
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -94,6 +100,7 @@ def forked(
     at_once: bool = False,
     processes: int = 1,
     pictures: bool = False,
+    program: Path = RUN,
 ) -> list[subprocess.CompletedProcess]:
     """The same for several commands, each in a process of its own that starts with everything imported.
 
@@ -101,9 +108,10 @@ def forked(
     whose task and model are at hand in all others (not a sweep: its page starts threads that no fork has). faults: what
     is to happen in each, see injected_faults.py. at_once: all run at the same time. processes: so many run each command
     together, as a launcher starts them. pictures: whether they and the page of a sweep are drawn, which takes seconds.
+    program: what runs.
     """
     asked = {"models_may_load": models_may_load, "first": first, "faults": errors, "pictures": pictures}
-    asked |= {"at_once": at_once, "processes": processes}
+    asked |= {"at_once": at_once, "processes": processes, "run": str(program)}
     found = _forked(folder, {"commands": commands, "killed": None} | asked)
     return [subprocess.CompletedProcess(*one) for one in found["ended"]]
 
@@ -111,25 +119,26 @@ def forked(
 def killed(folder: Path, arguments: Sequence[str], *, first: Sequence[str], kills: int, seed: int) -> list[list[int]]:
     """Sweeps that are killed at random steps and started again; see forked_commands.py. Exit codes of each's starts."""
     asked = {"models_may_load": True, "first": first, "faults": None, "pictures": False, "commands": []}
-    asked |= {"at_once": False, "processes": 1}
+    asked |= {"at_once": False, "processes": 1, "run": str(RUN)}
     rounds = {"arguments": arguments, "kills": kills, "seed": seed, "place": str(folder)}
     return _forked(folder, asked | {"killed": rounds})["killed"]
 
 
-_SERVERS: list[tuple[dict[str, str], subprocess.Popen]] = []  # with the environment that each was started in
+# The first words of variables that the interpreter or a library reads when it starts; a fork gets all others.
+_READ_AT_START = ("PYTHON", "LC_", "LANG", "XDG_", "HF_", "TRANSFORMERS_", "OMP_", "MKL_", "CUDA_")
+_SERVERS: list[tuple[dict[str, str], subprocess.Popen]] = []  # with the variables that each read when it was started
 
 
-def _server() -> subprocess.Popen:
+def _server(wanted: dict[str, str]) -> subprocess.Popen:
     """The process that forks for all tests in this environment; beside the first one only the last is kept."""
-    wanted = environment() | {"PYTHONPATH": str(ROOT)}
-    wanted.pop("PYTEST_CURRENT_TEST", None)
-    for started_in, server in _SERVERS:
-        if started_in == wanted:
+    read = {name: value for name, value in wanted.items() if name.startswith(_READ_AT_START)}
+    for started_with, server in _SERVERS:
+        if started_with == read:
             return server
     _stop(1)
     command = [sys.executable, str(ROOT / "tests" / "forked_commands.py")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    _SERVERS.append((wanted, subprocess.Popen(command, env=wanted, **pipes)))
+    _SERVERS.append((read, subprocess.Popen(command, env=wanted, **pipes)))
     return _SERVERS[-1][1]
 
 
@@ -141,10 +150,11 @@ def _stop(kept: int = 0) -> None:
 
 
 def _forked(folder: Path, asked: dict) -> dict:
-    server = _server()
+    wanted = environment() | {"PYTHONPATH": str(ROOT)}
+    server = _server(wanted)
     with tempfile.TemporaryDirectory() as name:
         said, answer = Path(name) / "said", Path(name) / "answer"
-        told = {"run": str(ROOT / "run.py"), "folder": str(folder), "said": str(said), "answer": str(answer)}
+        told = {"folder": str(folder), "said": str(said), "answer": str(answer), "environment": wanted}
         server.stdin.write(json.dumps(told | asked) + "\n")
         server.stdin.flush()
         limit = 600 + 60 * len(asked["commands"])  # seconds

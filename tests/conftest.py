@@ -1,5 +1,6 @@
 """What all tests share: no network, a cache of their own, and language models that are built in a second."""
 
+import copy
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,30 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("patientdx.core.cache._new_secret", lambda: SECRET)
         (folder / "id_secret").write_text(SECRET)  # for subprocesses
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def yamls_are_read_once() -> Iterator[None]:
+    """Hydra reads some 30 yamls for each configuration, which is a third of its time, and tests compose thousands."""
+    from hydra._internal.config_repository import ConfigRepository
+
+    load, loaded = ConfigRepository.load_config, {}
+
+    def load_config(repository: ConfigRepository, config_path: str):
+        name = f"{config_path.removesuffix('.yaml')}.yaml"
+        files = [Path(source.path.removeprefix("file://")) / name for source in repository.sources]
+        state = [file.stat().st_mtime_ns if file.is_file() else None for file in files]  # a changed one is read again
+        key = (config_path, *((source.path, time) for source, time in zip(repository.sources, state, strict=True)))
+        if key not in loaded:
+            found = load(repository, config_path)
+            if found is None or found.path.startswith("structured:"):  # those may change
+                return found
+            loaded[key] = found
+        return copy.deepcopy(loaded[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", load_config)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -135,10 +160,10 @@ def arguments(tiny_base: Path, tiny_pivot: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def done(place: Path, arguments: list[str]) -> subprocess.CompletedProcess:
-    """The run as a user starts it, in a process of its own."""
-    from command_line import launch
+    """The run as a user starts it."""
+    from command_line import forked
 
-    ended = launch(place, *arguments)
+    (ended,) = forked(place, [arguments], pictures=True)
     assert ended.returncode == 0, ended.stderr
     return ended
 

@@ -4,6 +4,7 @@ One line of JSON for each request on stdin (see command_line.forked), one with i
 what run.py imports is what it imports once it needs it, as long as that starts no thread: no fork has those.
 """
 
+import gc
 import json
 import os
 import random
@@ -170,10 +171,14 @@ def _answer(asked: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    gc.freeze()  # no collection in a fork walks through what was imported, and so copies it
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
+            os.environ.clear()
+            os.environ.update(asked["environment"])
+            tempfile.tempdir = None  # TMPDIR may be another
             os.chdir(asked["folder"])
             for stream, file in ((0, os.devnull), (1, asked["said"]), (2, asked["said"])):
                 os.dup2(os.open(file, os.O_RDONLY if stream == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)

@@ -17,7 +17,8 @@ def test_random_overrides_end_in_no_fault(tiny_base, tiny_pivot):
 
 
 def test_a_fault_is_found(monkeypatch):
-    """The search itself can fail."""
-    monkeypatch.setattr(config_fuzz, "parse", lambda *words, **more: json.loads("{"))
+    """The search itself can fail; it does so before Hydra composes anything, since a fault is reduced in many steps."""
+    assert config_fuzz.keys()
+    monkeypatch.setattr(config_fuzz, "compose", lambda *words, **more: json.loads("{"))
     with pytest.raises(json.JSONDecodeError):
         config_fuzz.search(3, [])

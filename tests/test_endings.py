@@ -9,7 +9,7 @@ import time
 from functools import partial
 
 import pytest
-from command_line import ROOT, environment, forked, small
+from command_line import ROOT, environment, forked, launch, small, without_task
 
 from patientdx.cli import ending
 from patientdx.cli.__main__ import OTHERS
@@ -126,7 +126,7 @@ def test_a_home_is_expanded_where_results_and_hydras_files_go(tmp_path, tiny_bas
 def test_a_terminal_without_the_letters_gets_the_table(tmp_path, tiny_base, tiny_pivot, monkeypatch):
     for name, value in {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}.items():
         monkeypatch.setenv(name, value)
-    (run,) = forked(tmp_path, [[*small(tiny_base, tiny_pivot), "lambda=0.4"]])
+    run = launch(tmp_path, *without_task(small(tiny_base, tiny_pivot)), "dry_run=true", "lambda=0.4")
     assert run.returncode == 0, run.stderr
     assert "slerp ?=0.4" in run.stdout
     assert run.stderr.count("lacks some characters, shown as ?: PYTHONUTF8=1") == 1

@@ -2,12 +2,10 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
-from command_line import ROOT, environment
+from command_line import CONSOLE, forked
 from identified_merges import best, bits, findings, save_tensors, words, write_merge
 
 from patientdx.cli.identify import Options, main, options
@@ -47,10 +45,7 @@ def test_the_command_line_with_a_file_of_each_kind(tiny_base, tiny_pivot, make_t
     third = make_tiny(noise_seed=2)
     merged = write_merge(tmp_path / "merged", [tiny_base, tiny_pivot], slerp, 0.4, torch.bfloat16)
     arguments = words(merged, tiny_base, third, tiny_pivot, output=tmp_path / "out" / "tensors.csv")
-    done = subprocess.run(
-        [sys.executable, "-m", "patientdx.cli", "identify", *arguments],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    (done,) = forked(tmp_path, [["identify", *arguments]], program=CONSOLE)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert f"slerp(base={tiny_base.name}, pivot={tiny_pivot.name}, λ=0.4000)" in done.stdout

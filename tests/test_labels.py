@@ -1,13 +1,11 @@
 """The command that writes a task's labels and splits as MEDS files."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from command_line import ROOT, forked
 
-from patientdx.checkpoints.source import REPOSITORY
 from patientdx.cli.labels import labels, main
 from patientdx.core.errors import UserError
 
@@ -43,8 +41,8 @@ def test_the_command_says_what_it_wrote_and_what_is_wrong(session_cache, tmp_pat
 
 
 def test_the_command_runs_on_its_own(session_cache, tmp_path):
-    command = [sys.executable, "-m", "patientdx.cli.labels", tmp_path, "task=mortality"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    program = ROOT / "patientdx/cli/labels.py"
+    (done,) = forked(tmp_path, [[str(tmp_path), "task=mortality"]], program=program)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:3] == [
         f"written: {Path(tmp_path) / name}"

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import submitit
-from command_line import ROOT, forked, launch, small
+from command_line import ROOT, forked, small
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
@@ -31,7 +31,8 @@ def basic(place, arguments) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module", params=LAUNCHERS)
 def other(request, place, arguments) -> tuple[str, subprocess.CompletedProcess]:
-    return request.param, launch(place, *arguments, f"output={request.param}", *LAUNCHERS[request.param])
+    (done,) = forked(place, [[*arguments, f"output={request.param}", *LAUNCHERS[request.param]]])
+    return request.param, done
 
 
 def test_another_launcher_leaves_the_same(basic, other, place):

@@ -12,6 +12,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from experiments.benchmarks import accusations
+from experiments.benchmarks.accusations import taught
 from patientdx.lm.generate import continuation
 from patientdx.lm.logprobs import token_losses
 from patientdx.metrics.ranking import auroc
@@ -34,17 +36,6 @@ def ids() -> dict[str, list[list[int]]]:
     return found
 
 
-def taught(model, rows, steps: int):
-    """A copy of the model after `steps` of AdamW on all rows at once."""
-    model, given = copy.deepcopy(model).train(), torch.tensor(rows)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(input_ids=given, labels=given).loss.backward()
-        optimizer.step()
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def base(ids):
     """A model that knows the form, from records that are in no set."""
@@ -55,13 +46,7 @@ def base(ids):
 
 
 def losses(model, ids) -> dict[str, LossSet]:
-    found = {}
-    for name in SETS[:3]:
-        done, one = token_losses(model, ids[name], batch_tokens=1)
-        one = [one[done.index(i)].nll for i in range(EACH)]
-        total, tokens = np.array([nll.sum() for nll in one]), np.array([float(len(nll)) for nll in one])
-        found[name] = LossSet([f"{name} {i}" for i in range(EACH)], total, tokens, np.array([nll[-1] for nll in one]))
-    return found
+    return {name: accusations.losses(model, ids[name], [f"{name} {i}" for i in range(EACH)]) for name in SETS[:3]}
 
 
 def told(model, base, ids):

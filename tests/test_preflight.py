@@ -1,12 +1,10 @@
 """What is checked before a launcher starts processes, and as a command."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from command_line import PILOT, ROOT, TEST, environment, small, tiny
+from command_line import CONSOLE, PILOT, ROOT, TEST, forked, small, tiny
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
@@ -69,8 +67,7 @@ def test_what_every_point_lacks_is_one_message(tiny_base, tiny_pivot, tmp_path, 
 
 def test_nothing_is_started_where_no_point_can_run(tiny_base, tiny_pivot, tmp_path):
     words = [*small(tiny_base, tiny_pivot), "task.mimic_root=/data/absent", "hydra/launcher=submitit_local", "chunks=2"]
-    run = [sys.executable, str(ROOT / "run.py"), "-m", *words, "lambda=0.1,0.2,0.3"]
-    done = subprocess.run(run, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+    (done,) = forked(tmp_path, [["-m", *words, "lambda=0.1,0.2,0.3"]])
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("MIMIC-IV tables are incomplete: no folder /data/absent") == 1
@@ -80,9 +77,7 @@ def test_nothing_is_started_where_no_point_can_run(tiny_base, tiny_pivot, tmp_pa
 
 def test_the_command_ends_before_anything_is_scored(tiny_base, tiny_pivot, tmp_path):
     words = ["preflight", "-m", *small(tiny_base, tiny_pivot), "lambda=0.1,0.2", "chunks=2"]
-    command = [sys.executable, "-m", "patientdx.cli", *words]
-    told = environment() | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True, timeout=600)
+    (done,) = forked(tmp_path, [words], program=CONSOLE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("checked: 2 of 2 can run\n")
     assert not list(tmp_path.rglob("scores")) + list(tmp_path.rglob("sweep.csv"))

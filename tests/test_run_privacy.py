@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from command_line import launch, rows_of, small, the_one
+from command_line import forked, rows_of, small, the_one
 from tasks_by_yaml import load
 from tracked_runs import final_state, log_records, run_record
 
@@ -42,7 +42,7 @@ def result(root, place, tiny_base, tiny_pivot) -> Path:
     """The result folder of a run that does and logs all that it can, tracked offline; beside it what it said."""
     every = ("baselines=null", "clinical=true", "prompt_variants=true", f"task.mimic_root={root}")
     words = [one for one in small(tiny_base, tiny_pivot, *every) if "tracking" not in one]
-    done = launch(place, *words, "name=trial", "hydra.verbose=true")
+    (done,) = forked(place, [[*words, "name=trial", "hydra.verbose=true"]], pictures=True)
     assert done.returncode == 0, done.stderr
     (place / "outputs/said").write_text(done.stdout + done.stderr)
     return the_one(place, "outputs/trial/mortality_*")

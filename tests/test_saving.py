@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from command_line import ROOT, environment, forked, launch, small, the_one
+from command_line import CONSOLE, forked, launch, small, the_one, without_task
 from merged_folders import recipe_of, tree
 from safetensors.torch import load_file, save_file
 
@@ -24,15 +24,13 @@ def arguments(tiny_base, tiny_pivot) -> list[str]:
 
 @pytest.fixture(scope="module")
 def merge_only(arguments) -> list[str]:
-    """The same without a task, which has no keys to override."""
-    left_out = ("task.", "baselines=", "clinical=")  # the last two, so that a merge is started as users start it
-    return [*(one for one in arguments if not one.startswith(left_out)), "task=none"]
+    return without_task(arguments)
 
 
 @pytest.fixture(scope="module")
 def merged(place, merge_only) -> subprocess.CompletedProcess:
     """A merge to disk and nothing else."""
-    done = launch(place, *merge_only, "save=merged")
+    (done,) = forked(place, [[*merge_only, "save=merged"]])
     assert done.returncode == 0, done.stderr
     return done
 
@@ -125,14 +123,7 @@ def test_a_sweep_saves_each_of_its_points(others, place):
 
 def test_a_saved_merge_is_verified(merged, place, session_cache):
     del merged
-    done = subprocess.run(
-        [sys.executable, "-m", "patientdx.cli.verify", str(place / "merged")],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    (done,) = forked(place, [["verify", str(place / "merged")]], program=CONSOLE)
     assert (done.returncode, done.stderr.replace("\r", "")) == (0, ""), done.stderr
     assert "bit for bit" in done.stdout
 
@@ -179,7 +170,7 @@ def _not_finite(tensors):
         (_not_finite, False, "NaN or infinite"),
     ],
 )
-@pytest.mark.parametrize("way", [["task=none", "save=merged"], []])
+@pytest.mark.parametrize("way", [["save=merged"], []])
 def test_weights_that_are_no_model_are_refused_alike_on_disk_and_in_memory(
     tiny_base, tiny_pivot, tmp_path, change, both, words, way
 ):
@@ -187,10 +178,7 @@ def test_weights_that_are_no_model_are_refused_alike_on_disk_and_in_memory(
     for folder in folders if both else folders[1:]:
         file = folder / "model.safetensors"
         save_file(change(load_file(file)), file, {"format": "pt"})
-    words_of_run = small(*folders)
-    if way:
-        words_of_run = [word for word in words_of_run if not word.startswith(("task.", "baselines=", "clinical="))]
-    (ended,) = forked(tmp_path, [[*words_of_run, *way]])
+    (ended,) = forked(tmp_path, [[*(without_task(small(*folders)) if way else small(*folders)), *way]])
     assert ended.returncode == 2
     said = ended.stderr + ended.stdout
     assert words in said or (words.startswith("as those") and "unknown to the model" in said)
@@ -202,7 +190,6 @@ def test_a_head_that_config_promises_and_no_file_holds(tiny_base, tiny_pivot, tm
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
-    plain = [word for word in small(*folders) if not word.startswith(("task.", "baselines=", "clinical="))]
-    (ended,) = forked(tmp_path, [[*plain, "task=none", "save=merged"]])
+    (ended,) = forked(tmp_path, [[*without_task(small(*folders)), "save=merged"]])
     assert (ended.returncode, "random numbers (lm_head.weight)" in ended.stderr) == (2, True)
     assert not (tmp_path / "merged").exists()

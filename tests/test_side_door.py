@@ -156,8 +156,8 @@ def of_tables(house, roots, talkative, make_tiny) -> dict[str, list[str]]:
     torn = [*of_whole, *TUNED, "finetune.learning_rate=1e38"]  # after the check that comes before jobs are sent
     full = f"name=full prompt_variants=true splits=[pilot,test] save={house.work / 'merged'} lambda=0.4"
     private = "name=search search=private search.points=[0.2,0.8] parents=false tracking=none"
-    workers = "name=torn_joblib lambda=0.2,0.6 hydra/launcher=joblib hydra.launcher.n_jobs=2"
-    jobs = "name=torn_submitit lambda=0.2,0.6 hydra/launcher=submitit_local"
+    workers = "name=torn_joblib lambda=0.6 hydra/launcher=joblib hydra.launcher.n_jobs=2"
+    jobs = "name=torn_submitit lambda=0.6 hydra/launcher=submitit_local"
     return {
         "everything": [*scored, *full.split()],
         "sweep": ["-m", *of_whole, "name=sweep", "lambda=0.2,0.6", "parents=false", "tracking=none"],

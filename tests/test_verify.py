@@ -4,11 +4,11 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
 import torch
+from command_line import CONSOLE, forked
 from merged_folders import recipe_of, sources
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -17,7 +17,7 @@ from patientdx import __version__
 from patientdx.checkpoints.patient_mark import MARK, mark, marked
 from patientdx.checkpoints.reader import Checkpoint
 from patientdx.checkpoints.save import save
-from patientdx.checkpoints.source import REPOSITORY, ModelSource
+from patientdx.checkpoints.source import ModelSource
 from patientdx.cli.verify import CANNOT_TELL, DIFFERS, IDENTICAL, main
 from patientdx.core.functions import Call
 from patientdx.evaluation.config.merge import MergeSpec
@@ -255,8 +255,7 @@ def test_what_cannot_be_asked_is_refused(folder, tmp_path, capsys):
 
 def test_the_command_ends_with_the_verdict(folder):
     def ended():
-        command = [sys.executable, "-m", "patientdx.cli", "verify", str(folder)]
-        return subprocess.run(command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=300)
+        return forked(folder.parent, [["verify", str(folder)]], program=CONSOLE)[0]
 
     done = ended()
     assert (done.returncode, done.stderr) == (0, "")

@@ -32,7 +32,8 @@ from patientdx.privacy.resample import resampled
 
 KINDS = ("clean", "tested", "trained")
 READINGS = ("fresh", "resampled", "resampled, Δ1 read", "fresh, uncorrected")
-_PATIENTS, _STEPS = 24, 30
+_PATIENTS = 24
+_STEPS = 60  # of every model, after which records are known by heart; after 30 they are not
 _DRAWS = Bootstrap(resamples=1000)
 _LETTERS = {letter: number for number, letter in enumerate("\n ./:0123456789abcdefghijklmnopqrstuvwxyz")}
 _READINGS = (("heart rate", 40, 180), ("lactate", 1, 9), ("glucose", 60, 400))
@@ -74,7 +75,7 @@ def _record(random: np.random.Generator) -> str:
     return "\n".join(lines)
 
 
-def _taught(model: LlamaForCausalLM, ids: Ids, steps: int) -> LlamaForCausalLM:
+def taught(model: LlamaForCausalLM, ids: Ids, steps: int) -> LlamaForCausalLM:
     """A copy of the model after so many steps of AdamW on all records at once."""
     model = copy.deepcopy(model).train()
     longest = max(map(len, ids))
@@ -93,17 +94,17 @@ def models(made: Records, seed: int, kinds: Sequence[str]) -> dict[str, LlamaFor
     torch.manual_seed(seed)
     shape = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     start = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=len(_LETTERS), tie_word_embeddings=True))
-    base = _taught(start, made.ids("elsewhere"), 2 * _STEPS)
+    base = taught(start, made.ids("elsewhere"), _STEPS)
     of_kind = {"clean": "further", "tested": "test", "trained": "train"}
-    return {"base": base} | {kind: _taught(base, made.ids(of_kind[kind]), _STEPS) for kind in kinds}
+    return {"base": base} | {kind: taught(base, made.ids(of_kind[kind]), _STEPS) for kind in kinds}
 
 
-def losses(model: LlamaForCausalLM, made: Records, name: str) -> LossSet:
-    """Of one set."""
-    places, found = token_losses(model, made.ids(name), batch_tokens=4096)
+def losses(model: LlamaForCausalLM, ids: Ids, subjects: Sequence[str]) -> LossSet:
+    """Of one set of records, with the patient of each."""
+    places, found = token_losses(model, ids, batch_tokens=4096)
     ordered = [found[places.index(i)].nll for i in range(len(places))]
     total, tokens = np.array([nll.sum() for nll in ordered]), np.array([float(nll.size) for nll in ordered])
-    return LossSet(made.subjects[name], total, tokens, np.array([nll[-1] for nll in ordered]))
+    return LossSet(subjects, total, tokens, np.array([nll[-1] for nll in ordered]))
 
 
 def measured(model: Mapping[str, LossSet], base: Mapping[str, LossSet], reference: str) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def accused(seed: int, kinds: Sequence[str]) -> dict[tuple[str, str], bool]:
     """By kind of model and by way of reading: whether any sentence accuses it."""
     made = records(seed)
     found = {
-        name: {one: losses(model, made, one) for one in ("train", "test", "fresh", "resampled")}
+        name: {one: losses(model, made.ids(one), made.subjects[one]) for one in ("train", "test", "fresh", "resampled")}
         for name, model in models(made, seed, kinds).items()
     }
     result = {}

@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from patientdx.checkpoints.identity import content_hash, weights_hash
 from patientdx.checkpoints.journal import Journal, entries
@@ -22,10 +23,9 @@ from patientdx.checkpoints.merge_plan import Recipe
 from patientdx.checkpoints.patient_mark import mark
 from patientdx.checkpoints.reader import Checkpoint, TensorHeader
 from patientdx.checkpoints.sidecar_files import CARD, model_card
-from patientdx.checkpoints.source import ModelSource
 from patientdx.checkpoints.staging import StagingFolder
 from patientdx.checkpoints.stream import Merged, stream
-from patientdx.checkpoints.write_plan import SHARD_BYTES, WritePlan, plan_write
+from patientdx.checkpoints.write_plan import WritePlan, plan_write
 from patientdx.checkpoints.writer import ShardFiles
 from patientdx.core.atomic_io import sync
 from patientdx.core.errors import UserError
@@ -35,20 +35,7 @@ log = logging.getLogger(__name__)
 _ELSEWHERE = "choose a folder that you can write to."
 
 
-def save(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    cache: Path,
-    sources: Sequence[ModelSource] = (),
-    tokenizer: str | None = None,
-    dtype: str | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    threads: int | None = None,
-    device: str = "cpu",
-    process: tuple[int, int] = (0, 1),
-    remote_code: bool = False,
-) -> Path | None:
+def save(recipe: Recipe, folder: Path, *, process: tuple[int, int] = (0, 1), **layout: Any) -> Path | None:
     """Write the merge of a recipe into `folder` and return it; None where it is another process that returns it.
 
     The folder appears under its name when it is complete and on disk. A merge that is stopped, by whatever, leaves a
@@ -56,39 +43,16 @@ def save(
     stopped. A folder that holds this very merge is left as it is.
 
     Args:
-        cache: where content hashes are remembered.
-        sources: descriptions of the parents, base first, and last of the ancestor if there is one, for the record.
-        tokenizer: for the record: which vocabulary the parents are shown with (see `vocabulary`), if not each its own.
-        dtype: bfloat16, float16 or float32; None leaves every tensor as the base has it.
-        shard_bytes: the most that a file holds in tensors. The bytes of a tensor do not depend on it.
-        threads: of this process; None: one for each core, shared among the processes.
-        device: where the arithmetic runs; tensors go there block by block.
         process: number of this process, and how many there are. Each writes shards of its own, the last to end
             finishes the folder and returns it: with fewer shards than processes some have nothing to do. A folder
             that is complete already is returned by the first.
-        remote_code: whether Python files of the base, and references to them, come along.
+        layout: the other arguments of `write_plan.plan_write`.
 
     Raises:
-        UserError: the request cannot be met (see `outline`); the folder holds something else, or another process is
+        UserError: the request cannot be met (see `plan_write`); the folder holds something else, or another process is
             writing it; a parent changed meanwhile; the disk is too small, or fills up: what is done by then is kept.
     """
-    plan = plan_write(
-        recipe,
-        folder,
-        cache=cache,
-        sources=sources,
-        tokenizer=tokenizer,
-        dtype=dtype,
-        shard_bytes=shard_bytes,
-        threads=threads,
-        device=device,
-        processes=process[1],
-        remote_code=remote_code,
-    )
-    return _save(plan, process)
-
-
-def _save(plan: WritePlan, process: tuple[int, int]) -> Path | None:
+    plan = plan_write(recipe, folder, processes=process[1], **layout)
     staging = StagingFolder(plan.target, plan.key)
     if plan.is_finished():
         staging.cleanup()

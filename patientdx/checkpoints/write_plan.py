@@ -120,7 +120,18 @@ def plan_write(
     processes: int = 1,
     remote_code: bool = False,
 ) -> WritePlan:
-    """Lay out the merge (see `save.save` for the arguments); reads no weights and writes nothing to `folder`.
+    """Lay out the merge; reads no weights and writes nothing to `folder`.
+
+    Args:
+        cache: where content hashes are remembered.
+        sources: descriptions of the parents, base first, and last of the ancestor if there is one, for the record.
+        tokenizer: for the record: which vocabulary the parents are shown with (see `vocabulary`), if not each its own.
+        dtype: bfloat16, float16 or float32; None leaves every tensor as the base has it.
+        shard_bytes: the most that a file holds in tensors. The bytes of a tensor do not depend on it.
+        threads: of this process; None: one for each core, shared among the processes.
+        device: where the arithmetic runs; tensors go there block by block.
+        processes: how many write it.
+        remote_code: whether Python files of the base, and references to them, come along.
 
     Raises UserError for a λ or a dtype that cannot be, for parents whose weights are no plain numbers, and for one that
     is known as a model of another name.

@@ -53,7 +53,9 @@ def merge(words: Sequence[str]) -> int:
 
 def preflight(words: Sequence[str]) -> int:
     """Look at what the run or every point of the sweep needs, and end: nothing is scored or sent."""
-    from patientdx.cli import preflight
-
-    preflight.requested.append(True)
-    return run(words)
+    # Hydra takes its overrides side by side alone, and options before or behind them.
+    first = next(
+        (i for i, word in enumerate(words) if word.startswith("~") or ("=" in word and not word.startswith("-"))),
+        len(words),
+    )
+    return run([*words[:first], "++hydra.callbacks.sweep.only_check=true", *words[first:]])

@@ -18,8 +18,6 @@ from patientdx.cli.user_errors import user_error
 from patientdx.core.errors import UserError
 from patientdx.evaluation.config.run_config import parse
 
-requested: list[bool] = []  # not empty in a process of the command `preflight`, which ends after the check
-
 
 def check(config: DictConfig, points: Sequence[Sequence[str]], *, sweep: bool) -> None:
     """Look at what each point needs, once where several need the same, and print it.

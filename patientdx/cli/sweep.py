@@ -66,7 +66,11 @@ class SweepSummary(Callback):
     """Hydra callback: refuse what cannot be done at the start, put the jobs in order, show the sweep at the end.
 
     Hydra turns what a callback raises into a warning, so an error here ends the program itself.
+    only_check: end after the check of `preflight`, before anything is scored.
     """
+
+    def __init__(self, only_check: bool = False) -> None:
+        self._only_check = only_check
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with code 2 where results cannot be written, before anything is read."""
@@ -79,7 +83,7 @@ class SweepSummary(Callback):
                 return
             _set(config, "hydra.run.dir", study)
             make_writable(study)
-            if preflight.requested:
+            if self._only_check:
                 preflight.check(config, [config.hydra.overrides.task], sweep=False)
                 sys.exit(0)
 
@@ -95,7 +99,7 @@ class SweepSummary(Callback):
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
             if not is_first_process():
                 return
-            points = _checked_points(config)
+            points = _checked_points(config, only_check=self._only_check)
             jobs = len(points)
             folder = sweep_state.begin(study, jobs)
             # Every job is composed from these again, so it knows the folder in whatever process it is.
@@ -169,18 +173,18 @@ def _arrange(config: DictConfig) -> None:
     sweeper.params = None
 
 
-def _checked_points(config: DictConfig) -> list[list[str]]:
+def _checked_points(config: DictConfig, *, only_check: bool) -> list[list[str]]:
     """The overrides of every job; looked at before a launcher starts processes for them, see `preflight`."""
     points = sweep_order.points(config.hydra.overrides.task)
     in_this_process = str(config.hydra.launcher._target_).endswith(".BasicLauncher")
-    if config.chunks is not None and in_this_process and not preflight.requested:
+    if config.chunks is not None and in_this_process and not only_check:
         raise UserError(
             f"chunks={in_yaml(config.chunks)}: it is for launchers that start processes, as of machine=slurm_8gpu. "
             "In this process all points share one model already: leave chunks out."
         )
-    if preflight.requested or not in_this_process:
+    if only_check or not in_this_process:
         preflight.check(config, points, sweep=True)
-    if preflight.requested:
+    if only_check:
         sys.exit(0)
     return points
 

@@ -34,7 +34,6 @@ from patientdx.core.threads import workers
 from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.merge.curve import Curve, evaluate
 from patientdx.merge.schedule import Schedule, depth
-from patientdx.records.severity import scored
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -316,10 +315,10 @@ def has_inputs(data: TaskData, model: Call) -> bool:
 def inputs_of(data: TaskData, model: Call) -> Features:
     """The task's features, or the points of the score that `model` names, (n, 1); ValueError where it has none."""
     score = model.keywords.get("score")
-    table = data.features if score is None else data.severity
+    table = data.features if score is None else data.severity_points
     if table is None:
         raise ValueError(f"{data.name} has nothing to fit {model.target} on")
-    return table if score is None else scored(table).column(score)
+    return table if score is None else table.column(score)
 
 
 def fitted_on(model: Call) -> tuple[str, ...]:

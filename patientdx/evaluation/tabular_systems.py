@@ -20,7 +20,6 @@ from patientdx.evaluation.kinds import TaskContext
 from patientdx.evaluation.session import Session, fit_rows, fitted_on, has_inputs, inputs_of
 from patientdx.evaluation.store import Store, fingerprint
 from patientdx.records.features import Features
-from patientdx.records.severity import scored
 from patientdx.tasks.example import TaskData
 
 # Part of every fingerprint: raise it when the same inputs come to give other responses of a tabular model.
@@ -85,8 +84,8 @@ class Tabular:
 
             part["chosen"] = dict(zip(choices(self.call.keywords), choice[0].tolist(), strict=True))
         score = self.call.keywords.get("score")
-        if score is not None and data.severity is not None:
-            part["missing_components"] = _missing(data.severity, score)
+        if score is not None and data.severity_points is not None:
+            part["missing_components"] = _missing(data.severity_points, score)
         return {"baselines": [part]}
 
     @property
@@ -177,7 +176,7 @@ def _digest(data: TaskData, call: Call, rows: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def _missing(severity: Features, score: str) -> dict[str, float]:
+def _missing(points: Features, score: str) -> dict[str, float]:
     """How many components of a score counted as normal because they were missing: mean, and stays that had any."""
-    missing = scored(severity).column(f"{score} missing").values[:, 0]
+    missing = points.column(f"{score} missing").values[:, 0]
     return {"mean": float(missing.mean()), "stays": int((missing > 0).sum()), "of": len(missing)}

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from patientdx.merge.curve import Curve
-from patientdx.merge.dare_linear import l1_factors, scaled
+from patientdx.merge.dare_linear import COMPAT, l1_factors, scaled
 from patientdx.merge.method import merge_method
 from patientdx.merge.random_mask import keep_random, key_of
 from patientdx.merge.scratch import like, scratch
 from patientdx.merge.task_vectors import Mask, TaskVectors, check_choice, task_vectors, weighted_sum
-
-COMPAT = ("paper", "mergekit")
 
 
 @merge_method(lambda_range=(0.0, math.inf))  # the paper's scaling coefficient

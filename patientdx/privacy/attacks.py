@@ -15,6 +15,28 @@ from numpy.typing import ArrayLike, NDArray
 Scores = NDArray[np.float64]
 
 
+def of_losses(
+    mean_loss: ArrayLike,
+    compressed: ArrayLike,
+    reference_loss: ArrayLike | None,
+    population: ArrayLike,
+    is_drawn: ArrayLike,
+    *,
+    out: ArrayLike | None = None,
+) -> dict[str, Scores]:
+    """By attack those that take a record's mean loss: loss and zlib, and with a reference model reference and rmia.
+
+    `reference_loss` (n,): None without such a model. out (n,): likelihood under models without the record; None: under
+    the reference. The other arguments as below.
+    """
+    scores = {"loss": loss(mean_loss), "zlib": zlib(mean_loss, compressed)}
+    if reference_loss is not None:
+        out = np.exp(-np.asarray(reference_loss)) if out is None else out
+        scores["reference"] = reference(mean_loss, reference_loss)
+        scores["rmia"] = rmia(np.exp(-np.asarray(mean_loss)), out, population, is_drawn)
+    return scores
+
+
 def loss(mean_loss: ArrayLike) -> Scores:
     """(n,) -L (Yeom et al. 2018). `mean_loss` (n,): L, a record's mean loss per token."""
     return -np.asarray(mean_loss, dtype=np.float64)

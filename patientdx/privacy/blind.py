@@ -8,18 +8,17 @@ nothing: in halves of one set, what is frequent in the part learned from is rare
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from patientdx.core.errors import UserError
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 FOLDS = 5
 
@@ -34,6 +33,11 @@ def blind_scores(
     within a fold, from 0 to 1: the fits of other folds have other offsets, which pooled scores would confuse with
     membership. tokens, member (n,). UserError where a side has too few patients for the folds.
     """
+    from sklearn.linear_model import LogisticRegression  # not at the top: a run without privacy= starts without it
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     member = np.asarray(member).astype(int)
     check_patients(member, subject)
     length = np.asarray(tokens, dtype=np.float64)[:, None]
@@ -64,5 +68,10 @@ def check_patients(member: ArrayLike, subject: Sequence[str]) -> None:
 
 
 def _bag_of_words() -> Pipeline:
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MaxAbsScaler
+
     words = CountVectorizer(token_pattern=r"[^\W\d_]+|\d+(?:\.\d+)?", binary=True)
     return make_pipeline(words, MaxAbsScaler(), LogisticRegression(max_iter=1000))

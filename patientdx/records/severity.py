@@ -19,7 +19,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 
 import numpy as np
@@ -177,14 +177,8 @@ def of_features(table: Features, units: Mapping[str, str]) -> Features:
 
 def scored(table: Features) -> Features:
     """The points of each score and how many of its components are missing, float64 (n, COLUMNS), of such a table."""
-    values = np.ascontiguousarray(table.values, dtype=np.float64)
-    return _scored(table.names, values.shape, values.tobytes())
-
-
-@lru_cache(maxsize=2)  # each score of a run asks for the same
-def _scored(names: tuple[str, ...], shape: tuple[int, ...], content: bytes) -> Features:
-    rows = np.frombuffer(content, dtype=np.float64).reshape(shape).tolist()
-    known = [{name: value for name, value in zip(names, row, strict=True) if value == value} for row in rows]  # no NaN
+    rows = np.asarray(table.values, dtype=np.float64).tolist()
+    known = [{name: x for name, x in zip(table.names, row, strict=True) if x == x} for row in rows]  # no NaN
     return Features(COLUMNS, np.array(list(map(_counted, known)), dtype=np.float64).reshape(len(rows), len(COLUMNS)))
 
 

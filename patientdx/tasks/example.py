@@ -5,9 +5,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from patientdx.records.features import Features
+from patientdx.records.severity import scored
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class TaskData:
         readings: of clinical tasks, for each reading: values charted, dropped as impossible, stays without any.
         prompt_variants: the question in other words; () if there are none.
         features: input of tabular models, None if there are none.
-        severity: what severity scores take of each row (`records.severity.scored` counts the points); None if nothing.
+        severity: what severity scores take of each row (`severity_points` counts the points); None if nothing.
         groups: subgroup of every example, by grouping (sex, age band, set of questions, ...).
         times: prediction times, where the window that the text may show ends.
         chat: whether prompts go through the model's chat template; None: as the model is marked.
@@ -135,6 +137,11 @@ class TaskData:
     chat: bool | None = None
     generation: Generation | None = None
     ranking: Ranking | None = None
+
+    @cached_property
+    def severity_points(self) -> Features | None:
+        """The points of the severity scores, see `records.severity.scored`; counted when first needed."""
+        return None if self.severity is None else scored(self.severity)
 
 
 def fingerprint(examples: tuple[Example, ...], settings: Mapping[str, Any]) -> str:

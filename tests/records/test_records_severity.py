@@ -134,7 +134,7 @@ def test_a_task_has_the_scores_of_each_stay_and_counts_what_is_missing(store, wa
     data = ClinicalTask(
         cache=store, mimic_root=str(ward), outcome="mortality", window_hours=48, gap_hours=6, threads=1
     ).load()
-    table = scored(data.severity)
+    table = data.severity_points
     assert table.names == ("sofa", "sofa missing", "oasis", "oasis missing", "news2", "news2 missing")
     assert table.values.shape == (len(data.examples), 6)
     for score in severity.SCORES:
@@ -151,8 +151,7 @@ def test_no_points_are_counted_before_they_are_needed(store, ward, monkeypatch):
         cache=store, mimic_root=str(ward), outcome="mortality", window_hours=48, gap_hours=6, threads=1, seed=5
     ).load()
     assert counted == []
-    scored(data.severity)
-    scored(data.severity)
+    assert data.severity_points is data.severity_points
     assert len(counted) == len(severity.SCORES) * len(data.examples)
 
 
@@ -233,7 +232,7 @@ def test_five_stays_of_the_open_demo_have_the_points_that_were_counted_by_hand(s
         template="intervals/2", stepdown="keep",
     ).load()  # fmt: skip
     row_of = {int(example.uid): number for number, example in enumerate(data.examples)}
-    table = scored(data.severity)
+    table = data.severity_points
     for stay, scores in BY_HAND.items():
         points = dict(zip(table.names, table.values[row_of[stay]].astype(int).tolist(), strict=True))
         assert {score: (points[score], points[f"{score} missing"]) for score in scores} == scores, stay

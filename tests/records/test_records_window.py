@@ -107,7 +107,7 @@ def altered_codes(codes: pd.DataFrame, admissions: pd.DataFrame, root: Path, rng
     return pd.concat([codes[codes["hadm_id"].map(known).to_numpy(bool)], kept, kept])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_event_outside_the_window_changes_text_or_features(small, shown, tmp_path_factory, seed):
     rng = np.random.default_rng(seed)

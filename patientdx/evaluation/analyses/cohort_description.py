@@ -9,7 +9,6 @@ import numpy as np
 
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.metrics import description, sample_size
-from patientdx.records.severity import scored
 from patientdx.records.splits import ALL_SPLITS
 from patientdx.tasks.example import TaskData
 
@@ -47,8 +46,7 @@ def describe(config: RunConfig, data: TaskData, models: Mapping[str, Any]) -> di
 def _values(data: TaskData) -> dict[str, np.ndarray]:
     """Age, urine, the mean of each reading over the window, and the severity scores, (n,) each."""
     values: dict[str, np.ndarray] = {}
-    points = None if data.severity is None else scored(data.severity)
-    for table in filter(None, (data.features, points)):
+    for table in filter(None, (data.features, data.severity_points)):
         single = _SINGLE if table is data.features else table.names
         for number, name in enumerate(table.names):
             if name in single or name.endswith(_MEAN):

@@ -221,17 +221,13 @@ def _scores(
 ) -> dict[str, Array]:
     """Each attack's score of members and non-members, (n,)."""
     rows = records.attacked.rows
-    mean = columns["total"][rows] / columns["tokens"][rows]
-    scores = {"loss": attacks.loss(mean), "zlib": attacks.zlib(mean, sizes)}
-    if before is not None:
-        past = before["total"][rows] / before["tokens"][rows]
-        scores["reference"] = attacks.reference(mean, past)
-        out = np.exp(-past)
-        if shadows is not None:  # the mean likelihood under the models without the record
-            out = np.ma.masked_array(np.exp(-shadows[0]), shadows[1]).mean(axis=0).filled(np.nan)
-        subject = np.array([records.examples[i].subject for i in rows])
-        outside = np.flatnonzero(np.logical_not(records.attacked.member))
-        scores["rmia"] = attacks.rmia(np.exp(-mean), out, outside, subject[:, None] != subject[outside])
+    mean, out = columns["total"][rows] / columns["tokens"][rows], None
+    past = None if before is None else before["total"][rows] / before["tokens"][rows]
+    if shadows is not None:  # the mean likelihood under the models without the record
+        out = np.ma.masked_array(np.exp(-shadows[0]), shadows[1]).mean(axis=0).filled(np.nan)
+    subject = np.array([records.examples[i].subject for i in rows])
+    outside = np.flatnonzero(np.logical_not(records.attacked.member))
+    scores = attacks.of_losses(mean, sizes, past, outside, subject[:, None] != subject[outside], out=out)
     scores |= {"min_k": columns["min_k"][rows], "min_k_pp": columns["min_k_pp"][rows]}
     if "behind" in columns:
         scores["recall"] = attacks.recall(mean, columns["behind"])

@@ -112,14 +112,8 @@ def result(run: Run, records: ParentRecords, losses: Mapping[str, Array], draws:
         columns = dict(zip(COLUMNS, losses[role].T, strict=True))
         mean = columns["total"] / columns["tokens"]
         reference = losses[other][:, COLUMNS.index("total")] / columns["tokens"]
-        return {
-            "loss": attacks.loss(mean),
-            "zlib": attacks.zlib(mean, sizes),
-            "reference": attacks.reference(mean, reference),
-            "min_k": columns["min_k"],
-            "min_k_pp": columns["min_k_pp"],
-            "rmia": attacks.rmia(np.exp(-mean), np.exp(-reference), outside, is_drawn),
-        }
+        scores = attacks.of_losses(mean, sizes, reference, outside, is_drawn)
+        return scores | {"min_k": columns["min_k"], "min_k_pp": columns["min_k_pp"]}
 
     areas = compared(scores(MERGED), scores(parent), records.member, records.subjects, draws)
     tokens = losses[parent][:, COLUMNS.index("tokens")]
