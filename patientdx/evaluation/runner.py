@@ -155,7 +155,7 @@ def task_rows(session: Session, config: RunConfig) -> TaskContext:
 def folder_of(config: RunConfig, key: str) -> Path:
     """The result folder of the run with fingerprint `key`."""
     weight = "" if config.weight is None else f"_lambda={label(config.weight)}"
-    name = short_name(f"{config.task_config.name}_{config.method}{weight}")
+    name = short_name(f"{config.task_config.name}_{config.method.replace(' ', '_')}{weight}")
     return config.output / config.name / f"{name}_{key[:8]}"
 
 

@@ -114,6 +114,7 @@ def test_quantised_scores_are_near_those_in_floating_point_and_named(tiny_base, 
                      ("pivot", load, f"{load}-float32")]  # fmt: skip
     provenance = json.loads((result.folder / "provenance.json").read_text())
     assert provenance["scoring"]["dtype"] == f"{load}-float32"
+    assert result.folder.name.startswith(f"mortality_slerp_{load}_lambda=0.4_")
     shown = page(runs.read(result.folder))
     assert f"slerp {load} λ=0.4" in shown
     assert f"base {load}" in shown
