@@ -21,7 +21,7 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-model.txt
 install: $(STAMP)
 
 run: $(STAMP)
-	$(VENV)/bin/python run.py -m name=first merge=slerp lambda=0.2,0.4,0.6,0.8
+	$(VENV)/bin/python run.py -m name=first merge=slerp lambda=0.4,0.8
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

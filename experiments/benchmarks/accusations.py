@@ -32,7 +32,8 @@ from patientdx.privacy.resample import resampled
 
 KINDS = ("clean", "tested", "trained")
 READINGS = ("fresh", "resampled", "resampled, Δ1 read", "fresh, uncorrected")
-_PATIENTS, _STEPS = 24, 30
+_PATIENTS = 24
+_STEPS = 60  # of every model, after which records are known by heart; after 30 they are not
 _DRAWS = Bootstrap(resamples=1000)
 _LETTERS = {letter: number for number, letter in enumerate("\n ./:0123456789abcdefghijklmnopqrstuvwxyz")}
 _READINGS = (("heart rate", 40, 180), ("lactate", 1, 9), ("glucose", 60, 400))
@@ -93,7 +94,7 @@ def models(made: Records, seed: int, kinds: Sequence[str]) -> dict[str, LlamaFor
     torch.manual_seed(seed)
     shape = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     start = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=len(_LETTERS), tie_word_embeddings=True))
-    base = taught(start, made.ids("elsewhere"), 2 * _STEPS)
+    base = taught(start, made.ids("elsewhere"), _STEPS)
     of_kind = {"clean": "further", "tested": "test", "trained": "train"}
     return {"base": base} | {kind: taught(base, made.ids(of_kind[kind]), _STEPS) for kind in kinds}
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
-from scipy.stats import norm, t
+from scipy.stats import binom, norm, t
 from tqdm import tqdm
 
 from experiments.benchmarks import harness
@@ -226,9 +226,16 @@ def row(text: str, datasets: int, resamples: int, names: Sequence[str]) -> Itera
 
 
 def _covered(truth: float, pairs: Array) -> str:
-    """Coverage in per cent, and how many intervals lie above and below the truth."""
-    above, below = (truth < pairs[:, 0]).mean(), (truth > pairs[:, 1]).mean()
-    return f"{100 * (1 - above - below):.1f} ({100 * above:.1f}, {100 * below:.1f})"
+    """Coverage in per cent, and how many intervals lie above and below the truth; ! where these tails are not alike."""
+    above, below = int((truth < pairs[:, 0]).sum()), int((truth > pairs[:, 1]).sum())
+    shares = (100 * count / len(pairs) for count in (len(pairs) - above - below, above, below))
+    return "{:.1f} ({:.1f}, {:.1f})".format(*shares) + ("!" if tails_differ(above, below) else "")
+
+
+def tails_differ(above: int, below: int) -> bool:
+    """Whether one side has more than twice the misses of the other: binomial, one-sided, at 5 %."""
+    misses = above + below
+    return misses > 0 and bool(binom.sf(max(above, below) - 1, misses, 2 / 3) < 0.05)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -241,7 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     columns = ("setting", "measure", "sets", "truth", *METHODS)
     error = 100 * (0.95 * 0.05 / args.datasets) ** 0.5
-    note = f"per cent covered (intervals above the truth, below it); the standard error of 95.0 is {error:.1f}"
+    note = "per cent covered (intervals above the truth, below it; !: one more than twice the other, beyond chance); "
+    note += f"the standard error of 95.0 is {error:.1f}"
     for text in tqdm(args.settings, desc="settings"):
         lines = list(row(text, args.datasets, args.resamples, args.measures))
         harness.show(harness.table("Coverage of 95 % intervals", columns, lines, 2, note), width=200)

@@ -5,7 +5,7 @@
 Makes synthetic hospitals of so many chart rows as csv.gz in a work folder (kept with --work), and runs every stage in a
 process of its own, watched from outside (watch):
 
-convert   hash the files and write the large ones as parquet, once
+convert   hash the files and write the large ones as parquet, once (of events the rows of items that are read)
 tight     the same within --tight, to show that the rest goes to disk
 cohort    open again and choose the stays
 features  open again, cohort, and every stay's numbers for the tabular models
@@ -13,16 +13,18 @@ text      open again, cohort, and every stay's text
 task      what a run does: cohort, splits, features, text, examples, fingerprint
 pandas    cohort, features and text from the csv.gz files, as they are usually made; up to --pandas-rows
 
-Seconds are those of the stage without interpreter start and imports; memory is the peak of anonymous memory of the
-whole process. Ours may use --memory within DuckDB; Python and the stays in memory are extra. Then 10,000 stays of
-another hospital to text and to tokens of the default model, and the growth from the smallest to the largest size, with
-the straight line to MIMIC-IV 3.1: 432,997,491 chart rows of 94,458 ICU stays (mimic-code's validation counts), 4,584
-a stay. These hospitals have 4,600 rows a stay too; generated rows compress and parse better than real ones.
+Seconds and CPU seconds are those of the stage without interpreter start and imports; memory is the peak of anonymous
+memory of the whole process. Ours may use --memory within DuckDB; Python, blocks of csv and the stays in memory
+are extra. Then 10,000 stays of another hospital to text and to tokens of the default model, and the growth from the
+smallest to the largest size, with the straight line to MIMIC-IV 3.1: 432,997,491 chart rows of 94,458 ICU stays
+(mimic-code's validation counts), 4,584 a stay. These hospitals have 4,600 rows a stay too; generated rows compress and
+parse better than real ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import math
 import os
@@ -39,7 +41,7 @@ from experiments.benchmarks import harness
 from experiments.benchmarks.watch import watch
 
 UNREAD = 44  # chart rows per hour that nothing reads: with them a stay has as many as in MIMIC-IV
-ROWS_PER_STAY = 6_500  # or somewhat more: rows for each stay of 54 h or more, those of the shorter ones included
+ROWS_PER_STAY = 10_100  # or somewhat more: rows for each stay of 54 h or more, those of the shorter ones included
 MIMIC_ROWS = 432_997_491
 OURS = ("convert", "tight", "cohort", "features", "text", "task")
 
@@ -52,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work = args.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         print(harness.machine(f"{args.threads} threads", f"memory limit {args.memory}"))
-        print(f"{'chart rows':>12} {'stays':>8}  {'stage':<20} {'seconds':>9} {'peak MiB':>9}")
+        print(f"{'chart rows':>12} {'stays':>8}  {'stage':<20} {'seconds':>9} {'CPU s':>9} {'peak MiB':>9}")
         for row in _measured(args, work.resolve()):
             rows.append(row)
             stage = f"{row['stage']} {row['template']}".rstrip()
             stays = row.get("stays", row.get("all_stays"))
-            figures = f"{row['seconds']:>9.1f} {row['peak'] / 2**20:>9.0f}"
+            figures = f"{row['seconds']:>9.1f} {row['cpu']:>9.1f} {row['peak'] / 2**20:>9.0f}"
             print(f"{row.get('rows', 0):>12,} {stays:>8,}  {stage:<20} {figures}", flush=True)
     print("\n".join(["", *comparison(rows), "", *growth(rows)]))
 
@@ -82,7 +84,7 @@ def _measured(args: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
     for chart_rows in sorted(args.rows):
         stays = math.ceil(chart_rows / ROWS_PER_STAY)
         root = _run(args, "records_stages", "make", "--root", work, "--stays", stays, "--unread", args.unread)["folder"]
-        count = 0
+        count = _lines(Path(root, "icu/chartevents.csv.gz")) - 1
         shutil.rmtree(cache, ignore_errors=True)
         for stage in OURS:
             name, folder, memory = stage, cache, args.memory
@@ -91,7 +93,6 @@ def _measured(args: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
             more = ("--means", work / "ours.parquet") if stage == "features" else ()
             shared = ("--root", root, "--cache", folder, "--memory", memory, "--threads", args.threads)
             result = _run(args, "records_stages", name, *shared, *more)
-            count = result.get("rows", count)
             yield result | {"rows": count, "stage": stage, "template": ""}
             shutil.rmtree(work / "tight", ignore_errors=True)
         if chart_rows <= args.pandas_rows:
@@ -107,6 +108,11 @@ def _measured(args: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
         options = ("--stays", args.token_stays, "--template", template, *tokenizer)
         yield _run(args, "records_stages", "tokens", *shared, *options) | {"stage": "tokens", "template": template}
     shutil.rmtree(cache, ignore_errors=True)
+
+
+def _lines(path: Path) -> int:
+    with gzip.open(path) as stream:
+        return sum(part.count(b"\n") for part in iter(lambda: stream.read(1 << 20), b""))
 
 
 def _run(args: argparse.Namespace, module: str, *words: object) -> dict[str, Any]:
@@ -138,11 +144,13 @@ def comparison(rows: list[dict[str, Any]]) -> list[str]:
     for count, pandas in _of(rows, "pandas").items():
         again = stages["features"][count]["seconds"] + stages["text"][count]["seconds"]
         first = again + stages["convert"][count]["seconds"]
-        peak = max(stages[stage][count]["peak"] for stage in ("convert", "features", "text"))
+        parts = [stages[stage][count] for stage in ("convert", "features", "text")]
+        peak, cpu = max(part["peak"] for part in parts), sum(part["cpu"] for part in parts)
         lines += [
             f"{count:,} rows: cohort, features and text: pandas {pandas['seconds']:.1f} s, ours {again:.1f} s "
             f"({pandas['seconds'] / again:.1f} times faster), with the conversion {first:.1f} s "
-            f"({pandas['seconds'] / first:.1f} times)",
+            f"({pandas['seconds'] / first:.1f} times); CPU: pandas {pandas['cpu']:.1f} s, ours with the conversion "
+            f"{cpu:.1f} s",
             f"{count:,} rows: memory: pandas {pandas['peak'] / 2**20:.0f} MiB, ours {peak / 2**20:.0f} MiB; "
             f"readings of both / ours / pandas {pandas['readings'][2]:,} / {pandas['readings'][0]:,} / "
             f"{pandas['readings'][1]:,}, means at most {pandas['apart']:.1e} apart",

@@ -28,18 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--means", type=Path, help="where to write the means of the readings")
     args = parser.parse_args(arguments)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     stays = cohort(args.root)
     chosen = time.perf_counter()
     readings = charted(args.root, stays)
     drugs, procedures, urine = events(args.root, stays)
     counted = time.perf_counter()
     texts = write(stays, readings, drugs, procedures, urine)
-    end = time.perf_counter()
+    end, cpu = time.perf_counter(), time.process_time() - used
     if args.means is not None:
         readings.reset_index()[["stay_id", "name", "mean"]].to_parquet(args.means)
     seconds = {"cohort": chosen - start, "features": counted - start, "text": end - counted, "seconds": end - start}
-    print(json.dumps(seconds | {"stays": len(stays), "characters": sum(map(len, texts))}))
+    print(json.dumps(seconds | {"cpu": cpu, "stays": len(stays), "characters": sum(map(len, texts))}))
 
 
 def _read(root: Path, name: str, columns: list[str], times: list[str]) -> pd.DataFrame:

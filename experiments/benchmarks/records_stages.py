@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--means", type=Path, help="where `features` writes the means of its readings")
     parser.add_argument("--tokenizer", type=Path, help="model folder; default: that of the default base model")
     args = parser.parse_args(arguments)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     result = STAGES[args.stage](args)
-    print(json.dumps({"seconds": time.perf_counter() - start} | result))
+    print(json.dumps({"seconds": time.perf_counter() - start, "cpu": time.process_time() - used} | result))
 
 
 def _source_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -52,8 +52,10 @@ def _source_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _opened(args: argparse.Namespace):
-    needed = window.needed("none", cohort.NEEDED, revision=templates.template(args.template).revision)
-    return opened_source(SourceConfig(cache=args.cache, **_source_options(args)), needed)
+    template = templates.template(args.template)
+    needed = window.needed("none", cohort.NEEDED, revision=template.revision)
+    items = None if template.every_item else window.items_read()
+    return opened_source(SourceConfig(cache=args.cache, **_source_options(args)), needed, items)
 
 
 def _cohort(source: Source) -> int:
@@ -77,15 +79,15 @@ def make(args: argparse.Namespace) -> Result:
 
 def convert(args: argparse.Namespace) -> Result:
     """First opening: hash the files, convert the large ones."""
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     with _opened(args) as source:
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - used
         rows, stays = (
             source.con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
             for table in ("chartevents", "icustays")
         )
     size = sum(path.stat().st_size for path in (args.cache / "records").rglob("*.parquet"))
-    return {"seconds": seconds, "rows": rows, "all_stays": stays, "bytes": size}
+    return {"seconds": seconds, "cpu": cpu, "rows": rows, "all_stays": stays, "bytes": size}
 
 
 def select_cohort(args: argparse.Namespace) -> Result:

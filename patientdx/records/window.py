@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from patientdx.core.errors import UserError
-from patientdx.records import clinical_window, concepts
+from patientdx.records import clinical_window, concept_table, concepts
 from patientdx.records.parameters import check_choice
 from patientdx.records.record import Course, Record, Times
 
@@ -59,6 +59,15 @@ def needed(
         for name, columns in tables.items():
             merged.setdefault(name, {}).update(columns)
     return merged
+
+
+def items_read() -> dict[str, set[int]]:
+    """For tables of values the itemids that records of every revision read, all but those of `every_item`."""
+    of_words = {int(row["itemid"]) for row in concept_table.rows("texts.csv")}
+    of_table = {"chartevents": of_words | {item.itemid for item in concepts.items()}, "labevents": set[int]()}
+    for source in concept_table.sources():
+        of_table[source.table].add(source.itemid)
+    return {"icu/chartevents": of_table["chartevents"], "hosp/labevents": of_table["labevents"]}
 
 
 def records(con: duckdb.DuckDBPyConnection, **settings: Any) -> dict[int, Record]:

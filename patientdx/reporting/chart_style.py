@@ -22,7 +22,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a67c00", "#4a90c2")
 PARENTS = {"base": "square", "pivot": "diamond"}
 PARENT_COLOURS = {"base": INK, "pivot": "#5500cc"}  # of no method
 _PIXELS = 2  # of a PNG for each unit of the chart
-DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4), (8, 3, 2, 3, 2, 3), (1, 4))
 SHAPES = ("circle", "triangle-up", "triangle-down", "cross")
 _OUTLINES = {
     "circle": "M4,0A4,4,0,1,1,-4,0A4,4,0,1,1,4,0",

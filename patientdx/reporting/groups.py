@@ -198,11 +198,20 @@ def _holds(run: Run, row: Row) -> bool:
 
 
 def sizes(rows: Iterable[Row]) -> list[str]:
-    """One sentence a split, and a task where there are several: rows, patients, events and prevalence."""
+    """One sentence a split: rows, patients, events and prevalence.
+
+    For each task where there are several, and for each setting where its rows are not those of the others, as with
+    another seed.
+    """
     rows = list(rows)
     several_tasks = len({row.get("task") for row in rows}) > 1
-    sentences = {}
+    by_name: dict[str, dict[str, Row]] = {}
     for row in rows:
         name = f"{row['task']}, {row['split']}" if several_tasks else str(row.get("split"))
-        sentences[name] = split_size(name, row)
-    return list(sentences.values())
+        by_name.setdefault(name, {})[row.get("setting") or ""] = row
+    sentences = []
+    for name, by_setting in by_name.items():
+        same = {split_size(name, row) for row in by_setting.values()}
+        every = [split_size(", ".join(filter(None, (name, setting))), row) for setting, row in by_setting.items()]
+        sentences += same if len(same) == 1 else every
+    return sentences

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def page(study: Study) -> str:
     templates = Environment(
         loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    templates.filters["minus"] = lambda text: text.replace("-", "−")
+    templates.filters["minus"] = lambda text: re.sub(r"(?<![\w.])-(?=\d)", "−", text)
     templates.filters["safe"] = Markup
     lines, parts = provenance.command(study), groups(study)
     return templates.get_template("page.html").render(

@@ -35,15 +35,18 @@ _COMPARED = ("auroc", "auprc", "brier")  # what a clinical evaluation compares a
 def models(
     rows: Sequence[Row], *, best: Best | None = None, level: float | None = None, title: str = "Models"
 ) -> Table:
-    """Every model and split: the metrics with their intervals, bold where `best` has them."""
+    """Every model and split: the metrics with their intervals, bold where `best` has them.
+
+    A column tells apart the tasks, and the settings (such as the seed), of which there are several.
+    """
     metrics = metric_names(rows)
     # A task that is not of yes/no questions has no answers to count.
     answers = {key: form for key, form in _ANSWERS.items() if any(row.get(key) is not None for row in rows)}
-    tasks = ["task"] if len({row.get("task") for row in rows}) > 1 else []
-    columns = [*tasks, "model", "split", *map(metric_title, metrics), *(name for name, _ in answers.values())]
+    varying = [key for key in ("task", "setting") if len({row.get(key) or "" for row in rows}) > 1]
+    columns = [*varying, "model", "split", *map(metric_title, metrics), *(name for name, _ in answers.values())]
     lines = []
     for row in rows:
-        cells = [*(word(row.get(key)) for key in tasks), word(model_name(row)), word(format_value(row.get("split")))]
+        cells = [*(word(row.get(key)) for key in varying), word(model_name(row)), word(format_value(row.get("split")))]
         for metric in metrics:
             bold = best is not None and (row.get("fingerprint"), metric) in best.bold
             cells.append(replace(metric_cell(row, metric), bold=bold))
@@ -51,8 +54,8 @@ def models(
     notes = sizes(rows)
     notes += [] if level is None else [f"brackets: {level:.0%} interval by patient"]
     notes += [] if best is None else best.notes
-    title = title if tasks or not rows or rows[0].get("task") is None else f"{title}, {rows[0]['task']}"
-    return make_table("models", title, columns, lines, notes=notes, section="models", keys=2 + len(tasks))
+    title = title if "task" in varying or not rows or rows[0].get("task") is None else f"{title}, {rows[0]['task']}"
+    return make_table("models", title, columns, lines, notes=notes, section="models", keys=2 + len(varying))
 
 
 def cohort(rows: Sequence[Mapping[str, Any]], *, every_step: bool = False) -> Table:

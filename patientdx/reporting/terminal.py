@@ -56,8 +56,8 @@ def rendered(table: Table, width: int = WIDTH) -> RenderableType:
     notes = [Text(note, style="dim italic") for note in table.notes]
     if notes and not table.rows:  # columns without a row say nothing
         return Group(Text(table.title), *notes)
-    parts = [_framed(part, part is table or index == 0) for index, part in enumerate(_fitted(table, width))]
-    return Group(*parts, *notes)
+    # Not as the title of rich's table, which is broken where the table is narrow, inside a word too.
+    return Group(Text(table.title, style="table.title"), *map(_framed, _fitted(table, width)), *notes)
 
 
 def _fitted(table: Table, width: int) -> list[Table]:
@@ -130,11 +130,8 @@ def _width(column: Column, cells: Sequence[Cell]) -> int:
     return max([longest, *map(len, column.heading.split())])
 
 
-def _framed(table: Table, first: bool) -> RichTable:
-    frame = RichTable(
-        title=table.title if first else None, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False,
-        collapse_padding=True,
-    )  # fmt: skip
+def _framed(table: Table) -> RichTable:
+    frame = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for column, cells in zip(table.columns, _cells(table), strict=True):
         words = column.align == "left"
         heading = column.heading if words else _broken(column.heading, _width(column, cells))

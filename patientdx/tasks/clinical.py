@@ -102,7 +102,7 @@ class ClinicalTask(SourceConfig):
         )  # fmt: skip
         question = filled(entry.question if self.question is None else self.question, words)
         variants = checked_variants(entry.variants if self.prompt_variants is None else self.prompt_variants, words)
-        with opened_source(self, needed) as source:
+        with opened_source(self, needed, None if template.every_item else window.items_read()) as source:
             group = cohort.select(
                 source.con, outcome, **hours, death=switches["death"], age=switches["age"], stays=switches["stays"],
                 stepdown=switches["stepdown"],

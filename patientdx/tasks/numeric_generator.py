@@ -7,144 +7,25 @@ random and given random intervals and random values, so that only the arithmetic
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-ASK = " Answer Yes or No."
+from patientdx.tasks.generated_question import YES_NO, Question
+from patientdx.tasks.numeric_panels import NAMES, PANELS, Reading, number, reading
 
-NAMES = (
-    "Pump pressure", "Coolant temperature", "Valve flow", "Motor speed", "Tank level", "Battery voltage",
-    "Line current", "Oil pressure", "Humidity", "Wind speed", "Soil moisture", "Water hardness", "Channel 1",
-    "Channel 4", "Channel 7", "Sensor A", "Sensor C", "Noise level", "Brightness", "Load", "Torque",
-    "Vibration", "Exhaust temperature", "Feed rate", "Cabin pressure", "Turbidity", "Conductivity", "Dew point",
-    "Heart rate", "Respiratory rate", "Oxygen saturation", "Systolic pressure", "Mean arterial pressure",
-    "Body temperature", "Sodium", "Potassium", "Chloride", "Bicarbonate", "Creatinine", "Urea nitrogen",
-    "Glucose", "Lactate", "Haemoglobin", "White cells", "Platelets", "Bilirubin", "INR", "pH",
-    "Oxygen pressure", "Carbon dioxide pressure", "Albumin", "Calcium", "Magnesium", "Phosphate", "Iron",
-    "Zinc",
-)  # fmt: skip
-UNITS = (
-    "bar",
-    "mmHg",
-    "%",
-    "V",
-    "A",
-    "L/min",
-    "mL",
-    "mg/dL",
-    "mmol/L",
-    "mEq/L",
-    "bpm",
-    "g/dL",
-    "K/uL",
-    "units",
-    "",
+VERSION = (
+    2  # of the questions: 2 added the layout `brief`; those in the layout `intervals` are the same as of version 1
 )
-HEADERS = (
-    "Readings:",
-    "Readings, mean of the first {n} hours:",
-    "Measurements of the last {n} minutes:",
-    "Values with their normal range:",
-)
-LINES = (
-    "Site {n}, night shift.",
-    "Unit {n}, type B.",
-    "Age {n} months, indoor.",
-    "Parts: filter, hose, gasket",
-    "Tools: wrench, gauge",
-    "Volume {n} mL",
-    "Steps: cleaning, calibration",
-)
-
-
-@dataclass(frozen=True)
-class Question:
-    """One yes/no question: `context` may be shared by several questions, `text` asks, `answer` is True for yes."""
-
-    kind: str
-    context: str
-    text: str
-    answer: bool
-    reply: str = ""  # an answer of several lines, each with its own Yes or No (kind `marks`, training only)
-
-    @property
-    def prompt(self) -> str:
-        """The user's turn as the model sees it."""
-        return (self.context + "\n\n" if self.context else "") + self.text + ASK
-
-    @property
-    def target(self) -> str:
-        """The assistant's turn."""
-        return self.reply or ("Yes" if self.answer else "No")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One line of a panel; `side` is -1 below, 0 inside and 1 above the interval `low`-`high`."""
-
-    name: str
-    value: str
-    low: str
-    high: str
-    unit: str
-    side: int
-
-    @property
-    def line(self) -> str:
-        """The layout of the record template `intervals`."""
-        return f"{self.name} {self.value} ({self.low}-{self.high}) {self.unit}".rstrip()
-
-
-def _number(rng: random.Random, easy: bool = False) -> tuple[float, int]:
-    if easy:
-        return rng.randint(20, 60), 0
-    decimals = rng.choice((0, 0, 1, 1, 2))
-    return round(rng.uniform(1, 10 ** rng.choice((1, 2, 2, 3))), decimals), decimals
-
-
-def reading(rng: random.Random, name: str, outside: bool, easy: bool = False) -> Reading:
-    """A reading outside or inside its interval; the distance outside is 0.05 to 1.5 interval widths.
-
-    easy: whole numbers of mostly two digits, and at least 0.4 widths outside.
-    """
-    low, decimals = _number(rng, easy)
-    step = 10.0**-decimals
-    width = max(2 * step, round(low * rng.uniform(0.4 if easy else 0.1, 1.0), decimals))
-    high = low + width
-    side = 0
-    value = rng.uniform(low + step, high - step)
-    if outside:
-        near, far = rng.uniform(0.05, 0.4), rng.uniform(0.3, 1.5)
-        distance = max(step, width * (rng.uniform(0.4, 1.0) if easy else rng.choice((near, far))))
-        side = 1 if low - distance <= 0 or rng.random() < 0.5 else -1
-        value = high + distance if side > 0 else low - distance
-    # A value printed with one more decimal than its interval must not round on to the border.
-    printed = decimals + (not easy and rng.random() < 0.3)
-    text = f"{value:.{printed}f}"
-    if (float(text) > round(high, decimals)) - (float(text) < round(low, decimals)) != side:
-        return reading(rng, name, outside, easy)
-    return Reading(name, text, f"{low:.{decimals}f}", f"{high:.{decimals}f}", rng.choice(UNITS), side)
-
-
-def panel(rng: random.Random, size: int, outside: int, easy: bool = False) -> tuple[str, tuple[Reading, ...]]:
-    """A list of `size` readings of which `outside` are out of range, between lines of other text."""
-    flags = [i < outside for i in range(size)]
-    rng.shuffle(flags)
-    rows = tuple(reading(rng, name, flag, easy) for name, flag in zip(rng.sample(NAMES, size), flags, strict=True))
-    lines = [row.line for row in rows]
-    text = "; ".join(lines) if rng.random() < 0.1 else "\n".join(lines)
-    if rng.random() < 0.8:
-        text = rng.choice(HEADERS).format(n=rng.choice((12, 24, 48, 60))) + "\n" + text
-    if rng.random() < 0.6:
-        text = rng.choice(LINES).format(n=rng.randint(1, 99)) + "\n" + text
-    for _ in range(rng.choice((0, 0, 1, 2, 3))):
-        text += "\n" + rng.choice(LINES).format(n=rng.randint(1, 2000))
-    return text, rows
+PARTS = {  # what is examined: the layout of the lists, which is that of a record template
+    "intervals": "lists in the layout of intervals/1, from 4 to 18 readings",
+    "brief": "lists in the layout of brief/2, from 4 to 10 readings",
+}
+SIZES = {"intervals": (4, 18), "brief": (4, 10)}
 
 
 def comparison(rng: random.Random, easy: bool = False) -> Question:
     """Which of two numbers is larger."""
-    a, decimals = _number(rng, easy)
+    a, decimals = number(rng, easy)
     near, far = rng.uniform(0.02, 0.1), rng.uniform(0.3 if easy else 0.1, 0.5)
     gap = max(10.0**-decimals, a * (far if easy else rng.choice((near, far))))
     b = round(a + rng.choice((-1, 1)) * gap, decimals)
@@ -173,6 +54,10 @@ def _about(rng: random.Random, kind: str, context: str, row: Reading, what: str)
 
 def item(rng: random.Random, context: str, rows: tuple[Reading, ...]) -> Question:
     """One named reading of a panel."""
+    trending = [row for row in rows if row.trend]
+    if trending and rng.random() < 0.2:
+        row, word = rng.choice(trending), rng.choice(("rising", "falling"))
+        return Question("item", context, f"Is {row.name} {word}?", row.trend == word)
     out = [row for row in rows if row.side]
     row = rng.choice(out) if out and rng.random() < 0.5 else rng.choice(rows)
     return _about(rng, "item", context, row, row.name)
@@ -210,24 +95,25 @@ def mark_all(rng: random.Random, context: str, rows: tuple[Reading, ...], inline
 
 
 def arithmetic(rng: random.Random, easy: bool = False) -> Question:
-    """A sum or a difference against a number."""
-    a, b = rng.randint(2, 99), rng.randint(2, 99)
+    """A sum or a difference against a number; easy: of small numbers, and far from it."""
+    most = 20 if easy else 99
+    a, b = rng.randint(2, most), rng.randint(2, most)
     sign, true = rng.choice((("+", a + b), ("-", a - b)))
-    shift = rng.choice((-20, -10, -5, -2, 2, 5, 10, 20))
+    shift = rng.choice((-30, -20, 20, 30) if easy else (-20, -10, -5, -2, 2, 5, 10, 20))
     return Question("arithmetic", "", f"Is {a} {sign} {b} greater than {true - shift}?", shift > 0)
 
 
 def units(rng: random.Random, easy: bool = False) -> Question:
-    """Two quantities in different units of the same kind."""
+    """Two quantities in different units of the same kind; easy: a whole number, and five times or more apart."""
     large, small, factor = rng.choice((("L", "mL", 1000), ("g", "mg", 1000), ("kg", "g", 1000), ("h", "min", 60)))
-    a = round(rng.uniform(0.2, 9), 1)
-    b = max(1, round(a * factor * rng.choice((0.2, 0.5, 0.8, 1.25, 2, 5))))
+    a = rng.randint(1, 9) if easy else round(rng.uniform(0.2, 9), 1)
+    b = max(1, round(a * factor * rng.choice((0.1, 0.2, 5, 10) if easy else (0.2, 0.5, 0.8, 1.25, 2, 5))))
     return Question("units", "", f"Is {a} {large} more than {b} {small}?", a * factor > b)
 
 
 def trend(rng: random.Random, easy: bool = False) -> Question:
     """Whether a short series rises or falls."""
-    start, decimals = _number(rng, easy)
+    start, decimals = number(rng, easy)
     up = rng.random() < 0.5
     values = [start]
     for _ in range(rng.randint(2, 5)):
@@ -249,44 +135,80 @@ ABOUT_A_PANEL: dict[str, Callable[[random.Random, str, tuple[Reading, ...]], Que
 KINDS = (*SINGLE, *ABOUT_A_PANEL)
 
 
-def ask(rng: random.Random, kind: str, size: tuple[int, int] = (4, 18)) -> Question:
+def ask(rng: random.Random, kind: str, size: tuple[int, int] = (4, 18), layout: str = "intervals") -> Question:
     """One question of a kind, its panel (where it has one) of `size[0]` to `size[1]` readings."""
     if kind in SINGLE:
         return SINGLE[kind](rng)
     n = rng.randint(*size)
-    return ABOUT_A_PANEL[kind](rng, *panel(rng, n, rng.randint(0, n)))
+    return ABOUT_A_PANEL[kind](rng, *PANELS[layout](rng, n, rng.randint(0, n)))
 
 
-def held_out(seed: int, per_kind: int) -> Iterator[Question]:
-    """`per_kind` questions of each kind with half of the answers yes, in a fixed order."""
-    rng = random.Random(f"held out {seed}")
+def held_out(seed: int, per_kind: int, part: str = "intervals") -> Iterator[Question]:
+    """`per_kind` questions of each kind with half of the answers yes, in a fixed order; part: one of PARTS."""
+    rng = random.Random(f"held out {seed}" if part == "intervals" else f"held out {seed} {part}")
     for kind in KINDS:
         remaining = {True: (per_kind + 1) // 2, False: per_kind // 2}
         while any(remaining.values()):
-            question = ask(rng, kind)
-            if remaining[question.answer]:
-                remaining[question.answer] -= 1
+            question = ask(rng, kind, SIZES[part], part)
+            if remaining[bool(question.answer)]:
+                remaining[bool(question.answer)] -= 1
                 yield question
 
 
+def drill(rng: random.Random, kinds: Sequence[str], easy: bool = False) -> Question:
+    """Short questions in a list, each answered in its line: many answers for few tokens."""
+    lines = [SINGLE[rng.choice(kinds)](rng, easy) for _ in range(rng.randint(6, 14))]
+    reply = "\n".join(f"{line.text}: {YES_NO[line.answer]}" for line in lines if not line.context)
+    return Question("marks", "", "Answer each question in its line.", False, reply)
+
+
+MIXED = ("item",) * 4 + ("most",) + ("count",) * 3
+
+
 def conversation(
-    rng: random.Random, *, panels: float, short: tuple[str, ...], marked: float, inline: float = 0.0, easy: bool = False
-) -> list[Question]:
+    rng: random.Random, *, panels: float, short: tuple[str, ...], marked: float, inline: float = 0.0,
+    easy: bool = False, brief: float = 0.0, sizes: tuple[int, int] | None = None, about: Sequence[str] = MIXED,
+    drills: float = 0.0, control: int | None = None,
+) -> list[Question]:  # fmt: skip
     """Questions asked one after another in one chat; those about a panel share it (only the first repeats it).
 
-    `panels` is the share of conversations about a panel, `short` the kinds that the others draw from, `marked` the
-    share of panels that are only marked line by line, `inline` the share of those marked in place; `easy` numbers are
-    for the beginning.
+    `panels` is the share of conversations about a panel, `short` the kinds that the others draw from, of which the
+    share `drills` is one list of questions, each answered in its line. `marked` is the share of panels that are only
+    marked line by line, `inline` the share of those marked in place; `easy` numbers are for the beginning. `brief` is
+    the share of panels in that layout, `sizes` the least and most readings of a panel (None: 3 to 20, mixed), `about`
+    the kinds of question about a panel, as often as they stand there. control: a seed of random answers.
     """
+    turns = _turns(rng, panels, short, marked, inline, easy, brief, sizes, about, drills)
+    return turns if control is None else [dealt(each, turns[0].context, control) for each in turns]
+
+
+def _turns(
+    rng: random.Random, panels: float, short: tuple[str, ...], marked: float, inline: float, easy: bool, brief: float,
+    sizes: tuple[int, int] | None, about: Sequence[str], drills: float,
+) -> list[Question]:  # fmt: skip
     if rng.random() >= panels:
+        if drills and rng.random() < drills:
+            return [drill(rng, [kind for kind in short if kind != "range"], easy)]
         return [SINGLE[rng.choice(short)](rng, easy) for _ in range(rng.choice((1, 2, 4, 6, 8)))]
-    size = rng.choice((rng.randint(3, 8), rng.randint(6, 18), rng.randint(12, 20)))
+    size = rng.randint(*sizes) if sizes else rng.choice((rng.randint(3, 8), rng.randint(6, 18), rng.randint(12, 20)))
+    panel = PANELS["brief" if brief and rng.random() < brief else "intervals"]
     if rng.random() < marked:
         # About half of the readings, always: a rate that varied could be picked up from the marks before.
         context, rows = panel(rng, size, sum(rng.random() < 0.5 for _ in range(size)), easy)
         return [mark_all(rng, context, rows, rng.random() < inline)]
     context, rows = panel(rng, size, rng.randint(0, size), easy)
-    kinds = ["item", "item", "item", "item", "most", "count", "count", "count"]
+    kinds = list(about)
     rng.shuffle(kinds)
     turns = [ABOUT_A_PANEL[kind](rng, context, rows) for kind in kinds[: rng.randint(4, 8)]]
-    return [turns[0], *(Question(t.kind, "", t.text, t.answer) for t in turns[1:])]
+    return [turns[0], *(replace(each, context="") for each in turns[1:])]
+
+
+def dealt(question: Question, context: str, control: int) -> Question:
+    """The same question with a random answer, of a reply of several lines with one in each line; the same each time."""
+
+    def coin(line: str) -> int:
+        return random.Random(f"shuffled {control} {context} {question.text} {line}").random() < 0.5
+
+    lines = [line.rpartition(": ")[0] for line in question.reply.split("\n")] if question.reply else []
+    reply = "\n".join(f"{line}: {YES_NO[coin(line)]}" for line in lines)
+    return replace(question, answer=coin(""), reply=reply)

@@ -63,6 +63,32 @@ def test_rmia_by_hand():
     assert attacks.rmia(likelihood, out, [2, 3], alone).tolist() == [0.5, 0.5, 0.0, 1.0]
 
 
+@pytest.mark.parametrize(("a", "g"), [(1.0, 1.0), (0.3, 1.0), (0.3, 2.0), (0.0, 0.5)])
+def test_rmia_is_the_share_of_the_population_that_the_likelihood_ratio_test_dominates(a, g):
+    """Record by record from the paper: LR(x, z) = P(x|θ) / P(x) · (P(z|θ) / P(z))⁻¹, score(x) = Pr_z(LR(x, z) ≥ γ).
+
+    P(x) is the mean of P_out(x), over models without x, and of P_in(x), for which offline a · P_out(x) + 1 - a stands.
+    """
+    random = np.random.default_rng(7)
+    patients = [0, 0, 1, 2, 2, 3, 4, 5]
+    under_model, under_others = random.uniform(0.1, 0.9, 8), random.uniform(0.1, 0.9, (3, 8))
+    population = [3, 4, 5, 6]
+
+    def ratio(record: int) -> float:
+        p_out = sum(float(others[record]) for others in under_others) / len(under_others)
+        p_in = a * p_out + (1 - a)
+        return float(under_model[record]) / ((p_in + p_out) / 2)
+
+    expected = []
+    for x in range(8):
+        others = [z for z in population if patients[z] != patients[x]]
+        expected.append(sum(ratio(x) / ratio(z) >= g for z in others) / len(others))
+    is_drawn = [[patients[z] != patients[x] for z in population] for x in range(8)]
+    scores = attacks.rmia(under_model, under_others.mean(axis=0), population, is_drawn, a=a, g=g)
+    assert scores.tolist() == expected
+    assert len(set(expected)) > 2
+
+
 def test_a_record_that_became_likelier_scores_higher_in_every_attack():
     """The one sign convention: lower loss of the record itself, with all else as it was, looks more like a member."""
     before, after = np.array([2.0]), np.array([1.0])

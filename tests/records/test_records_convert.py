@@ -1,4 +1,5 @@
 import errno
+import gzip
 import os
 import shutil
 import signal
@@ -6,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 from source_rows import NEEDED, read
+from tasks_by_yaml import load
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
-from patientdx.records import convert, tables
+from patientdx.records import convert, tables, window
 from patientdx.records.source import SourceConfig, opened_source
+from patientdx.records.synthetic.hospital import hospital
 
 
 @pytest.fixture
@@ -67,6 +71,72 @@ def test_a_conversion_is_made_once_for_a_content_and_its_columns(ward_csv, tmp_p
 
 
 @pytest.mark.usefixtures("everything")
+def test_only_rows_of_items_that_are_read_are_converted_and_other_items_are_another_conversion(ward_csv, tmp_path):
+    rows = read(tmp_path, root=ward_csv)["icu/chartevents"]
+    items = {"icu/chartevents": {220045, 220179}, "icu/icustays": {220045}}
+    for _ in range(2):
+        with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward_csv), NEEDED, items) as opened:
+            chosen = opened.con.execute("FROM chartevents ORDER BY ALL").fetchall()
+    assert chosen == [row for row in rows if row[2] in items["icu/chartevents"]] != []
+    count = {name: len(list((tmp_path / "records").glob(f"{name}-*"))) for name in ("chartevents", "icustays")}
+    assert count == {"chartevents": 2, "icustays": 1}
+
+
+@pytest.mark.parametrize("template", ["brief/2", "intervals/1"])
+def test_a_task_is_the_same_from_rows_of_its_items_alone(store, tmp_path, monkeypatch, template):
+    root = hospital(store, stays=60, seed=3, form="csv.gz", unread=2)
+    options = {"mimic_root": str(root), "template": template}
+    every = load("mortality", cache=tmp_path / "every", **options)
+    monkeypatch.setattr(convert, "CONVERT_FROM", 1)
+    some = load("mortality", cache=tmp_path / "some", **options)
+    assert some.examples == every.examples
+    assert some.readings == every.readings
+    np.testing.assert_array_equal(some.features.values, every.features.values)
+    chart = pyarrow.parquet.read_table(made(tmp_path / "some")["chartevents"])["itemid"].to_numpy()
+    assert set(chart) <= window.items_read()["icu/chartevents"]
+    assert gzip.decompress((root / "icu/chartevents.csv.gz").read_bytes()).count(b"\n") - 1 > len(chart)
+
+
+ODD = b'''subject_id,hadm_id,stay_id,charttime,storetime,itemid,value,valuenum,valueuom,warning
+1,1,{stay},2150-01-01 00:00:00,,220045,"two
+lines, and ""quotes""",80,bpm,0
+1,1,{stay},2150-01-01 00:00:00.5,,220045,"",,"",
+1,1,{stay},2150-01-01,,220045,NA,NaN,,1
+1,1,{stay},2150-01-01 01:00:00,,220045,1.0,-1e-3,,1
+'''
+UNTYPED = b"1,1,{stay},2150-01-01 02:00:00,,220045.0,x,1,,1\n"  # pyarrow reads no integer there, DuckDB does
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize(("rows", "by_pyarrow"), [(ODD, True), (ODD + UNTYPED, False)])
+def test_values_are_read_as_duckdb_reads_them(spoil, tmp_path, monkeypatch, rows, by_pyarrow):
+    root = spoil("icu/chartevents", lambda _: rows.replace(b"{stay}", b"30000000"))
+    needed = {"icu/chartevents": {**NEEDED["icu/chartevents"], "value": "VARCHAR"}}
+    write, ways = convert._write_csv, []
+    monkeypatch.setattr(convert, "_write_csv", lambda *words: ways.append(write(*words)) or ways[-1])
+    streamed = read(tmp_path / "one", root=root, needed=needed)
+    assert ways == [by_pyarrow]
+    monkeypatch.setattr(convert, "_write_csv", lambda *words: False)
+    assert str(streamed) == str(read(tmp_path / "two", root=root, needed=needed))  # as text: NaN is not itself
+    assert len(streamed["icu/chartevents"]) == 4 + (not by_pyarrow)
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_converted_order_that_was_replaced_is_left_out(spoil, tmp_path):
+    table, columns = "icu/inputevents", NEEDED["icu/inputevents"]
+
+    def marked(text: bytes) -> bytes:
+        head, *lines = text.splitlines()
+        states = (b"Rewritten" if number % 2 else b"FinishedRunning" for number in range(len(lines)))
+        added = [line + b"," + state for line, state in zip(lines, states, strict=True)]
+        return b"\n".join([head + b",statusdescription", *added, b""])
+
+    before = read(tmp_path / "one", root=spoil(table, lambda text: text), needed={table: columns})[table]
+    after = read(tmp_path / "two", root=spoil(table, marked), needed={table: columns})[table]
+    assert len(after) == (len(before) + 1) // 2
+
+
+@pytest.mark.usefixtures("everything")
 def test_provenance_keeps_the_hashes_of_the_user_s_files(ward_csv, tmp_path):
     with opened_source(SourceConfig(cache=tmp_path, mimic_root=ward_csv), NEEDED) as opened:
         for name, fact in opened.files.items():
@@ -83,8 +153,8 @@ from patientdx.records import convert
 convert.CONVERT_FROM = 1
 write = convert.write_sorted
 
-def last(con, query, columns, path):
-    write(con, query, columns, path)
+def last(con, query, columns, path, *more):
+    write(con, query, columns, path, *more)
     if path.stem == "icustays":
         os.kill(os.getpid(), signal.SIGKILL)
 

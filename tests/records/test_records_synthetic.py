@@ -16,7 +16,7 @@ from tasks_by_yaml import load
 
 from patientdx.core.checksums import sha256
 from patientdx.core.errors import UserError
-from patientdx.records.synthetic import hospital, population, tables
+from patientdx.records.synthetic import hospital, illness, population, tables
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +190,32 @@ def test_patients_come_back_soon_where_that_is_asked_for_and_the_sick_sooner(tmp
     assert json.loads((made / hospital.MANIFEST).read_text())["parameters"]["returns"] == 0.5
 
 
+def test_a_case_mix_changes_why_patients_come_and_how_many_die_as_documented():
+    share = {}
+    for mix in illness.MIXES:
+        stays = [population.block(0, number, mix=mix)[0] for number in range(3)]
+        case, died = (np.concatenate([part[name] for part in stays]) for name in ("case", "died"))
+        share[mix] = {row["name"]: np.mean(case == number) for number, row in enumerate(illness.cases())}
+        share[mix]["planned surgery"] = share[mix]["cardiac surgery"] + share[mix]["elective surgery"]
+        share[mix]["death"] = died.mean()
+    general, referral, surgical = (share[mix] for mix in ("general", "referral", "surgical"))
+    assert referral["planned surgery"] < 0.7 * general["planned surgery"]
+    assert surgical["planned surgery"] > 1.5 * general["planned surgery"]
+    for case in ("sepsis", "heart", "lungs"):
+        assert referral[case] > 1.2 * general[case]
+        assert surgical[case] < general[case]
+    assert referral["death"] > general["death"] > surgical["death"]
+
+
+def test_a_case_mix_is_part_of_the_fingerprint_and_general_is_the_default(store):
+    made = {}
+    for mix in (None, *illness.MIXES):
+        synthetic = {"stays": 150, "seed": 3} | ({} if mix is None else {"case_mix": mix})
+        made[mix] = load("mortality", cache=store, synthetic=synthetic)
+    assert made[None].fingerprint == made["general"].fingerprint
+    assert len({data.fingerprint for data in made.values()}) == len(illness.MIXES)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
@@ -199,6 +225,8 @@ def test_patients_come_back_soon_where_that_is_asked_for_and_the_sick_sooner(tmp
         ("stays", 0, "task.synthetic.stays=0: a whole number of 1 or more is needed."),
         ("stays", 1.5, "task.synthetic.stays=1.5: a whole number of 1 or more is needed."),
         ("seed", -1, "task.synthetic.seed=-1: a whole number of 0 or more is needed."),
+        ("case_mix", "rural", "task.synthetic.case_mix='rural': it is one of general, referral, surgical."),
+        ("case_mix", None, "task.synthetic.case_mix=None: it is one of general, referral, surgical."),
         ("form", "csv", "synthetic hospital as 'csv': tables can be written as parquet or csv.gz."),
     ],
 )

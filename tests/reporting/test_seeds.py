@@ -1,6 +1,7 @@
 """Runs that differ in their seed end in one table: the spread over seeds, and the interval by patient beside it."""
 
 import io
+import re
 from statistics import mean, stdev
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from patientdx.cli.sweep_summary import summarise
 from patientdx.reporting import over_seeds, write_report
+from patientdx.reporting.groups import sizes
 from patientdx.reporting.runs import read
 
 
@@ -46,10 +48,23 @@ def test_it_is_in_the_summary_of_a_sweep_and_on_the_page(study):
     console = Console(file=io.StringIO(), record=True, width=120)
     jobs = {i: {"folder": f"seed{i}", "reused": False, "seconds": {}, "overrides": [f"seed={i}"]} for i in range(3)}
     summarise(study, jobs, console=console)
-    assert "Over seeds" in console.export_text()
+    shown = console.export_text()
+    assert "Over seeds" in shown
+    for seed in range(3):  # whose row is whose, though all models are called the same
+        assert re.search(rf"^seed={seed} +slerp λ=0.4 +test ", shown, re.MULTILINE)
     assert 'id="seeds"' in write_report(study).read_text(encoding="utf-8")
 
 
 def test_one_seed_has_no_such_table(tmp_path):
     write_made_run(tmp_path / "one", "slerp", 0.4, 1.0)
     assert over_seeds(read(tmp_path)) is None
+
+
+def test_sizes_are_told_of_each_seed_where_they_differ():
+    row = {"task": "mortality", "split": "test", "n": 50, "patients": 40, "events": 6, "prevalence": 0.12}
+    alike = [row | {"setting": f"seed={seed}"} for seed in range(2)]
+    (sentence,) = sizes(alike)
+    assert sentence.startswith("test: n = 50")
+    first, second = sizes([alike[0], alike[1] | {"n": 60}])
+    assert first.startswith("test, seed=0: n = 50")
+    assert second.startswith("test, seed=1: n = 60")

@@ -1,14 +1,15 @@
 """The generated questions: their answers are worked out again from their text alone."""
 
+import hashlib
 import random
 import re
 from collections import Counter
 
 import pytest
 
-from patientdx.tasks.numeric_generator import KINDS, ask, conversation, held_out
+from patientdx.tasks.numeric_generator import KINDS, PARTS, SIZES, ask, conversation, dealt, drill, held_out
 
-LINE = re.compile(r"([A-Za-z][\w ]*?) (-?[\d.]+) \((-?[\d.]+)-(-?[\d.]+)\)")
+LINE = re.compile(r"([A-Za-z][\w/ ]*?) (-?[\d.]+) \((-?[\d.]+)-(-?[\d.]+)\)")
 
 
 def sides(text: str) -> dict[str, int]:
@@ -36,6 +37,15 @@ def answer(prompt: str) -> bool:
     return about_readings(question, sides(prompt))
 
 
+def trends(text: str) -> dict[str, str]:
+    """Name to rising or falling for every reading that has a trend behind it."""
+    return {
+        line.split(" ")[0]: line.rpartition(", ")[2]
+        for line in text.split("\n")
+        if re.search(r"\), (ri|fa)|\) E.*, (ri|fa)", line)
+    }
+
+
 def about_readings(question: str, found: dict[str, int]) -> bool:
     out = sum(side != 0 for side in found.values())
     if match := re.fullmatch(r"Are more than (\d+) readings out of range\?", question):
@@ -54,11 +64,61 @@ def about_readings(question: str, found: dict[str, int]) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_answer_follows_from_the_text(kind):
+@pytest.mark.parametrize("layout", PARTS)
+def test_the_answer_follows_from_the_text(kind, layout):
     rng = random.Random(f"check {kind}")
-    for _ in range(400):
-        question = ask(rng, kind)
-        assert answer(question.prompt) == question.answer, question.prompt
+    for _ in range(200):
+        question = ask(rng, kind, SIZES[layout], layout)
+        if trend := re.fullmatch(r"Is (.+) (rising|falling)\?", question.text):
+            assert (trends(question.context)[trend[1]] == trend[2]) == question.answer, question.prompt
+        else:
+            assert answer(question.prompt) == question.answer, question.prompt
+
+
+def test_the_published_questions_are_those_of_version_1():
+    """The table of the shipped adapter's card is about them, and its training drew these chats."""
+    asked = "\n".join(question.prompt + question.target for question in held_out(7, 60))
+    assert hashlib.sha256(asked.encode()).hexdigest().startswith("b192d1295c8fac35")
+    rng, keys = random.Random("train 20260"), {"panels": 0.7, "short": ("comparison", "range"), "marked": 0.3}
+    turns = [turn for _ in range(300) for turn in conversation(rng, **keys, inline=0.5)]
+    taught = "\n".join(turn.prompt + turn.target for turn in turns)
+    assert hashlib.sha256(taught.encode()).hexdigest().startswith("5a47785d5d19c6bd")
+
+
+def test_lists_have_the_layout_of_the_default_template():
+    asked = [question for question in held_out(7, 20, "brief") if question.kind in ("item", "most", "count")]
+    for question in asked:
+        head, *rest = question.context.removeprefix(re.match(r"(Age .*\n)?", question.context)[0]).split("\n")
+        assert re.fullmatch(r"Readings, mean of the first \d+ hours:", head)
+        readings = rest[: len(sides(question.context))]
+        shape = r"[\w/]+ -?[\d.]+ \(-?[\d.]+--?[\d.]+\)( E\d V\d M\d)?(, (rising|falling))?"
+        assert all(re.fullmatch(shape, line) for line in readings), question.context
+        behind = r"and \d+ more readings|(Drugs|Procedures): .+|Urine output \d+ mL"
+        assert all(re.fullmatch(behind, line) for line in rest[len(readings) :]), question.context
+    assert len({question.prompt for question in asked}) == len(asked)
+    assert not {question.prompt for question in asked} & {question.prompt for question in held_out(7, 20)}
+
+
+def test_a_drill_answers_each_question_in_its_line():
+    rng = random.Random("drill")
+    for easy in (True, False):
+        for _ in range(50):
+            lines = drill(rng, ("arithmetic", "units", "comparison", "trend"), easy).target.split("\n")
+            assert 6 <= len(lines) <= 14
+            for line in lines:
+                text, _, verdict = line.rpartition(": ")
+                assert answer(f"{text} Answer Yes or No.") == (verdict == "Yes"), line
+
+
+def test_a_control_has_the_same_questions_and_answers_by_a_coin_that_it_keeps():
+    keys = {"panels": 0.6, "short": ("comparison", "units"), "marked": 0.4, "drills": 0.4, "brief": 0.5}
+    right = [turn for i in range(60) for turn in conversation(random.Random(i), **keys)]
+    control = [turn for i in range(60) for turn in conversation(random.Random(i), **keys, control=1)]
+    assert control == [turn for i in range(60) for turn in conversation(random.Random(i), **keys, control=1)]
+    assert [turn.prompt for turn in control] == [turn.prompt for turn in right]
+    pairs = [pair for a, b in zip(right, control, strict=True) for pair in zip(a.verdicts, b.verdicts, strict=True)]
+    assert abs(sum(a == b for a, b in pairs) / len(pairs) - 0.5) < 0.1, "a coin is right half of the time"
+    assert [dealt(turn, "", 1) for turn in right] != [dealt(turn, "", 2) for turn in right]
 
 
 def test_held_out_questions_are_balanced_and_the_same_each_time():
