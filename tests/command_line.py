@@ -151,6 +151,7 @@ def _stop(kept: int = 0) -> None:
 
 def _forked(folder: Path, asked: dict) -> dict:
     wanted = environment() | {"PYTHONPATH": str(ROOT)}
+    wanted.pop("PYTEST_CURRENT_TEST", None)
     server = _server(wanted)
     with tempfile.TemporaryDirectory() as name:
         said, answer = Path(name) / "said", Path(name) / "answer"
