@@ -1,7 +1,7 @@
 """How often models that saw no record are accused of it, and models that saw them: real tiny models, many seeds.
 
 python -m experiments.benchmarks.accusations
-python -m experiments.benchmarks.accusations --seeds 3 --kinds clean
+python -m experiments.benchmarks.accusations --seeds 3 --kinds clean --steps 30
 
 A seed makes invented records of its own, a tiny Llama that has learned to read such records, and models that start from
 it: `clean` goes on learning from further records that are in no set, `tested` was taught the test set and `trained` the
@@ -33,7 +33,7 @@ from patientdx.privacy.resample import resampled
 KINDS = ("clean", "tested", "trained")
 READINGS = ("fresh", "resampled", "resampled, Δ1 read", "fresh, uncorrected")
 _PATIENTS = 24
-_STEPS = 60  # of every model, after which records are known by heart; after 30 they are not
+_STEPS = 60  # after which records are known by heart; after 30 they are not
 _DRAWS = Bootstrap(resamples=1000)
 _LETTERS = {letter: number for number, letter in enumerate("\n ./:0123456789abcdefghijklmnopqrstuvwxyz")}
 _READINGS = (("heart rate", 40, 180), ("lactate", 1, 9), ("glucose", 60, 400))
@@ -89,14 +89,14 @@ def taught(model: LlamaForCausalLM, ids: Ids, steps: int) -> LlamaForCausalLM:
     return model.eval()
 
 
-def models(made: Records, seed: int, kinds: Sequence[str]) -> dict[str, LlamaForCausalLM]:
+def models(made: Records, seed: int, kinds: Sequence[str], steps: int = _STEPS) -> dict[str, LlamaForCausalLM]:
     """The base and a model of each kind."""
     torch.manual_seed(seed)
     shape = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     start = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=len(_LETTERS), tie_word_embeddings=True))
     base = taught(start, made.ids("elsewhere"), _STEPS)
     of_kind = {"clean": "further", "tested": "test", "trained": "train"}
-    return {"base": base} | {kind: taught(base, made.ids(of_kind[kind]), _STEPS) for kind in kinds}
+    return {"base": base} | {kind: taught(base, made.ids(of_kind[kind]), steps) for kind in kinds}
 
 
 def losses(model: LlamaForCausalLM, ids: Ids, subjects: Sequence[str]) -> LossSet:
@@ -126,12 +126,12 @@ def measured(model: Mapping[str, LossSet], base: Mapping[str, LossSet], referenc
     return {"against": "base", "dlt": leakage_test(sets, before, _DRAWS), "mia": mia}
 
 
-def accused(seed: int, kinds: Sequence[str]) -> dict[tuple[str, str], bool]:
+def accused(seed: int, kinds: Sequence[str], steps: int = _STEPS) -> dict[tuple[str, str], bool]:
     """By kind of model and by way of reading: whether any sentence accuses it."""
     made = records(seed)
     found = {
         name: {one: losses(model, made.ids(one), made.subjects[one]) for one in ("train", "test", "fresh", "resampled")}
-        for name, model in models(made, seed, kinds).items()
+        for name, model in models(made, seed, kinds, steps).items()
     }
     result = {}
     for kind in kinds:
@@ -153,9 +153,9 @@ def _accuses_uncorrected(told: Mapping[str, Any]) -> bool:
     return any(sign * one["value"] > 0 and one["p_value"] < 0.05 for sign, one in over if one["p_value"] is not None)
 
 
-def lines(seeds: int, kinds: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def lines(seeds: int, kinds: Sequence[str], steps: int = _STEPS) -> Iterator[tuple[str, ...]]:
     """A line for each kind and way of reading: how many of the models are accused, with the exact interval."""
-    found = [accused(seed, kinds) for seed in tqdm(range(seeds), desc="seeds")]
+    found = [accused(seed, kinds, steps) for seed in tqdm(range(seeds), desc="seeds")]
     for kind in kinds:
         for way in READINGS:
             count = sum(one[kind, way] for one in found)
@@ -168,10 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--steps", type=int, default=_STEPS, help="of training from the base, which had 60")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     columns = ("model", "reference", "accused", "95 % interval")
-    harness.show(harness.table("Accusations", columns, list(lines(args.seeds, args.kinds)), 2))
+    harness.show(harness.table("Accusations", columns, list(lines(args.seeds, args.kinds, args.steps)), 2))
 
 
 if __name__ == "__main__":
