@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from command_line import forked, small
+from in_process import new_session, run
 
 from patientdx.checkpoints.architecture import check_architecture
 from patientdx.checkpoints.reader import Checkpoint
@@ -158,3 +159,9 @@ def test_a_score_file_of_something_else_counts_as_absent(tmp_path, table):
 def test_a_result_of_deep_brackets_counts_as_absent(tmp_path):
     (tmp_path / "metrics.json").write_text(NESTED)
     assert read_json(tmp_path / "metrics.json") is None
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused_where_a_prompt_needs_one(make, make_tiny):
+    base, pivot = make_tiny(vocab_size=300), make_tiny(vocab_size=300, noise_seed=1)
+    with new_session(), pytest.raises(UserError, match=r"writes a prompt with token \d+, and the model has 300 tokens"):
+        run(make(base=base, pivot=pivot))

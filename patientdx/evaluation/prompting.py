@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,8 @@ def prompt_spec(config: RunConfig, parents: Parents, without: str | None = None)
     limits = [parent.config.get("max_position_embeddings") for parent in parents.checkpoints[:2]]
     context = min((limit for limit in limits if limit is not None), default=None)
     task, longest = config.task_config.call, config.inference.max_tokens
-    return PromptSpec(folder, model.chat_template, task, longest, arguments, context, without)
+    vocabulary = parents.checkpoints[0].config.get("vocab_size")
+    return PromptSpec(folder, model.chat_template, task, longest, arguments, context, without, vocabulary)
 
 
 def prompts_of(session: Session, kind: Kind, spec: PromptSpec) -> Any:
@@ -45,7 +47,19 @@ def _encode(session: Session, kind: Kind, spec: PromptSpec, variant: PromptVaria
         examples = tuple(replace(example, **changed) for example in data.examples if example.split == split)
         data = replace(data, examples=examples)
         chat = spec.chat
-    return kind.encode(data, tokenizer, chat=chat, max_tokens=spec.max_tokens, context=spec.context)
+    prompts = kind.encode(data, tokenizer, chat=chat, max_tokens=spec.max_tokens, context=spec.context)
+    _check_vocabulary(prompts.ids, spec)
+    return prompts
+
+
+def _check_vocabulary(ids: Iterable[Sequence[int]], spec: PromptSpec) -> None:
+    largest = max((max(row, default=0) for row in ids), default=0)
+    if spec.vocabulary is not None and largest >= spec.vocabulary:
+        raise UserError(
+            f"the tokenizer in {spec.tokenizer} writes a prompt with token {largest}, and the model has "
+            f"{spec.vocabulary} tokens (vocab_size in its config.json): they do not belong together. Put the model's "
+            "own tokenizer there."
+        )
 
 
 def first_prompt(session: Session, spec: PromptSpec, example: Example) -> tuple[str, int]:

@@ -31,7 +31,8 @@ class PromptSpec:
     """What prompts are made by: folder of the tokenizer, whether its model is a chat model, task, longest prompt.
 
     template_args: arguments of the chat template, as JSON. context: the longest text that the models read, in tokens;
-    None where they do not say. without: the split whose examples are left out.
+    None where they do not say. without: the split whose examples are left out. vocabulary: how many tokens the models
+    have an embedding for; None where they do not say.
     """
 
     tokenizer: Path
@@ -41,6 +42,7 @@ class PromptSpec:
     template_args: str = "{}"
     context: int | None = None
     without: str | None = None
+    vocabulary: int | None = None
 
     def load_tokenizer(self) -> Any:
         """The tokenizer, with the arguments of its template."""
