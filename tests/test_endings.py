@@ -88,7 +88,7 @@ def refused(tmp_path_factory, tiny_base, tiny_pivot):
 @pytest.mark.parametrize(
     ("word", "words"),
     [
-        ("task=3", "task=3: task is chosen by a name: dialogue_to_note, "),
+        ("task=3", "task=3: task is chosen by a name: biomedical_questions, "),
         ("task=true", "task=true: task is chosen by a name"),
         ("lambda=0.1,0.2", "task=3: task is chosen by a name"),
         ("lambda=[", "no viable alternative at input '['"),
