@@ -84,12 +84,13 @@ def test_counting_readings_out_of_range_ranks_deaths_but_does_not_give_them_away
 
 
 def test_readings_are_missing_here_and_there_and_records_stay_short(many):
-    readings = np.array([len(re.findall(r"\(.+-.+\)", example.context)) for example in many.examples])
-    assert 14 < readings.mean() <= 20
-    assert readings.min() >= 5
-    assert readings.max() <= 20
-    assert not all("Creatinine" in example.context for example in many.examples)
-    assert max(len(example.context) for example in many.examples) < 1200
+    printed = np.array([len(re.findall(r"\(.+(?:-| to ).+\)", example.context)) for example in many.examples])
+    assert printed.min() >= 5
+    assert printed.max() == 10
+    left_out = [re.search(r"and (\d+) more readings", example.context) for example in many.examples]
+    assert len({match[1] for match in left_out if match}) > 5
+    assert not all("\nCr " in example.context for example in many.examples)
+    assert max(len(example.context) for example in many.examples) < 700
 
 
 def test_times_and_keys_are_those_of_a_hospital(ward):
