@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from patientdx.evaluation.config.merge import MergeSpec
 from patientdx.evaluation.config.run_config import RunConfig
 from patientdx.evaluation.config.section import MERGED
 from patientdx.evaluation.inference import save_marked
-from patientdx.evaluation.kinds import PromptSpec, TaskContext, TrainingPrompts, too_long
+from patientdx.evaluation.kinds import TaskContext, TrainingPrompts, too_long
 from patientdx.evaluation.leakage.canaries import planted_texts
 from patientdx.evaluation.prompting import prompts_of
 from patientdx.evaluation.session import Session
@@ -204,7 +205,6 @@ def _prompts(session: Session, finetune: FinetuneConfig, context: TaskContext) -
         return prompts_of(session, context.kind, spec)
     limit = context.kind.training_limit(longest, spec.max_tokens)
     try:
-        shorter = PromptSpec(spec.tokenizer, spec.chat, spec.task, limit, without=spec.without)
-        return prompts_of(session, context.kind, shorter)
+        return prompts_of(session, context.kind, replace(spec, max_tokens=limit, context=None))
     except UserError as error:
         raise too_long(finetune, longest, error) from None

@@ -1,8 +1,15 @@
 """conf/finetune as a run takes it: typed, and refused in one message where it cannot be."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from command_line import parsed as given
+
+from patientdx.core.functions import Call
+from patientdx.evaluation import finetuned
+from patientdx.evaluation.kinds import PromptSpec
 
 
 def test_nothing_is_trained_unless_asked_for():
@@ -28,3 +35,13 @@ def test_automatic_precision_is_what_the_processor_computes_in(monkeypatch, supp
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     finetune = given("finetune=lora", "finetune.precision=auto", "device=cpu").finetune
     assert finetune.hyperparameters.precision == precision
+
+
+def test_shorter_prompts_of_training_are_rendered_as_those_of_scoring(monkeypatch):
+    spec = PromptSpec(
+        Path("model"), True, Call("builtins.dict", "{}"), 4096, '{"enable_thinking": false}', 8192, "test", 420
+    )
+    monkeypatch.setattr(finetuned, "prompts_of", lambda session, kind, spec: spec)
+    context = SimpleNamespace(kind=SimpleNamespace(training_limit=lambda longest, most: longest), spec=spec)
+    shorter = finetuned._prompts(None, SimpleNamespace(max_tokens=64), context)
+    assert shorter == PromptSpec(Path("model"), True, spec.task, 64, '{"enable_thinking": false}', None, "test", 420)
