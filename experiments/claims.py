@@ -191,22 +191,24 @@ COMPARISONS: dict[str, Callable[[Study], Evidence]] = {
 }  # fmt: skip
 
 
-def _evidence(claim: Claim, args: Namespace) -> Evidence:
-    own = claim.study == args.stem
-    where = folder(args) if own else args.output.expanduser() / claim.study
-    makes = command(args) if own else by_name(claim.study, claim.study)
+def _sweep(stem: str, args: Namespace) -> Study:
+    """The last sweep of a study of the same output, this one under its own name."""
+    own = stem == args.stem
+    where = folder(args) if own else args.output.expanduser() / stem
     # Runs of several pivots, or tasks, are one sweep here: each comparison takes its part of it.
-    return COMPARISONS[claim.compare](last_sweep(where, makes, by=("task", "pivot")))
+    return last_sweep(where, command(args) if own else by_name(stem, stem), by=("task", "pivot"))
 
 
 def contents(args: Namespace) -> Iterator[Content]:
     """One table of all claims, what is lacking, and what its words mean."""
-    last_sweep(folder(args), command(args), by=("task", "pivot"))
+    studies = {args.stem: _sweep(args.stem, args)}
     rows, lacking = [], []
     for claim in claims().values():
         smallest = f"{-claim.smallest:g}" if claim.no_worse else f"{claim.smallest:g}"
         try:
-            evidence = _evidence(claim, args)
+            if claim.study not in studies:
+                studies[claim.study] = _sweep(claim.study, args)
+            evidence = COMPARISONS[claim.compare](studies[claim.study])
         except UserError as error:
             rows.append((claim.claim, "", smallest, "not answered", claim.cell))
             lacking.append(f"{claim.claim}: {' '.join(str(error).split())}")
